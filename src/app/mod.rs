@@ -1,0 +1,1 @@
+//! Builds everything, starts the tasks, stops them in order.

@@ -1,0 +1,110 @@
+//! The one error of the service: a code for machines, a message for people, a cause for the log.
+
+use serde::Serialize;
+
+/// A code of the API: meaning and whether the same request may succeed later. Codes are public
+/// and never renamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CodeInfo {
+    /// The code as sent, such as `INVALID_REQUEST`.
+    pub name: &'static str,
+    /// What it means, for the title of a problem and for docs/errors.md.
+    pub meaning: &'static str,
+    /// Whether the same request may succeed when sent again later.
+    pub retryable: bool,
+}
+
+macro_rules! codes {
+    ($($variant:ident $name:literal $meaning:literal $retryable:literal;)*) => {
+        /// Why no outcome can be given.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code { $(#[doc = $meaning] $variant,)* }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Code] = &[$(Code::$variant,)*];
+
+            /// Name, meaning, retryable.
+            pub fn info(self) -> CodeInfo {
+                match self {
+                    $(Code::$variant => CodeInfo {
+                        name: $name, meaning: $meaning, retryable: $retryable,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidRequest "INVALID_REQUEST" "The request is not valid" false;
+    PolicyNotFound "POLICY_NOT_FOUND" "No policy of that name exists" false;
+    PolicyInvalid "POLICY_INVALID" "The policy is not valid" false;
+    EmptyBatch "EMPTY_BATCH" "The batch holds no request" false;
+    BatchTooLarge "BATCH_TOO_LARGE" "The batch holds too many requests" false;
+    Unauthorized "UNAUTHORIZED" "A valid credential is missing" false;
+    InsufficientScope "INSUFFICIENT_SCOPE" "The credential does not allow this" false;
+    TenantMismatch "TENANT_MISMATCH" "The tenant is unknown or not the credential's" false;
+    TenantPaused "TENANT_PAUSED" "The tenant is paused" true;
+    PolicyDenied "POLICY_DENIED" "A policy refuses the request" false;
+    PolicyNotAllowed "POLICY_NOT_ALLOWED" "The tenant may not use this policy" false;
+    NotFound "NOT_FOUND" "There is no such thing" false;
+    RequestTimeout "REQUEST_TIMEOUT" "The body did not arrive in time" true;
+    PayloadTooLarge "PAYLOAD_TOO_LARGE" "The body is too large" false;
+    UnsupportedMediaType "UNSUPPORTED_MEDIA_TYPE" "The body must be JSON" false;
+    InternalError "INTERNAL_ERROR" "The service failed" true;
+    Overloaded "OVERLOADED" "The service is at its limit" true;
+    StoreUnavailable "STORE_UNAVAILABLE" "The store does not answer" true;
+    ShuttingDown "SHUTTING_DOWN" "The service is stopping" true;
+}
+
+/// A fault of one field of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldFault {
+    /// JSON pointer into the request.
+    pub pointer: String,
+    /// What is wrong and what to change; never the value's content.
+    pub detail: String,
+    /// Stable snake_case code.
+    pub code: &'static str,
+}
+
+/// No outcome can be given.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {message}", code.info().name)]
+pub struct Error {
+    /// What kind of failure.
+    pub code: Code,
+    /// For the caller: never content, endpoint or SQL.
+    pub message: String,
+    /// Which fields are at fault.
+    pub details: Vec<FieldFault>,
+    /// For the log, written once at the edge.
+    #[source]
+    pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error without fields or cause.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: Vec::new(), cause: None }
+    }
+
+    /// An error about one field; its message is the field's detail.
+    pub fn field(
+        code: Code,
+        pointer: &str,
+        fault: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        let detail = detail.into();
+        let field = FieldFault { pointer: pointer.into(), detail: detail.clone(), code: fault };
+        Self { code, message: detail, details: vec![field], cause: None }
+    }
+
+    /// The same error with what caused it.
+    pub fn caused_by(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+}

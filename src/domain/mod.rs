@@ -1,0 +1,23 @@
+//! Plain data and pure functions of the product: what is asked, found, covered, resolved, decided.
+//!
+//! No I/O, no async, no HTTP, no clock.
+
+pub mod action;
+pub mod category;
+pub mod conflict;
+pub mod content;
+pub mod coverage;
+pub mod digest;
+pub mod error;
+pub mod fault;
+pub mod finding;
+pub mod head;
+pub mod id;
+pub mod judgement;
+pub mod outcome;
+pub mod plan;
+pub mod redaction;
+pub mod report;
+pub mod request;
+pub mod span;
+pub mod verdict;

@@ -1,0 +1,55 @@
+//! Plan, reports, coverage, resolution and verdict together.
+
+use std::time::Duration;
+
+use super::content::Body;
+use super::coverage::Coverage;
+use super::head::Head;
+use super::id::{BundleName, RequestId};
+use super::judgement::Judgement;
+use super::plan::Plan;
+use super::report::Report;
+use super::verdict::Verdict;
+
+/// Something the service worked around, named in the answer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Degraded {
+    /// What: `policy`, `resolve`, `strategy`, `value`.
+    pub what: &'static str,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// The result of one orchestration.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The request's id.
+    pub request_id: RequestId,
+    /// What policies were told.
+    pub head: Head,
+    /// The bundle that decided.
+    pub policy: BundleName,
+    /// The snapshot's revision.
+    pub revision: String,
+    /// The layers that were asked.
+    pub layers: Vec<String>,
+    /// The plan.
+    pub plan: Plan,
+    /// Every asked detector's report, in plan order.
+    pub reports: Vec<Report>,
+    /// What was judged.
+    pub coverage: Coverage,
+    /// What was found, and how disagreement was settled.
+    pub judgement: Judgement,
+    /// The decision.
+    pub verdict: Verdict,
+    /// The request's body with what must go replaced; present when the action is redact or the
+    /// caller asked for it.
+    pub redacted: Option<Body>,
+    /// What was worked around.
+    pub degraded: Vec<Degraded>,
+    /// From request to decision.
+    pub duration: Duration,
+    /// `duration` less the slowest required detector.
+    pub overhead: Duration,
+}

@@ -1,0 +1,1 @@
+//! Replaces found spans by their labels.

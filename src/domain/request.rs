@@ -1,0 +1,147 @@
+//! A valid request.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::content::{Body, ContentType, Direction, Judge, Message, Role};
+use super::id::{BundleName, DetectorName, RequestId, TenantId};
+use super::span::OffsetUnit;
+
+/// How urgent a request is, most urgent first.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Answered before anything else; bypasses caches.
+    Critical,
+    /// Soon.
+    High,
+    /// As usual.
+    #[default]
+    Normal,
+    /// When there is room.
+    Low,
+    /// Whenever.
+    Batch,
+}
+
+impl Priority {
+    /// The name in the API and in Rego.
+    pub fn name(self) -> &'static str {
+        match self {
+            Priority::Critical => "critical",
+            Priority::High => "high",
+            Priority::Normal => "normal",
+            Priority::Low => "low",
+            Priority::Batch => "batch",
+        }
+    }
+}
+
+/// Optional parts of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Include {
+    /// Every detector's report.
+    Detectors,
+    /// How coverage was measured.
+    Coverage,
+    /// The plan.
+    Plan,
+    /// Settled disagreements.
+    Conflicts,
+    /// Which rules held.
+    Explain,
+    /// The record's id and receipt.
+    Evidence,
+    /// The origin's payload.
+    Mapper,
+    /// The redacted content whatever the action.
+    Redacted,
+    /// All of them.
+    All,
+}
+
+/// What the caller says about detectors.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DetectorWishes {
+    /// Ask only these.
+    pub only: Vec<DetectorName>,
+    /// Ask and require these too.
+    pub add: Vec<DetectorName>,
+    /// Do not ask these.
+    pub exclude: Vec<DetectorName>,
+    /// Per category or `*`, 0..=1.
+    pub thresholds: BTreeMap<String, f64>,
+    /// Per detector.
+    pub params: BTreeMap<DetectorName, serde_json::Value>,
+}
+
+/// Context that detectors may need and nobody judges.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Context {
+    /// The prompt that led to the content.
+    pub prompt: Option<String>,
+    /// Documents it should rest on.
+    pub documents: Vec<String>,
+}
+
+/// A valid request: the tenant is settled, limits are checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Its id.
+    pub id: RequestId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What is judged.
+    pub body: Body,
+    /// Tools offered to the model, as sent.
+    pub tools: Vec<serde_json::Value>,
+    /// Which way it flows.
+    pub direction: Direction,
+    /// Which messages are judged.
+    pub judge: Judge,
+    /// Context.
+    pub context: Context,
+    /// Kind of content.
+    pub content_type: ContentType,
+    /// The bundle asked for; `None` takes the tenant's default.
+    pub policy: Option<BundleName>,
+    /// The event.
+    pub event: Option<String>,
+    /// BCP 47 language, if the caller knows it.
+    pub language: Option<String>,
+    /// Contexts.
+    pub contexts: Vec<String>,
+    /// Wishes about detectors.
+    pub detectors: DetectorWishes,
+    /// The unit of spans in the answer.
+    pub offsets: OffsetUnit,
+    /// Urgency.
+    pub priority: Priority,
+    /// The caller's own deadline in milliseconds, 10..=300 000; `None` takes the priority's.
+    pub timeout_ms: Option<u64>,
+    /// Anything the caller wants to tell policies and detectors.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// Optional parts of the answer.
+    pub include: Vec<Include>,
+}
+
+impl Request {
+    /// Whether the answer holds the optional part.
+    pub fn wants(&self, part: Include) -> bool {
+        self.include.contains(&part) || self.include.contains(&Include::All)
+    }
+}
+
+/// The direction that a conversation's last role implies.
+pub fn direction_of(last: &Message) -> Direction {
+    match last.role {
+        Role::System | Role::User => Direction::Input,
+        Role::Assistant if !last.tool_calls.is_empty() => Direction::ToolCall,
+        Role::Assistant => Direction::Output,
+        Role::Tool => Direction::ToolResult,
+    }
+}

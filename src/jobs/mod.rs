@@ -1,0 +1,1 @@
+//! Many orchestrations at once.

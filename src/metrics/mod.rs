@@ -1,0 +1,1 @@
+//! The documented list of metrics and one typed method to record each.

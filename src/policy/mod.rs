@@ -1,0 +1,1 @@
+//! Rego layers become units; units answer the decision points.

@@ -1,0 +1,1 @@
+//! Digests, keyed hashes and random tokens.

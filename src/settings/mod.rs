@@ -1,0 +1,1 @@
+//! `settings.yaml` and the environment become one validated `Settings`, all faults at once.

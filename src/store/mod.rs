@@ -1,0 +1,1 @@
+//! What must survive a restart: decisions, audit, versioned objects.
