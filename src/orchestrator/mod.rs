@@ -23,13 +23,17 @@ use crate::snapshot::Snapshot;
 use crate::store::Store;
 
 mod assemble;
+mod deps;
 mod facts;
+mod hold;
 mod judge;
 mod plan;
 mod record;
 mod stages;
 
+pub use deps::DepsError;
 pub use facts::view_of;
+pub use hold::{Held, hold};
 
 /// What an orchestration works with; all of it outlives the request.
 pub struct Deps {
@@ -75,14 +79,14 @@ pub async fn run(
     let coverage = coverage::measure(&planned.plan, &reports, &run.pieces, &abilities);
     let (judgement, raw, mut degraded) = judge::settle(&run, &planned.plan, &reports).await;
     let joined = Joined {
-        incomplete: (!coverage.complete).then(|| run.on_incomplete(planned.floor_on_incomplete)),
+        on_incomplete: run.on_incomplete(planned.floor_on_incomplete),
         plan_failure: planned.least_action,
         mode: planned.mode.unwrap_or(run.tenant.mode),
     };
     let decided = judge::decide(&run, &judgement, &raw, (&reports, &coverage)).await;
     degraded.extend(planned.degraded);
     degraded.extend(decided.degraded);
-    let mut verdict = verdict::join(&decided.rules, &judgement, &coverage, joined);
+    let mut verdict = verdict::join(&decided.rules, &judgement, &raw, &coverage, joined);
     if let Some(action) = decided.failed {
         judge::fail_closed(&mut verdict, action);
     }
