@@ -147,7 +147,8 @@ fn e21_to_e26_settle_as_the_table_says() {
     let e25 = check("E25", ("a:toxic@.7 b:toxic@.9 c:safe@.99", &consensus), "toxic/b", None, 0.0);
     assert_eq!(e25.score, Some(0.7));
     let fallback = Some("required_detector_consensus->highest_confidence");
-    let e26 = check("E26", ("a:toxic@.7 b:safe@.9 c:safe@.99", &consensus), "safe/b", fallback, 0.2);
+    let e26 =
+        check("E26", ("a:toxic@.7 b:safe@.9 c:safe@.99", &consensus), "safe/b", fallback, 0.2);
     assert_eq!(Some(e26.strategy), fallback);
 }
 

@@ -77,7 +77,8 @@ fn numbers(text: &str) -> Vec<(Span, &'static str)> {
 }
 
 fn texts() -> impl Strategy<Value = String> {
-    let odd = ["a", "7", "42", "e\u{301}", "\u{301}", "\r\n", "👨\u{200d}👩", "🇩🇪", "ש", "\u{202e}"];
+    let odd =
+        ["a", "7", "42", "e\u{301}", "\u{301}", "\r\n", "👨\u{200d}👩", "🇩🇪", "ש", "\u{202e}"];
     prop::collection::vec(prop::sample::select(odd.to_vec()), 0..12).prop_map(|bits| bits.concat())
 }
 
