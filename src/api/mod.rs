@@ -13,6 +13,7 @@ mod body;
 mod caller;
 mod docs;
 mod edge;
+mod held;
 mod problem;
 mod routes;
 mod strict;

@@ -47,7 +47,7 @@ impl Application {
             Snapshot::load(&sources, &settings, None).map_err(StartError::Faults)?;
         let gate = Gate::for_start(settings.env, address.ip(), &settings.paths.data)?;
         let settings = Arc::new(settings);
-        let deps = Deps::with_store(Arc::clone(&settings)).await?;
+        let deps = Deps::with_store(Arc::clone(&settings))?;
         deps.detectors.retain(&snapshot.catalog);
         deps.metrics.snapshot(&snapshot.revision);
         let live = Arc::new(Live::new(snapshot, sources));
@@ -73,7 +73,8 @@ impl Application {
         stop.cancel();
         tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await;
-        api.deps.store.close().await;
+        let store = Arc::clone(&api.deps.store);
+        let _ = tokio::task::spawn_blocking(move || store.close()).await;
         result
     }
 

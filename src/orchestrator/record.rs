@@ -3,7 +3,7 @@
 use super::Run;
 use crate::domain::error::Error;
 use crate::domain::outcome::Outcome;
-use crate::store::Decision;
+use crate::store::{Accepted, Decision};
 
 /// Hands the record to the store's writer. The answer does not wait for the disk: audit mode
 /// `standard` makes it durable within 100 ms.
@@ -30,15 +30,20 @@ pub(super) async fn keep(run: &Run<'_>, outcome: &Outcome) -> Result<(), Error> 
         })).collect::<Vec<_>>(),
         "reasons": outcome.verdict.reasons.iter().map(|reason| &reason.code).collect::<Vec<_>>(),
     });
-    run.deps.store.record_later(Decision {
-        tenant: run.tenant.id.to_string(),
-        request_id: outcome.request_id.to_string(),
-        policy: outcome.policy.to_string(),
+    let accepted = run.deps.store.record_later(Decision {
+        id: uuid::Uuid::now_v7().to_string(),
+        tenant: run.tenant.id.clone(),
+        request_id: outcome.request_id.clone(),
+        at_ms: jiff::Timestamp::now().as_millisecond(),
+        policy: outcome.policy.clone(),
         revision: outcome.revision.clone(),
-        action: outcome.verdict.action.name().to_owned(),
+        action: outcome.verdict.action,
         complete: outcome.coverage.complete,
-        record,
+        record: record.to_string(),
     });
+    if accepted == Accepted::Dropped {
+        run.deps.metrics.record_lost();
+    }
     Ok(())
 }
 

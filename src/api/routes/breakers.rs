@@ -151,15 +151,16 @@ pub(crate) async fn force(
     api.deps.detectors.force(&detector, how);
     let after = find(&api, &name)?;
     let entry = AuditEntry {
+        tenant: None,
+        at_ms: jiff::Timestamp::now().as_millisecond(),
         actor: caller.actor.clone(),
         action: format!("breaker.{}", how.name()),
-        target: name,
+        target: format!("detector/{name}"),
         reason,
-        tenant: None,
-        before: serde_json::json!({ "state": before.state }),
-        after: serde_json::json!({ "state": after.state }),
+        before: Some(serde_json::json!({ "state": before.state }).to_string()),
+        after: Some(serde_json::json!({ "state": after.state }).to_string()),
     };
-    api.deps.store.audit(entry).await.map_err(|error| {
+    api.deps.store.append(entry).await.map_err(|error| {
         Error::new(Code::StoreUnavailable, "the change was made but not recorded").caused_by(error)
     })?;
     json(&after)

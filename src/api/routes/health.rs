@@ -127,7 +127,7 @@ fn breakers(api: &Api) -> Check {
 }
 
 async fn store(api: &Api) -> Check {
-    match api.deps.store.ping().await {
+    match api.deps.store.probe().await {
         Ok(()) => Check { status: "pass", message: "the store answers".into() },
         Err(_) => Check { status: "fail", message: "the store does not answer".into() },
     }

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{Answer, at, json, resource};
 use crate::api::caller::{NoQuery, query, tenant};
 use crate::api::strict::Value;
-use crate::api::{Api, body};
+use crate::api::{Api, body, held};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::BundleName;
 use crate::orchestrator::view_of;
@@ -199,12 +199,8 @@ pub(crate) async fn validate(http: HttpRequest, payload: Payload, api: Data<Api>
             let snapshot = api.live.current();
             let id = tenant(&http, &caller, None, &snapshot)?;
             let bundle = parse_bundle(&policy)?;
-            let Some(tenant) = snapshot.catalog.tenants.get(&id) else {
-                return Err(Error::new(Code::NotFound, "no such tenant").into());
-            };
-            let view = view_of(&snapshot, tenant, Some(&bundle))?;
             let results = results.unwrap_or_default().into_iter().map(|value| value.0).collect();
-            json(&super::super::held::against(&api, &snapshot, tenant, view, results).await?)
+            json(&held::against(&api, &snapshot, (id, &bundle), results).await?)
         }
         ValidateRequest { policy: None, results: None, modules: Some(modules), data, cases } => {
             let modules: Vec<(String, String)> =
