@@ -92,16 +92,7 @@ pub fn measure(
         }
     };
     let floor = share_of_set(&plan.floor_required, &|detector| shares.of(detector));
-    let alone: Vec<Unjudged> = pieces
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| !reports.iter().any(|report| judged(report, *index)))
-        .map(|(index, piece)| Unjudged {
-            pointer: Some(Arc::clone(&piece.pointer)),
-            detector: None,
-            reason: common_reason(reports, index),
-        })
-        .collect();
+    let alone = judged_by_nobody(reports, pieces);
     let complete = achieved + EPSILON >= spec.threshold
         && floor + EPSILON >= plan.min_coverage
         && alone.is_empty();
@@ -198,20 +189,46 @@ fn taxonomy(
     mean(need.iter().map(|category| (if judged(category) { 1.0 } else { 0.0 }, 1.0)))
 }
 
-fn judged(report: &Report, piece: usize) -> bool {
-    report.answered() && report.gaps.iter().all(|gap| gap.piece != piece)
+/// What the reports say of one piece together.
+#[derive(Clone, Copy)]
+enum Said {
+    Nothing,
+    LeftOut(&'static str),
+    LeftOutVariously,
+    Judged,
 }
 
-/// Why nobody judged the piece, where all give the same reason.
-fn common_reason(reports: &[Report], piece: usize) -> &'static str {
-    let mut reasons = reports.iter().map(|report| {
-        let gap = report.gaps.iter().find(|gap| gap.piece == piece && report.answered());
-        gap.map_or(report.reason(), |gap| gap.reason.name())
-    });
-    match reasons.next() {
-        Some(first) if reasons.all(|reason| reason == first) => first,
-        Some(_) | None => "no_detector",
+/// Pieces that no detector judged whole, with the reason where all give the same one.
+///
+/// Linear in pieces and gaps: a body may hold very many of both.
+fn judged_by_nobody(reports: &[Report], pieces: &[Piece]) -> Vec<Unjudged> {
+    let mut said = vec![Said::Nothing; pieces.len()];
+    for report in reports {
+        let everywhere = (!report.answered()).then(|| report.reason());
+        let mut left_out = vec![everywhere; pieces.len()];
+        for gap in report.gaps.iter().filter(|_| report.answered()) {
+            if let Some(reason) = left_out.get_mut(gap.piece) {
+                *reason = Some(gap.reason.name());
+            }
+        }
+        for (said, left_out) in said.iter_mut().zip(left_out) {
+            *said = match (*said, left_out) {
+                (Said::Judged, _) | (_, None) => Said::Judged,
+                (Said::Nothing, Some(reason)) => Said::LeftOut(reason),
+                (Said::LeftOut(before), Some(reason)) if before == reason => *said,
+                (Said::LeftOut(_) | Said::LeftOutVariously, Some(_)) => Said::LeftOutVariously,
+            };
+        }
     }
+    let alone = pieces.iter().zip(said).filter_map(|(piece, said)| {
+        let reason = match said {
+            Said::Judged => return None,
+            Said::LeftOut(reason) => reason,
+            Said::Nothing | Said::LeftOutVariously => "no_detector",
+        };
+        Some(Unjudged { pointer: Some(Arc::clone(&piece.pointer)), detector: None, reason })
+    });
+    alone.collect()
 }
 
 /// What each asked or required detector left out, by detector and then by piece.

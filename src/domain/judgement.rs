@@ -286,11 +286,18 @@ fn votes(scope: &Category, evidence: &Evidence) -> ScopeState {
         state.voters.push(detector.clone());
         let (label, score) = flag.map_or_else(
             || (CLEAN.into(), own_score(report)),
-            |finding| (Arc::clone(&finding.label), Some(finding.score)),
+            |finding| (flag_label(finding), Some(finding.score)),
         );
         state.candidates.push(Candidate { detector: detector.clone(), label, score });
     }
     state
+}
+
+/// The finding's label. Labels are the detector's own words: one that calls its finding `clean`
+/// must not vote for clearing it.
+fn flag_label(finding: &Finding) -> Arc<str> {
+    let misleading = finding.label.trim() == CLEAN;
+    if misleading { finding.category.as_str().into() } else { Arc::clone(&finding.label) }
 }
 
 /// How sure a reply is that nothing is wrong; `None` where it did not say so itself.

@@ -57,6 +57,18 @@ fn plan(required: &str, method: CoverageMethod) -> Plan {
     Plan { required: names(required), coverage, ..Plan::default() }
 }
 
+/// Two hundred thousand opaque parts, none of which the detector judged.
+#[test]
+fn very_many_gaps_are_measured_in_linear_time() {
+    let lengths = vec![1; 200_000];
+    let all: Vec<(usize, usize)> = (0..lengths.len()).map(|piece| (piece, 1)).collect();
+    let given = [partly("a", &all), ok("b")];
+    let able = Abilities::new();
+    let coverage = measure(&plan("a b", RequiredSet), &given, &pieces(&lengths), &able);
+    check("many", &coverage, 0.5, false);
+    assert_eq!(coverage.unjudged.len(), lengths.len());
+}
+
 fn abilities(pairs: &[(&str, &[&str])]) -> Abilities {
     let set = |list: &[&str]| list.iter().map(|c| Category::parse(c).unwrap()).collect();
     pairs.iter().map(|(detector, list)| (name(detector), set(list))).collect()
@@ -138,6 +150,9 @@ fn a_piece_that_nobody_judged_makes_any_share_incomplete() {
     check("image", &coverage, 0.99, false);
     let last = coverage.unjudged.last().unwrap();
     assert_eq!((last.detector.as_ref(), last.reason), (None, "unsupported_content_type"));
+    let mixed = [Report { gaps: vec![image], ..ok("a") }, partly("b", &[(1, 1)])];
+    let coverage = measure(&lax, &mixed, &pieces(&[99, 1]), &Abilities::new());
+    assert_eq!(coverage.unjudged.last().unwrap().reason, "no_detector");
     let nobody = measure(&Plan::default(), &[], &pieces(&[1]), &Abilities::new());
     assert_eq!(nobody.unjudged[0].reason, "no_detector");
     assert_eq!((nobody.achieved, nobody.complete), (0.0, false));

@@ -238,6 +238,14 @@ fn only_a_reply_that_says_clean_itself_is_sure_of_it() {
 }
 
 #[test]
+fn a_finding_that_calls_itself_clean_still_counts_as_a_flag() {
+    let case = Case::new(vec![report("a", vec![finding("toxicity", " clean", 0.9)])])
+        .spec("toxicity", strategy("highest_confidence"));
+    assert_eq!(state(&case.judged(), "toxicity").resolved, Resolved::Flagged);
+    assert_eq!(case.action(), Action::Block);
+}
+
+#[test]
 fn an_annotator_finds_but_does_not_vote() {
     let mut case = Case::new(vec![toxic("a", 0.9), own("b", "clean", 0.4)]);
     case.detectors.get_mut(&name("a")).unwrap().annotator = true;
