@@ -6,10 +6,20 @@ use std::sync::Arc;
 use crate::domain::id::{DetectorName, TenantId};
 use crate::domain::plan::{Execution, StopOn};
 
+mod credential;
 pub mod detector;
+mod detector_file;
+mod load;
+mod strategy_file;
 pub mod tenant;
+mod tenant_file;
 
+#[cfg(test)]
+mod tests;
+
+pub use credential::SecretRef;
 pub use detector::Detector;
+pub use load::{Governance, Loading, ParamsFault, SourceFile};
 pub use tenant::Tenant;
 
 /// Everything live but the policies. Immutable.

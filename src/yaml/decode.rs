@@ -231,6 +231,21 @@ impl<'de> de::Deserializer<'de> for &Node {
         visitor.visit_newtype_struct(self).map_err(|error| error.within(self))
     }
 
+    /// Derived structs also read lists, field by field; a file must write the keys.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Mismatch> {
+        if matches!(self.data, Data::List(_)) {
+            let message = "expected a mapping, found a list".to_owned();
+            let hint = Some("write `key: value` lines".to_owned());
+            return Err(Mismatch::new("bad_value", message, hint).within(self));
+        }
+        self.deserialize_any(visitor)
+    }
+
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _name: &'static str,
@@ -251,7 +266,7 @@ impl<'de> de::Deserializer<'de> for &Node {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        unit_struct seq tuple tuple_struct map identifier ignored_any
     }
 }
 

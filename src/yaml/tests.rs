@@ -40,7 +40,7 @@ fn every_fault_names_the_place_of_the_offending_token() {
         ("name: 5\n", "1:7:bad_value"),
         ("\u{feff}name: a\n", "1:1:byte_order_mark"),
         ("name: [1, 2\n", "1:7:yaml_syntax"),
-        ("name: a\n---\nname: b\n", "2:1:yaml_syntax"),
+        ("name: a\n---\nname: b\n", "3:1:yaml_syntax"),
         ("- a\n", "1:1:bad_value"),
     ] {
         check(text, expected);
