@@ -39,7 +39,7 @@ impl Deps {
         };
         Ok(Deps {
             detectors: Detectors::new(config),
-            evaluator: Evaluator::new(settings.policy.clone()),
+            evaluator: Evaluator::new(crate::snapshot::policy_limits(&settings)),
             store: Arc::new(store),
             metrics: Arc::new(Metrics::new()),
             settings,

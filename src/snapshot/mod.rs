@@ -4,11 +4,14 @@
 
 use std::sync::Arc;
 
-use crate::catalog::{Catalog, LoadContext, SourceFile};
+use secrecy::SecretString;
+
+use crate::catalog::{Catalog, Governance, Loading, SecretRef, SourceFile};
 use crate::domain::digest::Digest;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::policy::{Policies, TenantScope};
-use crate::settings::Settings;
+use crate::policy::Limits;
+use crate::settings::{self, Env, Settings};
 
 mod live;
 mod sources;
@@ -52,12 +55,15 @@ impl Snapshot {
         settings: &Settings,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Vec<Fault>> {
-        let context = LoadContext {
-            env: settings.env,
-            secret: &|reference| settings.secret(reference),
+        let loading = Loading {
+            governance: match settings.env {
+                Env::Production => Governance::Required,
+                Env::Development | Env::Staging => Governance::Optional,
+            },
+            secrets: &secret,
             check_params: &sources.check_params,
         };
-        let loaded = Catalog::load(&files.catalog, &context);
+        let loaded = Catalog::load(&files.catalog, loading);
         let tenants: Vec<TenantScope> = match &loaded {
             Ok((catalog, _)) => catalog
                 .tenants
@@ -71,7 +77,7 @@ impl Snapshot {
             Err(faults) => return Err(faults.clone()),
         };
         let before = previous.map(|snapshot| &snapshot.policies);
-        let policies = Policies::load(&files.policies, &tenants, &settings.policy, before)?;
+        let policies = Policies::load(&files.policies, &tenants, &policy_limits(settings), before)?;
         let (catalog, mut warnings) = loaded?;
         warnings.extend(policies.warnings);
         warnings.sort();
@@ -97,6 +103,26 @@ impl Files {
             .collect();
         entries.sort();
         Digest::of_all(entries.iter().flatten().map(Vec::as_slice))
+    }
+}
+
+/// What policies may cost.
+pub fn policy_limits(settings: &Settings) -> Limits {
+    Limits {
+        eval_timeout: settings.policy.eval_timeout.0,
+        threads: settings.policy.threads,
+        memo_entries: settings.policy.memo_entries,
+        ..Limits::default()
+    }
+}
+
+fn secret(reference: &SecretRef) -> Option<SecretString> {
+    match reference {
+        SecretRef::Env(name) => settings::read_secret_variable(name),
+        SecretRef::File(path) => {
+            let text = std::fs::read_to_string(path).ok()?;
+            Some(text.trim_end_matches(['\n', '\r']).into())
+        }
     }
 }
 
