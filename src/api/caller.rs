@@ -27,7 +27,7 @@ impl Api {
         let limits = &self.deps.settings.server.limits;
         BodyLimits {
             bytes_max: limits.body_bytes_max,
-            grace: limits.body_timeout,
+            grace: limits.body_timeout.0,
             rate_min: limits.body_bytes_per_second_min,
         }
     }

@@ -15,6 +15,7 @@ use tracing_actix_web::RootSpanBuilder;
 use super::{Api, problem};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::RequestId;
+use crate::telemetry::{self, DecisionLine};
 
 /// A domain error on its way through actix; `edge` turns it into a problem.
 #[derive(Debug)]
@@ -90,9 +91,8 @@ pub async fn edge<B: MessageBody + 'static>(
         if !api.accepts_work() {
             set(&mut response, "connection", "close");
         }
-        let code = response.status().as_u16();
         let route = route.as_deref().unwrap_or("unmatched");
-        api.deps.metrics.http_request(route, method.as_str(), code, started.elapsed());
+        api.deps.metrics.http_request(route, &method, response.status(), started.elapsed());
     }
     Ok(response)
 }
@@ -115,8 +115,8 @@ async fn pass<B: MessageBody + 'static>(
                 None => Ok(response),
                 Some(Failed(error)) => {
                     let http = response.request().clone();
-                    log_cause(error);
                     let id = request_id(&http);
+                    log_refusal(error, &http, &id);
                     let body = problem::response(error, id.as_str(), http.path());
                     Ok(ServiceResponse::new(http, body))
                 }
@@ -125,7 +125,7 @@ async fn pass<B: MessageBody + 'static>(
         Ok(Err(error)) => Err(error),
         Err(_) => {
             if let Some(api) = api {
-                api.deps.metrics.panic();
+                api.deps.metrics.panicked();
             }
             tracing::error!("a handler panicked; the request is answered with INTERNAL_ERROR");
             Err(Failed(Error::new(Code::InternalError, "the service failed")).into())
@@ -136,7 +136,7 @@ async fn pass<B: MessageBody + 'static>(
 fn answer(error: &actix_web::Error, http: &HttpRequest, id: &RequestId) -> HttpResponse {
     match error.as_error::<Failed>() {
         Some(Failed(error)) => {
-            log_cause(error);
+            log_refusal(error, http, id);
             problem::response(error, id.as_str(), http.path())
         }
         None => {
@@ -147,7 +147,14 @@ fn answer(error: &actix_web::Error, http: &HttpRequest, id: &RequestId) -> HttpR
     }
 }
 
-fn log_cause(error: &Error) {
+fn log_refusal(error: &Error, http: &HttpRequest, id: &RequestId) {
+    telemetry::decision_line(&DecisionLine {
+        request_id: id.as_str(),
+        route: http.match_pattern().as_deref().unwrap_or("unmatched"),
+        status: problem::status(error.code).as_u16(),
+        code: Some(error.code.info().name),
+        ..DecisionLine::default()
+    });
     if let Some(cause) = &error.cause {
         tracing::error!(code = error.code.info().name, %cause, "a request failed");
     }

@@ -15,7 +15,7 @@ use crate::api::{self, Api};
 use crate::auth::Gate;
 use crate::cli::{ServeArgs, complain, exit, load_settings};
 use crate::orchestrator::Deps;
-use crate::settings::{Env, Settings};
+use crate::settings::{Env, LogFormat, Settings};
 use crate::snapshot::{Live, Snapshot, Sources};
 use crate::telemetry;
 
@@ -48,8 +48,7 @@ impl Application {
         let gate = Gate::for_start(settings.env, address.ip(), &settings.paths.data)?;
         let settings = Arc::new(settings);
         let deps = Deps::with_store(Arc::clone(&settings))?;
-        deps.detectors.retain(&snapshot.catalog);
-        deps.metrics.snapshot(&snapshot.revision);
+        start::serve(&deps, &snapshot);
         let live = Arc::new(Live::new(snapshot, sources));
         let api = Data::new(Api {
             deps: Arc::new(deps),
@@ -99,7 +98,7 @@ fn serve_on(listener: TcpListener, api: &Data<Api>, settings: &Settings) -> Resu
     })
     .workers(workers)
     .max_connections((limits.connections_max / workers).max(1))
-    .client_request_timeout(limits.header_timeout)
+    .client_request_timeout(limits.header_timeout.0)
     .keep_alive(Duration::from_secs(75))
     .shutdown_timeout(30)
     .disable_signals()
@@ -116,7 +115,7 @@ async fn drain_on_signal(api: Data<Api>, handle: ServerHandle) {
     tracing::info!("stopping: draining requests");
     api.draining.store(true, Ordering::Relaxed);
     let drain = async {
-        tokio::time::sleep(api.deps.settings.server.shutdown_delay).await;
+        tokio::time::sleep(api.deps.settings.shutdown_delay()).await;
         handle.stop(true).await;
     };
     tokio::select! {
@@ -134,7 +133,18 @@ pub fn serve(args: &ServeArgs) -> u8 {
     if let Some(listen) = args.listen {
         settings.server.listen = listen;
     }
-    let _guard = telemetry::init(&settings.telemetry.log_level, settings.telemetry.log_format);
+    let format = match settings.telemetry.log_format {
+        LogFormat::Auto => telemetry::LogFormat::Auto,
+        LogFormat::Json => telemetry::LogFormat::Json,
+        LogFormat::Pretty => telemetry::LogFormat::Pretty,
+    };
+    let _log = match telemetry::init(&settings.telemetry.log_level, format) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(&error.to_string());
+            return exit::INTERNAL;
+        }
+    };
     let sources = Sources::of(&settings, None);
     let env = settings.env;
     actix_web::rt::System::new().block_on(async move {

@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::detector::Auth;
-use super::load::{Loading, not_built};
+use super::load::{LoadContext, not_built};
 use crate::domain::fault::Fault;
 use crate::yaml::{Fields, Node, Source};
 
@@ -30,7 +30,7 @@ enum Kind {
 pub(super) fn read(
     node: &Node,
     source: Source<'_>,
-    loading: Loading<'_>,
+    context: &LoadContext<'_>,
 ) -> Result<Auth, Vec<Fault>> {
     let mut fields = Fields::new(node, source);
     let kind: Option<Kind> = fields.need("type");
@@ -48,7 +48,7 @@ pub(super) fn read(
         }
         Some(kind @ (Kind::ApiKey | Kind::Bearer | Kind::Basic)) => {
             let name = header_name(&mut fields, kind, header);
-            if let Some(secret) = secret(&mut fields, env, file, loading) {
+            if let Some(secret) = secret(&mut fields, env, file, context) {
                 auth = Auth::Header { name, value: value(kind, user, &secret) };
             }
         }
@@ -71,7 +71,7 @@ fn secret(
     fields: &mut Fields<'_>,
     env: Option<String>,
     file: Option<String>,
-    loading: Loading<'_>,
+    context: &LoadContext<'_>,
 ) -> Option<SecretString> {
     let (key, place) = match (env, file) {
         (Some(name), None) => ("env", SecretRef::Env(name)),
@@ -82,7 +82,7 @@ fn secret(
             return None;
         }
     };
-    let secret = (loading.secrets)(&place);
+    let secret = (context.secret)(&place);
     let fits = |s: &SecretString| {
         !s.expose_secret().is_empty() && http::HeaderValue::try_from(s.expose_secret()).is_ok()
     };

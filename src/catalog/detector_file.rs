@@ -5,19 +5,18 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::credential;
 use super::detector::{
     Auth, BreakerMode, BreakerSpec, Builtin, Bulkhead, Detector, Endpoint, Health, Label, Mapping,
     Protocol, Retry,
 };
-use super::load::{
-    Governance, Loading, SourceFile, named_as_file, not_built, schema_version, tree,
-};
-use super::credential;
+use super::load::{LoadContext, SourceFile, named_as_file, not_built, schema_version, tree};
 use crate::domain::category::{Category, TREE};
 use crate::domain::content::ContentType;
 use crate::domain::fault::Fault;
 use crate::domain::finding::{Polarity, Severity, TextView};
 use crate::domain::id::DetectorName;
+use crate::settings::Env;
 use crate::yaml::{self, Data, Fields, Node, Source, Span};
 
 /// Keys of the design whose behaviour comes later.
@@ -143,7 +142,7 @@ impl Default for HealthEntry {
 }
 
 /// Reads one file; all its faults at once.
-pub(super) fn read(file: &SourceFile, loading: Loading<'_>) -> Result<Detector, Vec<Fault>> {
+pub(super) fn read(file: &SourceFile, context: &LoadContext<'_>) -> Result<Detector, Vec<Fault>> {
     let tree = tree(file)?;
     let source = Source { kind: file.kind, file: &file.path };
     let mut fields = Fields::new(&tree, source);
@@ -154,10 +153,10 @@ pub(super) fn read(file: &SourceFile, loading: Loading<'_>) -> Result<Detector, 
         named_as_file(&mut fields, "name", name.as_str(), file);
     }
     let limits = limits(&mut fields);
-    let auth = auth(&mut fields, source, loading);
+    let auth = auth(&mut fields, source, context);
     let protocol = protocol(&mut fields, name.as_ref());
     let endpoint = endpoint(&mut fields, protocol.as_ref());
-    governance(&mut fields, loading.governance);
+    governance(&mut fields, context.env);
     let detector = rest(&mut fields, file).map(|detector| Detector {
         endpoint,
         auth,
@@ -172,7 +171,7 @@ pub(super) fn read(file: &SourceFile, loading: Loading<'_>) -> Result<Detector, 
         (faults.is_empty(), name, protocol, detector)
     {
         let detector = Detector { name, protocol, ..detector };
-        match (loading.check_params)(&detector) {
+        match (context.check_params)(&detector) {
             Ok(()) => return Ok(detector),
             Err(fault) => {
                 let at = tree.nearest_to(&fault.pointer).at();
@@ -201,7 +200,12 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
     }
     let params = fields.node("params").map_or_else(|| serde_json::json!({}), Node::to_json);
     if !params.is_object() {
-        fields.refuse("params", "bad_value", "params is no mapping".to_owned(), "write keys below it");
+        fields.refuse(
+            "params",
+            "bad_value",
+            "params is no mapping".to_owned(),
+            "write keys below it",
+        );
     }
     Some(Detector {
         name: DetectorName::parse("unnamed").ok()?,
@@ -301,12 +305,12 @@ fn in_range(fields: &mut Fields<'_>, key: &str, value: f64, (least, most): (f64,
     }
 }
 
-fn auth(fields: &mut Fields<'_>, source: Source<'_>, loading: Loading<'_>) -> Auth {
+fn auth(fields: &mut Fields<'_>, source: Source<'_>, context: &LoadContext<'_>) -> Auth {
     let Some(node) = fields.node("auth") else { return Auth::None };
     if matches!(&node.data, Data::Text(kind) if kind == "none") {
         return Auth::None;
     }
-    credential::read(node, source, loading).unwrap_or_else(|faults| {
+    credential::read(node, source, context).unwrap_or_else(|faults| {
         fields.faults.extend(faults);
         Auth::None
     })
@@ -370,7 +374,12 @@ fn builtin_of(fields: &mut Fields<'_>, name: Option<&DetectorName>) -> Option<Bu
     let builtin = serde_json::from_value(serde_json::json!(name?)).ok();
     if builtin.is_none() {
         let message = "no built-in detector has this name".to_owned();
-        fields.refuse("name", "unknown_builtin", message, "add `builtin: regex` or another of them");
+        fields.refuse(
+            "name",
+            "unknown_builtin",
+            message,
+            "add `builtin: regex` or another of them",
+        );
     }
     builtin
 }
@@ -431,7 +440,8 @@ fn labels(fields: &mut Fields<'_>) -> BTreeMap<String, Label> {
     let mut labels = BTreeMap::new();
     for (label, entry) in entries {
         if entry.category.is_none() && entry.polarity == Polarity::Positive {
-            let message = format!("label `{}` is positive and has no category", yaml::shown(&label));
+            let message =
+                format!("label `{}` is positive and has no category", yaml::shown(&label));
             fields.refuse("labels", "missing_key", message, "add `category:` to it");
         }
         let category = entry.category.and_then(|name| category(fields, "labels", &name));
@@ -442,8 +452,8 @@ fn labels(fields: &mut Fields<'_>) -> BTreeMap<String, Label> {
 }
 
 /// In production every file says what it is, whose it is and what it may do.
-fn governance(fields: &mut Fields<'_>, governance: Governance) {
-    if governance == Governance::Optional {
+fn governance(fields: &mut Fields<'_>, env: Env) {
+    if env != Env::Production {
         return;
     }
     for key in ["description", "owner", "risk", "contexts", "safety"] {

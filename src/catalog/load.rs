@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use super::credential::SecretRef;
 use super::{Catalog, Detector, detector_file, strategy_file, tenant_file};
 use crate::domain::fault::{Fault, FaultKind};
+use crate::settings::Env;
 use crate::yaml::{self, Fields, Node, Source};
 
 /// One file as read.
@@ -29,18 +30,9 @@ impl SourceFile {
     }
 }
 
-/// Whether detectors must say who owns them and what they may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Governance {
-    /// They may.
-    Optional,
-    /// They must: production.
-    Required,
-}
-
 /// What is wrong with a detector's `params`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParamsFault {
+pub struct ParamFault {
     /// JSON pointer into the detector file, such as `/params/patterns/0`.
     pub pointer: String,
     /// What is wrong.
@@ -51,18 +43,18 @@ pub struct ParamsFault {
 
 /// What loading asks of its surroundings.
 #[derive(Clone, Copy)]
-pub struct Loading<'a> {
-    /// Whether governance keys are required.
-    pub governance: Governance,
+pub struct LoadContext<'a> {
+    /// Production demands the governance keys.
+    pub env: Env,
     /// Resolves a credential; `None` where there is none.
-    pub secrets: &'a dyn Fn(&SecretRef) -> Option<SecretString>,
+    pub secret: &'a dyn Fn(&SecretRef) -> Option<SecretString>,
     /// Checks the parameters of a detector.
-    pub check_params: &'a dyn Fn(&Detector) -> Result<(), ParamsFault>,
+    pub check_params: &'a dyn Fn(&Detector) -> Result<(), ParamFault>,
 }
 
-impl std::fmt::Debug for Loading<'_> {
+impl std::fmt::Debug for LoadContext<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Loading").field("governance", &self.governance).finish_non_exhaustive()
+        f.debug_struct("LoadContext").field("env", &self.env).finish_non_exhaustive()
     }
 }
 
@@ -71,14 +63,14 @@ impl Catalog {
     /// the answer are warnings.
     pub fn load(
         files: &[SourceFile],
-        loading: Loading<'_>,
+        context: &LoadContext<'_>,
     ) -> Result<(Catalog, Vec<Fault>), Vec<Fault>> {
         let mut catalog = Catalog::default();
         let mut faults = Vec::new();
         let mut strategies = None;
         for file in files {
             let read = match file.kind {
-                FaultKind::Detector => detector_file::read(file, loading).map(|detector| {
+                FaultKind::Detector => detector_file::read(file, context).map(|detector| {
                     catalog.detectors.insert(detector.name.clone(), Arc::new(detector));
                 }),
                 FaultKind::Tenant => tenant_file::read(file).map(|tenant| {

@@ -1,6 +1,6 @@
 //! Detector files, tenant files and strategies become one validated `Catalog`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::id::{DetectorName, TenantId};
@@ -19,7 +19,7 @@ mod tests;
 
 pub use credential::SecretRef;
 pub use detector::Detector;
-pub use load::{Governance, Loading, ParamsFault, SourceFile};
+pub use load::{LoadContext, ParamFault, SourceFile};
 pub use tenant::Tenant;
 
 /// Everything live but the policies. Immutable.
@@ -65,6 +65,7 @@ impl Catalog {
 
     /// The detectors that `tenant` may use, in name order.
     pub fn visible<'a>(&'a self, tenant: &'a Tenant) -> impl Iterator<Item = &'a Arc<Detector>> {
+<<<<<<< HEAD
         self.detectors.values().filter(move |detector| Self::sees(tenant, detector))
     }
 
@@ -74,5 +75,18 @@ impl Catalog {
         let offered =
             detector.tenants.contains("*") || detector.tenants.contains(tenant.id.as_str());
         wanted && offered
+=======
+        self.detectors.values().filter(move |detector| may_use(tenant, detector))
     }
+
+    /// The detector of that name, where `tenant` may use it.
+    pub fn visible_one(&self, tenant: &Tenant, name: &DetectorName) -> Option<&Arc<Detector>> {
+        self.detectors.get(name).filter(|detector| may_use(tenant, detector))
+>>>>>>> config
+    }
+}
+
+fn may_use(tenant: &Tenant, detector: &Detector) -> bool {
+    let holds = |names: &BTreeSet<String>, name: &str| names.contains("*") || names.contains(name);
+    holds(&tenant.detectors, detector.name.as_str()) && holds(&detector.tenants, tenant.id.as_str())
 }

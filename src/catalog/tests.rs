@@ -7,20 +7,19 @@ use secrecy::ExposeSecret as _;
 use super::detector::{Auth, Protocol};
 use super::*;
 use crate::domain::fault::{Fault, FaultKind};
+use crate::domain::id::DetectorName;
+use crate::settings::Env;
 
 fn file(kind: FaultKind, path: &str, text: &str) -> SourceFile {
     SourceFile { kind, path: path.to_owned(), bytes: text.as_bytes().into() }
 }
 
-fn load(
-    governance: Governance,
-    files: &[SourceFile],
-) -> Result<(Catalog, Vec<Fault>), Vec<Fault>> {
-    let secrets = |place: &SecretRef| match place {
+fn load(env: Env, files: &[SourceFile]) -> Result<(Catalog, Vec<Fault>), Vec<Fault>> {
+    let secret = |place: &SecretRef| match place {
         SecretRef::Env(name) if name == "KEY" => Some("s3cret".into()),
         SecretRef::Env(_) | SecretRef::File(_) => None,
     };
-    Catalog::load(files, Loading { governance, secrets: &secrets, check_params: &|_| Ok(()) })
+    Catalog::load(files, &LoadContext { env, secret: &secret, check_params: &|_| Ok(()) })
 }
 
 fn codes(faults: &[Fault]) -> String {
@@ -34,7 +33,7 @@ const GOOD: &str = "name: d\nprotocol: native\nendpoint: http://h/x\ncategories:
 #[test]
 fn a_newcomers_file_takes_every_default_of_the_page() {
     let files = [file(FaultKind::Detector, "detectors/d.yaml", GOOD)];
-    let (catalog, warnings) = load(Governance::Optional, &files).unwrap();
+    let (catalog, warnings) = load(Env::Development, &files).unwrap();
     let detector = &catalog.detectors["d"];
     assert!(warnings.is_empty());
     assert_eq!(detector.timeout, Duration::from_millis(3000));
@@ -67,7 +66,7 @@ fn every_bad_detector_file_is_refused_at_its_place() {
     ] {
         let text = format!("{GOOD}{extra}");
         let files = [file(FaultKind::Detector, "d.yaml", &text)];
-        let faults = load(Governance::Optional, &files).unwrap_err();
+        let faults = load(Env::Development, &files).unwrap_err();
         assert_eq!(codes(&faults), format!("d.yaml:{expected}"), "{extra} {faults:?}");
     }
 }
@@ -79,7 +78,7 @@ fn all_faults_of_all_files_come_at_once() {
         file(FaultKind::Detector, "c.yaml", "name: [\n"),
         file(FaultKind::Tenant, "t.yaml", "id: t\nmode: loud\n"),
     ];
-    let faults = load(Governance::Optional, &files).unwrap_err();
+    let faults = load(Env::Development, &files).unwrap_err();
     assert_eq!(
         codes(&faults),
         "a.yaml:1:7:name_mismatch a.yaml:2:11:not_built a.yaml:3:13:unknown_category \
@@ -90,8 +89,8 @@ fn all_faults_of_all_files_come_at_once() {
 #[test]
 fn a_missing_governance_key_refuses_production_only() {
     let files = [file(FaultKind::Detector, "d.yaml", GOOD)];
-    assert!(load(Governance::Optional, &files).is_ok());
-    let faults = load(Governance::Required, &files).unwrap_err();
+    assert!(load(Env::Development, &files).is_ok());
+    let faults = load(Env::Production, &files).unwrap_err();
     assert_eq!(faults.len(), 5);
     assert!(faults.iter().all(|f| f.code == "governance_missing"));
 }
@@ -100,7 +99,7 @@ fn a_missing_governance_key_refuses_production_only() {
 fn a_credential_is_resolved_and_never_printed() {
     let text = format!("{GOOD}auth: {{type: bearer, env: KEY}}\n");
     let files = [file(FaultKind::Detector, "d.yaml", &text)];
-    let (catalog, _) = load(Governance::Optional, &files).unwrap();
+    let (catalog, _) = load(Env::Development, &files).unwrap();
     let Auth::Header { name, value } = &catalog.detectors["d"].auth else { panic!() };
     assert_eq!((name.as_str(), value.expose_secret()), ("authorization", "Bearer s3cret"));
     assert!(!format!("{catalog:?}").contains("s3cret"));
@@ -119,7 +118,7 @@ fn every_bad_tenant_file_is_refused_at_its_place() {
     ] {
         let text = format!("schema_version: 1\nid: t\n{extra}");
         let faults =
-            load(Governance::Optional, &[file(FaultKind::Tenant, "t.yaml", &text)]).unwrap_err();
+            load(Env::Development, &[file(FaultKind::Tenant, "t.yaml", &text)]).unwrap_err();
         assert_eq!(codes(&faults), format!("t.yaml:{expected}"), "{extra} {faults:?}");
     }
 }
@@ -131,7 +130,7 @@ fn a_strategy_that_names_an_unknown_detector_loses_it_with_a_warning() {
         file(FaultKind::Strategy, "strategies.yaml", text),
         file(FaultKind::Detector, "d.yaml", GOOD),
     ];
-    let (catalog, warnings) = load(Governance::Optional, &files).unwrap();
+    let (catalog, warnings) = load(Env::Development, &files).unwrap();
     assert_eq!(codes(&warnings), "strategies.yaml:2:12:unknown_detector");
     assert_eq!(catalog.strategies["default"].detectors.len(), 1);
     assert_eq!(catalog.strategy("b").unwrap().0, "a");
@@ -141,6 +140,59 @@ fn a_strategy_that_names_an_unknown_detector_loses_it_with_a_warning() {
 #[test]
 fn an_event_has_one_strategy() {
     let text = "strategies:\n  default: {}\n  a: {aliases: [default]}\n";
-    let faults = load(Governance::Optional, &[file(FaultKind::Strategy, "s.yaml", text)]);
+    let faults = load(Env::Development, &[file(FaultKind::Strategy, "s.yaml", text)]);
     assert_eq!(codes(&faults.unwrap_err()), "s.yaml:3:3:duplicate_event");
+}
+
+#[test]
+fn a_detector_is_seen_only_where_tenant_and_detector_agree() {
+    let files = [
+        file(FaultKind::Detector, "d.yaml", &format!("{GOOD}tenants: [a, b]\n")),
+        file(FaultKind::Tenant, "a.yaml", "schema_version: 1\nid: a\n"),
+        file(FaultKind::Tenant, "b.yaml", "schema_version: 1\nid: b\ndetectors: []\n"),
+        file(FaultKind::Tenant, "c.yaml", "schema_version: 1\nid: c\n"),
+    ];
+    let (catalog, _) = load(Env::Development, &files).unwrap();
+    let name = DetectorName::parse("d").unwrap();
+    for (tenant, seen) in [("a", true), ("b", false), ("c", false)] {
+        let tenant = &catalog.tenants[tenant];
+        assert_eq!(catalog.visible_one(tenant, &name).is_some(), seen, "{}", tenant.id);
+        assert_eq!(catalog.visible(tenant).count() == 1, seen);
+    }
+}
+
+#[test]
+fn faults_of_parameters_are_reported_at_their_pointer() {
+    let text =
+        "name: regex\nprotocol: builtin\ncategories: [pii]\nparams:\n  patterns:\n    - x: 1\n";
+    let check = |_: &Detector| {
+        let (message, hint) = ("bad".to_owned(), "fix it".to_owned());
+        Err(ParamFault { pointer: "/params/patterns/0/x".to_owned(), message, hint })
+    };
+    let context = LoadContext { env: Env::Development, secret: &|_| None, check_params: &check };
+    let files = [file(FaultKind::Detector, "regex.yaml", text)];
+    let faults = Catalog::load(&files, &context).unwrap_err();
+    assert_eq!(codes(&faults), "regex.yaml:6:10:bad_params");
+}
+
+#[test]
+fn the_shipped_tenants_and_strategies_are_sound() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut files = vec![(FaultKind::Strategy, root.join("strategies.yaml"))];
+    for entry in std::fs::read_dir(root.join("tenants")).unwrap() {
+        files.push((FaultKind::Tenant, entry.unwrap().path()));
+    }
+    let files: Vec<_> = files
+        .iter()
+        .map(|(kind, path)| {
+            file(*kind, path.to_str().unwrap(), &std::fs::read_to_string(path).unwrap())
+        })
+        .collect();
+    let (catalog, _) = load(Env::Production, &files).unwrap();
+    let tenants: Vec<&str> = catalog.tenants.keys().map(|id| id.as_str()).collect();
+    assert_eq!(tenants, ["acme", "default", "globex"]);
+    assert_eq!(&*catalog.tenants["default"].facts.tier, "unlimited");
+    assert_eq!(catalog.strategies.len(), 8);
+    assert_eq!(catalog.strategy("pull_request.opened").unwrap().0, "content.submitted");
+    assert_eq!(catalog.strategy("scheduled.weekly_agents").unwrap().0, "scheduled.weekly");
 }

@@ -4,11 +4,17 @@ use std::sync::Arc;
 
 use super::Deps;
 use crate::detect::{DetectConfig, Detectors};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, MetricsError};
 use crate::outbound::Guard;
 use crate::policy::Evaluator;
 use crate::settings::Settings;
 use crate::store::{Place, Sqlite, SqliteOptions, StoreError};
+
+/// Source revision of this build, where the builder told it.
+const REVISION: &str = match option_env!("ORCHESTRATOR_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
 
 /// Why nothing could be built.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +22,9 @@ pub enum DepsError {
     /// The store could not be opened.
     #[error("the store could not be opened: {0}")]
     Store(#[from] StoreError),
+    /// The metrics could not be registered.
+    #[error("the metrics could not be registered: {0}")]
+    Metrics(#[from] MetricsError),
 }
 
 impl Deps {
@@ -32,6 +41,7 @@ impl Deps {
 
     fn build(settings: Arc<Settings>, place: Place) -> Result<Deps, DepsError> {
         let store = Sqlite::open(&SqliteOptions::at(place))?;
+        let metrics = Arc::new(Metrics::new(&settings.telemetry.tenant_labels, REVISION)?);
         let guard = Guard::new(settings.guard());
         let config = DetectConfig {
             guard,
@@ -41,7 +51,7 @@ impl Deps {
             detectors: Detectors::new(config),
             evaluator: Evaluator::new(crate::snapshot::policy_limits(&settings)),
             store: Arc::new(store),
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             settings,
         })
     }

@@ -42,9 +42,22 @@ pub(super) async fn keep(run: &Run<'_>, outcome: &Outcome) -> Result<(), Error> 
         record: record.to_string(),
     });
     if accepted == Accepted::Dropped {
-        run.deps.metrics.record_lost();
+        tracing::error!("a decision was not recorded: the store's queue is full");
     }
+    count(run, outcome);
     Ok(())
+}
+
+fn count(run: &Run<'_>, outcome: &Outcome) {
+    let metrics = &run.deps.metrics;
+    let complete = outcome.coverage.complete;
+    let policy = outcome.policy.as_str();
+    metrics.decision(run.tenant.id.as_str(), policy, outcome.verdict.action, complete);
+    metrics.coverage(outcome.coverage.achieved);
+    metrics.overhead(outcome.overhead);
+    for gap in &outcome.coverage.unjudged {
+        metrics.unjudged(gap.reason);
+    }
 }
 
 fn names<'a>(

@@ -32,9 +32,19 @@ pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Vec<Report> {
         }
     }
     for report in &reports {
-        run.deps.metrics.detector_call(report);
+        count(run, report);
     }
     reports
+}
+
+fn count(run: &Run<'_>, report: &Report) {
+    let metrics = &run.deps.metrics;
+    let took = (report.attempts > 0).then_some(report.duration);
+    let name = report.detector.as_str();
+    metrics.detector_call(name, &report.version, (report.status, report.error), took);
+    for finding in &report.findings {
+        metrics.findings(name, finding.category.as_str(), 1);
+    }
 }
 
 async fn one(run: &Run<'_>, plan: &Plan, work: &Work, stage: &[DetectorName]) -> Vec<Report> {

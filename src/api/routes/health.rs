@@ -139,10 +139,20 @@ async fn store(api: &Api) -> Check {
         content_type = "text/plain")))]
 pub(crate) async fn metrics(http: HttpRequest, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
-    api.gate.admits_metrics(api.caller(&http))?;
-    api.deps.metrics.breakers(&api.deps.detectors.breakers().iter().map(|view| {
-        (view.name.as_str().to_owned(), view.state.name())
-    }).collect::<Vec<_>>());
-    let text = api.deps.metrics.render();
+    api.caller(&http)?;
+    for view in api.deps.detectors.breakers() {
+        api.deps.metrics.breaker(view.name.as_str(), state(view.state));
+    }
+    let text = api.deps.metrics.render().map_err(|error| {
+        Error::new(Code::InternalError, "the metrics could not be written").caused_by(error)
+    })?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}
+
+fn state(state: BreakerState) -> crate::metrics::BreakerState {
+    match state {
+        BreakerState::Closed => crate::metrics::BreakerState::Closed,
+        BreakerState::Open => crate::metrics::BreakerState::Open,
+        BreakerState::HalfOpen => crate::metrics::BreakerState::HalfOpen,
+    }
 }

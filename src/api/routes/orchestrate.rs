@@ -1,6 +1,7 @@
 //! `POST /orchestrate` and `POST /orchestrate/batch`.
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use actix_web::web::{Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -20,6 +21,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::request::Request;
 use crate::settings::VerdictStatus;
 use crate::snapshot::Snapshot;
+use crate::telemetry::{self, DecisionLine};
 use crate::{jobs, orchestrator};
 
 pub(super) fn configure(config: &mut ServiceConfig) {
@@ -54,7 +56,43 @@ pub(crate) async fn orchestrate(http: HttpRequest, payload: Payload, api: Data<A
         *response.status_mut() = code.unwrap_or(actix_web::http::StatusCode::OK);
     }
     decorate(&mut response, &outcome);
+    log(&http, &outcome, (&request, &caller), (status, started.elapsed()));
     Ok(response)
+}
+
+/// The one line of an answered request.
+fn log(
+    http: &HttpRequest,
+    outcome: &Outcome,
+    (request, caller): (&Request, &Caller),
+    (status, took): (u16, Duration),
+) {
+    let mut findings = BTreeMap::new();
+    for finding in &outcome.judgement.findings {
+        *findings.entry(finding.category.as_str()).or_default() += 1;
+    }
+    let failed = outcome.reports.iter().filter(|report| !report.answered());
+    telemetry::decision_line(&DecisionLine {
+        request_id: request.id.as_str(),
+        tenant: request.tenant.as_str(),
+        key_prefix: caller.key_prefix.as_deref().unwrap_or_default(),
+        route: http.match_pattern().as_deref().unwrap_or_default(),
+        status,
+        action: Some(outcome.verdict.action.name()),
+        complete: Some(outcome.coverage.complete),
+        policy: Some(outcome.policy.as_str()),
+        revision: &outcome.revision,
+        detectors: outcome.reports.len(),
+        failed: failed.map(|report| report.detector.as_str()).collect(),
+        unjudged: outcome.coverage.unjudged.len(),
+        findings,
+        content_chars: outcome.pieces.iter().map(|piece| piece.chars).sum(),
+        duration_ms: response::milliseconds(took),
+        overhead_ms: response::milliseconds(outcome.overhead),
+        priority: request.priority.name(),
+        degraded: outcome.degraded.iter().map(|degraded| degraded.what).collect(),
+        ..DecisionLine::default()
+    });
 }
 
 fn accepting(api: &Api) -> Result<(), Error> {
@@ -235,10 +273,13 @@ impl Item<'_> {
         let outcome =
             orchestrator::run(&self.api.deps, self.snapshot, self.caller, &request).await?;
         let answer = response::render(&outcome, &request, started.elapsed());
+        let took = started.elapsed();
+        let status = status(self.api, &outcome);
+        log(self.http, &outcome, (&request, self.caller), (status, took));
         let value = serde_json::to_value(&answer).map_err(|error| {
             Error::new(Code::InternalError, "the answer could not be written").caused_by(error)
         })?;
-        Ok((status(self.api, &outcome), value))
+        Ok((status, value))
     }
 }
 
