@@ -58,31 +58,14 @@ impl Catalog {
             .map(|(name, strategy)| (name.as_str(), strategy))
     }
 
-    /// The detector `name`, if `tenant` may use it.
-    pub fn visible_one(&self, tenant: &Tenant, name: &DetectorName) -> Option<&Arc<Detector>> {
-        self.detectors.get(name).filter(|detector| Self::sees(tenant, detector))
-    }
-
     /// The detectors that `tenant` may use, in name order.
     pub fn visible<'a>(&'a self, tenant: &'a Tenant) -> impl Iterator<Item = &'a Arc<Detector>> {
-<<<<<<< HEAD
-        self.detectors.values().filter(move |detector| Self::sees(tenant, detector))
-    }
-
-    fn sees(tenant: &Tenant, detector: &Detector) -> bool {
-        let wanted =
-            tenant.detectors.contains("*") || tenant.detectors.contains(detector.name.as_str());
-        let offered =
-            detector.tenants.contains("*") || detector.tenants.contains(tenant.id.as_str());
-        wanted && offered
-=======
         self.detectors.values().filter(move |detector| may_use(tenant, detector))
     }
 
     /// The detector of that name, where `tenant` may use it.
     pub fn visible_one(&self, tenant: &Tenant, name: &DetectorName) -> Option<&Arc<Detector>> {
         self.detectors.get(name).filter(|detector| may_use(tenant, detector))
->>>>>>> config
     }
 }
 

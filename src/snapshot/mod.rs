@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use crate::catalog::{Catalog, Governance, Loading, SecretRef, SourceFile};
+use crate::catalog::{Catalog, LoadContext, SecretRef, SourceFile};
 use crate::domain::digest::Digest;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::policy::{Policies, TenantScope};
 use crate::policy::Limits;
-use crate::settings::{self, Env, Settings};
+use crate::settings::{self, Settings};
 
 mod live;
 mod sources;
@@ -55,15 +55,9 @@ impl Snapshot {
         settings: &Settings,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Vec<Fault>> {
-        let loading = Loading {
-            governance: match settings.env {
-                Env::Production => Governance::Required,
-                Env::Development | Env::Staging => Governance::Optional,
-            },
-            secrets: &secret,
-            check_params: &sources.check_params,
-        };
-        let loaded = Catalog::load(&files.catalog, loading);
+        let context =
+            LoadContext { env: settings.env, secret: &secret, check_params: &sources.check_params };
+        let loaded = Catalog::load(&files.catalog, &context);
         let tenants: Vec<TenantScope> = match &loaded {
             Ok((catalog, _)) => catalog
                 .tenants

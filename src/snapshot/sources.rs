@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::assets;
-use crate::catalog::{Detector, ParamsFault, SourceFile};
+use crate::catalog::{Detector, ParamFault, SourceFile};
 use crate::domain::fault::{Fault, FaultKind};
 use crate::policy;
 use crate::settings::Settings;
 
 /// Checks a built-in detector's parameters; given from above, because detectors are built there.
-pub type CheckParams = fn(&Detector) -> Result<(), ParamsFault>;
+pub type CheckParams = fn(&Detector) -> Result<(), ParamFault>;
 
 /// Files below one root.
 const FILES_MAX: usize = 20_000;
