@@ -1,1 +1,154 @@
-//! Digests, keyed hashes and random tokens.
+//! Keyed hashes, random tokens and key files. The crypto crates stay behind this module.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use secrecy::{ExposeSecret as _, SecretBox, SecretString};
+use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
+
+/// Bytes of a key.
+const KEY_BYTES: usize = 32;
+/// Bytes of a block of SHA-256.
+const BLOCK_BYTES: usize = 64;
+/// Bytes of a token: 128 bits.
+const TOKEN_BYTES: usize = 16;
+
+/// A 256-bit key; `Debug` shows nothing of it.
+#[derive(Debug)]
+pub struct Key(SecretBox<[u8; KEY_BYTES]>);
+
+/// Why there is no key or token.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The operating system gave no random bytes.
+    #[error("reading random bytes from the operating system")]
+    Random(#[source] getrandom::Error),
+    /// The file cannot be read or made.
+    #[error("reading or making the key file `{path}`; check its owner and mode")]
+    File {
+        /// As given.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file holds something else.
+    #[error("key file `{path}` does not hold 64 hexadecimal digits; restore it or remove it")]
+    Malformed {
+        /// As given.
+        path: String,
+    },
+}
+
+impl Key {
+    /// A key of these bytes.
+    pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Key {
+        Key(SecretBox::new(Box::new(bytes)))
+    }
+
+    /// A fresh random key.
+    pub fn random() -> Result<Key, SealError> {
+        random().map(Key::from_bytes)
+    }
+
+    /// Reads the key in `path`, or makes the file, readable by its owner only. Of two processes
+    /// that make it at once, both end with the same key or one with an error.
+    pub fn load_or_create(path: &Path) -> Result<Key, SealError> {
+        let shown = || path.display().to_string();
+        let failed = |source| SealError::File { path: shown(), source };
+        let fresh: [u8; KEY_BYTES] = random()?;
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        match made {
+            Ok(mut file) => {
+                file.write_all(hex::encode(fresh).as_bytes()).map_err(failed)?;
+                file.sync_all().map_err(failed)?;
+                Ok(Key::from_bytes(fresh))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                let mut text = String::new();
+                File::open(path)
+                    .and_then(|file| file.take(1024).read_to_string(&mut text))
+                    .map_err(failed)?;
+                let mut bytes = [0; KEY_BYTES];
+                hex::decode_to_slice(text.trim(), &mut bytes)
+                    .map_err(|_| SealError::Malformed { path: shown() })?;
+                Ok(Key::from_bytes(bytes))
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// HMAC-SHA256 of `parts`, each prefixed by its length so that no border can move.
+    pub fn hash<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+        // RFC 2104 pads a short key with zeros up to the block.
+        let mut block = [0; BLOCK_BYTES];
+        block.iter_mut().zip(self.0.expose_secret()).for_each(|(to, from)| *to = *from);
+        let mut mac = Hmac::<Sha256>::new(&block.into());
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// A random token of 128 bits as `<prefix><32 hexadecimal digits>`.
+pub fn token(prefix: &str) -> Result<SecretString, SealError> {
+    let bytes: [u8; TOKEN_BYTES] = random()?;
+    Ok(format!("{prefix}{}", hex::encode(bytes)).into())
+}
+
+/// Whether both are equal, in time that depends on their lengths only.
+pub fn same(left: &[u8], right: &[u8]) -> bool {
+    left.ct_eq(right).into()
+}
+
+fn random<const N: usize>() -> Result<[u8; N], SealError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(SealError::Random)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn the_hash_is_hmac_sha256_over_length_prefixed_parts() {
+        // Computed with Python's hmac module.
+        let key = Key::from_bytes([7; 32]);
+        let expected = "6073d5bcf26efd7ddc06c90652db47666a35e5fce22c4a3632375cb436a2611d";
+        let found = hex::encode(key.hash([&b"ab"[..], b"c"]));
+        assert_eq!(found, expected);
+        assert_ne!(key.hash([&b"ab"[..], b"c"]), key.hash([&b"a"[..], b"bc"]));
+        assert_ne!(key.hash([&b"ab"[..]]), Key::from_bytes([8; 32]).hash([&b"ab"[..]]));
+    }
+
+    #[test]
+    fn tokens_carry_128_bits_and_never_repeat() {
+        let (one, two) = (token("orch_").unwrap(), token("orch_").unwrap());
+        let digits = one.expose_secret().strip_prefix("orch_").unwrap();
+        assert_eq!(digits.len(), 32);
+        assert!(!same(one.expose_secret().as_bytes(), two.expose_secret().as_bytes()));
+        assert!(!format!("{one:?}").contains(digits));
+    }
+
+    #[test]
+    fn a_key_file_is_made_once_for_its_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pepper");
+        let made = Key::load_or_create(&path).unwrap();
+        let read = Key::load_or_create(&path).unwrap();
+        assert_eq!(made.hash([&b"x"[..]]), read.hash([&b"x"[..]]));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::write(&path, "short").unwrap();
+        assert!(matches!(Key::load_or_create(&path), Err(SealError::Malformed { .. })));
+        let nowhere = dir.path().join("no/pepper");
+        assert!(matches!(Key::load_or_create(&nowhere), Err(SealError::File { .. })));
+    }
+}

@@ -1,1 +1,196 @@
 //! What must survive a restart: decisions, audit, versioned objects.
+//!
+//! The traits speak of domain things; SQL stays in the implementation. Reads and writes never run
+//! on a server worker. Content never comes here.
+
+use futures_util::future::BoxFuture;
+
+use crate::domain::action::Action;
+use crate::domain::id::{BundleName, RequestId, TenantId};
+
+#[cfg(test)]
+mod contract;
+mod error;
+mod queue;
+mod rows;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+
+pub use error::StoreError;
+pub use sqlite::{Place, Sqlite, SqliteOptions};
+
+/// What a store answers, once the work is done elsewhere.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// One decision, without content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Unique, uuid v7.
+    pub id: String,
+    /// Whose.
+    pub tenant: TenantId,
+    /// The caller's id of the request; not unique.
+    pub request_id: RequestId,
+    /// Wall clock, milliseconds since 1970.
+    pub at_ms: i64,
+    /// The bundle that decided.
+    pub policy: BundleName,
+    /// The snapshot's revision.
+    pub revision: String,
+    /// What was decided.
+    pub action: Action,
+    /// Whether coverage sufficed.
+    pub complete: bool,
+    /// JSON of everything else that may be kept; never content.
+    pub record: String,
+}
+
+/// One act of an administrator or of the service itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// `None` where it concerns no single tenant.
+    pub tenant: Option<TenantId>,
+    /// Wall clock, milliseconds since 1970.
+    pub at_ms: i64,
+    /// Who: key prefix, subject or `system`.
+    pub actor: String,
+    /// What, such as `breaker.open`.
+    pub action: String,
+    /// On what, such as `detector/pii`.
+    pub target: String,
+    /// Why, in the actor's words; may be empty.
+    pub reason: String,
+    /// JSON before, where there is one.
+    pub before: Option<String>,
+    /// JSON after, where there is one.
+    pub after: Option<String>,
+}
+
+/// A row with its place in the order of writing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered<T> {
+    /// Grows with every row; the cursor of [`Page`].
+    pub sequence: i64,
+    /// The row.
+    pub value: T,
+}
+
+/// Which rows of a list, newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// At most so many rows, capped at 1000.
+    pub limit: u32,
+    /// Only rows written before this one.
+    pub before: Option<i64>,
+}
+
+/// What an object is called.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// Such as `overlay` or `detector`.
+    pub kind: String,
+    /// `None` is the shared scope.
+    pub tenant: Option<TenantId>,
+    /// Unique within kind and tenant.
+    pub name: String,
+}
+
+/// One version of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// What it is called.
+    pub key: ObjectKey,
+    /// From 1, without gaps.
+    pub version: u64,
+    /// Wall clock of the write, milliseconds since 1970.
+    pub at_ms: i64,
+    /// Hexadecimal SHA-256 over version and body.
+    pub etag: String,
+    /// JSON; `None` is a tombstone, found only in the history.
+    pub body: Option<String>,
+}
+
+/// What a writer believes to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// Whatever is there.
+    Any,
+    /// Nothing, or a tombstone.
+    Absent,
+    /// Exactly this version.
+    Version(u64),
+}
+
+/// What became of a row that nobody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Accepted {
+    /// It will be durable with the next batch.
+    Queued,
+    /// The queue is full or closed; the row is lost, counted and logged.
+    Dropped,
+}
+
+/// Counts since start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WriterStats {
+    /// Rows waiting now.
+    pub queued: usize,
+    /// Rows dropped because the queue was full, or lost in a failed batch nobody waited for.
+    pub lost: u64,
+    /// Batches committed, one fsync each.
+    pub batches: u64,
+    /// Rows committed.
+    pub rows: u64,
+}
+
+/// Decisions, one per orchestration.
+pub trait Decisions: Send + Sync {
+    /// Returns once `decision` is durable.
+    fn record(&self, decision: Decision) -> Answer<'_, ()>;
+    /// Never waits.
+    fn record_later(&self, decision: Decision) -> Accepted;
+    /// The decision `id` of `tenant`; another tenant's is `None`.
+    fn decision(&self, tenant: TenantId, id: String) -> Answer<'_, Option<Decision>>;
+    /// The decisions of `tenant`, newest first.
+    fn decisions(&self, tenant: TenantId, page: Page) -> Answer<'_, Vec<Numbered<Decision>>>;
+}
+
+/// The append-only list of acts.
+pub trait Audit: Send + Sync {
+    /// Returns the entry's number once it is durable.
+    fn append(&self, entry: AuditEntry) -> Answer<'_, i64>;
+    /// Entries of `tenant`, or of everyone for `None`, newest first.
+    fn entries(
+        &self,
+        tenant: Option<TenantId>,
+        page: Page,
+    ) -> Answer<'_, Vec<Numbered<AuditEntry>>>;
+}
+
+/// Versioned JSON objects.
+pub trait Objects: Send + Sync {
+    /// The current version.
+    fn object(&self, key: ObjectKey) -> Answer<'_, Option<Object>>;
+    /// Writes the next version once it is durable; [`StoreError::Conflict`] if `expected` is wrong.
+    fn put(&self, key: ObjectKey, body: String, expected: Expected) -> Answer<'_, Object>;
+    /// Writes a tombstone; [`StoreError::Conflict`] if `expected` is wrong or nothing is there.
+    fn delete(&self, key: ObjectKey, expected: Expected) -> Answer<'_, ()>;
+    /// The current objects of `kind` of every tenant, by tenant and name.
+    fn objects(&self, kind: String) -> Answer<'_, Vec<Object>>;
+    /// Every version, newest first, tombstones included.
+    fn history(&self, key: ObjectKey) -> Answer<'_, Vec<Object>>;
+    /// Grows with every write of an object; equal values mean nothing changed.
+    fn generation(&self) -> Answer<'_, i64>;
+}
+
+/// Everything durable.
+pub trait Store: Decisions + Audit + Objects {
+    /// Whether a read succeeds now.
+    fn probe(&self) -> Answer<'_, ()>;
+    /// What the writer did so far.
+    fn stats(&self) -> WriterStats;
+    /// Writes what is queued, then refuses. Blocks for at most one batch after the queue is empty.
+    fn close(&self);
+}

@@ -1,0 +1,115 @@
+//! The list itself: name, type, labels, help, buckets. docs/metrics.md is made from it.
+
+use super::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts,
+    Registry,
+};
+
+/// What the documentation says of one metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Family {
+    /// With its prefix.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Label names in order.
+    pub labels: &'static [&'static str],
+    /// What is counted, in which unit.
+    pub help: &'static str,
+    /// Upper bounds of a histogram.
+    pub buckets: &'static [f64],
+}
+
+const SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const SHORT_SECONDS: &[f64] =
+    &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25];
+const BYTES: &[f64] = &[256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 10485760.0];
+const RATIO: &[f64] = &[0.0, 0.25, 0.5, 0.75, 0.8, 0.9, 0.95, 0.99, 1.0];
+
+/// A metric that can be made from its entry in the list.
+trait Listed: Sized + Clone + prometheus::core::Collector + 'static {
+    const KIND: &'static str;
+    fn listed(family: &Family) -> Result<Self, prometheus::Error>;
+}
+
+macro_rules! listed {
+    ($($type:ty, $kind:literal, |$family:ident| $make:expr;)*) => {$(
+        impl Listed for $type {
+            const KIND: &'static str = $kind;
+            fn listed($family: &Family) -> Result<Self, prometheus::Error> { $make }
+        }
+    )*};
+}
+
+listed! {
+    IntCounter, "counter", |f| IntCounter::with_opts(Opts::new(f.name, f.help));
+    IntCounterVec, "counter", |f| IntCounterVec::new(Opts::new(f.name, f.help), f.labels);
+    Gauge, "gauge", |f| Gauge::with_opts(Opts::new(f.name, f.help));
+    GaugeVec, "gauge", |f| GaugeVec::new(Opts::new(f.name, f.help), f.labels);
+    Histogram, "histogram", |f| {
+        Histogram::with_opts(HistogramOpts::new(f.name, f.help).buckets(f.buckets.to_vec()))
+    };
+    HistogramVec, "histogram", |f| {
+        let options = HistogramOpts::new(f.name, f.help).buckets(f.buckets.to_vec());
+        HistogramVec::new(options, f.labels)
+    };
+}
+
+macro_rules! families {
+    ($($name:ident: $type:ty, [$($label:literal),*], $buckets:expr, $help:literal;)*) => {
+        /// Every metric but `process_*`, in the order of the documentation.
+        pub const FAMILIES: &[Family] = &[$(Family {
+            name: concat!("orchestrator_", stringify!($name)),
+            kind: <$type as Listed>::KIND,
+            labels: &[$($label),*],
+            help: $help,
+            buckets: $buckets,
+        },)*];
+
+        pub(super) struct Families { $(pub(super) $name: $type,)* }
+
+        impl Families {
+            pub(super) fn registered(registry: &Registry) -> Result<Self, prometheus::Error> {
+                let mut list = FAMILIES.iter();
+                Ok(Families { $($name: register::<$type>(registry, list.next())?,)* })
+            }
+        }
+    };
+}
+
+families! {
+    decisions_total: IntCounterVec, ["tenant", "policy", "action", "complete"], &[], "Decisions given.";
+    http_requests_total: IntCounterVec, ["route", "method", "code"], &[], "HTTP requests answered.";
+    http_request_duration_seconds: HistogramVec, ["route"], SECONDS, "Time from head to answer in seconds.";
+    payload_size_bytes: Histogram, [], BYTES, "Size of request bodies in bytes.";
+    overhead_seconds: Histogram, [], SHORT_SECONDS, "Own time of one orchestration in seconds, without the slowest required detector.";
+    detector_calls_total: IntCounterVec, ["detector", "version", "status", "error"], &[], "Reports by detector; error is empty where there is none.";
+    detector_duration_seconds: HistogramVec, ["detector"], SECONDS, "Time of detector calls in seconds, retries included.";
+    requests_total: IntCounterVec, ["service_name", "status"], &[], "Reports by detector, under the name of the first release.";
+    request_duration_seconds: HistogramVec, ["service_name"], SECONDS, "Time of detector calls in seconds, under the name of the first release.";
+    active_services: Gauge, [], &[], "Detectors in the serving snapshot.";
+    detector_breaker_state: GaugeVec, ["detector", "state"], &[], "1 for the breaker's state, 0 for the others.";
+    findings_total: IntCounterVec, ["detector", "category"], &[], "Findings that count.";
+    coverage_ratio: Histogram, [], RATIO, "Coverage reached, 0 to 1.";
+    unjudged_total: IntCounterVec, ["reason"], &[], "Gaps: what nobody or not everyone required has judged.";
+    policy_eval_seconds: HistogramVec, ["point"], SHORT_SECONDS, "Time of policy evaluations in seconds, memo hits excluded.";
+    policy_errors_total: IntCounterVec, ["point", "kind"], &[], "Failed policy evaluations.";
+    policy_memo_total: IntCounterVec, ["point", "result"], &[], "Looks into the policy memo.";
+    config_last_reload_successful: GaugeVec, ["kind"], &[], "1 if the last reload succeeded, else 0.";
+    config_last_reload_success_timestamp_seconds: GaugeVec, ["kind"], &[], "When the last successful reload ended, in seconds since 1970.";
+    config_reload_total: IntCounterVec, ["kind", "result"], &[], "Reloads.";
+    snapshot_info: GaugeVec, ["revision"], &[], "1 for the revision that serves.";
+    build_info: GaugeVec, ["version", "revision"], &[], "1 for the program that runs.";
+    panics_total: IntCounter, [], &[], "Panics caught.";
+}
+
+fn register<M: Listed>(
+    registry: &Registry,
+    family: Option<&Family>,
+) -> Result<M, prometheus::Error> {
+    let family = family.ok_or_else(|| prometheus::Error::Msg("the list is short".into()))?;
+    let metric = M::listed(family)?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}

@@ -1,0 +1,155 @@
+//! What every `Store` must do, written against the traits: each implementation runs all of it.
+
+use super::*;
+
+pub(super) fn tenant(name: &str) -> TenantId {
+    TenantId::parse(name).unwrap()
+}
+
+pub(super) fn decision(id: &str, of: &str) -> Decision {
+    Decision {
+        id: id.into(),
+        tenant: tenant(of),
+        request_id: RequestId::parse("r-1").unwrap(),
+        at_ms: 1_700_000_000_000,
+        policy: BundleName::parse("standard").unwrap(),
+        revision: "abc".into(),
+        action: Action::Redact,
+        complete: true,
+        record: r#"{"findings":2}"#.into(),
+    }
+}
+
+fn entry(target: &str, of: Option<&str>) -> AuditEntry {
+    AuditEntry {
+        tenant: of.map(tenant),
+        at_ms: 1,
+        actor: "system".into(),
+        action: "breaker.open".into(),
+        target: target.into(),
+        reason: "maintenance".into(),
+        before: Some("{}".into()),
+        after: None,
+    }
+}
+
+pub(super) fn key(name: &str) -> ObjectKey {
+    ObjectKey { kind: "overlay".into(), tenant: Some(tenant("acme")), name: name.into() }
+}
+
+const ALL: Page = Page { limit: 100, before: None };
+
+/// Runs the whole contract on an empty `store`.
+pub(super) async fn holds(store: &dyn Store) {
+    decisions_are_kept_and_belong_to_one_tenant(store).await;
+    a_repeated_decision_id_fails_alone(store).await;
+    pages_go_back_without_gap_or_repeat(store).await;
+    audit_is_numbered_and_filtered(store).await;
+    a_wrong_expectation_writes_nothing(store).await;
+    a_deleted_object_is_gone_but_in_its_history(store).await;
+    lists_hold_current_versions_of_every_tenant(store).await;
+    one_of_many_racing_writers_wins(store).await;
+    assert_eq!(store.probe().await, Ok(()));
+}
+
+async fn decisions_are_kept_and_belong_to_one_tenant(store: &dyn Store) {
+    let kept = decision("d-1", "acme");
+    store.record(kept.clone()).await.unwrap();
+    assert_eq!(store.decision(tenant("acme"), "d-1".into()).await, Ok(Some(kept)));
+    assert_eq!(store.decision(tenant("other"), "d-1".into()).await, Ok(None));
+    assert_eq!(store.decisions(tenant("other"), ALL).await, Ok(Vec::new()));
+}
+
+async fn a_repeated_decision_id_fails_alone(store: &dyn Store) {
+    let (first, again, third) = tokio::join!(
+        store.record(decision("same", "acme")),
+        store.record(decision("same", "acme")),
+        store.record(decision("another", "acme")),
+    );
+    assert_eq!((first, third), (Ok(()), Ok(())));
+    assert!(matches!(again, Err(StoreError::Failed { .. })), "{again:?}");
+    assert!(store.decision(tenant("acme"), "another".into()).await.unwrap().is_some());
+}
+
+async fn pages_go_back_without_gap_or_repeat(store: &dyn Store) {
+    for n in 0..5 {
+        assert_eq!(store.record_later(decision(&format!("p-{n}"), "pages")), Accepted::Queued);
+    }
+    // An awaited row behind them is a barrier.
+    store.record(decision("p-5", "pages")).await.unwrap();
+    let mut seen = Vec::new();
+    let mut before = None;
+    loop {
+        let page = Page { limit: 2, before };
+        let rows = store.decisions(tenant("pages"), page).await.unwrap();
+        let Some(last) = rows.last() else { break };
+        before = Some(last.sequence);
+        seen.extend(rows.into_iter().map(|row| row.value.id));
+    }
+    assert_eq!(seen, ["p-5", "p-4", "p-3", "p-2", "p-1", "p-0"]);
+}
+
+async fn audit_is_numbered_and_filtered(store: &dyn Store) {
+    let first = store.append(entry("detector/a", Some("acme"))).await.unwrap();
+    let second = store.append(entry("detector/b", None)).await.unwrap();
+    assert!(second > first);
+    let all = store.entries(None, ALL).await.unwrap();
+    assert_eq!(all.iter().map(|row| row.sequence).collect::<Vec<_>>(), [second, first]);
+    let mine = store.entries(Some(tenant("acme")), ALL).await.unwrap();
+    assert_eq!(mine.len(), 1);
+    assert_eq!(mine[0].value, entry("detector/a", Some("acme")));
+}
+
+async fn a_wrong_expectation_writes_nothing(store: &dyn Store) {
+    let before = store.generation().await.unwrap();
+    let missing = store.put(key("a"), "{}".into(), Expected::Version(1)).await;
+    assert!(matches!(missing, Err(StoreError::Conflict { found: 0, .. })), "{missing:?}");
+    assert_eq!(store.generation().await, Ok(before));
+
+    let one = store.put(key("a"), "{}".into(), Expected::Absent).await.unwrap();
+    let two = store.put(key("a"), "{}".into(), Expected::Version(1)).await.unwrap();
+    assert_eq!((one.version, two.version), (1, 2));
+    assert_ne!(one.etag, two.etag, "equal bodies of two versions are two states");
+    for stale in [Expected::Absent, Expected::Version(1), Expected::Version(3)] {
+        let refused = store.put(key("a"), "[]".into(), stale).await;
+        assert!(matches!(refused, Err(StoreError::Conflict { found: 2, .. })), "{refused:?}");
+    }
+    assert_eq!(store.object(key("a")).await, Ok(Some(two)));
+    assert!(store.generation().await.unwrap() > before);
+}
+
+async fn a_deleted_object_is_gone_but_in_its_history(store: &dyn Store) {
+    assert!(store.delete(key("b"), Expected::Any).await.is_err(), "nothing is there");
+    store.put(key("b"), "1".into(), Expected::Any).await.unwrap();
+    store.delete(key("b"), Expected::Version(1)).await.unwrap();
+    assert_eq!(store.object(key("b")).await, Ok(None));
+    let back = store.put(key("b"), "2".into(), Expected::Absent).await.unwrap();
+    assert_eq!(back.version, 3);
+    let bodies: Vec<_> =
+        store.history(key("b")).await.unwrap().into_iter().map(|object| object.body).collect();
+    assert_eq!(bodies, [Some("2".into()), None, Some("1".into())]);
+}
+
+async fn lists_hold_current_versions_of_every_tenant(store: &dyn Store) {
+    let shared = ObjectKey { kind: "list".into(), tenant: None, name: "x".into() };
+    let mine = ObjectKey { kind: "list".into(), tenant: Some(tenant("acme")), name: "x".into() };
+    for body in ["1", "2"] {
+        store.put(shared.clone(), body.into(), Expected::Any).await.unwrap();
+        store.put(mine.clone(), body.into(), Expected::Any).await.unwrap();
+    }
+    store
+        .put(ObjectKey { name: "y".into(), ..mine.clone() }, "1".into(), Expected::Any)
+        .await
+        .unwrap();
+    store.delete(ObjectKey { name: "y".into(), ..mine.clone() }, Expected::Any).await.unwrap();
+    let listed = store.objects("list".into()).await.unwrap();
+    let found: Vec<_> = listed.into_iter().map(|o| (o.key, o.version, o.body)).collect();
+    assert_eq!(found, [(shared, 2, Some("2".into())), (mine, 2, Some("2".into()))]);
+}
+
+async fn one_of_many_racing_writers_wins(store: &dyn Store) {
+    let writers = (0..20).map(|n| store.put(key("race"), n.to_string(), Expected::Absent));
+    let results = futures_util::future::join_all(writers).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+    assert_eq!(store.history(key("race")).await.unwrap().len(), 1);
+}

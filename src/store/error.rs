@@ -1,0 +1,101 @@
+//! What can go wrong between a caller and the disk, in words an operator can act on.
+
+use rusqlite::ErrorCode;
+
+/// Why the store could not do it. Messages name files and never values.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The write queue is full, or another process holds the file.
+    #[error("{doing}: the store is busy; retry, or give it a faster disk")]
+    Busy {
+        /// What was attempted.
+        doing: &'static str,
+    },
+    /// No confirmation in time. The row may still become durable.
+    #[error("{doing}: no answer within {waited_ms} ms; check the disk under paths.data")]
+    Slow {
+        /// What was attempted.
+        doing: &'static str,
+        /// How long the caller waited.
+        waited_ms: u128,
+    },
+    /// No space left.
+    #[error("{doing}: the disk is full; free space under paths.data")]
+    Full {
+        /// What was attempted.
+        doing: &'static str,
+    },
+    /// Not a database, or damaged.
+    #[error("{doing}: the file is damaged or no database; restore it from a copy")]
+    Corrupt {
+        /// What was attempted.
+        doing: &'static str,
+    },
+    /// The file or its directory does not let us write.
+    #[error("{doing}: the file is not writable; fix its owner or mode")]
+    ReadOnly {
+        /// What was attempted.
+        doing: &'static str,
+    },
+    /// The directory is not there.
+    #[error(
+        "opening the store: directory `{directory}` does not exist; create it or set paths.data"
+    )]
+    MissingDirectory {
+        /// The directory.
+        directory: String,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "opening the store: its schema is version {found}, this program serves up to {served}; \
+         start the newer program"
+    )]
+    NewerSchema {
+        /// In the file.
+        found: i64,
+        /// Highest that works here.
+        served: i64,
+    },
+    /// Somebody else wrote first.
+    #[error("writing {kind} `{name}`: version {found} is there; read it and try again")]
+    Conflict {
+        /// Of the object.
+        kind: String,
+        /// Of the object.
+        name: String,
+        /// The current version, 0 where nothing is there.
+        found: u64,
+    },
+    /// The store is closed.
+    #[error("{doing}: the store is closed; the service is stopping")]
+    Closed {
+        /// What was attempted.
+        doing: &'static str,
+    },
+    /// Anything else.
+    #[error("{doing}: {reason}")]
+    Failed {
+        /// What was attempted.
+        doing: &'static str,
+        /// For the log.
+        reason: String,
+    },
+}
+
+impl StoreError {
+    /// Names the failure of `doing`.
+    pub(super) fn of(doing: &'static str, error: &rusqlite::Error) -> StoreError {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the library's list is open")]
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { doing },
+            Some(ErrorCode::DiskFull) => StoreError::Full { doing },
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                StoreError::Corrupt { doing }
+            }
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                StoreError::ReadOnly { doing }
+            }
+            _ => StoreError::Failed { doing, reason: error.to_string() },
+        }
+    }
+}

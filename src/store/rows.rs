@@ -1,0 +1,244 @@
+//! The SQL of the SQLite store: rows in, rows out.
+
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+
+use crate::domain::action::Action;
+use crate::domain::digest::Digest;
+use crate::domain::id::{BundleName, RequestId, TenantId};
+
+use super::{AuditEntry, Decision, Expected, Numbered, Object, ObjectKey, Page};
+
+const LIMIT_MAX: u32 = 1000;
+
+pub(super) fn insert_decision(connection: &Connection, decision: &Decision) -> Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO decisions (id, tenant, request_id, at_ms, policy, revision, action, \
+             complete, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            decision.id,
+            decision.tenant.as_str(),
+            decision.request_id.as_str(),
+            decision.at_ms,
+            decision.policy.as_str(),
+            decision.revision,
+            decision.action.name(),
+            decision.complete,
+            decision.record,
+        ])?;
+    Ok(())
+}
+
+pub(super) fn decision(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: &str,
+) -> Result<Option<Decision>> {
+    connection
+        .prepare_cached("SELECT * FROM decisions WHERE tenant = ?1 AND id = ?2")?
+        .query_row(params![tenant.as_str(), id], read_decision)
+        .optional()
+        .map(|found| found.map(|row| row.value))
+}
+
+pub(super) fn decisions(
+    connection: &Connection,
+    tenant: &TenantId,
+    page: Page,
+) -> Result<Vec<Numbered<Decision>>> {
+    connection
+        .prepare_cached(
+            "SELECT * FROM decisions WHERE tenant = ?1 AND sequence < ?2 \
+             ORDER BY sequence DESC LIMIT ?3",
+        )?
+        .query_map(params![tenant.as_str(), before(page), limit(page)], read_decision)?
+        .collect()
+}
+
+pub(super) fn append_audit(connection: &Connection, entry: &AuditEntry) -> Result<i64> {
+    connection
+        .prepare_cached(
+            "INSERT INTO audit (tenant, at_ms, actor, action, target, reason, before, after) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .insert(params![
+            entry.tenant.as_ref().map(TenantId::as_str),
+            entry.at_ms,
+            entry.actor,
+            entry.action,
+            entry.target,
+            entry.reason,
+            entry.before,
+            entry.after,
+        ])
+}
+
+pub(super) fn audit(
+    connection: &Connection,
+    tenant: Option<&TenantId>,
+    page: Page,
+) -> Result<Vec<Numbered<AuditEntry>>> {
+    connection
+        .prepare_cached(
+            "SELECT * FROM audit WHERE (?1 IS NULL OR tenant = ?1) AND sequence < ?2 \
+             ORDER BY sequence DESC LIMIT ?3",
+        )?
+        .query_map(params![tenant.map(TenantId::as_str), before(page), limit(page)], read_audit)?
+        .collect()
+}
+
+/// The newest version, a tombstone included.
+pub(super) fn newest(connection: &Connection, key: &ObjectKey) -> Result<Option<Object>> {
+    connection
+        .prepare_cached(
+            "SELECT * FROM objects WHERE kind = ?1 AND tenant = ?2 AND name = ?3 \
+             ORDER BY version DESC LIMIT 1",
+        )?
+        .query_row(params![key.kind, scope(key), key.name], read_object)
+        .optional()
+}
+
+pub(super) fn history(connection: &Connection, key: &ObjectKey) -> Result<Vec<Object>> {
+    connection
+        .prepare_cached(
+            "SELECT * FROM objects WHERE kind = ?1 AND tenant = ?2 AND name = ?3 \
+             ORDER BY version DESC",
+        )?
+        .query_map(params![key.kind, scope(key), key.name], read_object)?
+        .collect()
+}
+
+pub(super) fn objects(connection: &Connection, kind: &str) -> Result<Vec<Object>> {
+    connection
+        .prepare_cached(
+            "SELECT * FROM objects AS o WHERE kind = ?1 AND body IS NOT NULL AND version = \
+             (SELECT max(version) FROM objects AS n WHERE n.kind = o.kind AND \
+             n.tenant = o.tenant AND n.name = o.name) ORDER BY tenant, name",
+        )?
+        .query_map(params![kind], read_object)?
+        .collect()
+}
+
+pub(super) fn generation(connection: &Connection) -> Result<i64> {
+    connection
+        .prepare_cached("SELECT coalesce(max(sequence), 0) FROM objects")?
+        .query_row([], |row| row.get(0))
+}
+
+/// Writes the next version, or answers the version that contradicts `expected`.
+pub(super) fn write_object(
+    connection: &Connection,
+    key: &ObjectKey,
+    body: Option<String>,
+    expected: Expected,
+    at_ms: i64,
+) -> Result<std::result::Result<Object, u64>> {
+    let newest = newest(connection, key)?;
+    let last = newest.as_ref().map_or(0, |object| object.version);
+    let live = newest.filter(|object| object.body.is_some()).map_or(0, |object| object.version);
+    let agrees = match expected {
+        Expected::Any => body.is_some() || live > 0,
+        Expected::Absent => body.is_some() && live == 0,
+        Expected::Version(version) => version > 0 && version == live,
+    };
+    if !agrees {
+        return Ok(Err(live));
+    }
+    let version = last + 1;
+    let text = body.as_deref().unwrap_or_default();
+    let etag = Digest::of_all([&version.to_be_bytes()[..], text.as_bytes()]).hex();
+    let object = Object { key: key.clone(), version, at_ms, etag, body };
+    connection
+        .prepare_cached(
+            "INSERT INTO objects (kind, tenant, name, version, at_ms, etag, body) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            key.kind,
+            scope(key),
+            key.name,
+            version.cast_signed(),
+            at_ms,
+            object.etag,
+            object.body
+        ])?;
+    Ok(Ok(object))
+}
+
+fn scope(key: &ObjectKey) -> &str {
+    key.tenant.as_ref().map_or("", TenantId::as_str)
+}
+
+fn before(page: Page) -> i64 {
+    page.before.unwrap_or(i64::MAX)
+}
+
+fn limit(page: Page) -> u32 {
+    page.limit.min(LIMIT_MAX)
+}
+
+fn read_decision(row: &Row<'_>) -> Result<Numbered<Decision>> {
+    let action: String = row.get("action")?;
+    let value = Decision {
+        id: row.get("id")?,
+        tenant: parsed(row, "tenant", TenantId::parse)?,
+        request_id: parsed(row, "request_id", RequestId::parse)?,
+        at_ms: row.get("at_ms")?,
+        policy: parsed(row, "policy", BundleName::parse)?,
+        revision: row.get("revision")?,
+        action: Action::ALL
+            .into_iter()
+            .find(|known| known.name() == action)
+            .ok_or(rusqlite::Error::InvalidColumnName("action".into()))?,
+        complete: row.get("complete")?,
+        record: row.get("record")?,
+    };
+    Ok(Numbered { sequence: row.get("sequence")?, value })
+}
+
+fn read_audit(row: &Row<'_>) -> Result<Numbered<AuditEntry>> {
+    let tenant: Option<String> = row.get("tenant")?;
+    let value = AuditEntry {
+        tenant: tenant.map(|_| parsed(row, "tenant", TenantId::parse)).transpose()?,
+        at_ms: row.get("at_ms")?,
+        actor: row.get("actor")?,
+        action: row.get("action")?,
+        target: row.get("target")?,
+        reason: row.get("reason")?,
+        before: row.get("before")?,
+        after: row.get("after")?,
+    };
+    Ok(Numbered { sequence: row.get("sequence")?, value })
+}
+
+fn read_object(row: &Row<'_>) -> Result<Object> {
+    let tenant: String = row.get("tenant")?;
+    let key = ObjectKey {
+        kind: row.get("kind")?,
+        tenant: match tenant.as_str() {
+            "" => None,
+            _ => Some(parsed(row, "tenant", TenantId::parse)?),
+        },
+        name: row.get("name")?,
+    };
+    Ok(Object {
+        key,
+        version: row.get::<_, i64>("version")?.cast_unsigned(),
+        at_ms: row.get("at_ms")?,
+        etag: row.get("etag")?,
+        body: row.get("body")?,
+    })
+}
+
+/// A column that only a hand-edited file can hold wrong values in.
+fn parsed<T, E: std::error::Error + Send + Sync + 'static>(
+    row: &Row<'_>,
+    column: &str,
+    parse: fn(&str) -> std::result::Result<T, E>,
+) -> Result<T> {
+    let text: String = row.get(column)?;
+    parse(&text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })
+}

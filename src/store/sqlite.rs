@@ -1,0 +1,344 @@
+//! The store on SQLite: one writer thread, a few readers, one file or memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::domain::id::TenantId;
+
+use super::queue::{Finish, Job, Queue, Refused};
+use super::{
+    Accepted, Answer, Audit, AuditEntry, Decision, Decisions, Expected, Numbered, Object,
+    ObjectKey, Objects, Page, Store, StoreError, WriterStats, rows,
+};
+
+mod migrations {
+    #![allow(missing_docs, reason = "generated")]
+    refinery::embed_migrations!("migrations/sqlite");
+}
+
+/// How many schema versions ahead a file may be: changes only ever expand what we use.
+const NEWER_SCHEMAS_SERVED: i64 = 1;
+/// Where refinery keeps what was applied.
+const HISTORY: &str = "refinery_schema_history";
+/// How long SQLite waits for another process.
+const FILE_LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// Where the rows live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// This file, made where it is missing; its directory must exist.
+    File(PathBuf),
+    /// Gone with the process.
+    Memory,
+}
+
+/// How to open it.
+#[derive(Debug, Clone)]
+pub struct SqliteOptions {
+    /// File or memory.
+    pub place: Place,
+    /// Rows that may wait for the writer; more are refused.
+    pub queue_rows: usize,
+    /// How long an awaited write may take before its caller is told [`StoreError::Slow`].
+    pub patience: Duration,
+    /// Connections that read side by side; memory has none, its reads queue with the writes.
+    pub readers: usize,
+}
+
+impl SqliteOptions {
+    /// The defaults at `place`: 8192 rows, 5 s, 2 readers.
+    pub fn at(place: Place) -> SqliteOptions {
+        SqliteOptions { place, queue_rows: 8192, patience: Duration::from_secs(5), readers: 2 }
+    }
+}
+
+/// The open store. Dropping it writes what is queued.
+pub struct Sqlite {
+    queue: Arc<Queue>,
+    readers: Option<Arc<Readers>>,
+    patience: Duration,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Readers {
+    free: Arc<Semaphore>,
+    connections: Mutex<Vec<Connection>>,
+}
+
+impl Sqlite {
+    /// Opens or makes the file, brings its schema up to date, starts the writer. Blocks.
+    pub fn open(options: &SqliteOptions) -> Result<Sqlite, StoreError> {
+        let mut connection = connect(&options.place)?;
+        migrate(&mut connection)?;
+        let readers = match &options.place {
+            Place::Memory => None,
+            Place::File(path) => Some(Arc::new(Readers::open(path, options.readers.max(1))?)),
+        };
+        let queue = Queue::new(options.queue_rows);
+        let writing = Arc::clone(&queue);
+        let writer = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writing.write_until_closed(connection))
+            .map_err(|error| StoreError::Failed {
+                doing: "starting the writer thread",
+                reason: error.to_string(),
+            })?;
+        let writer = Mutex::new(Some(writer));
+        Ok(Sqlite { queue, readers, patience: options.patience, writer })
+    }
+
+    /// Runs `work` inside the next batch and waits for its commit.
+    pub(super) fn write<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Answer<'_, T> {
+        let (tell, told) = oneshot::channel();
+        let write = move |connection: &Connection| -> Finish {
+            let result = work(connection);
+            Box::new(move |batch: Option<&StoreError>| {
+                let result = match batch {
+                    Some(failure) => result.and(Err(failure.clone())),
+                    None => result,
+                };
+                // A caller that no longer waits needs no answer.
+                let _ = tell.send(result);
+            })
+        };
+        let pushed = self.queue.push(Job { awaited: true, write: Box::new(write) });
+        let patience = self.patience;
+        async move {
+            pushed.map_err(|refused| match refused {
+                Refused::Full => StoreError::Busy { doing },
+                Refused::Closed => StoreError::Closed { doing },
+            })?;
+            match tokio::time::timeout(patience, told).await {
+                Err(_) => Err(StoreError::Slow { doing, waited_ms: patience.as_millis() }),
+                Ok(Err(_)) => Err(StoreError::Busy { doing }),
+                Ok(Ok(result)) => result,
+            }
+        }
+        .boxed()
+    }
+
+    /// Runs `work` on a reader, off the server's workers.
+    fn read<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Answer<'_, T> {
+        let work = move |connection: &Connection| {
+            work(connection).map_err(|error| StoreError::of(doing, &error))
+        };
+        let Some(readers) = &self.readers else { return self.write(doing, work) };
+        let readers = Arc::clone(readers);
+        async move {
+            let free = Arc::clone(&readers.free).acquire_owned();
+            let free = free.await.map_err(|_| StoreError::Closed { doing })?;
+            // The permit goes along: a caller that stops waiting must not free a busy reader.
+            let reading = tokio::task::spawn_blocking(move || {
+                let _free = free;
+                readers.with(doing, work)
+            });
+            reading.await.unwrap_or_else(|error| {
+                Err(StoreError::Failed { doing, reason: error.to_string() })
+            })
+        }
+        .boxed()
+    }
+}
+
+impl Decisions for Sqlite {
+    fn record(&self, decision: Decision) -> Answer<'_, ()> {
+        const DOING: &str = "recording a decision";
+        self.write(DOING, move |connection| {
+            rows::insert_decision(connection, &decision)
+                .map_err(|error| StoreError::of(DOING, &error))
+        })
+    }
+
+    fn record_later(&self, decision: Decision) -> Accepted {
+        let queue = Arc::clone(&self.queue);
+        let write = move |connection: &Connection| -> Finish {
+            if let Err(error) = rows::insert_decision(connection, &decision) {
+                queue.count_lost(1, &error.to_string());
+            }
+            Box::new(|_| ())
+        };
+        match self.queue.push(Job { awaited: false, write: Box::new(write) }) {
+            Ok(()) => Accepted::Queued,
+            Err(Refused::Full) => {
+                self.queue.count_lost(1, "the write queue is full");
+                Accepted::Dropped
+            }
+            Err(Refused::Closed) => {
+                self.queue.count_lost(1, "the store is closed");
+                Accepted::Dropped
+            }
+        }
+    }
+
+    fn decision(&self, tenant: TenantId, id: String) -> Answer<'_, Option<Decision>> {
+        self.read("reading a decision", move |c| rows::decision(c, &tenant, &id))
+    }
+
+    fn decisions(&self, tenant: TenantId, page: Page) -> Answer<'_, Vec<Numbered<Decision>>> {
+        self.read("listing decisions", move |c| rows::decisions(c, &tenant, page))
+    }
+}
+
+impl Audit for Sqlite {
+    fn append(&self, entry: AuditEntry) -> Answer<'_, i64> {
+        const DOING: &str = "appending to the audit";
+        self.write(DOING, move |connection| {
+            rows::append_audit(connection, &entry).map_err(|error| StoreError::of(DOING, &error))
+        })
+    }
+
+    fn entries(
+        &self,
+        tenant: Option<TenantId>,
+        page: Page,
+    ) -> Answer<'_, Vec<Numbered<AuditEntry>>> {
+        self.read("listing the audit", move |c| rows::audit(c, tenant.as_ref(), page))
+    }
+}
+
+impl Objects for Sqlite {
+    fn object(&self, key: ObjectKey) -> Answer<'_, Option<Object>> {
+        self.read("reading an object", move |c| {
+            Ok(rows::newest(c, &key)?.filter(|object| object.body.is_some()))
+        })
+    }
+
+    fn put(&self, key: ObjectKey, body: String, expected: Expected) -> Answer<'_, Object> {
+        self.write("writing an object", move |c| write_object(c, key, Some(body), expected))
+    }
+
+    fn delete(&self, key: ObjectKey, expected: Expected) -> Answer<'_, ()> {
+        self.write("deleting an object", move |c| write_object(c, key, None, expected).map(|_| ()))
+    }
+
+    fn objects(&self, kind: String) -> Answer<'_, Vec<Object>> {
+        self.read("listing objects", move |c| rows::objects(c, &kind))
+    }
+
+    fn history(&self, key: ObjectKey) -> Answer<'_, Vec<Object>> {
+        self.read("reading an object's history", move |c| rows::history(c, &key))
+    }
+
+    fn generation(&self) -> Answer<'_, i64> {
+        self.read("reading the generation", rows::generation)
+    }
+}
+
+impl Store for Sqlite {
+    fn probe(&self) -> Answer<'_, ()> {
+        self.read("probing the store", |c| rows::generation(c).map(|_| ()))
+    }
+
+    fn stats(&self) -> WriterStats {
+        self.queue.stats()
+    }
+
+    fn close(&self) {
+        self.queue.close();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("The store's writer thread ended by a panic");
+        }
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Readers {
+    fn open(path: &Path, count: usize) -> Result<Readers, StoreError> {
+        let open = || {
+            let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            connection.busy_timeout(FILE_LOCK_WAIT)?;
+            Ok(connection)
+        };
+        let connections = (0..count)
+            .map(|_| open())
+            .collect::<rusqlite::Result<Vec<_>>>()
+            .map_err(|error| StoreError::of("opening a reader", &error))?;
+        Ok(Readers { free: Arc::new(Semaphore::new(count)), connections: Mutex::new(connections) })
+    }
+
+    fn with<T>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let taken = self.connections.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = taken.ok_or(StoreError::Busy { doing })?;
+        let result = work(&connection);
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        result
+    }
+}
+
+fn connect(place: &Place) -> Result<Connection, StoreError> {
+    let failed = |error: rusqlite::Error| StoreError::of("opening the store", &error);
+    let connection = match place {
+        Place::Memory => Connection::open_in_memory().map_err(failed)?,
+        Place::File(path) => {
+            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
+                let directory = directory.display().to_string();
+                return Err(StoreError::MissingDirectory { directory });
+            }
+            Connection::open(path).map_err(failed)?
+        }
+    };
+    connection.busy_timeout(FILE_LOCK_WAIT).map_err(failed)?;
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
+        )
+        .map_err(failed)?;
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    const DOING: &str = "bringing the store's schema up to date";
+    let failed =
+        |error: refinery::Error| StoreError::Failed { doing: DOING, reason: error.to_string() };
+    let runner = migrations::migrations::runner().set_abort_missing(false);
+    let known = runner.get_migrations().iter().map(|m| i64::from(m.version())).max().unwrap_or(0);
+    let asked = |error: rusqlite::Error| StoreError::of(DOING, &error);
+    let found: i64 = if connection.table_exists(None, HISTORY).map_err(asked)? {
+        let newest = format!("SELECT coalesce(max(version), 0) FROM {HISTORY}");
+        connection.query_row(&newest, [], |row| row.get(0)).map_err(asked)?
+    } else {
+        0
+    };
+    let served = known + NEWER_SCHEMAS_SERVED;
+    if found > served {
+        return Err(StoreError::NewerSchema { found, served });
+    }
+    runner.run(connection).map(|_| ()).map_err(failed)
+}
+
+fn write_object(
+    connection: &Connection,
+    key: ObjectKey,
+    body: Option<String>,
+    expected: Expected,
+) -> Result<Object, StoreError> {
+    let at_ms = jiff::Timestamp::now().as_millisecond();
+    rows::write_object(connection, &key, body, expected, at_ms)
+        .map_err(|error| StoreError::of("writing an object", &error))?
+        .map_err(|found| StoreError::Conflict { kind: key.kind, name: key.name, found })
+}
