@@ -6,6 +6,7 @@
 pub mod domain;
 pub mod yaml;
 // Floor 1
+pub mod assets;
 pub mod metrics;
 pub mod outbound;
 pub mod seal;

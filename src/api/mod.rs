@@ -1,1 +1,48 @@
-//! Routes, wire types, status codes.
+//! Routes, wire types, status codes. Nothing here decides; handlers end in `orchestrator::run`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix_web::web;
+
+use crate::auth::Gate;
+use crate::orchestrator::Deps;
+use crate::snapshot::Live;
+
+mod body;
+mod caller;
+mod docs;
+mod edge;
+mod held;
+mod problem;
+mod routes;
+mod strict;
+pub mod wire;
+
+pub use docs::openapi;
+pub use edge::{edge, root_span};
+
+/// Everything the routes work with.
+pub struct Api {
+    /// What orchestrations work with.
+    pub deps: Arc<Deps>,
+    /// The live state; read once per request.
+    pub live: Arc<Live>,
+    /// Who may enter.
+    pub gate: Gate,
+    /// Set when the process is stopping.
+    pub draining: AtomicBool,
+}
+
+impl Api {
+    /// Whether new work is accepted.
+    pub fn accepts_work(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// Registers every route.
+pub fn configure(config: &mut web::ServiceConfig) {
+    routes::configure(config);
+    config.default_service(web::to(routes::nowhere));
+}

@@ -1,1 +1,182 @@
 //! Builds everything, starts the tasks, stops them in order.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::middleware::from_fn;
+use actix_web::web::Data;
+use actix_web::{App, HttpServer};
+use tokio_util::task::TaskTracker;
+
+use crate::api::{self, Api};
+use crate::auth::Gate;
+use crate::cli::{ServeArgs, complain, exit, load_settings};
+use crate::orchestrator::Deps;
+use crate::settings::{Env, Settings};
+use crate::snapshot::{Live, Snapshot, Sources};
+use crate::telemetry;
+
+mod start;
+
+pub use start::StartError;
+
+/// A service that listens, ready to run.
+pub struct Application {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What the routes work with.
+    pub api: Data<Api>,
+    server: Server,
+    tasks: TaskTracker,
+    stop: tokio_util::sync::CancellationToken,
+}
+
+impl Application {
+    /// Loads, checks, binds and starts the background tasks; nothing is served before `run`.
+    /// Must be called on an actix system.
+    pub async fn build(settings: Settings, sources: Sources) -> Result<Application, StartError> {
+        let listener = start::bind(settings.server.listen)?;
+        let address = listener.local_addr().map_err(|source| StartError::Listen {
+            address: settings.server.listen,
+            source,
+        })?;
+        let snapshot =
+            Snapshot::load(&sources, &settings, None).map_err(StartError::Faults)?;
+        let gate = Gate::for_start(settings.env, address.ip(), &settings.paths.data)?;
+        let settings = Arc::new(settings);
+        let deps = Deps::with_store(Arc::clone(&settings))?;
+        deps.detectors.retain(&snapshot.catalog);
+        deps.metrics.snapshot(&snapshot.revision);
+        let live = Arc::new(Live::new(snapshot, sources));
+        let api = Data::new(Api {
+            deps: Arc::new(deps),
+            live,
+            gate,
+            draining: std::sync::atomic::AtomicBool::new(false),
+        });
+        let stop = tokio_util::sync::CancellationToken::new();
+        let tasks = start::tasks(&api, &stop);
+        let server = serve_on(listener, &api, &settings)?;
+        Ok(Application { address, api, server, tasks, stop })
+    }
+
+    /// Serves until a signal or `handle().stop()`, then drains and flushes.
+    pub async fn run(self) -> std::io::Result<()> {
+        let Application { api, server, tasks, stop, .. } = self;
+        let handle = server.handle();
+        let drain = tokio::task::spawn_local(drain_on_signal(api.clone(), handle));
+        let result = server.await;
+        drain.abort();
+        stop.cancel();
+        tasks.close();
+        let _ = tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await;
+        let store = Arc::clone(&api.deps.store);
+        let _ = tokio::task::spawn_blocking(move || store.close()).await;
+        result
+    }
+
+    /// Stops the server from outside.
+    pub fn handle(&self) -> ServerHandle {
+        self.server.handle()
+    }
+}
+
+fn serve_on(listener: TcpListener, api: &Data<Api>, settings: &Settings) -> Result<Server, StartError> {
+    let data = api.clone();
+    let limits = &settings.server.limits;
+    let workers = settings.server.workers.unwrap_or_else(|| {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    });
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(data.clone())
+            .wrap(from_fn(api::edge))
+            .wrap(api::root_span())
+            .configure(api::configure)
+    })
+    .workers(workers)
+    .max_connections((limits.connections_max / workers).max(1))
+    .client_request_timeout(limits.header_timeout)
+    .keep_alive(Duration::from_secs(75))
+    .shutdown_timeout(30)
+    .disable_signals()
+    .listen(listener)
+    .map_err(|source| StartError::Listen { address: settings.server.listen, source })?;
+    Ok(server.run())
+}
+
+/// First signal: not ready, wait, stop accepting, drain. Second signal: stop at once.
+async fn drain_on_signal(api: Data<Api>, handle: ServerHandle) {
+    if !start::signal().await {
+        return;
+    }
+    tracing::info!("stopping: draining requests");
+    api.draining.store(true, Ordering::Relaxed);
+    let drain = async {
+        tokio::time::sleep(api.deps.settings.server.shutdown_delay).await;
+        handle.stop(true).await;
+    };
+    tokio::select! {
+        () = drain => {}
+        _ = start::signal() => handle.stop(false).await,
+    }
+}
+
+/// `orchestrator serve`: returns the exit code.
+pub fn serve(args: &ServeArgs) -> u8 {
+    let mut settings = match load_settings(args.config.as_deref(), None) {
+        Ok(settings) => settings,
+        Err(faults) => return refuse(&StartError::Faults(faults)),
+    };
+    if let Some(listen) = args.listen {
+        settings.server.listen = listen;
+    }
+    let _guard = telemetry::init(&settings.telemetry.log_level, settings.telemetry.log_format);
+    let sources = Sources::of(&settings, None);
+    let env = settings.env;
+    actix_web::rt::System::new().block_on(async move {
+        let application = match Application::build(settings, sources).await {
+            Ok(application) => application,
+            Err(error) => return refuse(&error),
+        };
+        announce(&application, env);
+        match application.run().await {
+            Ok(()) => exit::OK,
+            Err(error) => {
+                complain(&format!("the server failed: {error}"));
+                exit::INTERNAL
+            }
+        }
+    })
+}
+
+fn refuse(error: &StartError) -> u8 {
+    complain(&error.to_string());
+    error.exit_code()
+}
+
+/// Says where it listens, and in development how to ask.
+fn announce(application: &Application, env: Env) {
+    let address = application.address;
+    tracing::info!(address = %address, "Listening");
+    if env != Env::Development {
+        return;
+    }
+    let host = if address.ip().is_unspecified() {
+        format!("127.0.0.1:{}", address.port())
+    } else {
+        address.to_string()
+    };
+    let key = match &application.api.gate {
+        Gate::Open => String::new(),
+        Gate::Key(key) => format!(" -H 'X-API-Key: {}'", key.expose()),
+    };
+    complain(&format!(
+        "Listening on http://{address} (development). Try:\n\n  \
+         curl -s http://{host}/api/v1/orchestrate -H 'Content-Type: application/json'{key} \\\n    \
+         -d '{{\"content\": \"Mail ana@evil.io, key AKIAZ3VQ7JRTLWXK5P2D\"}}'\n"
+    ));
+}

@@ -6,10 +6,20 @@ use std::sync::Arc;
 use crate::domain::id::{DetectorName, TenantId};
 use crate::domain::plan::{Execution, StopOn};
 
+mod credential;
 pub mod detector;
+mod detector_file;
+mod load;
+mod strategy_file;
 pub mod tenant;
+mod tenant_file;
 
+#[cfg(test)]
+mod tests;
+
+pub use credential::SecretRef;
 pub use detector::Detector;
+pub use load::{Governance, Loading, ParamsFault, SourceFile};
 pub use tenant::Tenant;
 
 /// Everything live but the policies. Immutable.
@@ -48,14 +58,21 @@ impl Catalog {
             .map(|(name, strategy)| (name.as_str(), strategy))
     }
 
+    /// The detector `name`, if `tenant` may use it.
+    pub fn visible_one(&self, tenant: &Tenant, name: &DetectorName) -> Option<&Arc<Detector>> {
+        self.detectors.get(name).filter(|detector| Self::sees(tenant, detector))
+    }
+
     /// The detectors that `tenant` may use, in name order.
     pub fn visible<'a>(&'a self, tenant: &'a Tenant) -> impl Iterator<Item = &'a Arc<Detector>> {
-        self.detectors.values().filter(move |detector| {
-            let wanted =
-                tenant.detectors.contains("*") || tenant.detectors.contains(detector.name.as_str());
-            let offered =
-                detector.tenants.contains("*") || detector.tenants.contains(tenant.id.as_str());
-            wanted && offered
-        })
+        self.detectors.values().filter(move |detector| Self::sees(tenant, detector))
+    }
+
+    fn sees(tenant: &Tenant, detector: &Detector) -> bool {
+        let wanted =
+            tenant.detectors.contains("*") || tenant.detectors.contains(detector.name.as_str());
+        let offered =
+            detector.tenants.contains("*") || detector.tenants.contains(tenant.id.as_str());
+        wanted && offered
     }
 }

@@ -1,1 +1,190 @@
-//! The subcommands.
+//! The subcommands that need no server.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+mod check;
+mod detectors;
+mod init;
+mod scan;
+mod session;
+
+pub use session::{Session, load_settings};
+
+/// Asks many detectors about content and lets policies decide.
+#[derive(Debug, Parser)]
+#[command(name = "orchestrator", version, about, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; `serve` unless named.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of `serve`.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the HTTP API (the default).
+    #[command(after_help = "Example: orchestrator serve --listen 127.0.0.1:8000")]
+    Serve(ServeArgs),
+    /// Check detectors, tenants, strategies and policies; exit 0 when sound, 65 when not.
+    #[command(after_help = "Example: orchestrator check . --json")]
+    Check(CheckArgs),
+    /// Judge files without a server; exit 10 on redact or review, 20 on block.
+    #[command(after_help = "Example: orchestrator scan samples/*\n         \
+        git diff | orchestrator scan - --redact")]
+    Scan(ScanArgs),
+    /// Write the embedded settings, detectors, policies and samples into a folder.
+    #[command(after_help = "Example: orchestrator init my-project")]
+    Init(InitArgs),
+    /// Look at detectors.
+    #[command(subcommand, after_help = "Example: orchestrator detectors probe pii")]
+    Detectors(DetectorsCommand),
+    /// Print the OpenAPI document.
+    #[command(after_help = "Example: orchestrator openapi > openapi.json")]
+    Openapi,
+}
+
+/// Options of `serve`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServeArgs {
+    /// Settings file; config/settings.yaml where it exists, else the embedded one.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on, over the settings; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<std::net::SocketAddr>,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// A project folder as `init` writes it.
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Settings file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One JSON object per fault.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `scan`.
+#[derive(Debug, Args)]
+pub struct ScanArgs {
+    /// Files, or `-` for standard input.
+    #[arg(value_name = "FILES", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Whose policies decide.
+    #[arg(long, default_value = "default")]
+    pub tenant: String,
+    /// Which policy; the tenant's default unless set.
+    #[arg(long)]
+    pub policy: Option<String>,
+    /// text, document, code or image.
+    #[arg(long = "type", default_value = "text")]
+    pub content_type: String,
+    /// Print the redacted content instead of the report.
+    #[arg(long)]
+    pub redact: bool,
+    /// One JSON object per file.
+    #[arg(long, conflicts_with = "redact")]
+    pub json: bool,
+    /// Settings file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Where to write; the working directory unless set.
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+}
+
+/// What to do with detectors.
+#[derive(Debug, Subcommand)]
+pub enum DetectorsCommand {
+    /// List them.
+    List(ListArgs),
+    /// Ask one about a sample and show what comes back.
+    Probe(ProbeArgs),
+}
+
+/// Options of `detectors list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// One JSON object per detector.
+    #[arg(long)]
+    pub json: bool,
+    /// Settings file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Options of `detectors probe`.
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// The detector.
+    pub name: String,
+    /// What to ask it about.
+    #[arg(long, default_value = "Mail ana@evil.io, key AKIAZ3VQ7JRTLWXK5P2D")]
+    pub text: String,
+    /// Settings file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Exit codes, after sysexits where one fits.
+pub mod exit {
+    /// All well.
+    pub const OK: u8 = 0;
+    /// `scan`: something is to be redacted or reviewed.
+    pub const LOOK: u8 = 10;
+    /// `scan`: something is blocked.
+    pub const BLOCK: u8 = 20;
+    /// Wrong use.
+    pub const USAGE: u8 = 64;
+    /// Faults in the data given.
+    pub const DATA: u8 = 65;
+    /// An input cannot be read.
+    pub const NO_INPUT: u8 = 66;
+    /// Something needed does not answer.
+    pub const UNAVAILABLE: u8 = 69;
+    /// A fault of this program.
+    pub const INTERNAL: u8 = 70;
+}
+
+/// Runs every subcommand but `serve`; returns the exit code.
+pub fn run(command: Command) -> u8 {
+    match command {
+        // `main` serves; it never hands that here.
+        Command::Serve(_) => exit::INTERNAL,
+        Command::Check(args) => check::run(&args),
+        Command::Scan(args) => scan::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Detectors(DetectorsCommand::List(args)) => detectors::list(&args),
+        Command::Detectors(DetectorsCommand::Probe(args)) => detectors::probe(&args),
+        Command::Openapi => {
+            print(&crate::api::openapi());
+            exit::OK
+        }
+    }
+}
+
+/// Writes a line to standard output; a closed pipe is no fault.
+fn print(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// Writes a line to standard error.
+pub fn complain(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}

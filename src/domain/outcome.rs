@@ -33,6 +33,8 @@ pub struct Outcome {
     pub revision: String,
     /// The layers that were asked.
     pub layers: Vec<String>,
+    /// What was to be judged.
+    pub pieces: std::sync::Arc<[super::content::Piece]>,
     /// The plan.
     pub plan: Plan,
     /// Every asked detector's report, in plan order.
@@ -46,6 +48,8 @@ pub struct Outcome {
     /// The request's body with what must go replaced; present when the action is redact or the
     /// caller asked for it.
     pub redacted: Option<Body>,
+    /// Per plan order: how each detector stood in the registry when asked.
+    pub health: Vec<(super::id::DetectorName, &'static str)>,
     /// What was worked around.
     pub degraded: Vec<Degraded>,
     /// From request to decision.

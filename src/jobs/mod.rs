@@ -1,1 +1,3 @@
 //! Many orchestrations at once.
+
+pub mod batch;

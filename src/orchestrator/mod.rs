@@ -1,1 +1,143 @@
-//! The order of one orchestration.
+//! The order of one orchestration. Only `run` knows it; leaves never call each other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::auth::Caller;
+use crate::catalog::Tenant;
+use crate::detect::Detectors;
+use crate::domain::action::Action;
+use crate::domain::content::Piece;
+use crate::domain::coverage;
+use crate::domain::error::{Code, Error};
+use crate::domain::head::Head;
+use crate::domain::outcome::Outcome;
+use crate::domain::request::Request;
+use crate::domain::verdict::{self, Joined};
+use crate::metrics::Metrics;
+use crate::policy::{Evaluator, View};
+use crate::settings::Settings;
+use crate::snapshot::Snapshot;
+use crate::store::Store;
+
+mod assemble;
+mod deps;
+mod facts;
+mod hold;
+mod judge;
+mod plan;
+mod record;
+mod stages;
+
+pub use deps::DepsError;
+pub use facts::view_of;
+pub use hold::{Held, hold};
+
+/// What an orchestration works with; all of it outlives the request.
+pub struct Deps {
+    /// Detectors' runtime state.
+    pub detectors: Detectors,
+    /// Policy evaluation.
+    pub evaluator: Evaluator,
+    /// Where decisions go.
+    pub store: Arc<dyn Store>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Static settings.
+    pub settings: Arc<Settings>,
+}
+
+/// One orchestration under way: what every step reads.
+struct Run<'a> {
+    deps: &'a Deps,
+    snapshot: &'a Snapshot,
+    request: &'a Request,
+    tenant: &'a Tenant,
+    view: &'a Arc<View>,
+    head: Head,
+    pieces: Arc<[Piece]>,
+    started: Instant,
+    deadline: Instant,
+}
+
+/// Asks, measures, settles, decides, records.
+///
+/// `Err` means that no outcome can be given: unknown tenant or policy, a refusal by policy, or a
+/// record that could not be kept. Slow or failing detectors are part of the outcome.
+pub async fn run(
+    deps: &Deps,
+    snapshot: &Snapshot,
+    caller: &Caller,
+    request: &Request,
+) -> Result<Outcome, Error> {
+    let run = Run::begin(deps, snapshot, request)?;
+    let planned = plan::make(&run, caller).await?;
+    let reports = stages::ask(&run, &planned.plan).await;
+    let abilities = facts::abilities(&run);
+    let coverage = coverage::measure(&planned.plan, &reports, &run.pieces, &abilities);
+    let (judgement, raw, mut degraded) = judge::settle(&run, &planned.plan, &reports).await;
+    let joined = Joined {
+        on_incomplete: run.on_incomplete(planned.floor_on_incomplete),
+        plan_failure: planned.least_action,
+        mode: planned.mode.unwrap_or(run.tenant.mode),
+    };
+    let decided = judge::decide(&run, &judgement, &raw, (&reports, &coverage)).await;
+    degraded.extend(planned.degraded);
+    degraded.extend(decided.degraded);
+    let mut verdict = verdict::join(&decided.rules, &judgement, &raw, &coverage, joined);
+    if let Some(action) = decided.failed {
+        judge::fail_closed(&mut verdict, action);
+    }
+    let outcome = assemble::outcome(
+        &run,
+        assemble::Parts { plan: planned.plan, reports, coverage, judgement, raw, verdict, degraded },
+    );
+    record::keep(&run, &outcome).await?;
+    Ok(outcome)
+}
+
+impl<'a> Run<'a> {
+    fn begin(
+        deps: &'a Deps,
+        snapshot: &'a Snapshot,
+        request: &'a Request,
+    ) -> Result<Run<'a>, Error> {
+        let started = Instant::now();
+        let tenant = snapshot.catalog.tenants.get(&request.tenant).ok_or_else(|| {
+            Error::new(Code::TenantMismatch, "the tenant is unknown or not the credential's")
+        })?;
+        if tenant.paused {
+            return Err(Error::new(Code::TenantPaused, "the tenant is paused"));
+        }
+        check_length(deps, tenant, request)?;
+        let view = facts::view_of(snapshot, tenant, request.policy.as_ref())?;
+        let pieces: Arc<[Piece]> = request.body.pieces(request.judge, request.content_type).into();
+        let head = facts::head(deps, tenant, view, request);
+        let deadline = started + facts::budget(deps, tenant, request);
+        Ok(Run { deps, snapshot, request, tenant, view, head, pieces, started, deadline })
+    }
+
+    /// The tenant's action for incomplete coverage, at least the floor's.
+    fn on_incomplete(&self, floor: Option<Action>) -> Action {
+        self.tenant.on_incomplete.max(floor.unwrap_or(Action::Allow))
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+fn check_length(deps: &Deps, tenant: &Tenant, request: &Request) -> Result<(), Error> {
+    let Some(most) = tenant.content_max_chars else { return Ok(()) };
+    let most = most.min(deps.settings.orchestration.content_max_chars);
+    let pieces = request.body.pieces(request.judge, request.content_type);
+    let chars: usize = pieces.iter().map(|piece| piece.chars).sum();
+    if chars <= most {
+        return Ok(());
+    }
+    let pointer = format!("/{}", request.body.field());
+    let detail = format!("holds {chars} characters; the tenant may send {most}, split it");
+    Err(Error::field(Code::InvalidRequest, &pointer, "too_long", detail))
+}

@@ -1,1 +1,153 @@
 //! One immutable, validated set of catalog and compiled policies, and the swap to the next one.
+//!
+//! `Snapshot::load` is all that can fail; the swap cannot.
+
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use crate::catalog::{Catalog, Governance, Loading, SecretRef, SourceFile};
+use crate::domain::digest::Digest;
+use crate::domain::fault::{Fault, FaultKind};
+use crate::policy::{Policies, TenantScope};
+use crate::policy::Limits;
+use crate::settings::{self, Env, Settings};
+
+mod live;
+mod sources;
+mod watch;
+
+pub use live::{Generations, Live};
+pub use sources::{CheckParams, Files, Sources};
+pub use watch::{Event, watch};
+
+/// Everything live, at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Hexadecimal SHA-256 over all live files, whatever their order.
+    pub revision: String,
+    /// Counts the swaps of this process, from 1.
+    pub generation: u64,
+    /// When it was loaded, RFC 3339 UTC with milliseconds.
+    pub loaded_at: String,
+    /// Detectors, tenants, strategies.
+    pub catalog: Catalog,
+    /// Compiled policies.
+    pub policies: Policies,
+    /// What is odd but serves.
+    pub warnings: Vec<Fault>,
+}
+
+impl Snapshot {
+    /// Reads, parses, cross-checks, compiles and probes everything; whole or not at all.
+    pub fn load(
+        sources: &Sources,
+        settings: &Settings,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, Vec<Fault>> {
+        Self::from_files(&sources.read()?, sources, settings, previous)
+    }
+
+    /// The same from files that were read before.
+    pub fn from_files(
+        files: &Files,
+        sources: &Sources,
+        settings: &Settings,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, Vec<Fault>> {
+        let loading = Loading {
+            governance: match settings.env {
+                Env::Production => Governance::Required,
+                Env::Development | Env::Staging => Governance::Optional,
+            },
+            secrets: &secret,
+            check_params: &sources.check_params,
+        };
+        let loaded = Catalog::load(&files.catalog, loading);
+        let tenants: Vec<TenantScope> = match &loaded {
+            Ok((catalog, _)) => catalog
+                .tenants
+                .values()
+                .map(|tenant| TenantScope {
+                    id: tenant.id.clone(),
+                    bundles: tenant.policies.clone(),
+                })
+                .collect(),
+            // Policies cannot be checked against tenants that are not known.
+            Err(faults) => return Err(faults.clone()),
+        };
+        let before = previous.map(|snapshot| &snapshot.policies);
+        let policies = Policies::load(&files.policies, &tenants, &policy_limits(settings), before)?;
+        let (catalog, mut warnings) = loaded?;
+        warnings.extend(policies.warnings);
+        warnings.sort();
+        Ok(Snapshot {
+            revision: files.revision().hex(),
+            generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
+            loaded_at: now(),
+            catalog,
+            policies: policies.policies,
+            warnings,
+        })
+    }
+}
+
+impl Files {
+    /// The digest of everything, independent of the order of files.
+    pub fn revision(&self) -> Digest {
+        let mut entries: Vec<[Vec<u8>; 3]> = self
+            .catalog
+            .iter()
+            .map(|file| entry(kind_name(file.kind), &name_of(file), &file.bytes))
+            .chain(self.policies.iter().map(|file| entry("policy", &file.path, &file.bytes)))
+            .collect();
+        entries.sort();
+        Digest::of_all(entries.iter().flatten().map(Vec::as_slice))
+    }
+}
+
+/// What policies may cost.
+pub fn policy_limits(settings: &Settings) -> Limits {
+    Limits {
+        eval_timeout: settings.policy.eval_timeout.0,
+        threads: settings.policy.threads,
+        memo_entries: settings.policy.memo_entries,
+        ..Limits::default()
+    }
+}
+
+fn secret(reference: &SecretRef) -> Option<SecretString> {
+    match reference {
+        SecretRef::Env(name) => settings::read_secret_variable(name),
+        SecretRef::File(path) => {
+            let text = std::fs::read_to_string(path).ok()?;
+            Some(text.trim_end_matches(['\n', '\r']).into())
+        }
+    }
+}
+
+fn entry(kind: &str, name: &str, bytes: &Arc<[u8]>) -> [Vec<u8>; 3] {
+    [kind.as_bytes().to_vec(), name.as_bytes().to_vec(), Digest::of(bytes).as_bytes().to_vec()]
+}
+
+/// The file's own name: where the folder stands must not change the revision.
+fn name_of(file: &SourceFile) -> String {
+    file.path.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+fn kind_name(kind: FaultKind) -> &'static str {
+    match kind {
+        FaultKind::Settings => "settings",
+        FaultKind::Detector => "detector",
+        FaultKind::Tenant => "tenant",
+        FaultKind::Strategy => "strategy",
+        FaultKind::Policy => "policy",
+    }
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+#[cfg(test)]
+mod tests;

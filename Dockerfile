@@ -1,0 +1,11 @@
+FROM rust:1-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked
+
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /src/target/release/orchestrator /usr/local/bin/orchestrator
+WORKDIR /srv
+ENV ORCHESTRATION_SERVER__LISTEN=0.0.0.0:8000
+EXPOSE 8000
+ENTRYPOINT ["orchestrator"]

@@ -1,0 +1,77 @@
+//! Who asks, and for which tenant.
+
+use actix_web::HttpRequest;
+use serde::de::DeserializeOwned;
+
+use super::Api;
+use super::body::BodyLimits;
+use crate::auth::Caller;
+use crate::domain::error::{Code, Error};
+use crate::domain::id::TenantId;
+use crate::snapshot::Snapshot;
+
+impl Api {
+    /// The caller of `request`.
+    pub(super) fn caller(&self, request: &HttpRequest) -> Result<Caller, Error> {
+        let headers = request.headers();
+        let key = headers.get("x-api-key").and_then(|key| key.to_str().ok());
+        let bearer = headers
+            .get("authorization")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "));
+        self.gate.authenticate(key.or(bearer))
+    }
+
+    /// Limits of bodies.
+    pub(super) fn body_limits(&self) -> BodyLimits {
+        let limits = &self.deps.settings.server.limits;
+        BodyLimits {
+            bytes_max: limits.body_bytes_max,
+            grace: limits.body_timeout,
+            rate_min: limits.body_bytes_per_second_min,
+        }
+    }
+}
+
+/// The tenant that `caller` acts for: the body's, the header's, else its own, else `default`.
+/// All that are given must agree, and the tenant must exist.
+pub(super) fn tenant(
+    request: &HttpRequest,
+    caller: &Caller,
+    body: Option<&str>,
+    snapshot: &Snapshot,
+) -> Result<TenantId, Error> {
+    let mismatch = || {
+        let message = "the tenant is unknown or not the credential's";
+        Error::field(Code::TenantMismatch, "/tenant_id", "tenant_mismatch", message)
+    };
+    let header = match request.headers().get("x-tenant-id") {
+        None => None,
+        Some(value) => Some(value.to_str().map_err(|_| mismatch())?),
+    };
+    let own = caller.tenant.as_ref().map(TenantId::as_str);
+    let mut chosen: Option<&str> = None;
+    for given in [own, body, header].into_iter().flatten() {
+        if chosen.is_some_and(|chosen| chosen != given) {
+            return Err(mismatch());
+        }
+        chosen = Some(given);
+    }
+    let id = TenantId::parse(chosen.unwrap_or("default")).map_err(|_| mismatch())?;
+    if snapshot.catalog.tenants.contains_key(&id) { Ok(id) } else { Err(mismatch()) }
+}
+
+/// The query as `T`; unknown parameters are refused.
+pub(super) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Error> {
+    actix_web::web::Query::<T>::from_query(request.query_string())
+        .map(actix_web::web::Query::into_inner)
+        .map_err(|error| {
+            let message = format!("the query is not valid: {error}");
+            Error::new(Code::InvalidRequest, message)
+        })
+}
+
+/// A query without parameters.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoQuery {}

@@ -1,0 +1,60 @@
+//! The OpenAPI document, generated from the routes, and its offline page.
+
+use actix_web::HttpResponse;
+use actix_web::web::ServiceConfig;
+use utoipa::OpenApi;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::routes::{breakers, detectors, health, live, orchestrate, policies};
+use super::wire::request::{ContentSchema, OrchestrateRequest};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Detector Orchestrator",
+        description = "One call asks many detectors about content; policies decide what follows.",
+        license(name = "MIT")
+    ),
+    paths(
+        orchestrate::orchestrate,
+        orchestrate::batch,
+        detectors::list,
+        detectors::one,
+        detectors::health,
+        policies::list,
+        policies::one,
+        policies::resolve,
+        policies::validate,
+        policies::evaluate,
+        breakers::list,
+        breakers::one,
+        breakers::force,
+        live::generations,
+        live::strategies,
+        health::live,
+        health::ready,
+        health::detailed,
+        health::metrics,
+    ),
+    components(schemas(OrchestrateRequest, ContentSchema, super::problem::FieldFaultSchema))
+)]
+struct Document;
+
+/// The OpenAPI document as pretty JSON.
+pub fn openapi() -> String {
+    Document::openapi().to_pretty_json().unwrap_or_default()
+}
+
+/// Serves the document.
+pub(super) async fn document() -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(openapi())
+}
+
+pub(super) fn configure(config: &mut ServiceConfig) {
+    config.route("/docs", actix_web::web::get().to(to_docs));
+    config.service(SwaggerUi::new("/docs/{_:.*}").url("/docs/openapi.json", Document::openapi()));
+}
+
+async fn to_docs() -> HttpResponse {
+    HttpResponse::Found().insert_header(("location", "/docs/")).finish()
+}

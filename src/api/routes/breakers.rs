@@ -1,0 +1,167 @@
+//! Circuit breakers, and their manual control.
+
+use actix_web::web::{Data, Path, Payload, ServiceConfig};
+use actix_web::{HttpRequest, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Answer, at, json, resource};
+use crate::api::caller::{NoQuery, query};
+use crate::api::{Api, body};
+use crate::detect::{BreakerView, Force};
+use crate::domain::error::{Code, Error};
+use crate::domain::id::DetectorName;
+use crate::store::AuditEntry;
+
+pub(super) fn configure(config: &mut ServiceConfig) {
+    config.service(resource(&at("/breakers")).route(web::get().to(list)));
+    config.service(resource(&at("/breakers/{detector}")).route(web::get().to(one)));
+    config.service(resource(&at("/breakers/{detector}/{how}")).route(web::post().to(force)));
+}
+
+/// All breakers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Breakers {
+    /// In name order.
+    pub breakers: Vec<Breaker>,
+}
+
+/// One breaker.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Breaker {
+    /// The detector.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// closed, open or half_open.
+    pub state: &'static str,
+    /// Failures that count now.
+    pub failures: u64,
+    /// Successes that count now.
+    pub successes: u64,
+    /// Milliseconds until the next probe is let through; null unless open.
+    pub next_attempt_ms: Option<f64>,
+    /// Since the start.
+    pub stats: BreakerStats,
+}
+
+/// Calls of a breaker since the start.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BreakerStats {
+    /// Calls that were let through.
+    pub total: u64,
+    /// Those that failed.
+    pub failures: u64,
+    /// Those that succeeded.
+    pub successes: u64,
+    /// Calls that were refused.
+    pub rejections: u64,
+}
+
+fn shown(view: &BreakerView) -> Breaker {
+    Breaker {
+        name: view.name.to_string(),
+        version: view.version.to_string(),
+        state: view.state.name(),
+        failures: view.failures,
+        successes: view.successes,
+        next_attempt_ms: view.next_attempt.map(crate::api::wire::response::milliseconds),
+        stats: BreakerStats {
+            total: view.stats.total,
+            failures: view.stats.failures,
+            successes: view.stats.successes,
+            rejections: view.stats.rejections,
+        },
+    }
+}
+
+/// Every breaker.
+#[utoipa::path(get, path = "/api/v1/breakers", tag = "breakers",
+    operation_id = "breakers_list", responses((status = 200, body = Breakers)))]
+pub(crate) async fn list(http: HttpRequest, api: Data<Api>) -> Answer {
+    query::<NoQuery>(&http)?;
+    api.caller(&http)?;
+    let breakers = api.deps.detectors.breakers().iter().map(shown).collect();
+    json(&Breakers { breakers })
+}
+
+/// One detector's breaker.
+#[utoipa::path(get, path = "/api/v1/breakers/{detector}", tag = "breakers",
+    operation_id = "breakers_one",
+    params(("detector" = String, Path, description = "A detector's name")),
+    responses((status = 200, body = Breaker), (status = 404, body = crate::api::problem::Problem,
+        content_type = "application/problem+json")))]
+pub(crate) async fn one(http: HttpRequest, path: Path<String>, api: Data<Api>) -> Answer {
+    query::<NoQuery>(&http)?;
+    api.caller(&http)?;
+    json(&find(&api, &path)?)
+}
+
+fn find(api: &Api, name: &str) -> Result<Breaker, Error> {
+    let views = api.deps.detectors.breakers();
+    let view = views.iter().find(|view| view.name.as_str() == name);
+    view.map(shown).ok_or_else(|| Error::new(Code::NotFound, "no breaker of that name exists"))
+}
+
+/// Why an operator intervenes.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Intervention {
+    /// For the audit, 1 to 500 characters.
+    #[schema(min_length = 1, max_length = 500)]
+    pub reason: String,
+}
+
+/// Resets, opens or closes all versions of a detector's breaker; audited with the reason.
+#[utoipa::path(post, path = "/api/v1/breakers/{detector}/{how}", tag = "breakers",
+    operation_id = "breakers_force",
+    params(("detector" = String, Path, description = "A detector's name"),
+        ("how" = String, Path, description = "reset, open or close")),
+    request_body = Intervention,
+    responses((status = 200, body = Breaker), (status = 404, body = crate::api::problem::Problem,
+        content_type = "application/problem+json")))]
+pub(crate) async fn force(
+    http: HttpRequest,
+    path: Path<(String, String)>,
+    payload: Payload,
+    api: Data<Api>,
+) -> Answer {
+    query::<NoQuery>(&http)?;
+    let caller = api.caller(&http)?;
+    let (name, how) = path.into_inner();
+    let how = match how.as_str() {
+        "reset" => Force::Reset,
+        "open" => Force::Open,
+        "close" => Force::Close,
+        _ => {
+            let message = "a breaker can be reset, open or close; use one of the three";
+            return Err(Error::new(Code::NotFound, message).into());
+        }
+    };
+    let intervention: Intervention = body::json(&http, payload, api.body_limits()).await?;
+    let reason = intervention.reason;
+    if reason.trim().is_empty() || reason.chars().count() > 500 {
+        let detail = "say why in 1 to 500 characters";
+        let code = Code::InvalidRequest;
+        return Err(Error::field(code, "/reason", "out_of_range", detail).into());
+    }
+    let before = find(&api, &name)?;
+    let detector = DetectorName::parse(&name)
+        .map_err(|_| Error::new(Code::NotFound, "no breaker of that name exists"))?;
+    api.deps.detectors.force(&detector, how);
+    let after = find(&api, &name)?;
+    let entry = AuditEntry {
+        tenant: None,
+        at_ms: jiff::Timestamp::now().as_millisecond(),
+        actor: caller.actor.clone(),
+        action: format!("breaker.{}", how.name()),
+        target: format!("detector/{name}"),
+        reason,
+        before: Some(serde_json::json!({ "state": before.state }).to_string()),
+        after: Some(serde_json::json!({ "state": after.state }).to_string()),
+    };
+    api.deps.store.append(entry).await.map_err(|error| {
+        Error::new(Code::StoreUnavailable, "the change was made but not recorded").caused_by(error)
+    })?;
+    json(&after)
+}

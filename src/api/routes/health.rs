@@ -1,0 +1,148 @@
+//! Is the process alive, ready, well; and its metrics.
+
+use std::collections::BTreeMap;
+
+use actix_web::web::{Data, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Answer, json, resource};
+use crate::api::Api;
+use crate::api::caller::{NoQuery, query};
+use crate::detect::BreakerState;
+use crate::domain::error::{Code, Error};
+
+pub(super) fn configure(config: &mut ServiceConfig, prefix: &str) {
+    let at = |path: &str| format!("{prefix}{path}");
+    config.service(resource(&at("/health")).route(web::get().to(live)));
+    config.service(resource(&at("/health/live")).route(web::get().to(live)));
+    config.service(resource(&at("/health/ready")).route(web::get().to(ready)));
+    config.service(resource(&at("/health/startup")).route(web::get().to(ready)));
+    config.service(resource(&at("/health/detailed")).route(web::get().to(detailed)));
+    config.service(resource(&at("/metrics")).route(web::get().to(metrics)));
+}
+
+/// A short answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Alive {
+    /// `ok`, or `draining`.
+    pub status: &'static str,
+}
+
+/// The process answers.
+#[utoipa::path(get, path = "/api/v1/health/live", tag = "health", operation_id = "health_live",
+    responses((status = 200, body = Alive)))]
+pub(crate) async fn live() -> Answer {
+    json(&Alive { status: "ok" })
+}
+
+/// The snapshot is loaded, the store is open, and the process is not stopping.
+#[utoipa::path(get, path = "/api/v1/health/ready", tag = "health", operation_id = "health_ready",
+    responses((status = 200, body = Alive), (status = 503, description = "Stopping",
+        body = crate::api::problem::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn ready(api: Data<Api>) -> Answer {
+    if !api.accepts_work() {
+        return Err(Error::new(Code::ShuttingDown, "the service is stopping").into());
+    }
+    json(&Alive { status: "ok" })
+}
+
+/// Every check by name.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Detailed {
+    /// healthy, degraded or unhealthy.
+    pub status: &'static str,
+    /// By name.
+    pub checks: BTreeMap<&'static str, Check>,
+}
+
+/// One check.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Check {
+    /// pass, warn or fail.
+    pub status: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+/// Every part's state; degraded answers 200, unhealthy 503.
+#[utoipa::path(get, path = "/api/v1/health/detailed", tag = "health",
+    responses((status = 200, body = Detailed), (status = 503, body = Detailed)))]
+pub(crate) async fn detailed(http: HttpRequest, api: Data<Api>) -> Answer {
+    query::<NoQuery>(&http)?;
+    let direct = http.peer_addr().is_some_and(|peer| peer.ip().is_loopback())
+        && !http.headers().contains_key("x-forwarded-for");
+    if !direct {
+        api.caller(&http)?;
+    }
+    let checks = BTreeMap::from([
+        ("policies", policies(&api)),
+        ("registry", registry(&api)),
+        ("circuit_breakers", breakers(&api)),
+        ("store", store(&api).await),
+    ]);
+    let has = |status| checks.values().any(|check| check.status == status);
+    let status = match (has("fail"), has("warn")) {
+        (true, _) => "unhealthy",
+        (false, true) => "degraded",
+        (false, false) => "healthy",
+    };
+    let mut response = json(&Detailed { status, checks })?;
+    if status == "unhealthy" {
+        *response.status_mut() = actix_web::http::StatusCode::SERVICE_UNAVAILABLE;
+    }
+    Ok(response)
+}
+
+fn policies(api: &Api) -> Check {
+    let state = api.live.generations();
+    match state.faults.len() {
+        0 => Check { status: "pass", message: format!("generation {}", state.generation) },
+        n => Check {
+            status: "warn",
+            message: format!("the last change was refused with {n} faults; see /generations"),
+        },
+    }
+}
+
+fn registry(api: &Api) -> Check {
+    let snapshot = api.live.current();
+    let n = snapshot.catalog.detectors.len();
+    let status = if n == 0 { "fail" } else { "pass" };
+    Check { status, message: format!("{n} detectors, {} tenants", snapshot.catalog.tenants.len()) }
+}
+
+fn breakers(api: &Api) -> Check {
+    let views = api.deps.detectors.breakers();
+    let open: Vec<&str> = views
+        .iter()
+        .filter(|view| view.state != BreakerState::Closed)
+        .map(|view| view.name.as_str())
+        .collect();
+    match open.len() {
+        0 => Check { status: "pass", message: format!("{} closed", views.len()) },
+        n => Check { status: "warn", message: format!("{n} not closed: {}", open.join(", ")) },
+    }
+}
+
+async fn store(api: &Api) -> Check {
+    match api.deps.store.probe().await {
+        Ok(()) => Check { status: "pass", message: "the store answers".into() },
+        Err(_) => Check { status: "fail", message: "the store does not answer".into() },
+    }
+}
+
+/// Prometheus text.
+#[utoipa::path(get, path = "/api/v1/metrics", tag = "health",
+    responses((status = 200, description = "Prometheus text format", body = String,
+        content_type = "text/plain")))]
+pub(crate) async fn metrics(http: HttpRequest, api: Data<Api>) -> Answer {
+    query::<NoQuery>(&http)?;
+    api.gate.admits_metrics(api.caller(&http))?;
+    api.deps.metrics.breakers(&api.deps.detectors.breakers().iter().map(|view| {
+        (view.name.as_str().to_owned(), view.state.name())
+    }).collect::<Vec<_>>());
+    let text = api.deps.metrics.render();
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}

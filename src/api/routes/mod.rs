@@ -1,0 +1,69 @@
+//! Every route, by noun.
+
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+
+use super::edge::{Failed, request_id};
+use super::problem;
+use crate::domain::error::{Code, Error};
+
+pub(super) mod breakers;
+pub(super) mod detectors;
+pub(super) mod health;
+pub(super) mod live;
+pub(super) mod orchestrate;
+pub(super) mod policies;
+
+type Answer = Result<HttpResponse, Failed>;
+
+fn json(value: &impl Serialize) -> Answer {
+    let body = serde_json::to_vec(value).map_err(|error| {
+        Failed(Error::new(Code::InternalError, "the answer could not be written").caused_by(error))
+    })?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(body))
+}
+
+/// Where no route is.
+pub async fn nowhere(request: HttpRequest) -> Answer {
+    let _ = request;
+    Err(Error::new(Code::NotFound, "no such path; see /docs for all of them").into())
+}
+
+/// Where a path is, but not for this method.
+async fn other_method(request: HttpRequest) -> HttpResponse {
+    let message = format!("{} is not served here; see /docs", request.method());
+    let error = Error::new(Code::NotFound, message);
+    let mut response = problem::response(&error, request_id(&request).as_str(), request.path());
+    *response.head_mut() = {
+        let mut head = actix_web::dev::ResponseHead::new(
+            actix_web::http::StatusCode::METHOD_NOT_ALLOWED,
+        );
+        head.headers = response.headers().clone();
+        head
+    };
+    response
+}
+
+fn resource(path: &str) -> actix_web::Resource {
+    web::resource(path).default_service(web::to(other_method))
+}
+
+pub(super) fn configure(config: &mut ServiceConfig) {
+    health::configure(config, "");
+    config.service(resource("/openapi.json").get(super::docs::document));
+    super::docs::configure(config);
+    health::configure(config, PREFIX);
+    orchestrate::configure(config);
+    detectors::configure(config);
+    policies::configure(config);
+    breakers::configure(config);
+    live::configure(config);
+}
+
+/// Before every route of the API.
+const PREFIX: &str = "/api/v1";
+
+fn at(path: &str) -> String {
+    format!("{PREFIX}{path}")
+}

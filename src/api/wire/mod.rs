@@ -1,0 +1,4 @@
+//! The shapes that travel over HTTP, and their way to and from the domain.
+
+pub mod request;
+pub mod response;

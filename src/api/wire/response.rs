@@ -1,0 +1,462 @@
+//! The answer to `POST /orchestrate`, rendered from an `Outcome`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::action::Action;
+use crate::domain::content::Body;
+use crate::domain::finding::{Finding, Place};
+use crate::domain::judgement::{JudgedFinding, ScopeState};
+use crate::domain::outcome::{Degraded, Outcome};
+use crate::domain::report::Report;
+use crate::domain::request::{Include, Request};
+use crate::domain::span::{OffsetUnit, Offsets};
+use crate::domain::verdict::Reason;
+
+/// The decision, and why.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OrchestrateResponse)]
+pub struct Answer<'a> {
+    /// The request's id.
+    pub request_id: &'a str,
+    /// Whether the content may go on: the action is allow, flag or redact.
+    pub allowed: bool,
+    /// allow, flag, redact, review or block.
+    #[schema(value_type = String)]
+    pub action: Action,
+    /// What the action would be without monitor mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub would: Option<Action>,
+    /// The redacted content, in the shape it was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub content: Option<&'a Body>,
+    /// The redacted messages, in the shape they were sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub messages: Option<&'a Body>,
+    /// Why, strictest first.
+    #[schema(value_type = Vec<ReasonSchema>)]
+    pub reasons: &'a [Reason],
+    /// What was found, by place.
+    pub findings: Vec<WireFinding<'a>>,
+    /// How much of what was required was judged.
+    pub coverage: WireCoverage<'a>,
+    /// Every gap; what is not named here was judged.
+    pub unjudged: Vec<WireUnjudged<'a>>,
+    /// Which policy decided, in which revision.
+    pub policy: PolicyRef<'a>,
+    /// What the service worked around.
+    #[serde(skip_serializing_if = "<[Degraded]>::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub degraded: &'a [Degraded],
+    /// What the caller loosened, as JSON pointers into the request.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub relaxed: &'a [String],
+    /// What the policy asks the caller to do besides.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    #[schema(value_type = Object)]
+    pub obligations: &'a serde_json::Map<String, serde_json::Value>,
+    /// Under `include: detectors`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detectors: Option<Vec<WireReport<'a>>>,
+    /// Under `include: plan`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<WirePlan<'a>>,
+    /// Under `include: conflicts`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflicts: Option<Vec<WireConflict<'a>>>,
+    /// From request to answer, in milliseconds.
+    pub duration_ms: f64,
+}
+
+/// A reason.
+#[derive(ToSchema)]
+#[schema(as = Reason)]
+#[expect(dead_code, reason = "describes domain::verdict::Reason, which knows no HTTP")]
+pub struct ReasonSchema {
+    /// Stable: a category, a rule's name, or `coverage.incomplete`.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// One finding.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Finding)]
+pub struct WireFinding<'a> {
+    /// Position in the list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
+    /// Name of the category tree.
+    pub category: &'a str,
+    /// The category and its parents, most specific first.
+    pub path: Vec<&'a str>,
+    /// The detector's word.
+    pub label: &'a str,
+    /// 0..1.
+    pub score: f64,
+    /// low, medium, high or critical.
+    pub severity: &'a str,
+    /// Who found it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub detectors: Vec<&'a str>,
+    /// Where; absent when it speaks of the whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span: Option<WireSpan>,
+    /// The view it was made on, when not the raw text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub view: Option<crate::domain::finding::TextView>,
+    /// The non-identifying part, such as an e-mail's domain.
+    pub attributes: &'a BTreeMap<String, String>,
+}
+
+/// A half-open range.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Span)]
+pub struct WireSpan {
+    /// JSON pointer into the request.
+    #[schema(value_type = String)]
+    pub pointer: Arc<str>,
+    /// First character, in the unit the request chose.
+    pub start: usize,
+    /// One past the last.
+    pub end: usize,
+}
+
+/// Coverage.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Coverage)]
+pub struct WireCoverage<'a> {
+    /// Whether everything required was judged.
+    pub complete: bool,
+    /// 0..1.
+    pub achieved: f64,
+    /// Why it is incomplete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub code: Option<crate::domain::coverage::CoverageCode>,
+    /// Under `include: coverage`: how it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub method: Option<crate::domain::plan::CoverageMethod>,
+    /// Under `include: coverage`: what was wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// Under `include: coverage`: the required detectors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub required: Option<Vec<&'a str>>,
+    /// Under `include: coverage`: those that did not judge everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Vec<&'a str>>,
+}
+
+/// A gap.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Unjudged)]
+pub struct WireUnjudged<'a> {
+    /// Which part of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<&'a str>,
+    /// Which detector did not judge it; absent when none did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detector: Option<&'a str>,
+    /// Why.
+    pub reason: &'a str,
+}
+
+/// A policy.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PolicyRef<'a> {
+    /// The bundle.
+    pub name: &'a str,
+    /// Digest of everything live that made the answer.
+    pub revision: &'a str,
+}
+
+/// One detector's report.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Report)]
+pub struct WireReport<'a> {
+    /// Who.
+    pub name: &'a str,
+    /// Which version.
+    pub version: &'a str,
+    /// success, failed, timeout, unavailable or skipped.
+    pub status: &'a str,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<&'a str>,
+    /// Its own label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<&'a str>,
+    /// Its own score.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// What it found, before thresholds.
+    pub findings: Vec<WireFinding<'a>>,
+    /// Tries.
+    pub attempts: u32,
+    /// From asked to answered.
+    pub duration_ms: f64,
+}
+
+/// The plan.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Plan)]
+pub struct WirePlan<'a> {
+    /// Counted in coverage.
+    pub required: Vec<&'a str>,
+    /// Asked, not counted.
+    pub optional: Vec<&'a str>,
+    /// Asked when coverage falls short.
+    pub secondary: Vec<&'a str>,
+    /// parallel, sequential or cascade.
+    #[schema(value_type = String)]
+    pub execution: crate::domain::plan::Execution,
+    /// Who wanted it.
+    pub reason: String,
+    /// The event whose strategy was used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<&'a str>,
+    /// The policy layers that were asked.
+    pub policy_layers: &'a [String],
+    /// Health of each detector when it was asked.
+    #[schema(value_type = Object)]
+    pub health: BTreeMap<&'a str, &'a str>,
+    /// What the caller loosened.
+    pub relaxed: &'a [String],
+}
+
+/// A settled disagreement.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Conflict)]
+pub struct WireConflict<'a> {
+    /// `category:<name>`.
+    pub scope: String,
+    /// How it was settled.
+    pub strategy: &'a str,
+    /// The votes.
+    pub candidates: Vec<WireCandidate<'a>>,
+    /// The winning label; absent when a quorum decided or nothing won.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub winner: Option<&'a str>,
+    /// Who stands for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detector: Option<&'a str>,
+    /// How a tie was broken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tie_breaker: Option<&'a str>,
+    /// Distance to the runner-up.
+    pub delta: f64,
+    /// flagged, clear or unresolved.
+    pub resolved: &'a str,
+}
+
+/// One vote.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Candidate)]
+pub struct WireCandidate<'a> {
+    /// Who.
+    pub detector: &'a str,
+    /// What.
+    pub label: &'a str,
+    /// How sure.
+    pub score: Option<f64>,
+}
+
+/// Renders `outcome` for the one who asked.
+pub fn render<'a>(outcome: &'a Outcome, request: &'a Request, took: Duration) -> Answer<'a> {
+    let mut places = Places::new(outcome, request.offsets);
+    let verdict = &outcome.verdict;
+    let (content, messages) = match &outcome.redacted {
+        Some(body @ Body::Content(_)) => (Some(body), None),
+        Some(body @ Body::Messages(_)) => (None, Some(body)),
+        None => (None, None),
+    };
+    Answer {
+        request_id: request.id.as_str(),
+        allowed: verdict.action.lets_pass(),
+        action: verdict.action,
+        would: verdict.would,
+        content,
+        messages,
+        reasons: &verdict.reasons,
+        findings: outcome.judgement.findings.iter().map(|f| judged(f, &mut places)).collect(),
+        coverage: coverage(outcome, request.wants(Include::Coverage)),
+        unjudged: unjudged(outcome),
+        policy: PolicyRef { name: outcome.policy.as_str(), revision: &outcome.revision },
+        degraded: &outcome.degraded,
+        relaxed: &outcome.plan.relaxed,
+        obligations: &verdict.obligations,
+        detectors: request
+            .wants(Include::Detectors)
+            .then(|| outcome.reports.iter().map(|r| report(r, &mut places)).collect()),
+        plan: request.wants(Include::Plan).then(|| plan(outcome)),
+        conflicts: request.wants(Include::Conflicts).then(|| conflicts(outcome)),
+        duration_ms: milliseconds(took),
+    }
+}
+
+/// Milliseconds with three decimals.
+pub fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Turns places into spans of the wanted unit; texts are indexed at most once.
+struct Places<'a> {
+    outcome: &'a Outcome,
+    unit: OffsetUnit,
+    offsets: BTreeMap<usize, Offsets>,
+}
+
+impl<'a> Places<'a> {
+    fn new(outcome: &'a Outcome, unit: OffsetUnit) -> Self {
+        Self { outcome, unit, offsets: BTreeMap::new() }
+    }
+
+    fn span(&mut self, place: Option<Place>) -> Option<WireSpan> {
+        let place = place?;
+        let piece = self.outcome.pieces.get(place.piece)?;
+        let span = place.span?;
+        let pointer = Arc::clone(&piece.pointer);
+        if self.unit == OffsetUnit::Codepoint {
+            return Some(WireSpan { pointer, start: span.start, end: span.end });
+        }
+        let text = piece.text.as_deref().unwrap_or_default();
+        let offsets = self.offsets.entry(place.piece).or_insert_with(|| Offsets::new(text));
+        Some(WireSpan {
+            pointer,
+            start: offsets.from_codepoint(span.start, self.unit),
+            end: offsets.from_codepoint(span.end, self.unit),
+        })
+    }
+}
+
+fn judged<'a>(finding: &'a JudgedFinding, places: &mut Places<'_>) -> WireFinding<'a> {
+    WireFinding {
+        id: Some(finding.id),
+        category: finding.category.as_str(),
+        path: finding.category.path().collect(),
+        label: &finding.label,
+        score: finding.score,
+        severity: finding.severity.name(),
+        detectors: finding.detectors.iter().map(|name| name.as_str()).collect(),
+        span: places.span(finding.place),
+        view: finding.view,
+        attributes: &finding.attributes,
+    }
+}
+
+fn found<'a>(finding: &'a Finding, places: &mut Places<'_>) -> WireFinding<'a> {
+    WireFinding {
+        id: None,
+        category: finding.category.as_str(),
+        path: finding.category.path().collect(),
+        label: &finding.label,
+        score: finding.score,
+        severity: finding.severity.name(),
+        detectors: Vec::new(),
+        span: places.span(finding.place),
+        view: finding.view,
+        attributes: &finding.attributes,
+    }
+}
+
+fn coverage(outcome: &Outcome, whole: bool) -> WireCoverage<'_> {
+    let coverage = &outcome.coverage;
+    WireCoverage {
+        complete: coverage.complete,
+        achieved: coverage.achieved,
+        code: coverage.code,
+        method: whole.then_some(coverage.method),
+        threshold: whole.then_some(coverage.threshold),
+        required: whole.then(|| coverage.required.iter().map(|name| name.as_str()).collect()),
+        missing: whole.then(|| coverage.missing.iter().map(|name| name.as_str()).collect()),
+    }
+}
+
+fn unjudged(outcome: &Outcome) -> Vec<WireUnjudged<'_>> {
+    outcome
+        .coverage
+        .unjudged
+        .iter()
+        .map(|gap| WireUnjudged {
+            pointer: gap.pointer.as_deref(),
+            detector: gap.detector.as_ref().map(|name| name.as_str()),
+            reason: gap.reason,
+        })
+        .collect()
+}
+
+fn report<'a>(report: &'a Report, places: &mut Places<'_>) -> WireReport<'a> {
+    WireReport {
+        name: report.detector.as_str(),
+        version: &report.version,
+        status: report.status.name(),
+        error: report.error.map(|error| error.name()),
+        label: report.label.as_deref(),
+        score: report.score,
+        findings: report.findings.iter().map(|finding| found(finding, places)).collect(),
+        attempts: report.attempts,
+        duration_ms: milliseconds(report.duration),
+    }
+}
+
+fn plan(outcome: &Outcome) -> WirePlan<'_> {
+    let plan = &outcome.plan;
+    WirePlan {
+        required: plan.required.iter().map(|name| name.as_str()).collect(),
+        optional: plan.optional.iter().map(|name| name.as_str()).collect(),
+        secondary: plan.secondary.iter().map(|name| name.as_str()).collect(),
+        execution: plan.execution,
+        reason: format!("policy {} of tenant {}", outcome.policy, outcome.head.tenant.id),
+        event: plan.event.as_deref(),
+        policy_layers: &outcome.layers,
+        health: outcome.health.iter().map(|(name, health)| (name.as_str(), *health)).collect(),
+        relaxed: &plan.relaxed,
+    }
+}
+
+fn conflicts(outcome: &Outcome) -> Vec<WireConflict<'_>> {
+    outcome
+        .judgement
+        .scopes
+        .iter()
+        .filter(|(_, scope)| disagree(scope))
+        .map(|(category, scope)| {
+            let settled = scope.settled.as_ref();
+            WireConflict {
+                scope: format!("category:{category}"),
+                strategy: &scope.strategy,
+                candidates: scope
+                    .candidates
+                    .iter()
+                    .map(|candidate| WireCandidate {
+                        detector: candidate.detector.as_str(),
+                        label: &candidate.label,
+                        score: candidate.score,
+                    })
+                    .collect(),
+                winner: settled.and_then(|settled| settled.winner.as_deref()),
+                detector: settled.and_then(|s| s.detector.as_ref().map(|name| name.as_str())),
+                tie_breaker: settled.and_then(|settled| settled.tie_breaker),
+                delta: settled.map_or(0.0, |settled| settled.delta),
+                resolved: scope.resolved.name(),
+            }
+        })
+        .collect()
+}
+
+fn disagree(scope: &ScopeState) -> bool {
+    scope.candidates.windows(2).any(|pair| match pair {
+        [a, b] => a.label != b.label,
+        _ => false,
+    })
+}

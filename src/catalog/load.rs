@@ -1,0 +1,170 @@
+//! All files of the catalog at once: every fault of every file, or a whole catalog.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use super::credential::SecretRef;
+use super::{Catalog, Detector, detector_file, strategy_file, tenant_file};
+use crate::domain::fault::{Fault, FaultKind};
+use crate::yaml::{self, Fields, Node, Source};
+
+/// One file as read.
+#[derive(Debug, Clone)]
+pub struct SourceFile {
+    /// What it is.
+    pub kind: FaultKind,
+    /// As the operator would name it.
+    pub path: String,
+    /// The file's content.
+    pub bytes: Arc<[u8]>,
+}
+
+impl SourceFile {
+    /// The file's name without folder and `.yaml`.
+    pub fn stem(&self) -> &str {
+        let name = self.path.rsplit('/').next().unwrap_or_default();
+        name.strip_suffix(".yaml").unwrap_or(name)
+    }
+}
+
+/// Whether detectors must say who owns them and what they may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Governance {
+    /// They may.
+    Optional,
+    /// They must: production.
+    Required,
+}
+
+/// What is wrong with a detector's `params`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamsFault {
+    /// JSON pointer into the detector file, such as `/params/patterns/0`.
+    pub pointer: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to change.
+    pub hint: String,
+}
+
+/// What loading asks of its surroundings.
+#[derive(Clone, Copy)]
+pub struct Loading<'a> {
+    /// Whether governance keys are required.
+    pub governance: Governance,
+    /// Resolves a credential; `None` where there is none.
+    pub secrets: &'a dyn Fn(&SecretRef) -> Option<SecretString>,
+    /// Checks the parameters of a detector.
+    pub check_params: &'a dyn Fn(&Detector) -> Result<(), ParamsFault>,
+}
+
+impl std::fmt::Debug for Loading<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loading").field("governance", &self.governance).finish_non_exhaustive()
+    }
+}
+
+impl Catalog {
+    /// Loads detector, tenant and strategy files; other kinds are left alone. The second part of
+    /// the answer are warnings.
+    pub fn load(
+        files: &[SourceFile],
+        loading: Loading<'_>,
+    ) -> Result<(Catalog, Vec<Fault>), Vec<Fault>> {
+        let mut catalog = Catalog::default();
+        let mut faults = Vec::new();
+        let mut strategies = None;
+        for file in files {
+            let read = match file.kind {
+                FaultKind::Detector => detector_file::read(file, loading).map(|detector| {
+                    catalog.detectors.insert(detector.name.clone(), Arc::new(detector));
+                }),
+                FaultKind::Tenant => tenant_file::read(file).map(|tenant| {
+                    catalog.tenants.insert(tenant.id.clone(), Arc::new(tenant));
+                }),
+                FaultKind::Strategy => tree(file).map(|tree| strategies = Some((file, tree))),
+                FaultKind::Settings | FaultKind::Policy => Ok(()),
+            };
+            faults.extend(read.err().unwrap_or_default());
+        }
+        let mut warnings = Vec::new();
+        if let Some((file, tree)) = strategies {
+            match strategy_file::read(&tree, file) {
+                Ok(read) => catalog.strategies = read,
+                Err(more) => faults.extend(more),
+            }
+            warnings.extend(strategy_file::drop_unknown(&mut catalog, &tree, file));
+        }
+        if !faults.is_empty() {
+            faults.sort();
+            return Err(faults);
+        }
+        warnings.extend(catalog.unknown_names());
+        warnings.sort();
+        Ok((catalog, warnings))
+    }
+
+    /// Names in tenant and detector files that stand for nothing.
+    fn unknown_names(&self) -> Vec<Fault> {
+        let mut warnings = Vec::new();
+        let mut warn = |kind, file: &str, what: &str, name: &str| {
+            let message = format!("there is no {what} `{name}`");
+            let hint = Some(format!("add the {what} or remove the name"));
+            let code = if what == "tenant" { "unknown_tenant" } else { "unknown_detector" };
+            warnings.push(Source { kind, file }.fault((0, 0), code, message, hint));
+        };
+        for tenant in self.tenants.values() {
+            let plan = tenant.default_plan.iter();
+            let planned = plan.flat_map(|p| p.required.iter().chain(&p.optional));
+            let named = tenant.detectors.iter().map(String::as_str).filter(|name| *name != "*");
+            let names: BTreeSet<&str> = planned.map(|name| name.as_str()).chain(named).collect();
+            for name in names.into_iter().filter(|name| !self.detectors.contains_key(*name)) {
+                warn(FaultKind::Tenant, &tenant.source, "detector", name);
+            }
+        }
+        for detector in self.detectors.values() {
+            let names = detector.tenants.iter().filter(|name| *name != "*");
+            for name in names.filter(|name| !self.tenants.contains_key(name.as_str())) {
+                warn(FaultKind::Detector, &detector.source, "tenant", name);
+            }
+        }
+        warnings
+    }
+}
+
+/// The tree of a file.
+pub(super) fn tree(file: &SourceFile) -> Result<Node, Vec<Fault>> {
+    let text = yaml::text(file.kind, &file.path, &file.bytes)?;
+    yaml::tree(file.kind, &file.path, text)
+}
+
+/// Checks `schema_version`: only 1 is known.
+pub(super) fn schema_version(fields: &mut Fields<'_>) {
+    if let Some(version) = fields.take::<u64>("schema_version")
+        && version != 1
+    {
+        let message = format!("schema_version {version} is not known to this release");
+        fields.refuse("schema_version", "schema_version", message, "write `schema_version: 1`");
+    }
+}
+
+/// Checks that the file is named as what it holds.
+pub(super) fn named_as_file(fields: &mut Fields<'_>, key: &str, name: &str, file: &SourceFile) {
+    if name != file.stem() {
+        let message = format!("`{key}` is `{name}`, but the file is named `{}`", file.stem());
+        let hint = format!("rename the file to `{name}.yaml` or the other way round");
+        fields.refuse(key, "name_mismatch", message, &hint);
+    }
+}
+
+/// Refuses keys whose behaviour this release does not have.
+pub(super) fn not_built(fields: &mut Fields<'_>, keys: &[&'static str]) {
+    for key in keys {
+        if fields.node(key).is_some() {
+            let message = format!("`{key}` is not supported by this release");
+            fields.refuse(key, "not_built", message, "remove the key");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! A tenant file becomes a `Tenant`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::load::{SourceFile, named_as_file, not_built, schema_version, tree};
+use super::tenant::{DefaultPlan, Sla, Tenant};
+use crate::domain::action::Action;
+use crate::domain::category::{Category, TREE};
+use crate::domain::fault::Fault;
+use crate::domain::head::TenantFacts;
+use crate::domain::id::{BundleName, TenantId};
+use crate::domain::request::Priority;
+use crate::yaml::{self, Fields, Source};
+
+/// Keys of the design whose behaviour comes later.
+const NOT_BUILT: [&str; 6] =
+    ["audit", "rate_limit", "allow_ips", "signing", "retention_days", "prefer_async"];
+
+/// Weight in fair queuing where the file names none.
+fn weight_of(tier: &str) -> f64 {
+    match tier {
+        "enterprise" => 10.0,
+        "professional" => 3.0,
+        _ => 1.0,
+    }
+}
+
+/// Reads one file; all its faults at once.
+pub(super) fn read(file: &SourceFile) -> Result<Tenant, Vec<Fault>> {
+    let tree = tree(file)?;
+    let mut fields = Fields::new(&tree, Source { kind: file.kind, file: &file.path });
+    if fields.node("schema_version").is_none() {
+        fields.missing("schema_version");
+    }
+    schema_version(&mut fields);
+    not_built(&mut fields, &NOT_BUILT);
+    let id: Option<TenantId> = fields.need("id");
+    if let Some(id) = &id {
+        named_as_file(&mut fields, "id", id.as_str(), file);
+    }
+    let (policies, default_policy) = policies(&mut fields);
+    let tier: String = fields.take("tier").unwrap_or_else(|| "starter".to_owned());
+    let labels: BTreeMap<String, String> = fields.take("labels").unwrap_or_default();
+    let weight = fields.take("weight").unwrap_or_else(|| weight_of(&tier));
+    if !(weight > 0.0 && weight <= 1_000_000.0) {
+        let message = format!("`weight` holds {weight}, which is not above 0 and at most 1000000");
+        fields.refuse("weight", "out_of_range", message, "choose a positive weight");
+    }
+    let fail_mode = fields.take("fail_mode").unwrap_or(Action::Review);
+    if !matches!(fail_mode, Action::Review | Action::Block) {
+        let message = format!("fail_mode cannot be `{}`", fail_mode.name());
+        fields.refuse("fail_mode", "bad_value", message, "write `review` or `block`");
+    }
+    let tenant = id.zip(default_policy).map(|(id, default_policy)| Tenant {
+        facts: TenantFacts { id: id.clone(), tier: tier.into(), labels: Arc::new(labels) },
+        id,
+        weight,
+        policies,
+        default_policy,
+        mode: fields.take("mode").unwrap_or_default(),
+        default_plan: default_plan(&mut fields),
+        detectors: fields.take("detectors").unwrap_or_else(|| BTreeSet::from(["*".to_owned()])),
+        thresholds: thresholds(&mut fields),
+        on_incomplete: fields.take("on_incomplete").unwrap_or(Action::Review),
+        fail_mode,
+        on_plan_failure: fields.take("on_plan_failure").unwrap_or_default(),
+        sla: sla(&mut fields),
+        max_priority: fields.take("max_priority").unwrap_or(Priority::Critical),
+        content_max_chars: fields
+            .take::<std::num::NonZeroUsize>("content_max_chars")
+            .map(Into::into),
+        paused: fields.take("paused").unwrap_or_default(),
+        source: file.path.clone(),
+    });
+    if tenant.is_none() && !fields.faults.is_empty() {
+        return Err(fields.faults);
+    }
+    let faults = fields.finish();
+    tenant.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+fn policies(fields: &mut Fields<'_>) -> (Vec<BundleName>, Option<BundleName>) {
+    let given: Option<Vec<BundleName>> = fields.take("policies");
+    let policies = given.unwrap_or_else(|| BundleName::parse("standard").into_iter().collect());
+    if policies.is_empty() {
+        let message = "`policies` is empty".to_owned();
+        fields.refuse("policies", "bad_value", message, "name at least one bundle");
+    }
+    let default = fields.take("default_policy").or_else(|| policies.first().cloned());
+    if let Some(name) = default.as_ref().filter(|name| !policies.contains(name)) {
+        let message = format!("default_policy `{name}` is not among `policies`");
+        fields.refuse("default_policy", "bad_value", message, "add it to `policies`");
+    }
+    (policies, default)
+}
+
+fn default_plan(fields: &mut Fields<'_>) -> Option<DefaultPlan> {
+    let plan: Option<DefaultPlan> = fields.take("default_plan");
+    if let Some(plan) = &plan
+        && !(0.0..=1.0).contains(&plan.coverage.threshold)
+    {
+        let message = "default_plan.coverage.threshold is outside 0..=1".to_owned();
+        fields.refuse("default_plan", "out_of_range", message, "choose a value inside the range");
+    }
+    plan
+}
+
+fn thresholds(fields: &mut Fields<'_>) -> BTreeMap<String, f64> {
+    let thresholds: BTreeMap<String, f64> = fields.take("thresholds").unwrap_or_default();
+    for (name, value) in &thresholds {
+        if name != "*" && Category::parse(name).is_err() {
+            let message = format!("`{}` is not in the category tree", yaml::shown(name));
+            let hint = match yaml::nearest(name, TREE.iter().copied()) {
+                Some(near) => format!("write `{near}`"),
+                None => "use a name of the category table or `*`".to_owned(),
+            };
+            fields.refuse("thresholds", "unknown_category", message, &hint);
+        }
+        if !(0.0..=1.0).contains(value) {
+            let message = format!("threshold {value} is outside 0..=1");
+            fields.refuse("thresholds", "out_of_range", message, "choose a value inside the range");
+        }
+    }
+    thresholds
+}
+
+fn sla(fields: &mut Fields<'_>) -> Sla {
+    let sla: Sla = fields.take("sla").unwrap_or_default();
+    for ms in [sla.critical_ms, sla.normal_ms, sla.low_ms].into_iter().flatten() {
+        if !(10..=300_000).contains(&ms) {
+            let message = format!("sla of {ms} ms is outside 10..=300000");
+            fields.refuse("sla", "out_of_range", message, "choose a value inside the range");
+        }
+    }
+    sla
+}

@@ -1,0 +1,146 @@
+//! Tables of bad files with the place and code of each fault.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+
+use super::detector::{Auth, Protocol};
+use super::*;
+use crate::domain::fault::{Fault, FaultKind};
+
+fn file(kind: FaultKind, path: &str, text: &str) -> SourceFile {
+    SourceFile { kind, path: path.to_owned(), bytes: text.as_bytes().into() }
+}
+
+fn load(
+    governance: Governance,
+    files: &[SourceFile],
+) -> Result<(Catalog, Vec<Fault>), Vec<Fault>> {
+    let secrets = |place: &SecretRef| match place {
+        SecretRef::Env(name) if name == "KEY" => Some("s3cret".into()),
+        SecretRef::Env(_) | SecretRef::File(_) => None,
+    };
+    Catalog::load(files, Loading { governance, secrets: &secrets, check_params: &|_| Ok(()) })
+}
+
+fn codes(faults: &[Fault]) -> String {
+    let seen: Vec<_> =
+        faults.iter().map(|f| format!("{}:{}:{}:{}", f.file, f.line, f.column, f.code)).collect();
+    seen.join(" ")
+}
+
+const GOOD: &str = "name: d\nprotocol: native\nendpoint: http://h/x\ncategories: [toxicity]\n";
+
+#[test]
+fn a_newcomers_file_takes_every_default_of_the_page() {
+    let files = [file(FaultKind::Detector, "detectors/d.yaml", GOOD)];
+    let (catalog, warnings) = load(Governance::Optional, &files).unwrap();
+    let detector = &catalog.detectors["d"];
+    assert!(warnings.is_empty());
+    assert_eq!(detector.timeout, Duration::from_millis(3000));
+    assert_eq!((detector.retry.attempts, detector.retry.backoff.as_millis()), (2, 50));
+    assert_eq!((detector.breaker.failures, detector.breaker.probes), (5, 3));
+    assert_eq!((detector.bulkhead.max_in_flight, detector.bulkhead.queue), (32, 64));
+    assert_eq!(detector.health.path, "/health");
+    assert_eq!(detector.protocol, Protocol::Native);
+}
+
+#[test]
+fn every_bad_detector_file_is_refused_at_its_place() {
+    for (extra, expected) in [
+        ("timeout: 300\n", "5:10:bad_value"),
+        ("timout: 1s\n", "5:1:unknown_key"),
+        ("retry: {attempts: 9}\n", "5:8:out_of_range"),
+        ("retry: {atempts: 2}\n", "5:9:unknown_key"),
+        ("schema_version: 2\n", "5:17:schema_version"),
+        ("hedge: {after: 1s}\n", "5:8:not_built"),
+        ("views: [raw, decoded]\n", "5:8:not_built"),
+        ("labels: {X: {category: pii.emial}}\n", "5:9:unknown_category"),
+        ("labels: {X: {severity: low}}\n", "5:9:missing_key"),
+        ("auth: {type: oauth2, env: KEY}\n", "5:14:not_built"),
+        ("auth: {type: bearer, env: NONE}\n", "5:27:secret_missing"),
+        ("auth: {type: bearer}\n", "5:7:bad_value"),
+        ("request: {a: 1}\n", "5:10:bad_value"),
+        ("risk: huge\n", "5:7:bad_value"),
+        ("weight: -1\n", "5:9:out_of_range"),
+        ("weight: .nan\n", "5:9:yaml_syntax"),
+    ] {
+        let text = format!("{GOOD}{extra}");
+        let files = [file(FaultKind::Detector, "d.yaml", &text)];
+        let faults = load(Governance::Optional, &files).unwrap_err();
+        assert_eq!(codes(&faults), format!("d.yaml:{expected}"), "{extra} {faults:?}");
+    }
+}
+
+#[test]
+fn all_faults_of_all_files_come_at_once() {
+    let files = [
+        file(FaultKind::Detector, "a.yaml", "name: b\nprotocol: presidio\ncategories: [pi]\n"),
+        file(FaultKind::Detector, "c.yaml", "name: [\n"),
+        file(FaultKind::Tenant, "t.yaml", "id: t\nmode: loud\n"),
+    ];
+    let faults = load(Governance::Optional, &files).unwrap_err();
+    assert_eq!(
+        codes(&faults),
+        "a.yaml:1:7:name_mismatch a.yaml:2:11:not_built a.yaml:3:13:unknown_category \
+         c.yaml:1:7:yaml_syntax t.yaml:1:1:missing_key t.yaml:2:7:bad_value"
+    );
+}
+
+#[test]
+fn a_missing_governance_key_refuses_production_only() {
+    let files = [file(FaultKind::Detector, "d.yaml", GOOD)];
+    assert!(load(Governance::Optional, &files).is_ok());
+    let faults = load(Governance::Required, &files).unwrap_err();
+    assert_eq!(faults.len(), 5);
+    assert!(faults.iter().all(|f| f.code == "governance_missing"));
+}
+
+#[test]
+fn a_credential_is_resolved_and_never_printed() {
+    let text = format!("{GOOD}auth: {{type: bearer, env: KEY}}\n");
+    let files = [file(FaultKind::Detector, "d.yaml", &text)];
+    let (catalog, _) = load(Governance::Optional, &files).unwrap();
+    let Auth::Header { name, value } = &catalog.detectors["d"].auth else { panic!() };
+    assert_eq!((name.as_str(), value.expose_secret()), ("authorization", "Bearer s3cret"));
+    assert!(!format!("{catalog:?}").contains("s3cret"));
+}
+
+#[test]
+fn every_bad_tenant_file_is_refused_at_its_place() {
+    for (extra, expected) in [
+        ("fail_mode: allow\n", "3:12:bad_value"),
+        ("default_policy: strict\n", "3:17:bad_value"),
+        ("policies: []\n", "3:11:bad_value"),
+        ("rate_limit: {per_minute: 5}\n", "3:13:not_built"),
+        ("thresholds: {pii: 2}\n", "3:13:out_of_range"),
+        ("sla: {critical_ms: 5}\n", "3:6:out_of_range"),
+        ("weight: 0\n", "3:9:out_of_range"),
+    ] {
+        let text = format!("schema_version: 1\nid: t\n{extra}");
+        let faults =
+            load(Governance::Optional, &[file(FaultKind::Tenant, "t.yaml", &text)]).unwrap_err();
+        assert_eq!(codes(&faults), format!("t.yaml:{expected}"), "{extra} {faults:?}");
+    }
+}
+
+#[test]
+fn a_strategy_that_names_an_unknown_detector_loses_it_with_a_warning() {
+    let text = "strategies:\n  default: {detectors: [d, zzz]}\n  a: {aliases: [b]}\n";
+    let files = [
+        file(FaultKind::Strategy, "strategies.yaml", text),
+        file(FaultKind::Detector, "d.yaml", GOOD),
+    ];
+    let (catalog, warnings) = load(Governance::Optional, &files).unwrap();
+    assert_eq!(codes(&warnings), "strategies.yaml:2:12:unknown_detector");
+    assert_eq!(catalog.strategies["default"].detectors.len(), 1);
+    assert_eq!(catalog.strategy("b").unwrap().0, "a");
+    assert_eq!(catalog.strategy("nothing").unwrap().0, "default");
+}
+
+#[test]
+fn an_event_has_one_strategy() {
+    let text = "strategies:\n  default: {}\n  a: {aliases: [default]}\n";
+    let faults = load(Governance::Optional, &[file(FaultKind::Strategy, "s.yaml", text)]);
+    assert_eq!(codes(&faults.unwrap_err()), "s.yaml:3:3:duplicate_event");
+}

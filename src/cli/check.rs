@@ -1,0 +1,52 @@
+//! `orchestrator check`: every fault of a project folder, with its place.
+
+use super::{CheckArgs, exit, load_settings, print};
+use crate::domain::fault::Fault;
+use crate::snapshot::{Snapshot, Sources};
+
+pub(super) fn run(args: &CheckArgs) -> u8 {
+    let settings = match load_settings(args.config.as_deref(), args.dir.as_deref()) {
+        Ok(settings) => settings,
+        Err(faults) => return report(args, &faults, "faults in the settings"),
+    };
+    let sources = Sources::of(&settings, args.dir.as_deref());
+    match Snapshot::load(&sources, &settings, None) {
+        Err(faults) => report(args, &faults, "nothing would be loaded"),
+        Ok(snapshot) => {
+            for warning in &snapshot.warnings {
+                show(args, "warning", warning);
+            }
+            if !args.json {
+                print(&format!(
+                    "sound: {} detectors, {} tenants, {} policies; revision {}",
+                    snapshot.catalog.detectors.len(),
+                    snapshot.catalog.tenants.len(),
+                    snapshot.policies.bundles().count(),
+                    snapshot.revision
+                ));
+            }
+            exit::OK
+        }
+    }
+}
+
+fn report(args: &CheckArgs, faults: &[Fault], meaning: &str) -> u8 {
+    for fault in faults {
+        show(args, "error", fault);
+    }
+    if !args.json {
+        print(&format!("{} faults: {meaning}", faults.len()));
+    }
+    exit::DATA
+}
+
+fn show(args: &CheckArgs, severity: &str, fault: &Fault) {
+    if !args.json {
+        return print(&format!("{severity}: {fault}"));
+    }
+    let mut value = serde_json::to_value(fault).unwrap_or_default();
+    if let Some(object) = value.as_object_mut() {
+        object.insert("severity".into(), severity.into());
+    }
+    print(&value.to_string());
+}

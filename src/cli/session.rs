@@ -1,0 +1,59 @@
+//! What commands without a server work with: settings, one snapshot, no lasting store.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{complain, exit};
+use crate::domain::fault::Fault;
+use crate::orchestrator::Deps;
+use crate::settings::Settings;
+use crate::snapshot::{Snapshot, Sources};
+
+/// One snapshot and everything to orchestrate with.
+pub struct Session {
+    /// What orchestrations work with.
+    pub deps: Deps,
+    /// The one snapshot.
+    pub snapshot: Snapshot,
+}
+
+impl Session {
+    /// Opens it; on faults prints every one and returns the exit code.
+    pub fn open(config: Option<&Path>) -> Result<Session, u8> {
+        let settings = load_settings(config, None).map_err(|faults| refuse(&faults))?;
+        let sources = Sources::of(&settings, None);
+        let snapshot =
+            Snapshot::load(&sources, &settings, None).map_err(|faults| refuse(&faults))?;
+        let settings = Arc::new(settings);
+        let deps = Deps::without_store(settings).map_err(|error| {
+            complain(&error.to_string());
+            exit::INTERNAL
+        })?;
+        deps.detectors.retain(&snapshot.catalog);
+        Ok(Session { deps, snapshot })
+    }
+
+    /// Longest content in characters.
+    pub fn content_max_chars(&self) -> usize {
+        self.deps.settings.orchestration.content_max_chars
+    }
+}
+
+fn refuse(faults: &[Fault]) -> u8 {
+    for fault in faults {
+        complain(&format!("error: {fault}"));
+    }
+    exit::DATA
+}
+
+/// The settings of `config`, else of `dir` or the working directory, else the embedded ones.
+pub fn load_settings(config: Option<&Path>, dir: Option<&Path>) -> Result<Settings, Vec<Fault>> {
+    match (config, dir) {
+        (Some(file), _) => Settings::load_here(Some(file)),
+        (None, Some(dir)) => {
+            let file = dir.join("config/settings.yaml");
+            Settings::load_here(file.exists().then_some(file.as_path()))
+        }
+        (None, None) => Settings::load_here(None),
+    }
+}

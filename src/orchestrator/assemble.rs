@@ -1,0 +1,73 @@
+//! Puts the outcome together, with the redacted body where it is due.
+
+use super::Run;
+use crate::domain::action::Action;
+use crate::domain::content::Body;
+use crate::domain::coverage::Coverage;
+use crate::domain::judgement::{JudgedFinding, Judgement};
+use crate::domain::outcome::{Degraded, Outcome};
+use crate::domain::plan::Plan;
+use crate::domain::redaction;
+use crate::domain::report::Report;
+use crate::domain::request::Include;
+use crate::domain::verdict::Verdict;
+
+/// What the steps before have made.
+pub(super) struct Parts {
+    pub(super) plan: Plan,
+    pub(super) reports: Vec<Report>,
+    pub(super) coverage: Coverage,
+    pub(super) judgement: Judgement,
+    pub(super) raw: Vec<JudgedFinding>,
+    pub(super) verdict: Verdict,
+    pub(super) degraded: Vec<Degraded>,
+}
+
+pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
+    parts.degraded.sort();
+    parts.degraded.dedup();
+    let redacted = redacted(run, &parts);
+    let duration = run.elapsed();
+    let required = |report: &&Report| parts.plan.required.contains(&report.detector);
+    let slowest = parts.reports.iter().filter(required).map(|report| report.duration).max();
+    let health = parts
+        .reports
+        .iter()
+        .map(|report| {
+            let health = run.deps.detectors.health(&report.detector).name();
+            (report.detector.clone(), health)
+        })
+        .collect();
+    Outcome {
+        request_id: run.request.id.clone(),
+        head: run.head.clone(),
+        policy: run.view.bundle().clone(),
+        revision: run.snapshot.revision.clone(),
+        layers: run.view.layers().to_vec(),
+        pieces: run.pieces.clone(),
+        plan: parts.plan,
+        reports: parts.reports,
+        coverage: parts.coverage,
+        judgement: parts.judgement,
+        verdict: parts.verdict,
+        redacted,
+        health,
+        degraded: parts.degraded,
+        duration,
+        overhead: duration.saturating_sub(slowest.unwrap_or_default()),
+    }
+}
+
+/// The body with every redacted span replaced, when the action is redact or it was asked for.
+fn redacted(run: &Run<'_>, parts: &Parts) -> Option<Body> {
+    let verdict = &parts.verdict;
+    if verdict.action != Action::Redact && !run.request.wants(Include::Redacted) {
+        return None;
+    }
+    let named = verdict.redact.iter().filter_map(|id| parts.judgement.findings.get(*id as usize));
+    let floor = verdict.floor_redact.iter().filter_map(|id| parts.raw.get(*id as usize));
+    let places = named
+        .chain(floor)
+        .filter_map(|finding| Some((finding.place.as_ref()?, finding.label.as_ref())));
+    Some(redaction::redact_body(&run.request.body, &run.pieces, places))
+}

@@ -1,0 +1,104 @@
+//! What policies, plans and detectors are told about a request.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Deps, Run};
+use crate::catalog::Tenant;
+use crate::domain::content::{Body, Judge};
+use crate::domain::coverage::Abilities;
+use crate::domain::error::{Code, Error};
+use crate::domain::head::{Head, RequestFacts};
+use crate::domain::id::BundleName;
+use crate::domain::request::{Priority, Request};
+use crate::policy::View;
+use crate::snapshot::Snapshot;
+
+/// The view of `tenant` under the policy it asks for, or under its default.
+pub fn view_of<'a>(
+    snapshot: &'a Snapshot,
+    tenant: &Tenant,
+    policy: Option<&BundleName>,
+) -> Result<&'a Arc<View>, Error> {
+    let bundle = policy.unwrap_or(&tenant.default_policy);
+    if !tenant.policies.contains(bundle) {
+        let known = snapshot.policies.bundles().any(|name| name == bundle);
+        let allowed: Vec<&str> = tenant.policies.iter().map(BundleName::as_str).collect();
+        let (code, fault, what) = if known {
+            (Code::PolicyNotAllowed, "not_allowed", "is not among the tenant's policies")
+        } else {
+            (Code::PolicyNotFound, "unknown_policy", "does not exist")
+        };
+        let detail = format!("`{bundle}` {what}; use one of: {}", allowed.join(", "));
+        return Err(Error::field(code, "/policy", fault, detail));
+    }
+    snapshot.policies.view(&tenant.id, bundle).ok_or_else(|| {
+        let detail = format!("`{bundle}` does not exist");
+        Error::field(Code::PolicyNotFound, "/policy", "unknown_policy", detail)
+    })
+}
+
+/// The head of every policy document.
+pub(super) fn head(deps: &Deps, tenant: &Tenant, view: &View, request: &Request) -> Head {
+    let (roles, tool_names) = conversation(request);
+    Head {
+        tenant: tenant.facts.clone(),
+        bundle: view.bundle().clone(),
+        env: deps.settings.env.name(),
+        request: RequestFacts {
+            content_type: request.content_type,
+            direction: request.direction,
+            roles,
+            tool_names,
+            has_context: request.context.prompt.is_some() || !request.context.documents.is_empty(),
+            priority: request.priority,
+            event: request.event.clone(),
+            contexts: request.contexts.clone(),
+            only: request.detectors.only.clone(),
+            add: request.detectors.add.clone(),
+            exclude: request.detectors.exclude.clone(),
+            thresholds: request.detectors.thresholds.clone(),
+        },
+    }
+}
+
+fn conversation(request: &Request) -> (Vec<&'static str>, Vec<String>) {
+    let mut roles = BTreeSet::new();
+    let mut tools = BTreeSet::new();
+    if let Body::Messages(messages) = &request.body {
+        let first = match request.judge {
+            Judge::Last => messages.len().saturating_sub(1),
+            Judge::All => 0,
+        };
+        for message in messages.iter().skip(first) {
+            roles.insert(message.role.name());
+            tools.extend(message.tool_calls.iter().map(|call| call.function.name.clone()));
+        }
+    }
+    for tool in &request.tools {
+        let name = tool.pointer("/function/name").or_else(|| tool.get("name"));
+        tools.extend(name.and_then(|name| name.as_str()).map(str::to_owned));
+    }
+    (roles.into_iter().collect(), tools.into_iter().collect())
+}
+
+/// How long the whole request may take.
+pub(super) fn budget(deps: &Deps, tenant: &Tenant, request: &Request) -> Duration {
+    let sla = &deps.settings.orchestration.sla;
+    let milliseconds = request.timeout_ms.unwrap_or_else(|| match request.priority {
+        Priority::Critical => tenant.sla.critical_ms.unwrap_or(sla.critical_ms),
+        Priority::High | Priority::Normal => tenant.sla.normal_ms.unwrap_or(sla.normal_ms),
+        Priority::Low | Priority::Batch => tenant.sla.low_ms.unwrap_or(sla.low_ms),
+    });
+    Duration::from_millis(milliseconds.clamp(10, 300_000))
+}
+
+/// The categories of each detector that the tenant sees.
+pub(super) fn abilities(run: &Run<'_>) -> Abilities {
+    run.snapshot
+        .catalog
+        .visible(run.tenant)
+        .map(|detector| (detector.name.clone(), detector.categories.clone()))
+        .collect()
+}

@@ -1,0 +1,45 @@
+//! Holds results that the caller brings against a policy: the same decision, nothing asked,
+//! nothing recorded.
+
+use super::{Deps, Run, judge, plan};
+use crate::auth::Caller;
+use crate::domain::coverage;
+use crate::domain::error::Error;
+use crate::domain::report::Report;
+use crate::domain::request::Request;
+use crate::domain::verdict::{self, Joined};
+use crate::snapshot::Snapshot;
+
+/// What a policy says to results.
+#[derive(Debug)]
+pub struct Held {
+    /// The verdict.
+    pub verdict: verdict::Verdict,
+    /// How far the results cover what the policy requires.
+    pub coverage: coverage::Coverage,
+}
+
+/// Decides on `reports` as if `request` had brought them.
+pub async fn hold(
+    deps: &Deps,
+    snapshot: &Snapshot,
+    request: &Request,
+    reports: &[Report],
+) -> Result<Held, Error> {
+    let run = Run::begin(deps, snapshot, request)?;
+    let planned = plan::make(&run, &Caller::development()).await?;
+    let abilities = super::facts::abilities(&run);
+    let coverage = coverage::measure(&planned.plan, reports, &run.pieces, &abilities);
+    let (judgement, raw, _) = judge::settle(&run, &planned.plan, reports).await;
+    let decided = judge::decide(&run, &judgement, &raw, (reports, &coverage)).await;
+    let joined = Joined {
+        on_incomplete: run.on_incomplete(planned.floor_on_incomplete),
+        plan_failure: planned.least_action,
+        mode: planned.mode.unwrap_or(run.tenant.mode),
+    };
+    let mut verdict = verdict::join(&decided.rules, &judgement, &raw, &coverage, joined);
+    if let Some(action) = decided.failed {
+        judge::fail_closed(&mut verdict, action);
+    }
+    Ok(Held { verdict, coverage })
+}

@@ -1,0 +1,109 @@
+//! From reports to a judgement, and from the judgement to the policy's rules.
+
+use std::collections::BTreeMap;
+
+use super::Run;
+use crate::domain::action::Action;
+use crate::domain::category::Category;
+use crate::domain::coverage::Coverage;
+use crate::domain::id::DetectorName;
+use crate::domain::judgement::{self, DetectorFacts, Evidence, JudgedFinding, Judgement};
+use crate::domain::outcome::Degraded;
+use crate::domain::plan::Plan;
+use crate::domain::report::Report;
+use crate::domain::verdict::{Reason, Verdict, VerdictRules};
+use crate::policy::{Failure, VerdictFacts};
+
+/// Judges the reports; asks the policy's conflict point where voters disagree.
+pub(super) async fn settle(
+    run: &Run<'_>,
+    plan: &Plan,
+    reports: &[Report],
+) -> (Judgement, Vec<JudgedFinding>, Vec<Degraded>) {
+    let detectors = detectors(run);
+    let evidence = Evidence {
+        plan,
+        reports,
+        pieces: &run.pieces,
+        thresholds: &run.tenant.thresholds,
+        detectors: &detectors,
+        content_type: run.request.content_type,
+    };
+    let mut judgement = judgement::make(&evidence);
+    let mut degraded = Vec::new();
+    let disagreeing: BTreeMap<Category, _> = judgement
+        .disagreements()
+        .map(|(category, state)| (category.clone(), state.clone()))
+        .collect();
+    if !disagreeing.is_empty() {
+        match run.deps.evaluator.settle(run.view, &run.head, &disagreeing).await {
+            Ok(choices) if choices.is_empty() => {}
+            Ok(choices) => judgement.settle(&evidence, &choices),
+            Err(failure) => degraded.push(failed(run, &failure)),
+        }
+    }
+    let unknown = judgement.degraded.iter();
+    degraded.extend(unknown.map(|why| Degraded { what: "resolve", why: why.clone() }));
+    let raw = judgement::raw(reports, &run.pieces);
+    (judgement, raw, degraded)
+}
+
+fn detectors(run: &Run<'_>) -> BTreeMap<DetectorName, DetectorFacts> {
+    run.snapshot
+        .catalog
+        .visible(run.tenant)
+        .map(|detector| {
+            let facts = DetectorFacts {
+                categories: detector.categories.clone(),
+                weight: detector.weight,
+                annotator: detector.annotator,
+            };
+            (detector.name.clone(), facts)
+        })
+        .collect()
+}
+
+/// What the verdict point said.
+pub(super) struct Decided {
+    pub(super) rules: VerdictRules,
+    pub(super) degraded: Vec<Degraded>,
+    /// The tenant's action for a failed verdict.
+    pub(super) failed: Option<Action>,
+}
+
+/// Asks the verdict point.
+pub(super) async fn decide(
+    run: &Run<'_>,
+    judgement: &Judgement,
+    raw: &[JudgedFinding],
+    (reports, coverage): (&[Report], &Coverage),
+) -> Decided {
+    let facts = VerdictFacts { judgement, raw, reports, coverage };
+    match run.deps.evaluator.verdict(run.view, &run.head, &facts).await {
+        Ok(answer) => {
+            Decided { rules: answer.rules.clone(), degraded: answer.degraded.clone(), failed: None }
+        }
+        Err(failure) => Decided {
+            rules: VerdictRules::default(),
+            degraded: vec![failed(run, &failure)],
+            failed: Some(run.tenant.fail_mode.max(Action::Review)),
+        },
+    }
+}
+
+fn failed(run: &Run<'_>, failure: &Failure) -> Degraded {
+    run.deps.metrics.policy_error(failure.point.name(), failure.kind.name());
+    tracing::warn!(policy = %run.view.bundle(), %failure, "a policy failed");
+    Degraded { what: "policy", why: failure.to_string() }
+}
+
+/// A failed verdict is at least `action`, also in monitor mode: what the floor would have said is
+/// not known either.
+pub(super) fn fail_closed(verdict: &mut Verdict, action: Action) {
+    verdict.action = verdict.action.max(action);
+    if let Some(would) = &mut verdict.would {
+        *would = (*would).max(action);
+    }
+    let message = "the policy's verdict failed".to_owned();
+    verdict.reasons.insert(0, Reason { code: "policy.verdict_failed".into(), message });
+}

@@ -1,0 +1,95 @@
+//! Drives the stages of a plan: who is asked after whom.
+
+use std::collections::BTreeSet;
+
+use super::{Run, facts};
+use crate::detect::{Ask, Work};
+use crate::domain::coverage;
+use crate::domain::id::DetectorName;
+use crate::domain::plan::{Execution, Plan};
+use crate::domain::report::Report;
+
+/// Asks everyone the plan names; reports come back in plan order.
+pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Vec<Report> {
+    let work = Work {
+        request_id: run.request.id.clone(),
+        tenant: run.tenant.id.clone(),
+        direction: run.request.direction,
+        language: run.request.language.clone(),
+        pieces: run.pieces.clone(),
+        metadata: run.request.metadata.clone(),
+        traceparent: None,
+    };
+    let mut reports = Vec::new();
+    for stage in stages(plan) {
+        reports.extend(one(run, plan, &work, &stage).await);
+    }
+    if !plan.secondary.is_empty() {
+        let abilities = facts::abilities(run);
+        if !coverage::measure(plan, &reports, &run.pieces, &abilities).complete {
+            let secondary: Vec<DetectorName> = plan.secondary.iter().cloned().collect();
+            reports.extend(one(run, plan, &work, &secondary).await);
+        }
+    }
+    for report in &reports {
+        run.deps.metrics.detector_call(report);
+    }
+    reports
+}
+
+async fn one(run: &Run<'_>, plan: &Plan, work: &Work, stage: &[DetectorName]) -> Vec<Report> {
+    let asks: Vec<Ask> = stage.iter().map(|name| ask_of(run, plan, name)).collect();
+    run.deps.detectors.fan_out(&asks, work, run.deadline).await
+}
+
+fn ask_of(run: &Run<'_>, plan: &Plan, name: &DetectorName) -> Ask {
+    let detector = run.snapshot.catalog.visible_one(run.tenant, name).cloned();
+    let own = detector.as_ref().map(|detector| detector.timeout).unwrap_or_default();
+    let planned = plan.timeouts.get(name).copied();
+    let timeout = match planned {
+        // The floor's detectors keep at least the time their file gives them.
+        Some(planned) if plan.floor_required.contains(name) => planned.max(own),
+        Some(planned) => planned,
+        None => own,
+    };
+    let params = plan.params.get(name).cloned().unwrap_or_default();
+    Ask { name: name.clone(), detector, timeout, params }
+}
+
+/// Groups asked one after the other; what no stage names comes last.
+fn stages(plan: &Plan) -> Vec<Vec<DetectorName>> {
+    let mut left: BTreeSet<DetectorName> = plan.primary().cloned().collect();
+    let mut stages: Vec<Vec<DetectorName>> = Vec::new();
+    if plan.execution != Execution::Parallel {
+        for stage in &plan.stages {
+            stages.push(stage.iter().filter(|name| left.remove(*name)).cloned().collect());
+        }
+    }
+    match plan.execution {
+        Execution::Sequential => stages.extend(left.into_iter().map(|name| vec![name])),
+        Execution::Parallel | Execution::Cascade => stages.push(left.into_iter().collect()),
+    }
+    stages.retain(|stage| !stage.is_empty());
+    stages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(list: &[&str]) -> Vec<DetectorName> {
+        list.iter().map(|name| DetectorName::parse(name).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_no_stage_names_is_asked_last() {
+        let mut plan = Plan { execution: Execution::Cascade, ..Plan::default() };
+        plan.required = names(&["a", "b", "c"]).into_iter().collect();
+        plan.stages = vec![names(&["c", "zzz"]), names(&["c"])];
+        assert_eq!(stages(&plan), [names(&["c"]), names(&["a", "b"])]);
+        plan.execution = Execution::Sequential;
+        assert_eq!(stages(&plan), [names(&["c"]), names(&["a"]), names(&["b"])]);
+        plan.execution = Execution::Parallel;
+        assert_eq!(stages(&plan), [names(&["a", "b", "c"])]);
+    }
+}

@@ -1,0 +1,278 @@
+//! File, then environment, then checks; every fault is collected before anything is refused.
+
+use std::path::Path;
+
+use secrecy::SecretString;
+use serde_json::Value;
+use validator::{Validate as _, ValidationErrors, ValidationErrorsKind};
+
+use super::Settings;
+use crate::assets;
+use crate::domain::fault::{Fault, FaultKind};
+use crate::yaml::{self, Node};
+
+/// Before every variable that is ours.
+const PREFIX: &str = "ORCHESTRATION_";
+/// Where the file is looked for.
+const DEFAULT_FILE: &str = "config/settings.yaml";
+/// Variables without section.
+const FLAT: [(&str, &str); 2] = [("ENV", "/env"), ("LOG_LEVEL", "/telemetry/log_level")];
+/// Names that are promised and not built.
+const LATER: [&str; 4] = ["DATABASE_URL", "REDIS_URL", "NATS_URL", "JWT_SECRET_KEY"];
+
+impl Settings {
+    /// The settings of this process: `file`, else `config/settings.yaml` where it exists, else the
+    /// embedded ones, under the environment.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    pub fn load_here(file: Option<&Path>) -> Result<Settings, Vec<Fault>> {
+        let default = Path::new(DEFAULT_FILE);
+        let file = file.or_else(|| default.exists().then_some(default));
+        // Variables that are not UTF-8 cannot be ours.
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self::load(file, variables)
+    }
+
+    /// The settings of `file`, or the embedded ones, under `variables`.
+    pub fn load(
+        file: Option<&Path>,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Settings, Vec<Fault>> {
+        let (name, text) = read(file)?;
+        let tree = yaml::tree(FaultKind::Settings, &name, &text)?;
+        let known = serde_json::to_value(Settings::default()).unwrap_or_default();
+        let mut loading = Loading { name: &name, tree: &tree, from: Vec::new(), faults: Vec::new() };
+        let mut value = tree.to_json();
+        loading.refuse_unknown(&mut value, &known, "");
+        for (variable, raw) in variables {
+            if let Some(rest) = variable.strip_prefix(PREFIX) {
+                loading.apply(&mut value, &known, (&variable, rest), &raw);
+            }
+        }
+        let settings = loading.decode(value, &known);
+        if let Some(settings) = &settings
+            && let Err(errors) = settings.validate()
+        {
+            loading.explain(&errors, "");
+        }
+        loading.faults.sort();
+        match settings {
+            Some(settings) if loading.faults.is_empty() => Ok(settings),
+            _ => Err(loading.faults),
+        }
+    }
+}
+
+/// The value of a variable that a detector's file names as its credential.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub fn read_secret_variable(name: &str) -> Option<SecretString> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).map(SecretString::from)
+}
+
+fn read(file: Option<&Path>) -> Result<(String, String), Vec<Fault>> {
+    let Some(file) = file else {
+        let bytes = assets::read(DEFAULT_FILE).unwrap_or_default();
+        return Ok((format!("embedded/{DEFAULT_FILE}"), String::from_utf8_lossy(&bytes).into()));
+    };
+    let name = file.display().to_string();
+    let bytes = std::fs::read(file).map_err(|error| {
+        vec![Fault {
+            kind: FaultKind::Settings,
+            file: name.clone(),
+            line: 0,
+            column: 0,
+            code: "unreadable",
+            message: format!("could not be read: {error}"),
+            hint: Some("name another file with --config".into()),
+        }]
+    })?;
+    let text = yaml::text(FaultKind::Settings, &name, &bytes)?.to_owned();
+    Ok((name, text))
+}
+
+struct Loading<'a> {
+    name: &'a str,
+    tree: &'a Node,
+    /// Pointer → the variable that set it.
+    from: Vec<(String, String)>,
+    faults: Vec<Fault>,
+}
+
+impl Loading<'_> {
+    /// A fault at `pointer`: in the variable that set it, else in the file.
+    fn fault(&mut self, pointer: &str, code: &'static str, message: String, hint: Option<String>) {
+        let path = dotted(pointer);
+        let set = self.from.iter().find(|(set, _)| set == pointer);
+        let (file, (line, column)) = match set {
+            Some((_, variable)) => (variable.clone(), (0, 0)),
+            None => (self.name.to_owned(), self.tree.nearest_to(pointer).at()),
+        };
+        let kind = FaultKind::Settings;
+        let message = format!("{path}: {message}");
+        self.faults.push(Fault { kind, file, line, column, code, message, hint });
+    }
+
+    /// Takes every unknown key away and names it.
+    fn refuse_unknown(&mut self, value: &mut Value, known: &Value, pointer: &str) {
+        let (Some(object), Some(known)) = (value.as_object_mut(), known.as_object()) else { return };
+        let keys: Vec<String> = object.keys().cloned().collect();
+        for key in keys {
+            let below = format!("{pointer}/{key}");
+            match (known.get(&key), object.get_mut(&key)) {
+                (Some(known), Some(value)) => self.refuse_unknown(value, known, &below),
+                _ => {
+                    object.remove(&key);
+                    let near = yaml::nearest(&key, known.keys().map(String::as_str));
+                    let hint = near.map(|near| {
+                        let path = dotted(&format!("{pointer}/{near}"));
+                        format!("did you mean `{path}`?")
+                    });
+                    let hint = hint.unwrap_or_else(|| {
+                        let known: Vec<&str> = known.keys().map(String::as_str).collect();
+                        format!("known here: {}", known.join(", "))
+                    });
+                    self.unknown_key(pointer, &key, hint);
+                }
+            }
+        }
+    }
+
+    fn unknown_key(&mut self, pointer: &str, key: &str, hint: String) {
+        let parent = self.tree.nearest_to(pointer);
+        let entry = parent.entries().iter().find(|entry| entry.key == key);
+        let (line, column) = entry.map_or(parent.at(), |entry| entry.at);
+        self.faults.push(Fault {
+            kind: FaultKind::Settings,
+            file: self.name.to_owned(),
+            line,
+            column,
+            code: "unknown_key",
+            message: format!("unknown key `{}`", dotted(&format!("{pointer}/{key}"))),
+            hint: Some(hint),
+        });
+    }
+
+    fn apply(
+        &mut self,
+        value: &mut Value,
+        known: &Value,
+        (variable, rest): (&str, &str),
+        raw: &str,
+    ) {
+        let flat = FLAT.iter().find(|(name, _)| *name == rest);
+        let pointer = match flat {
+            Some((_, pointer)) => (*pointer).to_owned(),
+            None => format!("/{}", rest.to_lowercase().replace("__", "/")),
+        };
+        let Some(default) = known.pointer(&pointer).filter(|default| !default.is_object()) else {
+            return self.unknown_variable(known, variable, rest);
+        };
+        let text = Value::String(raw.to_owned());
+        let parsed = match default {
+            Value::String(_) => text,
+            _ => yaml::parse_value(FaultKind::Settings, variable, raw).unwrap_or(text),
+        };
+        set(value, &pointer, parsed);
+        self.from.push((pointer, variable.to_owned()));
+    }
+
+    fn unknown_variable(&mut self, known: &Value, variable: &str, rest: &str) {
+        let mut names: Vec<String> = FLAT.iter().map(|(name, _)| (*name).to_owned()).collect();
+        leaves(known, "", &mut names);
+        let (code, message, hint) = if LATER.contains(&rest) || rest.starts_with("DETECTOR_") {
+            let hint = "unset it: this version has no use for it".to_owned();
+            ("not_built", "is not supported by this version", hint)
+        } else {
+            let near = yaml::nearest(rest, names.iter().map(String::as_str));
+            let hint = match near {
+                Some(near) => format!("did you mean {PREFIX}{near}?"),
+                None => "see docs/configuration.md for all names".to_owned(),
+            };
+            ("unknown_variable", "is no setting", hint)
+        };
+        self.faults.push(Fault {
+            kind: FaultKind::Settings,
+            file: variable.to_owned(),
+            line: 0,
+            column: 0,
+            code,
+            message: format!("`{variable}` {message}"),
+            hint: Some(hint),
+        });
+    }
+
+    /// Decodes; a value of the wrong type is named and replaced by its default, so that the next
+    /// one is found too.
+    fn decode(&mut self, mut value: Value, known: &Value) -> Option<Settings> {
+        for _ in 0..100 {
+            let error = match serde_path_to_error::deserialize::<_, Settings>(&value) {
+                Ok(settings) => return Some(settings),
+                Err(error) => error,
+            };
+            let pointer = format!("/{}", error.path().to_string().replace('.', "/"));
+            let message = error.inner().to_string();
+            self.fault(&pointer, "invalid_value", message, None);
+            set(&mut value, &pointer, known.pointer(&pointer).cloned()?);
+        }
+        None
+    }
+
+    fn explain(&mut self, errors: &ValidationErrors, pointer: &str) {
+        for (field, kind) in errors.errors() {
+            let below = format!("{pointer}/{field}");
+            match kind {
+                ValidationErrorsKind::Struct(inner) => self.explain(inner, &below),
+                ValidationErrorsKind::List(_) => {}
+                ValidationErrorsKind::Field(errors) => {
+                    for error in errors {
+                        self.fault(&below, "out_of_range", wording(error), None);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn wording(error: &validator::ValidationError) -> String {
+    if let Some(message) = &error.message {
+        return message.to_string();
+    }
+    let bound = |name: &str| error.params.get(name).map(ToString::to_string);
+    match (bound("min"), bound("max")) {
+        (Some(min), Some(max)) => format!("must be {min} to {max}"),
+        (Some(min), None) => format!("must be at least {min}"),
+        (None, Some(max)) => format!("must be at most {max}"),
+        (None, None) => "is not valid".to_owned(),
+    }
+}
+
+/// Sets the value at `pointer`, making objects on the way.
+fn set(value: &mut Value, pointer: &str, new: Value) {
+    let mut at = value;
+    for key in pointer.split('/').skip(1) {
+        if !at.is_object() {
+            *at = Value::Object(serde_json::Map::new());
+        }
+        let Some(object) = at.as_object_mut() else { return };
+        at = object.entry(key.to_owned()).or_insert(Value::Null);
+    }
+    *at = new;
+}
+
+fn leaves(known: &Value, prefix: &str, into: &mut Vec<String>) {
+    match known.as_object() {
+        Some(object) => {
+            for (key, value) in object {
+                let name = key.to_uppercase();
+                let below =
+                    if prefix.is_empty() { name } else { format!("{prefix}__{name}") };
+                leaves(value, &below, into);
+            }
+        }
+        None => into.push(prefix.to_owned()),
+    }
+}
+
+fn dotted(pointer: &str) -> String {
+    pointer.trim_start_matches('/').replace('/', ".")
+}

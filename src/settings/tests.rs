@@ -1,0 +1,89 @@
+//! Defaults, overrides, and every fault with its place.
+
+use std::io::Write as _;
+
+use super::*;
+use crate::domain::fault::Fault;
+
+fn load(text: &str, variables: &[(&str, &str)]) -> Result<Settings, Vec<Fault>> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+    Settings::load(Some(file.path()), variables)
+}
+
+#[test]
+fn the_shipped_file_equals_the_defaults_and_names_every_key() {
+    assert_eq!(Settings::load(None, std::iter::empty()).unwrap(), Settings::default());
+    let text = String::from_utf8(crate::assets::read("config/settings.yaml").unwrap().into()).unwrap();
+    let shipped = crate::yaml::parse_value(crate::domain::fault::FaultKind::Settings, "s", &text).unwrap();
+    fn keys(value: &serde_json::Value, at: &str, into: &mut Vec<String>) {
+        match value.as_object() {
+            Some(object) => object.iter().for_each(|(k, v)| keys(v, &format!("{at}/{k}"), into)),
+            None => into.push(at.to_owned()),
+        }
+    }
+    let (mut written, mut known) = (Vec::new(), Vec::new());
+    keys(&shipped, "", &mut written);
+    keys(&serde_json::to_value(Settings::default()).unwrap(), "", &mut known);
+    written.sort();
+    known.sort();
+    assert_eq!(written, known);
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let settings = load(
+        "server: {listen: \"127.0.0.1:1\", workers: 3}\n",
+        &[
+            ("ORCHESTRATION_SERVER__LISTEN", "0.0.0.0:9"),
+            ("ORCHESTRATION_SERVER__LIMITS__BODY_TIMEOUT", "2s"),
+            ("ORCHESTRATION_SECURITY__OUTBOUND_ALLOW", "[10.0.0.0/8]"),
+            ("ORCHESTRATION_ENV", "production"),
+            ("ORCHESTRATION_LOG_LEVEL", "warn"),
+            ("PATH", "/bin"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(settings.server.listen.to_string(), "0.0.0.0:9");
+    assert_eq!(settings.server.workers, Some(3));
+    assert_eq!(settings.server.limits.body_timeout.0.as_secs(), 2);
+    assert_eq!(settings.security.outbound_allow, ["10.0.0.0/8"]);
+    assert_eq!(settings.env, Env::Production);
+    assert_eq!(settings.telemetry.log_level, "warn");
+    assert_eq!(settings.shutdown_delay().as_secs(), 10);
+}
+
+#[test]
+fn every_fault_is_named_at_once_with_its_place_and_the_nearest_key() {
+    let text = "server:\n  listn: x\n  workers: 0\n  limits: {body_timeout: 5}\nenv: prod\n";
+    let faults = load(
+        text,
+        &[
+            ("ORCHESTRATION_SERVER__LISTN", "x"),
+            ("ORCHESTRATION_ORCHESTRATION__PARALLEL_MAX", "many"),
+            ("ORCHESTRATION_REDIS_URL", "redis://secret"),
+        ],
+    )
+    .unwrap_err();
+    let found: Vec<(u32, u32, &str, bool)> = faults
+        .iter()
+        .map(|f| (f.line, f.column, f.code, f.file.starts_with("ORCHESTRATION_")))
+        .collect();
+    for expected in [
+        (2, 3, "unknown_key", false),
+        (3, 12, "out_of_range", false),
+        (4, 26, "invalid_value", false),
+        (5, 6, "invalid_value", false),
+        (0, 0, "unknown_variable", true),
+        (0, 0, "invalid_value", true),
+        (0, 0, "not_built", true),
+    ] {
+        assert!(found.contains(&expected), "{expected:?} is missing in {faults:#?}");
+    }
+    assert_eq!(found.len(), 7, "{faults:#?}");
+    let hints: Vec<&str> = faults.iter().filter_map(|fault| fault.hint.as_deref()).collect();
+    assert!(hints.contains(&"did you mean `server.listen`?"), "{hints:?}");
+    assert!(hints.contains(&"did you mean ORCHESTRATION_SERVER__LISTEN?"), "{hints:?}");
+    assert!(!format!("{faults:?}").contains("secret"));
+}

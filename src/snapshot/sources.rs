@@ -1,0 +1,217 @@
+//! Where live files come from: folders on disk, or the embedded ones where a folder never was.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::assets;
+use crate::catalog::{Detector, ParamsFault, SourceFile};
+use crate::domain::fault::{Fault, FaultKind};
+use crate::policy;
+use crate::settings::Settings;
+
+/// Checks a built-in detector's parameters; given from above, because detectors are built there.
+pub type CheckParams = fn(&Detector) -> Result<(), ParamsFault>;
+
+/// Files below one root.
+const FILES_MAX: usize = 20_000;
+/// Folders inside folders.
+const DEPTH_MAX: usize = 8;
+/// Bytes of one file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Where one kind of file lives.
+#[derive(Debug, Clone)]
+enum Place {
+    /// On disk since the start; must stay.
+    Disk(PathBuf),
+    /// Inside the binary, below this prefix.
+    Embedded(&'static str),
+}
+
+/// All places, fixed at the start.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    detectors: Place,
+    tenants: Place,
+    strategies: Place,
+    policies: Place,
+    pub(super) check_params: CheckParams,
+}
+
+/// Everything that was read, as it was read.
+#[derive(Debug, Clone, Default)]
+pub struct Files {
+    /// Detector, tenant and strategy files.
+    pub catalog: Vec<SourceFile>,
+    /// The policy tree.
+    pub policies: Vec<policy::Source>,
+}
+
+impl Sources {
+    /// The places that `settings` names, relative to `base` or the working directory.
+    pub fn of(settings: &Settings, base: Option<&Path>, check_params: CheckParams) -> Sources {
+        let paths = &settings.paths;
+        let place = |path: &Path, prefix: &'static str| {
+            let path = base.map_or_else(|| path.to_path_buf(), |base| base.join(path));
+            if path.exists() { Place::Disk(path) } else { Place::Embedded(prefix) }
+        };
+        Sources {
+            detectors: place(&paths.detectors, "detectors/"),
+            tenants: place(&paths.tenants, "config/tenants/"),
+            strategies: place(&paths.strategies, "config/strategies.yaml"),
+            policies: place(&paths.policies, "policies/"),
+            check_params,
+        }
+    }
+
+    /// Folders to watch: each root, and its parent, where a root is swapped by renaming.
+    pub(super) fn roots(&self) -> Vec<PathBuf> {
+        [&self.detectors, &self.tenants, &self.strategies, &self.policies]
+            .into_iter()
+            .filter_map(|place| match place {
+                Place::Disk(path) => Some(path.clone()),
+                Place::Embedded(_) => None,
+            })
+            .collect()
+    }
+
+    /// Reads everything, once.
+    pub fn read(&self) -> Result<Files, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mut files = Files::default();
+        for (kind, place) in [
+            (FaultKind::Detector, &self.detectors),
+            (FaultKind::Tenant, &self.tenants),
+            (FaultKind::Strategy, &self.strategies),
+        ] {
+            match read(kind, place, is_yaml) {
+                Ok(found) => files.catalog.extend(found.into_iter().map(|file| SourceFile {
+                    kind,
+                    path: file.shown,
+                    bytes: file.bytes,
+                })),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        match read(FaultKind::Policy, &self.policies, is_policy) {
+            Ok(found) => files.policies.extend(
+                found
+                    .into_iter()
+                    .map(|file| policy::Source { path: file.relative, bytes: file.bytes }),
+            ),
+            Err(fault) => faults.push(fault),
+        }
+        if faults.is_empty() { Ok(files) } else { Err(faults) }
+    }
+}
+
+struct Found {
+    /// As an operator would name it.
+    shown: String,
+    /// Below the root, with `/`.
+    relative: String,
+    bytes: Arc<[u8]>,
+}
+
+fn is_yaml(relative: &str) -> bool {
+    relative.ends_with(".yaml") && !relative.contains('/')
+}
+
+fn is_policy(relative: &str) -> bool {
+    let name = relative.rsplit('/').next().unwrap_or_default();
+    name.ends_with(".rego")
+        || name == "data.yaml"
+        || name.ends_with("_cases.yaml")
+        || name == ".manifest"
+}
+
+fn read(kind: FaultKind, place: &Place, wanted: fn(&str) -> bool) -> Result<Vec<Found>, Fault> {
+    match place {
+        Place::Embedded(prefix) => Ok(embedded(prefix, wanted)),
+        Place::Disk(path) => disk(kind, path, wanted),
+    }
+}
+
+fn embedded(prefix: &str, wanted: fn(&str) -> bool) -> Vec<Found> {
+    assets::paths()
+        .into_iter()
+        .filter_map(|path| {
+            let relative = path.strip_prefix(prefix)?.to_owned();
+            if !relative.is_empty() && !wanted(&relative) {
+                return None;
+            }
+            let bytes = assets::read(&path)?;
+            Some(Found { shown: format!("embedded/{path}"), relative, bytes: bytes.as_ref().into() })
+        })
+        .collect()
+}
+
+fn disk(kind: FaultKind, root: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Found>, Fault> {
+    let lost = |error: std::io::Error| {
+        let message = format!("could not be read: {error}");
+        let mut fault = fault(kind, root, "unreadable", message);
+        fault.hint = Some("put it back; what was loaded before keeps serving".into());
+        fault
+    };
+    let real = root.canonicalize().map_err(lost)?;
+    let mut found = Vec::new();
+    if real.is_file() {
+        let bytes = contents(kind, root, &real)?;
+        let shown = root.display().to_string();
+        found.push(Found { relative: String::new(), shown, bytes });
+        return Ok(found);
+    }
+    let mut folders = vec![(real.clone(), String::new(), 0usize)];
+    while let Some((folder, prefix, depth)) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).map_err(lost)? {
+            let entry = entry.map_err(lost)?;
+            let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
+            if name.starts_with('.') && name != ".manifest" {
+                continue;
+            }
+            let relative = format!("{prefix}{name}");
+            let shown = root.join(&relative);
+            // Links inside the root are how mounted volumes swap their files; others lead astray.
+            let Ok(target) = entry.path().canonicalize() else { continue };
+            if !target.starts_with(&real) {
+                let message = "is a link that leads out of its folder".to_owned();
+                return Err(fault(kind, &shown, "link_outside", message));
+            }
+            if target.is_dir() {
+                if depth < DEPTH_MAX {
+                    folders.push((target, format!("{relative}/"), depth + 1));
+                }
+            } else if wanted(&relative) {
+                if found.len() >= FILES_MAX {
+                    let message = format!("holds more than {FILES_MAX} files");
+                    return Err(fault(kind, root, "too_many_files", message));
+                }
+                let bytes = contents(kind, &shown, &target)?;
+                found.push(Found { shown: shown.display().to_string(), relative, bytes });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.relative.cmp(&b.relative));
+    Ok(found)
+}
+
+fn contents(kind: FaultKind, shown: &Path, path: &Path) -> Result<Arc<[u8]>, Fault> {
+    use std::io::Read as _;
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read()
+        .map_err(|error| fault(kind, shown, "unreadable", format!("could not be read: {error}")))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let message = format!("holds more than {FILE_BYTES_MAX} bytes");
+        return Err(fault(kind, shown, "too_large", message));
+    }
+    Ok(bytes.into())
+}
+
+fn fault(kind: FaultKind, path: &Path, code: &'static str, message: String) -> Fault {
+    let file = path.display().to_string();
+    Fault { kind, file, line: 0, column: 0, code, message, hint: None }
+}

@@ -1,0 +1,84 @@
+//! The reload loop: folders are watched, and contents compared every few seconds as a net.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify_debouncer_full::notify::{RecommendedWatcher, RecursiveMode};
+use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
+use tokio::sync::mpsc;
+
+use super::{Live, Snapshot};
+use crate::domain::fault::Fault;
+use crate::settings::Settings;
+
+/// Quiet time before a burst of changes is looked at.
+const DEBOUNCE: Duration = Duration::from_millis(250);
+/// Between looks that no event asked for.
+const POLL: Duration = Duration::from_secs(5);
+
+/// What became of a change.
+pub enum Event {
+    /// It serves.
+    Swapped(Arc<Snapshot>),
+    /// It does not; the last good state keeps serving.
+    Refused(Vec<Fault>),
+}
+
+type Watcher = Debouncer<RecommendedWatcher, RecommendedCache>;
+
+/// Reloads for as long as it is polled; reports each change once.
+pub async fn watch(live: &Arc<Live>, settings: &Arc<Settings>, mut on: impl FnMut(Event)) {
+    let (woken, mut wake) = mpsc::channel(1);
+    // Without a watcher the poll alone finds changes.
+    let watcher = start(live, woken.clone());
+    if let Err(error) = &watcher {
+        tracing::warn!(%error, "files cannot be watched; changes are found within 5 s");
+    }
+    loop {
+        let _ = tokio::time::timeout(POLL, wake.recv()).await;
+        let (looked, settings) = (Arc::clone(live), Arc::clone(settings));
+        let result = tokio::task::spawn_blocking(move || looked.refresh(&settings)).await;
+        match result {
+            Ok(None) => {}
+            Ok(Some(Ok(snapshot))) => {
+                tracing::info!(
+                    revision = %snapshot.revision,
+                    generation = snapshot.generation,
+                    "a change serves"
+                );
+                on(Event::Swapped(snapshot));
+            }
+            Ok(Some(Err(faults))) => {
+                for fault in &faults {
+                    tracing::error!(%fault, "a change was refused; the last good state serves");
+                }
+                on(Event::Refused(faults));
+            }
+            Err(error) => tracing::error!(%error, "a reload failed; the last good state serves"),
+        }
+    }
+}
+
+fn start(live: &Live, woken: mpsc::Sender<()>) -> notify_debouncer_full::notify::Result<Watcher> {
+    let mut watcher = new_debouncer(DEBOUNCE, None, move |result: DebounceEventResult| {
+        // Looking opens files; that must not ask for the next look.
+        let only_looked = result
+            .is_ok_and(|events| events.iter().all(|event| event.kind.is_access()));
+        if !only_looked {
+            // A full channel means that a look is due anyway.
+            let _ = woken.try_send(());
+        }
+    })?;
+    for root in live.sources().roots() {
+        if root.is_dir() {
+            watcher.watch(&root, RecursiveMode::Recursive)?;
+        }
+        // A file goes silent, and a folder is lost, after a rename: the parent sees both.
+        if let Some(parent) = root.parent() {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            watcher.watch(parent, RecursiveMode::NonRecursive)?;
+        }
+    }
+    Ok(watcher)
+}

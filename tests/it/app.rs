@@ -1,0 +1,179 @@
+//! Starts the whole service on a free port with a project folder of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use detector_orchestrator::app::Application;
+use detector_orchestrator::settings::Settings;
+use detector_orchestrator::snapshot::Sources;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+/// A running service; stopped when dropped.
+pub struct App {
+    pub address: SocketAddr,
+    pub dir: tempfile::TempDir,
+    client: Client<HttpConnector, Full<Bytes>>,
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// A response with its body read.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: hyper::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
+    }
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// The shipped files in a temporary folder, then changed by `prepare`, then served.
+pub async fn spawn_with(prepare: impl FnOnce(&Path)) -> App {
+    let dir = tempfile::tempdir().unwrap();
+    detector_orchestrator::assets::write_to(dir.path()).unwrap();
+    prepare(dir.path());
+    spawn_in(dir).await
+}
+
+/// The service as shipped.
+pub async fn spawn() -> App {
+    spawn_with(|_| {}).await
+}
+
+async fn spawn_in(dir: tempfile::TempDir) -> App {
+    let root = dir.path().to_path_buf();
+    let (ready, started) = tokio::sync::oneshot::channel();
+    let (stop, stopped) = mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        actix_web::rt::System::new().block_on(async move {
+            let settings = settings(&root);
+            let sources = Sources::of(&settings, None);
+            let application = match Application::build(settings, sources).await {
+                Ok(application) => application,
+                Err(error) => panic!("the service did not start: {error}"),
+            };
+            let handle = application.handle();
+            let _ = ready.send(application.address);
+            std::thread::spawn(move || {
+                let _ = stopped.recv();
+                actix_web::rt::System::new().block_on(handle.stop(false));
+            });
+            application.run().await.unwrap();
+        });
+    });
+    let address = started.await.expect("the service started");
+    App { address, dir, client: client(), stop: Some(stop), thread: Some(thread) }
+}
+
+pub fn client() -> Client<HttpConnector, Full<Bytes>> {
+    Client::builder(TokioExecutor::new()).build_http()
+}
+
+/// Settings of a test: a free port, and every path inside `root`.
+fn settings(root: &Path) -> Settings {
+    let path = |name: &str| root.join(name).display().to_string();
+    let file = root.join("config/settings.yaml");
+    let vars = [
+        ("ORCHESTRATION_SERVER__LISTEN", "127.0.0.1:0".to_owned()),
+        ("ORCHESTRATION_SERVER__WORKERS", "2".to_owned()),
+        ("ORCHESTRATION_PATHS__DETECTORS", path("detectors")),
+        ("ORCHESTRATION_PATHS__POLICIES", path("policies")),
+        ("ORCHESTRATION_PATHS__TENANTS", path("config/tenants")),
+        ("ORCHESTRATION_PATHS__STRATEGIES", path("config/strategies.yaml")),
+        ("ORCHESTRATION_PATHS__DATA", path("data")),
+    ];
+    let vars = vars.into_iter().map(|(name, value)| (name.to_owned(), value));
+    Settings::load(Some(&file), vars).unwrap_or_else(|faults| panic!("{faults:?}"))
+}
+
+impl App {
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut request = hyper::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
+        let response = self.client.request(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], b"").await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        let headers = [("content-type", "application/json")];
+        self.send("POST", path, &headers, body.to_string().as_bytes()).await
+    }
+
+    pub async fn ask(&self, body: &Value) -> Answer {
+        self.post("/api/v1/orchestrate", body).await
+    }
+
+    /// Asks until `holds`, at most 10 s.
+    pub async fn ask_until(&self, body: &Value, holds: impl Fn(&Value) -> bool) -> Value {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        loop {
+            let answer = self.ask(body).await;
+            let value = answer.json();
+            if holds(&value) {
+                return value;
+            }
+            assert!(std::time::Instant::now() < until, "never: {value:#}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
+    }
+
+    pub fn edit(&self, relative: &str, from: &str, to: &str) {
+        edit(self.dir.path(), relative, from, to);
+    }
+}
+
+/// Replaces `from`, which must occur, in a file.
+pub fn edit(root: &Path, relative: &str, from: &str, to: &str) {
+    let path = root.join(relative);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{relative} does not hold {from}");
+    std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+}
+
+/// Writes a file and its folders.
+pub fn write(root: &Path, relative: &str, text: &str) {
+    let path = root.join(relative);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

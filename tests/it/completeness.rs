@@ -1,0 +1,38 @@
+//! Nothing public is undocumented.
+
+use detector_orchestrator::domain::error::Code;
+
+fn doc(name: &str) -> String {
+    let path = format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn every_error_code_has_a_section_and_every_section_a_code() {
+    let text = doc("errors.md");
+    let sections: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.info().name).collect();
+    assert_eq!(sections, codes);
+}
+
+#[test]
+fn every_route_is_in_the_document() {
+    let document: serde_json::Value =
+        serde_json::from_str(&detector_orchestrator::api::openapi()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let mut routes = Vec::new();
+    let folder = format!("{}/src/api/routes", env!("CARGO_MANIFEST_DIR"));
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        for call in text.split("resource(&at(\"").skip(1) {
+            routes.push(call.split('"').next().unwrap().to_owned());
+        }
+    }
+    assert!(routes.len() > 10, "{routes:?}");
+    for route in routes {
+        if ["/health", "/health/startup"].contains(&route.as_str()) {
+            continue; // Aliases of /health/live and /health/ready.
+        }
+        assert!(paths.contains_key(&format!("/api/v1{route}")), "{route} is undocumented");
+    }
+}
