@@ -1,0 +1,289 @@
+//! Domain data as input documents. What a document does not hold, no policy can read.
+
+use std::collections::BTreeMap;
+
+use regorus::Value;
+
+use super::{DetectorFacts, StrategyFacts, VerdictFacts, View};
+use crate::domain::category::Category;
+use crate::domain::finding::Severity;
+use crate::domain::head::Head;
+use crate::domain::judgement::{JudgedFinding, ScopeState};
+use crate::domain::report::Report;
+
+/// A value made once per process and thread-safely shared: keys of documents.
+macro_rules! key {
+    ($name:expr) => {{
+        static KEY: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| Value::from($name));
+        KEY.clone()
+    }};
+}
+
+macro_rules! object {
+    ($($name:literal: $value:expr),* $(,)?) => {{
+        let mut fields = regorus::value::Object::default();
+        $(fields.insert(key!($name), $value);)*
+        fields
+    }};
+}
+
+pub(super) fn plan(
+    view: &View,
+    head: &Head,
+    detectors: &[DetectorFacts],
+    strategy: Option<&StrategyFacts>,
+) -> Value {
+    let mut document = with_head(head, &view.settings_value);
+    document.insert(
+        key!("detectors"),
+        list(detectors, |facts| {
+            object! {
+                "name": text(facts.name.as_str()),
+                "version": text(&facts.version),
+                "protocol": text(facts.protocol),
+                "types": list(&facts.types, |kind| text(kind.name())),
+                "categories": list(&facts.categories, |category| text(category.as_str())),
+                "cost": facts.cost.into(),
+                "weight": facts.weight.into(),
+                "labels": list(&facts.labels, |label| text(label)),
+            }
+            .into()
+        }),
+    );
+    if let Some(strategy) = strategy {
+        let facts = object! {
+            "event": text(&strategy.event),
+            "detectors": names(&strategy.detectors),
+            "execution": json(&strategy.execution),
+            "stop_on": json(&strategy.stop_on),
+        };
+        document.insert(key!("strategy"), facts.into());
+    }
+    document.into()
+}
+
+pub(super) fn conflict(view: &View, head: &Head, scopes: &BTreeMap<Category, ScopeState>) -> Value {
+    let mut document = with_head(head, &view.settings_value);
+    let scopes = scopes.iter().map(|(category, scope)| {
+        let candidates = list(&scope.candidates, |vote| {
+            let flagged = scope.flagged_by.contains(&vote.detector);
+            let mut fields = object! {
+                "detector": text(vote.detector.as_str()),
+                "label": text(&vote.label),
+                "flagged": flagged.into(),
+            };
+            insert_some(&mut fields, key!("score"), vote.score.map(Value::from));
+            let severity = scope.severity.filter(|_| flagged);
+            insert_some(&mut fields, key!("severity"), severity.map(|s| text(s.name())));
+            fields.into()
+        });
+        let settled = scope.settled.iter().flat_map(|settled| &settled.normalized);
+        let normalized: regorus::value::Object =
+            settled.map(|(label, score)| (text(label), Value::from(*score))).collect();
+        let fields = object! { "candidates": candidates, "normalized": normalized.into() };
+        (text(category.as_str()), fields.into())
+    });
+    document.insert(key!("categories"), scopes.collect::<regorus::value::Object>().into());
+    document.into()
+}
+
+pub(super) fn verdict(view: &View, head: &Head, facts: &VerdictFacts<'_>) -> Value {
+    let mut document = with_head(head, &view.settings_value);
+    outcome(&mut document, facts, &facts.judgement.findings);
+    document.into()
+}
+
+/// The floor's document: the same shape without `settings`, over raw findings.
+pub(super) fn floor_verdict(head: &Head, facts: &VerdictFacts<'_>) -> Value {
+    let mut document = head_object(head);
+    outcome(&mut document, facts, facts.raw);
+    document.into()
+}
+
+/// The same document for the floor, which sees no table.
+pub(super) fn floor(document: &Value) -> Value {
+    let mut document = document.clone();
+    if let Ok(fields) = document.as_object_mut() {
+        fields.remove(&key!("settings"));
+    }
+    document
+}
+
+/// The head alone, as every point sees it.
+pub(super) fn with_head(head: &Head, settings: &Value) -> regorus::value::Object {
+    let mut document = head_object(head);
+    document.insert(key!("settings"), settings.clone());
+    document
+}
+
+fn head_object(head: &Head) -> regorus::value::Object {
+    let (tenant, request) = (&head.tenant, &head.request);
+    let labels: regorus::value::Object =
+        tenant.labels.iter().map(|(name, value)| (text(name), text(value))).collect();
+    let thresholds: regorus::value::Object =
+        request.thresholds.iter().map(|(name, value)| (text(name), (*value).into())).collect();
+    let wishes = object! {
+        "only": names(&request.only),
+        "add": names(&request.add),
+        "exclude": names(&request.exclude),
+    };
+    let mut facts = object! {
+        "type": text(request.content_type.name()),
+        "direction": text(request.direction.name()),
+        "roles": list(&request.roles, |role| text(role)),
+        "tool_names": list(&request.tool_names, |name| text(name)),
+        "has_context": request.has_context.into(),
+        "priority": text(request.priority.name()),
+        "contexts": list(&request.contexts, |name| text(name)),
+        "detectors": wishes.into(),
+        "thresholds": thresholds.into(),
+    };
+    insert_some(&mut facts, key!("event"), request.event.as_deref().map(text));
+    let tenant = object! {
+        "id": text(tenant.id.as_str()),
+        "tier": text(&tenant.tier),
+        "labels": labels.into(),
+    };
+    object! {
+        "tenant": tenant.into(),
+        "bundle": text(head.bundle.as_str()),
+        "env": text(head.env),
+        "request": facts.into(),
+    }
+}
+
+fn outcome(
+    document: &mut regorus::value::Object,
+    facts: &VerdictFacts<'_>,
+    findings: &[JudgedFinding],
+) {
+    document.insert(key!("findings"), list_at(findings, finding));
+    document.insert(key!("results"), list(facts.reports, result));
+    let scopes = &facts.judgement.scopes;
+    let categories: regorus::value::Object =
+        scopes.iter().map(|(name, scope)| (text(name.as_str()), category(scope))).collect();
+    document.insert(key!("categories"), categories.into());
+    let conflicts: Vec<Value> =
+        scopes.iter().filter_map(|(name, scope)| disagreement(name, scope)).collect();
+    document.insert(key!("conflicts"), conflicts.into());
+    let coverage = facts.coverage;
+    let unjudged = list(&coverage.unjudged, |gap| {
+        let mut fields = object! { "reason": text(gap.reason) };
+        insert_some(&mut fields, key!("pointer"), gap.pointer.as_deref().map(text));
+        let detector = gap.detector.as_ref().map(|name| text(name.as_str()));
+        insert_some(&mut fields, key!("detector"), detector);
+        fields.into()
+    });
+    let coverage = object! {
+        "achieved": coverage.achieved.into(),
+        "threshold": coverage.threshold.into(),
+        "complete": coverage.complete.into(),
+        "missing": names(&coverage.missing),
+        "unjudged": unjudged,
+    };
+    document.insert(key!("coverage"), coverage.into());
+}
+
+fn finding(at: usize, finding: &JudgedFinding) -> Value {
+    let attributes: regorus::value::Object =
+        finding.attributes.iter().map(|(name, value)| (text(name), text(value))).collect();
+    let mut fields = object! {
+        "id": at.into(),
+        "detector": finding.detectors.first().map_or_else(|| text(""), |name| text(name.as_str())),
+        "category": text(finding.category.as_str()),
+        "path": finding.category.path().map(text).collect::<Vec<_>>().into(),
+        "label": text(&finding.label),
+        "score": finding.score.into(),
+        "severity": severity(finding.severity),
+        "standing": finding.standing.into(),
+        "attributes": attributes.into(),
+    };
+    insert_some(&mut fields, key!("view"), finding.view.map(|view| json(&view)));
+    let span = finding.place.and_then(|place| place.span).map(|span| {
+        let fields = object! {
+            "pointer": text(finding.pointer.as_deref().unwrap_or_default()),
+            "start": span.start.into(),
+            "end": span.end.into(),
+        };
+        fields.into()
+    });
+    insert_some(&mut fields, key!("span"), span);
+    fields.into()
+}
+
+fn severity(severity: Severity) -> Value {
+    match severity {
+        Severity::Low => key!("low"),
+        Severity::Medium => key!("medium"),
+        Severity::High => key!("high"),
+        Severity::Critical => key!("critical"),
+    }
+}
+
+fn result(report: &Report) -> Value {
+    let mut fields = object! {
+        "detector": text(report.detector.as_str()),
+        "status": text(report.status.name()),
+    };
+    insert_some(&mut fields, key!("label"), report.label.as_deref().map(text));
+    insert_some(&mut fields, key!("score"), report.score.map(Value::from));
+    fields.into()
+}
+
+fn category(scope: &ScopeState) -> Value {
+    let mut fields = object! {
+        "score": scope.score.into(),
+        "voters": names(&scope.voters),
+        "flagged_by": names(&scope.flagged_by),
+        "cleared_by": names(&scope.cleared_by),
+        "unjudged_by": names(&scope.unjudged_by),
+        "resolved": text(scope.resolved.name()),
+        "strategy": text(&scope.strategy),
+    };
+    insert_some(&mut fields, key!("severity"), scope.severity.map(severity));
+    fields.into()
+}
+
+/// The arithmetic of a scope whose voters said different things.
+fn disagreement(name: &Category, scope: &ScopeState) -> Option<Value> {
+    let settled = scope.settled.as_ref()?;
+    let first = scope.candidates.first()?;
+    scope.candidates.iter().any(|vote| vote.label != first.label).then(|| {
+        let mut fields = object! {
+            "scope": text(&format!("category:{name}")),
+            "strategy": text(settled.strategy),
+            "delta": settled.delta.into(),
+        };
+        insert_some(&mut fields, key!("winner"), settled.winner.as_deref().map(text));
+        let detector = settled.detector.as_ref().map(|name| text(name.as_str()));
+        insert_some(&mut fields, key!("detector"), detector);
+        insert_some(&mut fields, key!("tie_breaker"), settled.tie_breaker.map(text));
+        fields.into()
+    })
+}
+
+fn insert_some(fields: &mut regorus::value::Object, key: Value, value: Option<Value>) {
+    if let Some(value) = value {
+        fields.insert(key, value);
+    }
+}
+
+fn text(text: &str) -> Value {
+    Value::from(text)
+}
+
+fn json(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default().into()
+}
+
+fn names(names: &[crate::domain::id::DetectorName]) -> Value {
+    list(names, |name| text(name.as_str()))
+}
+
+fn list<'a, T: 'a>(items: impl IntoIterator<Item = &'a T>, make: impl Fn(&T) -> Value) -> Value {
+    items.into_iter().map(make).collect::<Vec<_>>().into()
+}
+
+fn list_at<T>(items: &[T], make: impl Fn(usize, &T) -> Value) -> Value {
+    items.iter().enumerate().map(|(at, item)| make(at, item)).collect::<Vec<_>>().into()
+}

@@ -1,0 +1,341 @@
+//! Asks units, through the memo where the same document was asked before, else on the threads.
+
+use std::collections::BTreeMap;
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::time::Instant;
+
+use regorus::Value;
+
+use super::answer;
+use super::document;
+use super::entry::Ask;
+use super::load::View;
+use super::memo::{Memo, MemoCounts};
+use super::threads::{Spent, Threads};
+use super::unit::Held;
+use super::{
+    DetectorFacts, Evaluated, Explained, Failure, FailureKind, Limits, PlanAnswer, Point,
+    SettleRule, StrategyFacts, VerdictAnswer, VerdictFacts,
+};
+use crate::domain::category::Category;
+use crate::domain::coverage::Coverage;
+use crate::domain::digest::Digest;
+use crate::domain::head::Head;
+use crate::domain::id::{DetectorName, TenantId};
+use crate::domain::judgement::{JudgedFinding, ScopeState};
+use crate::domain::report::{Report, Status};
+
+/// Threads and memo; survives reloads.
+pub struct Evaluator {
+    limits: Limits,
+    threads: Threads,
+    plans: Memo<PlanKey, PlanAnswer>,
+    verdicts: Memo<VerdictKey, VerdictAnswer>,
+}
+
+impl std::fmt::Debug for Evaluator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Evaluator").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+#[derive(PartialEq)]
+struct PlanKey {
+    view: Digest,
+    head: Head,
+    detectors: Arc<[DetectorFacts]>,
+    strategy: Option<StrategyFacts>,
+}
+
+struct VerdictKey {
+    view: Digest,
+    head: Head,
+    findings: Vec<JudgedFinding>,
+    raw: Vec<JudgedFinding>,
+    scopes: BTreeMap<Category, ScopeState>,
+    results: Vec<ResultKey>,
+    coverage: Coverage,
+}
+
+/// The part of a report that documents hold.
+#[derive(PartialEq)]
+struct ResultKey {
+    detector: DetectorName,
+    status: Status,
+    label: Option<Arc<str>>,
+    score: Option<f64>,
+}
+
+impl Evaluator {
+    /// Starts the threads.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            threads: Threads::new(limits.threads, limits.queue),
+            plans: Memo::new(limits.memo_entries / 4),
+            verdicts: Memo::new(limits.memo_entries - limits.memo_entries / 4),
+            limits,
+        }
+    }
+
+    /// Which detectors to ask. Share `detectors` between requests: the same `Arc` compares at once.
+    ///
+    /// # Errors
+    /// When any layer fails; never an allow.
+    pub async fn plan(
+        &self,
+        view: &Arc<View>,
+        head: &Head,
+        detectors: &Arc<[DetectorFacts]>,
+        strategy: Option<&StrategyFacts>,
+    ) -> Result<Arc<PlanAnswer>, Failure> {
+        let hash = self.plans.hash(|hasher| {
+            hash_head(view, head, hasher);
+            detectors.iter().for_each(|facts| hash_text(hasher, facts.name.as_str()));
+            strategy.iter().for_each(|strategy| hash_text(hasher, &strategy.event));
+        });
+        let same = |key: &PlanKey| {
+            key.view == view.digest()
+                && (Arc::ptr_eq(&key.detectors, detectors) || key.detectors == *detectors)
+                && key.strategy.as_ref() == strategy
+                && key.head == *head
+        };
+        if let Some(answer) = self.plans.get(hash, same) {
+            return Ok(answer);
+        }
+        let document = document::plan(view, head, detectors, strategy);
+        let floor = document::floor(&document);
+        let asks = vec![(Ask::Plan, document), (Ask::FloorPlan, floor)];
+        let mut held = self.ask(view, &head.tenant.id, Point::Plan, asks).await?.0.into_iter();
+        let mut answer = answer::plan(&held.next().unwrap_or_default())?;
+        answer.floor = answer::floor_plan(&held.next().unwrap_or_default())?;
+        answer.mode =
+            view.settings().get("mode").and_then(|mode| serde_json::from_value(mode.clone()).ok());
+        let answer = Arc::new(answer);
+        let key = PlanKey {
+            view: view.digest(),
+            head: head.clone(),
+            detectors: detectors.clone(),
+            strategy: strategy.cloned(),
+        };
+        self.plans.put(&head.tenant.id, hash, key, answer.clone());
+        Ok(answer)
+    }
+
+    /// How to settle the scopes whose voters disagree; empty at once where no layer cares.
+    ///
+    /// # Errors
+    /// When any layer fails.
+    pub async fn settle(
+        &self,
+        view: &Arc<View>,
+        head: &Head,
+        scopes: &BTreeMap<Category, ScopeState>,
+    ) -> Result<BTreeMap<Category, SettleRule>, Failure> {
+        if scopes.is_empty() || !view.unit.answers(Ask::Settle) {
+            return Ok(BTreeMap::new());
+        }
+        let asks = vec![(Ask::Settle, document::conflict(view, head, scopes))];
+        let held = self.ask(view, &head.tenant.id, Point::Conflict, asks).await?.0;
+        answer::settle(&held.into_iter().flatten().collect::<Vec<_>>())
+    }
+
+    /// What to do.
+    ///
+    /// # Errors
+    /// When any layer fails; never an allow.
+    pub async fn verdict(
+        &self,
+        view: &Arc<View>,
+        head: &Head,
+        facts: &VerdictFacts<'_>,
+    ) -> Result<Arc<VerdictAnswer>, Failure> {
+        let hash = self.verdicts.hash(|hasher| hash_facts(view, head, facts, hasher));
+        if let Some(answer) = self.verdicts.get(hash, |key| key.is_of(view, head, facts)) {
+            return Ok(answer);
+        }
+        let asks = vec![
+            (Ask::Verdict, document::verdict(view, head, facts)),
+            (Ask::FloorVerdict, document::floor_verdict(head, facts)),
+        ];
+        let mut held = self.ask(view, &head.tenant.id, Point::Verdict, asks).await?.0.into_iter();
+        let findings = &facts.judgement.findings;
+        let mut answer = answer::verdict(&view.unit, &held.next().unwrap_or_default(), findings)?;
+        let floor = held.next().unwrap_or_default();
+        answer::floor_verdict(&view.unit, &floor, facts.raw, &mut answer)?;
+        answer.degraded.sort();
+        answer.degraded.dedup();
+        let answer = Arc::new(answer);
+        let key = VerdictKey::of(view, head, facts);
+        self.verdicts.put(&head.tenant.id, hash, key, answer.clone());
+        Ok(answer)
+    }
+
+    /// Evaluates a point on a document of the caller's making, for authors; absent head fields
+    /// and `settings` come from `head` and the view. Never memoised.
+    ///
+    /// # Errors
+    /// When any layer fails.
+    pub async fn evaluate(
+        &self,
+        view: &Arc<View>,
+        point: Point,
+        head: &Head,
+        input: serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Evaluated, Failure> {
+        let mut document = document::with_head(head, &view.settings_value);
+        for (key, value) in input {
+            document.insert(key.as_str().into(), value.into());
+        }
+        let document = Value::from(document);
+        let floor = document::floor(&document);
+        let asks = match point {
+            Point::Plan => vec![(Ask::Plan, document), (Ask::FloorPlan, floor)],
+            Point::Conflict => vec![(Ask::Settle, document)],
+            Point::Verdict => vec![(Ask::Verdict, document), (Ask::FloorVerdict, floor)],
+        };
+        let (held, eval_us) = self.ask(view, &head.tenant.id, point, asks).await?;
+        let explain = held.iter().flatten().filter_map(|held| explained(view, held)).collect();
+        let result = answer::merged(&held, point);
+        Ok(Evaluated { result, layers: view.layers().to_vec(), eval_us, explain })
+    }
+
+    /// How often plans and verdicts were in the memo.
+    pub fn memo_counts(&self, point: Point) -> MemoCounts {
+        match point {
+            Point::Plan => self.plans.counts(),
+            Point::Verdict => self.verdicts.counts(),
+            Point::Conflict => MemoCounts::default(),
+        }
+    }
+
+    /// Evaluates every ask that a layer has rules for, in order, on one thread; the others answer
+    /// with nothing. Also the time in the engine in microseconds.
+    async fn ask(
+        &self,
+        view: &Arc<View>,
+        tenant: &TenantId,
+        point: Point,
+        asks: Vec<(Ask, Value)>,
+    ) -> Result<(Vec<Vec<Held>>, u64), Failure> {
+        if asks.iter().all(|(ask, _)| !view.unit.answers(*ask)) {
+            return Ok((asks.iter().map(|_| Vec::new()).collect(), 0));
+        }
+        let (limit, view) = (self.limits.eval_timeout, view.clone());
+        let (send, receive) = tokio::sync::oneshot::channel();
+        let job = move || {
+            let start = Instant::now();
+            let held: Result<Vec<_>, Failure> = asks
+                .into_iter()
+                .map(|(ask, document)| match view.unit.answers(ask) {
+                    true => view.unit.ask(ask, document, limit),
+                    false => Ok(Vec::new()),
+                })
+                .collect();
+            let late = held.as_ref().is_err_and(|failure| failure.kind == FailureKind::TimeOut);
+            let spent = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+            // The caller may have gone.
+            let _ = send.send(held.map(|held| (held, spent)));
+            if late { Spent::TimedOut } else { Spent::InTime }
+        };
+        if !self.threads.submit(tenant, Box::new(job)) {
+            let message = "no policy thread is free for this tenant";
+            return Err(Failure::new(point, FailureKind::Budget, message));
+        }
+        let gone = |_| Failure::new(point, FailureKind::Panic, "the policy thread ended");
+        receive.await.map_err(gone)?
+    }
+}
+
+impl VerdictKey {
+    fn of(view: &View, head: &Head, facts: &VerdictFacts<'_>) -> Self {
+        let result = |report: &Report| ResultKey {
+            detector: report.detector.clone(),
+            status: report.status,
+            label: report.label.clone(),
+            score: report.score,
+        };
+        Self {
+            view: view.digest(),
+            head: head.clone(),
+            findings: facts.judgement.findings.clone(),
+            raw: facts.raw.to_vec(),
+            scopes: facts.judgement.scopes.clone(),
+            results: facts.reports.iter().map(result).collect(),
+            coverage: facts.coverage.clone(),
+        }
+    }
+
+    fn is_of(&self, view: &View, head: &Head, facts: &VerdictFacts<'_>) -> bool {
+        let results = self.results.len() == facts.reports.len()
+            && self.results.iter().zip(facts.reports).all(|(key, report)| {
+                key.detector == report.detector
+                    && key.status == report.status
+                    && key.label == report.label
+                    && key.score == report.score
+            });
+        results
+            && self.view == view.digest()
+            && self.findings == facts.judgement.findings
+            && self.raw == facts.raw
+            && self.scopes == facts.judgement.scopes
+            && self.coverage == *facts.coverage
+            && self.head == *head
+    }
+}
+
+fn hash_text(hasher: &mut dyn Hasher, text: &str) {
+    hasher.write(text.as_bytes());
+    hasher.write_u8(0xff);
+}
+
+fn hash_head(view: &View, head: &Head, hasher: &mut dyn Hasher) {
+    let (digest, request) = (view.digest(), &head.request);
+    hasher.write(digest.as_bytes());
+    hash_text(hasher, head.tenant.id.as_str());
+    for name in [request.content_type.name(), request.direction.name(), request.priority.name()] {
+        hash_text(hasher, name);
+    }
+    hash_text(hasher, request.event.as_deref().unwrap_or_default());
+    for list in [&request.only, &request.add, &request.exclude] {
+        hasher.write_usize(list.len());
+        list.iter().for_each(|name| hash_text(hasher, name.as_str()));
+    }
+    for list in [&request.contexts, &request.tool_names] {
+        hasher.write_usize(list.len());
+        list.iter().for_each(|name| hash_text(hasher, name));
+    }
+    request.roles.iter().for_each(|role| hash_text(hasher, role));
+}
+
+fn hash_facts(view: &View, head: &Head, facts: &VerdictFacts<'_>, hasher: &mut dyn Hasher) {
+    hash_head(view, head, hasher);
+    for findings in [facts.judgement.findings.as_slice(), facts.raw] {
+        hasher.write_usize(findings.len());
+        for finding in findings {
+            hash_text(hasher, finding.category.as_str());
+            hash_text(hasher, &finding.label);
+            hasher.write_u64(finding.score.to_bits());
+            let span = finding.place.and_then(|place| place.span);
+            span.iter().for_each(|span| hasher.write_usize(span.start));
+        }
+    }
+    for report in facts.reports {
+        hash_text(hasher, report.detector.as_str());
+        hash_text(hasher, report.status.name());
+        hasher.write_u64(report.score.unwrap_or(-1.0).to_bits());
+    }
+    hasher.write_u64(facts.coverage.achieved.to_bits());
+    hasher.write_usize(facts.coverage.unjudged.len());
+}
+
+fn explained(view: &View, held: &Held) -> Option<Explained> {
+    let layer = view.unit.layers.get(held.layer)?.clone();
+    let files = view.unit.files.iter().filter(|file| file.package.join(".") == layer);
+    let positions = files.flat_map(|file| {
+        let rules = file.rules.iter().filter(|rule| rule.name.first() == Some(&held.rule));
+        rules.map(|rule| format!("{}:{}:{}", file.file, rule.position.0, rule.position.1))
+    });
+    let value = answer::to_json(&held.value)?;
+    Some(Explained { positions: positions.collect(), layer, rule: held.rule.clone(), value })
+}

@@ -1,0 +1,360 @@
+//! One parsed Rego file: its package, rules, references and calls, read from the syntax tree.
+
+use std::panic::catch_unwind;
+use std::sync::Arc;
+
+use regorus::unstable::{
+    BUILTINS, Expr, Literal, Module, Parser, Query, Rule, RuleAssign, RuleBody, RuleHead, Span,
+};
+
+use super::{Limits, fault, scan};
+use crate::domain::fault::Fault;
+
+/// Builtins (or, with a final dot, families) that a pure policy may not call, and why.
+const FORBIDDEN: [(&str, &str); 13] = [
+    ("http.send", "it reaches the network"),
+    ("opa.", "it reads the environment"),
+    ("net.lookup_ip_addr", "it reaches the network"),
+    ("net.cidr_expand", "its result is unbounded"),
+    ("time.now_ns", "it reads the clock"),
+    ("rand.", "it is random"),
+    ("uuid.", "it is random"),
+    ("print", "it writes to the log"),
+    ("trace", "it writes to the log"),
+    ("graph.reachable_paths", "its result is unbounded"),
+    ("yaml.unmarshal", "its work is unbounded"),
+    ("yaml.is_valid", "its work is unbounded"),
+    ("json.match_schema", "its work is unbounded"),
+];
+
+/// A parsed file.
+pub(super) struct Parsed {
+    pub(super) file: Arc<str>,
+    pub(super) text: Arc<str>,
+    pub(super) module: Module,
+    /// Package path, without `data`.
+    pub(super) package: Vec<String>,
+    /// What each rule is called and refers to.
+    pub(super) rules: Vec<RuleFacts>,
+    /// Weight for the per-unit nesting limit.
+    pub(super) nesting: u64,
+}
+
+/// One rule of a file.
+pub(super) struct RuleFacts {
+    /// Path inside the package: the static part of its head.
+    pub(super) name: Vec<String>,
+    /// Number of parameters, for functions.
+    pub(super) arity: Option<usize>,
+    pub(super) position: (u32, u32),
+    pub(super) refs: Vec<Reference>,
+    /// Whether it mentions `input.settings`, or `input` whole.
+    pub(super) reads_settings: bool,
+    /// Whether each of its bodies holds only for an entry of `input.settings.ignore`.
+    pub(super) walks_ignore_table: bool,
+}
+
+/// What a rule refers to: another rule, a function, or a builtin.
+#[derive(Clone)]
+pub(super) struct Reference {
+    /// Without `data`; imports are resolved.
+    pub(super) path: Vec<String>,
+    pub(super) position: (u32, u32),
+    /// Written as `data.…` or through an import; others are looked up in the own package first.
+    pub(super) absolute: bool,
+    /// Number of arguments, for calls.
+    pub(super) call: Option<usize>,
+}
+
+/// Scans and parses one file. Never takes long, whatever the text.
+pub(super) fn parse(file: &str, text: &Arc<str>, limits: &Limits) -> Result<Parsed, Vec<Fault>> {
+    let nesting = scan::scan(file, text, limits).map_err(|fault| vec![fault])?;
+    let module = catch_unwind(|| -> Result<Module, String> {
+        let source = regorus::Source::from_contents(file.to_owned(), text.as_ref().to_owned())
+            .map_err(|error| error.to_string())?;
+        let mut parser = Parser::new(&source).map_err(|error| error.to_string())?;
+        parser.enable_rego_v1().map_err(|error| error.to_string())?;
+        parser.parse().map_err(|error| error.to_string())
+    })
+    .unwrap_or_else(|_| Err("the parser fails on this file".into()))
+    .map_err(|error| vec![located(file, &error, "syntax")])?;
+    let mut package = Vec::new();
+    static_path(&module.package.refr, &mut package);
+    let mut faults = Vec::new();
+    let mut walk = Walk { module: &module, refs: Vec::new(), reads_settings: false };
+    let rules: Vec<RuleFacts> = module.policy.iter().map(|rule| walk.rule(rule)).collect();
+    for rule in &rules {
+        rule.refs.iter().filter_map(|called| forbidden(file, called)).for_each(|f| faults.push(f));
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    Ok(Parsed { file: file.into(), text: text.clone(), package, rules, nesting, module })
+}
+
+fn forbidden(file: &str, called: &Reference) -> Option<Fault> {
+    called.call?;
+    let name = called.path.join(".");
+    let (_, why) = FORBIDDEN.iter().find(|(banned, _)| match banned.strip_suffix('.') {
+        Some(_) => name.starts_with(banned),
+        None => name == *banned,
+    })?;
+    let message = format!("`{name}` is not allowed: {why}");
+    Some(fault(file, called.position, "forbidden_builtin", message, "remove the call"))
+}
+
+/// Number of arguments of a builtin.
+pub(super) fn builtin_arity(name: &str) -> Option<usize> {
+    BUILTINS.get(name).map(|(_, arity)| usize::from(*arity))
+}
+
+/// Reads the position and the sentence out of the engine's message, which never reaches anyone
+/// whole because it quotes source lines.
+pub(super) fn located(file: &str, message: &str, code: &'static str) -> Fault {
+    let place = message.rsplit("--> ").next().and_then(|rest| rest.lines().next()).unwrap_or("");
+    let mut numbers = place.rsplitn(3, ':');
+    let column = numbers.next().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let line = numbers.next().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let named = numbers.next().filter(|_| line > 0).unwrap_or(file);
+    let text = message
+        .rsplit_once("error: ")
+        .map_or(message, |(_, rest)| rest)
+        .lines()
+        .next()
+        .unwrap_or_default();
+    fault(named, (line, column), code, text.chars().take(300).collect::<String>(), "")
+}
+
+pub(super) fn position(span: &Span) -> (u32, u32) {
+    (span.line, span.col)
+}
+
+/// The leading static part of a reference: `a`, `b`, `c` of `a.b["c"][x]`; true if all of it is.
+pub(super) fn static_path(expr: &Expr, into: &mut Vec<String>) -> bool {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only references have paths")]
+    match expr {
+        Expr::Var { span, .. } => {
+            into.push(span.text().to_owned());
+            true
+        }
+        Expr::RefDot { refr, field, .. } => {
+            let whole = static_path(refr, into);
+            if whole {
+                into.push(field.0.text().to_owned());
+            }
+            whole
+        }
+        Expr::RefBrack { refr, index, .. } => {
+            let whole = static_path(refr, into);
+            match (whole, text(index)) {
+                (true, Some(name)) => {
+                    into.push(name);
+                    true
+                }
+                _ => false,
+            }
+        }
+        _ => false,
+    }
+}
+
+/// The value of a string literal.
+pub(super) fn text(expr: &Expr) -> Option<String> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only strings have text")]
+    match expr {
+        Expr::String { value, .. } | Expr::RawString { value, .. } => {
+            value.as_string().ok().map(|text| text.as_ref().to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// The path an import stands for, if `name` is one: `data.a.b` as `["data", "a", "b"]`.
+pub(super) fn import(module: &Module, name: &str) -> Option<Vec<String>> {
+    module.imports.iter().find_map(|import| {
+        let mut path = Vec::new();
+        static_path(&import.refr, &mut path);
+        let alias = import.r#as.as_ref().map(|span| span.text().to_owned());
+        let alias = alias.or_else(|| path.last().cloned())?;
+        let real = matches!(path.first().map(String::as_str), Some("data" | "input"));
+        (alias == name && real && path.len() > 1).then_some(path)
+    })
+}
+
+/// Head reference, parameters, and value expressions of a rule.
+pub(super) fn head(head: &RuleHead) -> (&Expr, Option<&[regorus::unstable::Ref<Expr>]>) {
+    match head {
+        RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } => (refr, None),
+        RuleHead::Func { refr, args, .. } => (refr, Some(args)),
+    }
+}
+
+fn walks_ignore_table(rule: &Rule) -> bool {
+    let Rule::Spec { bodies, .. } = rule else { return false };
+    !bodies.is_empty()
+        && bodies.iter().all(|body| {
+            body.query.stmts.iter().any(|statement| match &statement.literal {
+                Literal::SomeIn { collection, .. } => {
+                    let mut path = Vec::new();
+                    static_path(collection, &mut path) && path == ["input", "settings", "ignore"]
+                }
+                Literal::SomeVars { .. }
+                | Literal::Expr { .. }
+                | Literal::NotExpr { .. }
+                | Literal::Every { .. } => false,
+            })
+        })
+}
+
+struct Walk<'a> {
+    module: &'a Module,
+    refs: Vec<Reference>,
+    reads_settings: bool,
+}
+
+impl Walk<'_> {
+    fn rule(&mut self, rule: &Rule) -> RuleFacts {
+        self.refs.clear();
+        self.reads_settings = false;
+        let (refr, arity, span) = match rule {
+            Rule::Spec { span, head: rule_head, bodies } => {
+                match rule_head {
+                    RuleHead::Set { key, .. } => key.iter().for_each(|key| self.expr(key)),
+                    RuleHead::Compr { assign, .. } | RuleHead::Func { assign, .. } => {
+                        self.assign(assign.as_ref());
+                    }
+                }
+                bodies.iter().for_each(|body| self.body(body));
+                let (refr, args) = head(rule_head);
+                args.iter().for_each(|args| args.iter().for_each(|arg| self.expr(arg)));
+                (refr, args.map(<[_]>::len), span)
+            }
+            Rule::Default { span, refr, args, value, .. } => {
+                self.expr(value);
+                (refr.as_ref(), (!args.is_empty()).then_some(args.len()), span)
+            }
+        };
+        self.indexes(refr);
+        let mut name = Vec::new();
+        static_path(refr, &mut name);
+        RuleFacts {
+            name,
+            arity,
+            position: position(span),
+            refs: std::mem::take(&mut self.refs),
+            reads_settings: self.reads_settings,
+            walks_ignore_table: walks_ignore_table(rule),
+        }
+    }
+
+    fn assign(&mut self, assign: Option<&RuleAssign>) {
+        assign.iter().for_each(|assign| self.expr(&assign.value));
+    }
+
+    fn body(&mut self, body: &RuleBody) {
+        self.assign(body.assign.as_ref());
+        self.query(&body.query);
+    }
+
+    fn query(&mut self, query: &Query) {
+        for statement in &query.stmts {
+            match &statement.literal {
+                Literal::SomeVars { .. } => {}
+                Literal::SomeIn { key, value, collection, .. } => {
+                    key.iter().for_each(|key| self.expr(key));
+                    self.expr(value);
+                    self.expr(collection);
+                }
+                Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => self.expr(expr),
+                Literal::Every { domain, query, .. } => {
+                    self.expr(domain);
+                    self.query(query);
+                }
+            }
+            for with in &statement.with_mods {
+                self.expr(&with.refr);
+                self.expr(&with.r#as);
+            }
+        }
+    }
+
+    /// Bracketed indexes along a reference.
+    fn indexes(&mut self, expr: &Expr) {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only references have indexes")]
+        match expr {
+            Expr::RefDot { refr, .. } => self.indexes(refr),
+            Expr::RefBrack { refr, index, .. } => {
+                self.indexes(refr);
+                self.expr(index);
+            }
+            Expr::Var { .. } => {}
+            other => self.expr(other),
+        }
+    }
+
+    fn reference(&mut self, expr: &Expr, call: Option<usize>) {
+        let mut path = Vec::new();
+        static_path(expr, &mut path);
+        let Some(root) = path.first() else { return };
+        let imported = import(self.module, root);
+        let mut path = match &imported {
+            Some(target) => target.iter().chain(path.iter().skip(1)).cloned().collect(),
+            None => path,
+        };
+        let absolute = path.first().is_some_and(|root| root == "data");
+        if absolute {
+            path.remove(0);
+        } else if path.first().is_some_and(|root| root == "input") {
+            self.reads_settings |= path.get(1).is_none_or(|field| field == "settings");
+            return;
+        }
+        self.refs.push(Reference { path, position: position(expr.span()), absolute, call });
+    }
+
+    fn expr(&mut self, expr: &Expr) {
+        match expr {
+            Expr::String { .. }
+            | Expr::RawString { .. }
+            | Expr::Number { .. }
+            | Expr::Bool { .. }
+            | Expr::Null { .. } => {}
+            Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => {
+                self.reference(expr, None);
+                self.indexes(expr);
+            }
+            Expr::Array { items, .. } | Expr::Set { items, .. } => {
+                items.iter().for_each(|item| self.expr(item));
+            }
+            Expr::Object { fields, .. } => fields.iter().for_each(|(_, key, value)| {
+                self.expr(key);
+                self.expr(value);
+            }),
+            Expr::ArrayCompr { term, query, .. } | Expr::SetCompr { term, query, .. } => {
+                self.expr(term);
+                self.query(query);
+            }
+            Expr::ObjectCompr { key, value, query, .. } => {
+                self.expr(key);
+                self.expr(value);
+                self.query(query);
+            }
+            Expr::Call { fcn, params, .. } => {
+                self.reference(fcn, Some(params.len()));
+                params.iter().for_each(|param| self.expr(param));
+            }
+            Expr::UnaryExpr { expr, .. } => self.expr(expr),
+            Expr::BinExpr { lhs, rhs, .. }
+            | Expr::BoolExpr { lhs, rhs, .. }
+            | Expr::ArithExpr { lhs, rhs, .. }
+            | Expr::AssignExpr { lhs, rhs, .. } => {
+                self.expr(lhs);
+                self.expr(rhs);
+            }
+            Expr::Membership { key, value, collection, .. } => {
+                key.iter().for_each(|key| self.expr(key));
+                self.expr(value);
+                self.expr(collection);
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! A unit: one distinct set of Rego modules, compiled, probed, and evaluated with limits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use regorus::utils::limits::ExecutionTimerConfig;
+use regorus::{Engine, Value};
+
+use super::entry::{self, Ask};
+use super::rego::{self, Parsed};
+use super::{Failure, FailureKind, Limits, Point, bounded, fault, graph, inputs};
+use crate::domain::digest::Digest;
+use crate::domain::fault::Fault;
+
+/// Work units between two looks at the clock.
+const TIMER_INTERVAL: u32 = 64;
+
+/// How much longer than an evaluation a probe may take before the policy counts as endless.
+const PROBE_FACTOR: u32 = 20;
+
+/// A compiled set of modules.
+pub(super) struct Unit {
+    pub(super) digest: Digest,
+    /// Layers that were asked, earliest first; the floor is the last.
+    pub(super) layers: Vec<String>,
+    pub(super) asks: BTreeSet<Ask>,
+    engine: Engine,
+    /// Who wrote each file, to name the layer of a failure.
+    pub(super) files: Vec<Arc<Parsed>>,
+}
+
+/// What one rule of one layer answered.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Held {
+    /// Index into the unit's layers.
+    pub(super) layer: usize,
+    pub(super) rule: String,
+    pub(super) value: Value,
+}
+
+/// What a unit is made of.
+pub(super) struct Parts {
+    pub(super) digest: Digest,
+    /// Layers that are asked, earliest first, with their files; the floor is the last.
+    pub(super) layers: Vec<(Vec<String>, Vec<Arc<Parsed>>)>,
+    /// Files of bundles that are only read.
+    pub(super) read: Vec<Arc<Parsed>>,
+    /// The floor's table.
+    pub(super) floor: serde_json::Value,
+}
+
+impl Unit {
+    /// Checks, compiles and probes. Call it on a thread with a large stack.
+    pub(super) fn build(
+        parts: Parts,
+        settings: &serde_json::Value,
+        limits: &Limits,
+    ) -> Result<Unit, Vec<Fault>> {
+        let asked = parts.layers.iter().flat_map(|(_, files)| files);
+        let files: Vec<Arc<Parsed>> = asked.chain(&parts.read).cloned().collect();
+        let all: Vec<&Parsed> = files.iter().map(AsRef::as_ref).collect();
+        let layers: Vec<(Vec<String>, Vec<&Parsed>)> = parts
+            .layers
+            .iter()
+            .map(|(path, files)| (path.clone(), files.iter().map(AsRef::as_ref).collect()))
+            .collect();
+        static_checks(&all, limits)?;
+        let (entry, asks) = entry::generate(&layers);
+        let engine = compile(&all, &entry, &parts.floor, limits)?;
+        let layers = parts.layers.iter().map(|(path, _)| path.join(".")).collect();
+        let mut unit = Unit { digest: parts.digest, layers, asks, engine, files };
+        unit.probe(settings, limits)?;
+        Ok(unit)
+    }
+
+    /// Evaluates one ask on one document. Never panics, never takes much over `limit`.
+    pub(super) fn ask(
+        &self,
+        ask: Ask,
+        document: Value,
+        limit: Duration,
+    ) -> Result<Vec<Held>, Failure> {
+        let mut engine = self.engine.clone();
+        evaluate(&mut engine, ask, document, limit)
+    }
+
+    fn probe(&mut self, settings: &serde_json::Value, limits: &Limits) -> Result<(), Vec<Fault>> {
+        let limit = limits.eval_timeout * PROBE_FACTOR;
+        let mut faults = BTreeSet::new();
+        for ask in &self.asks {
+            for full in [false, true] {
+                let mut document = inputs::sample(point_of(*ask), full);
+                if let (false, Some(fields)) = (ask.of_floor(), document.as_object_mut()) {
+                    fields.insert("settings".into(), settings.clone());
+                }
+                if let Err(failure) = evaluate(&mut self.engine, *ask, document.into(), limit) {
+                    let file = if failure.file.is_empty() { "policies" } else { &failure.file };
+                    let at = (failure.line, failure.column);
+                    let message = format!("the {} rules fail: {}", ask.rule(), failure.message);
+                    let hint = "make the rule hold for every document of policies/schemas";
+                    faults.insert(fault(file, at, failure.kind.probe_code(), message, hint));
+                }
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults.into_iter().collect()) }
+    }
+}
+
+fn point_of(ask: Ask) -> Point {
+    match ask {
+        Ask::Plan | Ask::FloorPlan => Point::Plan,
+        Ask::Settle => Point::Conflict,
+        Ask::Verdict | Ask::FloorVerdict => Point::Verdict,
+    }
+}
+
+fn static_checks(files: &[&Parsed], limits: &Limits) -> Result<(), Vec<Fault>> {
+    let nesting: u64 = files.iter().map(|file| file.nesting).sum();
+    if let (true, Some(last)) = (nesting > limits.nesting_sum_max, files.last()) {
+        return Err(vec![super::scan::nesting(&last.file, limits)]);
+    }
+    let graph = graph::check(files, &[vec!["floor", "settings"]])?;
+    let mut faults = BTreeSet::new();
+    for ask in [Ask::Plan, Ask::Settle, Ask::Verdict] {
+        let rules = graph.reachable(ask.rules());
+        faults.extend(inputs::check(point_of(ask), &rules, files));
+    }
+    for file in files.iter().filter(|file| file.package == ["floor"]) {
+        for rule in file.rules.iter().filter(|rule| rule.reads_settings) {
+            let message = format!("`{}` of the floor reads `input.settings`", rule.name.join("."));
+            let hint = "read `data.floor.settings`";
+            faults.insert(fault(&file.file, rule.position, "floor_reads_settings", message, hint));
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults.into_iter().collect()) }
+}
+
+fn compile(
+    files: &[&Parsed],
+    entry: &str,
+    floor: &serde_json::Value,
+    limits: &Limits,
+) -> Result<Engine, Vec<Fault>> {
+    let one = |message: String| vec![rego::located("policies", &message, "compile")];
+    catch_unwind(AssertUnwindSafe(|| {
+        let mut engine = engine(limits.eval_timeout * PROBE_FACTOR).map_err(one)?;
+        for file in files {
+            engine
+                .add_policy(file.file.to_string(), file.text.to_string())
+                .map_err(|error| one(error.to_string()))?;
+        }
+        engine
+            .add_policy("entry.rego".into(), entry.to_owned())
+            .map_err(|error| one(error.to_string()))?;
+        let data = serde_json::json!({ "floor": { "settings": floor } });
+        engine.add_data(data.into()).map_err(|error| one(error.to_string()))?;
+        Ok(engine)
+    }))
+    .unwrap_or_else(|_| Err(one("the compiler fails on these modules".into())))
+}
+
+/// An empty engine that is strict about builtin errors and guarded against unbounded work.
+pub(super) fn engine(limit: Duration) -> Result<Engine, String> {
+    let mut engine = Engine::new();
+    engine.set_strict_builtin_errors(true);
+    engine.set_execution_timer_config(timer(limit));
+    bounded::install(&mut engine)?;
+    Ok(engine)
+}
+
+fn timer(limit: Duration) -> ExecutionTimerConfig {
+    let check_interval = NonZeroU32::new(TIMER_INTERVAL).unwrap_or(NonZeroU32::MIN);
+    ExecutionTimerConfig { limit, check_interval }
+}
+
+fn evaluate(
+    engine: &mut Engine,
+    ask: Ask,
+    document: Value,
+    limit: Duration,
+) -> Result<Vec<Held>, Failure> {
+    let point = point_of(ask);
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        engine.set_execution_timer_config(timer(limit));
+        engine.set_input(document);
+        engine.eval_rule(format!("data.entry.{}", ask.rule())).map_err(|error| {
+            let late = error.downcast_ref::<regorus::LimitError>().is_some();
+            (late, error.to_string())
+        })
+    }));
+    match result {
+        Ok(Ok(value)) => triples(&value)
+            .ok_or_else(|| Failure::new(point, FailureKind::Error, "the entry gives no answer")),
+        Ok(Err((late, message))) => {
+            let late = late || message.contains("exceeded time limit");
+            let place = rego::located("", &message, "");
+            let kind = if late { FailureKind::TimeOut } else { FailureKind::Error };
+            Err(Failure {
+                point,
+                kind,
+                message: place.message,
+                file: place.file,
+                line: place.line,
+                column: place.column,
+            })
+        }
+        Err(_) => Err(Failure::new(point, FailureKind::Panic, "the evaluation panicked")),
+    }
+}
+
+/// Every triple, or `None`: a lost one could loosen the answer.
+fn triples(value: &Value) -> Option<Vec<Held>> {
+    let held = value.as_set().ok()?.iter().map(|entry| {
+        let mut parts = entry.as_array().ok()?.iter();
+        let layer = usize::try_from(parts.next()?.as_u64().ok()?).ok()?;
+        let rule = parts.next()?.as_string().ok()?.as_ref().to_owned();
+        Some(Held { layer, rule, value: parts.next()?.clone() })
+    });
+    held.collect()
+}
+
+/// Units by content address, for reuse over reloads.
+pub(super) type Units = BTreeMap<Digest, Arc<Unit>>;
