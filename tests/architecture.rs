@@ -1,6 +1,12 @@
 //! Reads `src/` and holds it to the floors of the architecture: imports go down only, one
 //! technology stands behind one module, files and functions stay short.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may fail by panicking, also outside its #[test] function"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,11 @@
 //! Every dependency carries a licence and a name that deny.toml allows, and comes from crates.io.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may fail by panicking, also outside its #[test] function"
+)]
+
 use std::collections::BTreeSet;
 use std::process::Command;
 
