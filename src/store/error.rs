@@ -85,7 +85,6 @@ pub enum StoreError {
 impl StoreError {
     /// Names the failure of `doing`.
     pub(super) fn of(doing: &'static str, error: &rusqlite::Error) -> StoreError {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "the library's list is open")]
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { doing },
             Some(ErrorCode::DiskFull) => StoreError::Full { doing },

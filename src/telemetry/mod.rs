@@ -213,7 +213,11 @@ fn pretty(level: &str, message: &str, fields: &Map<String, Value>) -> String {
         // Writing to a string cannot fail.
         let _ = match value {
             Value::String(text) => write!(line, " {name}={}", text.escape_debug()),
-            other => write!(line, " {name}={other}"),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_) => write!(line, " {name}={value}"),
         };
     }
     line

@@ -1,0 +1,22 @@
+# Thin names for the scripts; everything works without `just`.
+
+# Every test
+test *args:
+    scripts/test {{args}}
+
+# What a change must pass
+ci:
+    .ci/run
+
+# Format and lint as CI does
+lint:
+    cargo fmt --all
+    cargo clippy --locked --all-targets -- -D warnings
+
+# Licences, bans and sources by cargo-deny (cargo install cargo-deny --locked)
+deny:
+    cargo deny --offline check licenses bans sources
+
+# The optimised binary
+release: deny
+    cargo build --release --locked
