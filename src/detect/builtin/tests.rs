@@ -134,3 +134,96 @@ fn faults_name_the_place_and_the_nearest_name() {
     let list = json!({"lists": {"a": {"category": "pii.emial", "words": ["x"]}}});
     assert_eq!(fault(Builtin::Keywords, list).hint, "use `pii.email`");
 }
+
+#[test]
+fn samples_give_what_their_table_says() {
+    let rows: [(&str, &[&str]); 14] = [
+        (include_str!("../../../samples/first-example.txt"), &["EMAIL", "AWS_ACCESS_KEY"]),
+        (
+            include_str!("../../../samples/support-mail.txt"),
+            &["CREDIT_CARD", "IBAN", "EMAIL", "PHONE"],
+        ),
+        (
+            include_str!("../../../samples/code-with-secrets.py"),
+            &["AWS_ACCESS_KEY", "DATABASE_URL"],
+        ),
+        (include_str!("../../../samples/clean-prose.txt"), &[]),
+        (include_str!("../../../samples/clean-code.rs"), &[]),
+        (include_str!("../../../samples/numbers.txt"), &[]),
+        (include_str!("../../../samples/injection-direct.txt"), &[]),
+        (include_str!("../../../samples/injection-document.txt"), &[]),
+        (include_str!("../../../samples/toxic.txt"), &[]),
+        (include_str!("../../../samples/other-scripts.txt"), &["EMAIL", "PHONE"]),
+        (include_str!("../../../samples/emoji.txt"), &["EMAIL", "PHONE"]),
+        (include_str!("../../../samples/patient.txt"), &["DATE_OF_BIRTH", "NATIONAL_ID"]),
+        (include_str!("../../../samples/long.txt"), &["EMAIL"]),
+        (include_str!("../../../samples/chat.json"), &["IBAN", "SSN"]),
+    ];
+    for (text, labels) in rows {
+        let mut found = judged(Builtin::Pii, Value::Null, text);
+        found.extend(judged(Builtin::Secrets, Value::Null, text));
+        let found: Vec<&str> = found.iter().map(|(_, label, _)| label.as_str()).collect();
+        assert_eq!(found, labels, "{text:.60}");
+    }
+}
+
+#[test]
+fn ordinary_lines_hold_no_secret() {
+    for line in [
+        "The key to success is to access the right token of appreciation.",
+        "password: ********  Please enter your password: required",
+        "const API_KEY = process.env.API_KEY;  token = get_token(user)",
+        "id 550e8400-e29b-41d4-a716-446655440000, commit 9f86d081884c7d659a2feaa0c55ad015",
+        "AKIAIOSFODNN7EXAMPLE is the documented sample",
+    ] {
+        assert_eq!(judged(Builtin::Secrets, Value::Null, line), [], "{line}");
+    }
+}
+
+/// Work that grows with the square of the text would give a ratio near 16.
+#[test]
+fn hostile_texts_cost_time_in_proportion_to_their_length() {
+    for unit in [
+        "1",
+        "1 ",
+        "a@",
+        "a.",
+        "http://",
+        "-----BEGIN PRIVATE KEY-----",
+        "key=",
+        "ey",
+        "0:",
+        "+1(",
+        "AB12 ",
+    ] {
+        for kind in [Builtin::Pii, Builtin::Secrets] {
+            let prepared = prepare(kind, &Value::Null).unwrap();
+            let time = |n: usize| {
+                let text = unit.repeat(n / unit.len());
+                let best = (0..3).map(|_| {
+                    let start = std::time::Instant::now();
+                    std::hint::black_box(prepared.judge(&text));
+                    start.elapsed()
+                });
+                best.min().unwrap().as_secs_f64() + 0.002
+            };
+            time(1000);
+            let (short, long) = (time(8_000), time(32_000));
+            assert!(long / short < 10.0, "{unit} {kind:?}: {short} then {long}");
+        }
+    }
+}
+
+/// Prints microseconds per call for 200 clean bytes: `cargo test --release … -- --nocapture`.
+#[test]
+fn clean_text_costs_little() {
+    let text =
+        "The ferry leaves the island at half past nine and needs about forty minutes. ".repeat(3);
+    for kind in [Builtin::Pii, Builtin::Secrets] {
+        let prepared = prepare(kind, &Value::Null).unwrap();
+        assert!(prepared.judge(&text[..200]).findings.is_empty());
+        let start = std::time::Instant::now();
+        (0..1000).for_each(|_| drop(std::hint::black_box(prepared.judge(&text[..200]))));
+        println!("{kind:?}: {:?} per 1000", start.elapsed());
+    }
+}

@@ -42,7 +42,10 @@ fn email(address: &str) -> Option<String> {
 }
 
 fn url(address: &str) -> Option<String> {
-    let (_, rest) = address.split_once("://")?;
+    let (scheme, rest) = address.split_once("://")?;
+    if !["http", "https", "ftp"].contains(&scheme.to_ascii_lowercase().as_str()) {
+        return None;
+    }
     let authority = rest.split(['/', '?', '#']).next()?;
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
