@@ -49,6 +49,13 @@ pub(super) fn findings(text: &str, mut hits: Vec<Hit>) -> Vec<Finding> {
     hits.into_iter().filter_map(finding).collect()
 }
 
+/// The smallest range of whole characters around the bytes `start..end`, which lie in the text.
+pub(super) fn widen(text: &str, start: usize, end: usize) -> (usize, usize) {
+    let start = (0..=start).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let end = (end..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    (start, end)
+}
+
 /// Of hits that overlap, keeps the surest, then the longest. O(n log n).
 pub(super) fn without_overlaps(mut hits: Vec<Hit>) -> Vec<Hit> {
     hits.sort_by(|a, b| {

@@ -6,7 +6,7 @@ use ::regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use aho_corasick::AhoCorasick;
 use serde::Deserialize;
 
-use super::hit::{Hit, without_overlaps};
+use super::hit::{Hit, widen, without_overlaps};
 use super::params::{ParamFault, Params, label};
 use crate::domain::category::Category;
 use crate::domain::finding::Severity;
@@ -158,9 +158,10 @@ impl Rule {
 
     /// The rules count bytes; the hit is widened to whole characters.
     fn hit(&self, text: &str, range: std::ops::Range<usize>) -> Hit {
+        let (start, end) = widen(text, range.start, range.end);
         Hit {
-            start: text.floor_char_boundary(range.start),
-            end: text.ceil_char_boundary(range.end),
+            start,
+            end,
             category: self.category.clone(),
             label: self.label.clone(),
             score: self.score,

@@ -135,7 +135,7 @@ fn varied(digits: &[u32]) -> bool {
 pub(super) fn nhs(found: &str, _: &[&str]) -> Option<Seen> {
     let d = digits(found);
     let sum = weighted(&d, &[10, 9, 8, 7, 6, 5, 4, 3, 2, 1]);
-    id(d.len() == 10 && varied(&d) && sum % 11 == 0, found, (0.3, 0.9), "GB")
+    id(d.len() == 10 && varied(&d) && sum.is_multiple_of(11), found, (0.3, 0.9), "GB")
 }
 
 pub(super) fn nino(found: &str, _: &[&str]) -> Option<Seen> {
@@ -197,7 +197,7 @@ pub(super) fn codice_fiscale(found: &str, _: &[&str]) -> Option<Seen> {
 pub(super) fn bsn(found: &str, _: &[&str]) -> Option<Seen> {
     let d = digits(found);
     let sum = weighted(&d, &[9, 8, 7, 6, 5, 4, 3, 2, 10]);
-    id(d.len() == 9 && varied(&d) && sum % 11 == 0, found, (0.2, 0.9), "NL")
+    id(d.len() == 9 && varied(&d) && sum.is_multiple_of(11), found, (0.2, 0.9), "NL")
 }
 
 /// PESEL: weights 1 3 7 9 …, mod 10, and a month that exists.
@@ -205,7 +205,7 @@ pub(super) fn pesel(found: &str, _: &[&str]) -> Option<Seen> {
     let d = digits(found);
     let sum = weighted(&d, &[1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1]);
     let month = (d.get(2)? * 10 + d.get(3)?) % 20;
-    id(varied(&d) && sum % 10 == 0 && (1..=12).contains(&month), found, (0.4, 0.9), "PL")
+    id(varied(&d) && sum.is_multiple_of(10) && (1..=12).contains(&month), found, (0.4, 0.9), "PL")
 }
 
 /// CPF: two check digits, weights 10..2 and 11..2, mod 11.
@@ -237,7 +237,7 @@ pub(super) fn aadhaar(found: &str, _: &[&str]) -> Option<Seen> {
 /// AHV: EAN-13 with the prefix 756.
 pub(super) fn ahv(found: &str, _: &[&str]) -> Option<Seen> {
     let sum = weighted(&digits(found), &[1, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1]);
-    id(sum % 10 == 0, found, (if found.contains('.') { 0.85 } else { 0.45 }, 0.95), "CH")
+    id(sum.is_multiple_of(10), found, (if found.contains('.') { 0.85 } else { 0.45 }, 0.95), "CH")
 }
 
 /// SIN: Luhn.

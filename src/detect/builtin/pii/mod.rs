@@ -1,6 +1,6 @@
 //! Personal data: patterns propose, checksums and libraries dispose, words nearby raise the score.
 
-use super::hit::{Hit, without_overlaps};
+use super::hit::{Hit, widen, without_overlaps};
 use super::params::{ParamFault, Params};
 use crate::domain::category::Category;
 use crate::domain::finding::Severity;
@@ -62,7 +62,7 @@ impl Pii {
         let mut hits = Vec::new();
         let bytes = text.as_bytes();
         if bytes.contains(&b'@') || text.contains("://") {
-            links::find(text, |kind, range, seen| self.take(text, kind, range, &seen, &mut hits));
+            links::find(text, |kind, range, seen| hits.extend(self.take(text, kind, range, &seen)));
         }
         let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
         let colons = bytes.iter().filter(|byte| **byte == b':').count();
@@ -95,7 +95,7 @@ impl Pii {
                 None => found.start() + run(found.as_str()),
             };
             if let Some(seen) = seen {
-                self.take(text, rule.kind, found.start()..at, &seen, hits);
+                hits.extend(self.take(text, rule.kind, found.start()..at, &seen));
             }
         }
     }
@@ -106,8 +106,7 @@ impl Pii {
         kind: &'static str,
         range: std::ops::Range<usize>,
         seen: &Seen,
-        hits: &mut Vec<Hit>,
-    ) {
+    ) -> Option<Hit> {
         let matched = text.get(range.clone()).unwrap_or_default().to_lowercase();
         let domain = seen.attribute.as_ref().filter(|(key, _)| *key == "domain");
         let allowed =
@@ -116,10 +115,10 @@ impl Pii {
             || !self.kinds.contains(&kind)
             || self.allow.iter().any(allowed)
         {
-            return;
+            return None;
         }
-        let Ok(category) = Category::parse(&format!("pii.{kind}")) else { return };
-        hits.push(Hit {
+        let category = Category::parse(&format!("pii.{kind}")).ok()?;
+        Some(Hit {
             start: range.start,
             end: range.end,
             category,
@@ -127,7 +126,7 @@ impl Pii {
             score: seen.near,
             severity: severity(kind),
             attribute: seen.attribute.clone(),
-        });
+        })
     }
 }
 
@@ -140,8 +139,7 @@ fn severity(kind: &str) -> Severity {
 }
 
 fn around(text: &str, start: usize, end: usize) -> &str {
-    let from = text.floor_char_boundary(start.saturating_sub(BEFORE));
-    let to = text.ceil_char_boundary((end + AFTER).min(text.len()));
+    let (from, to) = widen(text, start.saturating_sub(BEFORE), (end + AFTER).min(text.len()));
     text.get(from..to).unwrap_or_default()
 }
 
@@ -165,7 +163,7 @@ fn clear(text: &str, start: usize, end: usize) -> bool {
     }
     let left = b.is_some_and(joint) && before.next().is_some_and(|c| c.is_ascii_hexdigit());
     let right = a.is_some_and(joint) && after.next().is_some_and(|c| c.is_ascii_digit());
-    !(left && !matches!(b, Some(':'))) && !right
+    (!left || b == Some(':')) && !right
 }
 
 #[cfg(test)]
