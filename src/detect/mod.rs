@@ -1,1 +1,3 @@
 //! Asks detectors under one deadline; every trouble is a `Report`, never an error of the request.
+
+pub mod builtin;

@@ -1,0 +1,75 @@
+//! What a rule matched, in bytes, and how it becomes a finding in code points.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::domain::category::Category;
+use crate::domain::finding::{Finding, Place, Severity};
+use crate::domain::span::{OffsetUnit, Offsets};
+
+/// One match. `start..end` are bytes on character boundaries, not empty.
+#[derive(Debug, Clone)]
+pub(super) struct Hit {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) category: Category,
+    pub(super) label: Arc<str>,
+    pub(super) score: f64,
+    pub(super) severity: Severity,
+    pub(super) attribute: Option<(&'static str, String)>,
+}
+
+impl Hit {
+    fn overlaps(&self, other: &Hit) -> bool {
+        self.start < other.end && other.start < self.end
+    }
+}
+
+/// Findings in order of position; positions are indexed only when something was found.
+pub(super) fn findings(text: &str, mut hits: Vec<Hit>) -> Vec<Finding> {
+    if hits.is_empty() {
+        return Vec::new();
+    }
+    hits.sort_by_key(|hit| (hit.start, hit.end));
+    let offsets = Offsets::new(text);
+    let finding = |hit: Hit| {
+        let span = offsets.to_span(hit.start, hit.end, OffsetUnit::Byte)?;
+        Some(Finding {
+            category: hit.category,
+            label: hit.label,
+            score: hit.score,
+            severity: hit.severity,
+            place: Some(Place { piece: 0, span: Some(span) }),
+            view: None,
+            attributes: hit.attribute.map_or_else(BTreeMap::new, |(key, value)| {
+                BTreeMap::from([(key.to_owned(), value)])
+            }),
+        })
+    };
+    hits.into_iter().filter_map(finding).collect()
+}
+
+/// The smallest range of whole characters around the bytes `start..end`, which lie in the text.
+pub(super) fn widen(text: &str, start: usize, end: usize) -> (usize, usize) {
+    let start = (0..=start).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let end = (end..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    (start, end)
+}
+
+/// Of hits that overlap, keeps the surest, then the longest. O(n log n).
+pub(super) fn without_overlaps(mut hits: Vec<Hit>) -> Vec<Hit> {
+    hits.sort_by(|a, b| {
+        b.score
+            .total_cmp(&a.score)
+            .then((b.end - b.start).cmp(&(a.end - a.start)))
+            .then(a.start.cmp(&b.start))
+    });
+    let mut kept: BTreeMap<usize, Hit> = BTreeMap::new();
+    for hit in hits {
+        let before = kept.range(..hit.end).next_back();
+        if !before.is_some_and(|(_, other)| other.overlaps(&hit)) {
+            kept.insert(hit.start, hit);
+        }
+    }
+    kept.into_values().collect()
+}

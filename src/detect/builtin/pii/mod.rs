@@ -1,0 +1,170 @@
+//! Personal data: patterns propose, checksums and libraries dispose, words nearby raise the score.
+
+use super::hit::{Hit, widen, without_overlaps};
+use super::params::{ParamFault, Params};
+use crate::domain::category::Category;
+use crate::domain::finding::Severity;
+
+mod checks;
+mod links;
+mod phone;
+mod rules;
+
+/// Kinds are the last part of the category; the label is the kind in upper case.
+const KINDS: &[&str] = &[
+    "email",
+    "phone",
+    "credit_card",
+    "iban",
+    "ssn",
+    "national_id",
+    "ip_address",
+    "mac_address",
+    "url",
+    "date_of_birth",
+    "crypto_wallet",
+];
+const REGIONS: &[&str] = &["US", "GB", "DE", "FR", "ES", "IT", "NL", "PL", "BR", "IN", "CA", "CH"];
+/// Bytes before and after a match in which context words count.
+const BEFORE: usize = 48;
+const AFTER: usize = 24;
+
+/// The detector with its parameters.
+pub(super) struct Pii {
+    kinds: Vec<&'static str>,
+    regions: Vec<&'static str>,
+    allow: Vec<String>,
+    min_score: f64,
+}
+
+/// What a check made of a candidate.
+struct Seen {
+    /// Bytes from the candidate's start that belong to it.
+    len: usize,
+    /// Score without and with context words.
+    plain: f64,
+    near: f64,
+    attribute: Option<(&'static str, String)>,
+}
+
+impl Pii {
+    pub(super) fn prepare(params: &Params) -> Result<Self, ParamFault> {
+        params.only(&["kinds", "regions", "allow", "min_score"])?;
+        Ok(Self {
+            kinds: params.choice("kinds", KINDS)?,
+            regions: params.choice("regions", REGIONS)?,
+            allow: params.strings("allow")?.iter().map(|text| text.to_lowercase()).collect(),
+            min_score: params.score("min_score", 0.5)?,
+        })
+    }
+
+    pub(super) fn find(&self, text: &str) -> Vec<Hit> {
+        let mut hits = Vec::new();
+        let bytes = text.as_bytes();
+        if bytes.contains(&b'@') || text.contains("://") {
+            links::find(text, |kind, range, seen| hits.extend(self.take(text, kind, range, &seen)));
+        }
+        let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
+        let colons = bytes.iter().filter(|byte| **byte == b':').count();
+        for rule in rules::all() {
+            let wanted = self.kinds.contains(&rule.kind)
+                && rule.region.is_none_or(|region| self.regions.contains(&region));
+            if wanted && digits >= rule.digits && colons >= rule.colons {
+                self.search(text, rule, &mut hits);
+            }
+        }
+        without_overlaps(hits)
+    }
+
+    /// After a refused candidate the search goes on behind its first run of letters or digits, so
+    /// that a number in front does not hide the one behind it.
+    fn search(&self, text: &str, rule: &rules::Rule, hits: &mut Vec<Hit>) {
+        let mut at = 0;
+        while let Some(found) = rule.pattern.find_at(text, at) {
+            let seen = (rule.check)(found.as_str(), &self.regions).map(|mut seen| {
+                if !rule.words.as_ref().is_some_and(|words| {
+                    words.is_match(around(text, found.start(), found.start() + seen.len))
+                }) {
+                    seen.near = seen.plain;
+                }
+                seen
+            });
+            let seen = seen.filter(|seen| clear(text, found.start(), found.start() + seen.len));
+            at = match &seen {
+                Some(seen) => found.start() + seen.len,
+                None => found.start() + run(found.as_str()),
+            };
+            if let Some(seen) = seen {
+                hits.extend(self.take(text, rule.kind, found.start()..at, &seen));
+            }
+        }
+    }
+
+    fn take(
+        &self,
+        text: &str,
+        kind: &'static str,
+        range: std::ops::Range<usize>,
+        seen: &Seen,
+    ) -> Option<Hit> {
+        let matched = text.get(range.clone()).unwrap_or_default().to_lowercase();
+        let domain = seen.attribute.as_ref().filter(|(key, _)| *key == "domain");
+        let allowed =
+            |entry: &String| *entry == matched || domain.is_some_and(|(_, domain)| domain == entry);
+        if seen.near < self.min_score
+            || !self.kinds.contains(&kind)
+            || self.allow.iter().any(allowed)
+        {
+            return None;
+        }
+        let category = Category::parse(&format!("pii.{kind}")).ok()?;
+        Some(Hit {
+            start: range.start,
+            end: range.end,
+            category,
+            label: kind.to_ascii_uppercase().into(),
+            score: seen.near,
+            severity: severity(kind),
+            attribute: seen.attribute.clone(),
+        })
+    }
+}
+
+fn severity(kind: &str) -> Severity {
+    match kind {
+        "url" => Severity::Low,
+        "credit_card" | "iban" | "ssn" | "national_id" => Severity::High,
+        _ => Severity::Medium,
+    }
+}
+
+fn around(text: &str, start: usize, end: usize) -> &str {
+    let (from, to) = widen(text, start.saturating_sub(BEFORE), (end + AFTER).min(text.len()));
+    text.get(from..to).unwrap_or_default()
+}
+
+/// Bytes of the first run of letters or digits and what stands before it, at least 1.
+fn run(found: &str) -> usize {
+    let bytes = found.as_bytes();
+    let lead = bytes.iter().take_while(|b| !b.is_ascii_alphanumeric()).count();
+    let word = bytes.iter().skip(lead).take_while(|b| b.is_ascii_alphanumeric()).count();
+    (lead + word).max(1)
+}
+
+/// Whether the match is no part of a longer word, number, version, path or hash.
+fn clear(text: &str, start: usize, end: usize) -> bool {
+    let mut before = text.get(..start).unwrap_or_default().chars().rev();
+    let mut after = text.get(end..).unwrap_or_default().chars();
+    let joint = |c: char| matches!(c, '.' | '-' | '/' | ':' | ',' | '+' | '_');
+    let word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let (b, a) = (before.next(), after.next());
+    if word(b) || word(a) {
+        return false;
+    }
+    let left = b.is_some_and(joint) && before.next().is_some_and(|c| c.is_ascii_hexdigit());
+    let right = a.is_some_and(joint) && after.next().is_some_and(|c| c.is_ascii_digit());
+    (!left || b == Some(':')) && !right
+}
+
+#[cfg(test)]
+mod tests;

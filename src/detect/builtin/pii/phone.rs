@@ -1,0 +1,47 @@
+//! Telephone numbers by region.
+
+use std::sync::LazyLock;
+
+use ::regex::Regex;
+use phonenumber::country::Id;
+
+use super::Seen;
+
+#[expect(clippy::expect_used, reason = "the pattern is constant and compiled by a test")]
+static GROUPED: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"^(?:(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}|\(?0\d{1,4}\)?(?:[ /-]\d{2,8}){1,4})$",
+    )
+    .expect("constant pattern")
+});
+#[expect(clippy::expect_used, reason = "the pattern is constant and compiled by a test")]
+static DATE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^(?:\d{4}([-./ ])\d{1,2}[-./ ]\d{1,2}\b|\d{1,2}[-./]\d{1,2}[-./]\d{2,4}\b|\d{1,3}(?:\.\d{1,3}){3}$)")
+        .expect("constant pattern")
+});
+
+/// International numbers stand alone; national ones need the look of one, or context.
+pub(super) fn check(found: &str, regions: &[&str]) -> Option<Seen> {
+    let digits = found.bytes().filter(u8::is_ascii_digit).count();
+    if !(7..=15).contains(&digits) || DATE.is_match(found) {
+        return None;
+    }
+    let seen = |plain, near, country: &str| {
+        let attribute = Some(("country", country.to_owned()));
+        Some(Seen { len: found.len(), plain, near, attribute })
+    };
+    if found.starts_with('+') || found.starts_with("00") {
+        let number = found.strip_prefix("00").map_or_else(|| found.to_owned(), |n| format!("+{n}"));
+        let country = valid(None, &number)?;
+        return seen(if found.starts_with('+') { 0.9 } else { 0.6 }, 0.95, &country);
+    }
+    let plain = if GROUPED.is_match(found) { 0.6 } else { 0.3 };
+    let country = regions.iter().find_map(|region| valid(region.parse().ok(), found))?;
+    seen(plain, 0.85, &country)
+}
+
+fn valid(region: Option<Id>, number: &str) -> Option<String> {
+    let number = phonenumber::parse(region, number).ok().filter(phonenumber::is_valid)?;
+    let country = number.country().id().or(region)?;
+    Some(format!("{country:?}"))
+}

@@ -1,0 +1,229 @@
+//! The contract of the built-in detectors, through `prepare` and `judge`.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+pub(crate) fn judged(kind: Builtin, params: Value, text: &str) -> Vec<(String, String, String)> {
+    let prepared = prepare(kind, &params).unwrap_or_else(|fault| panic!("{fault}"));
+    let chars: Vec<char> = text.chars().collect();
+    let findings = prepared.judge(text).findings;
+    findings
+        .iter()
+        .map(|f| {
+            let span = f.place.unwrap().span.unwrap();
+            let matched = chars[span.start..span.end].iter().collect();
+            (f.category.to_string(), f.label.to_string(), matched)
+        })
+        .collect()
+}
+
+fn check(kind: Builtin, text: &str, category: &str, matched: &str) {
+    let text = format!("😀ñ {text}");
+    let all = judged(kind, Value::Null, &text);
+    assert!(all.iter().any(|(c, _, m)| c == category && m == matched), "{text}: {all:?}");
+}
+
+fn fault(kind: Builtin, params: Value) -> ParamFault {
+    prepare(kind, &params).err().expect("a fault")
+}
+
+#[test]
+fn the_first_example_holds_exactly() {
+    let text = "Mail ana@evil.io, key AKIAZ3VQ7JRTLWXK5P2D";
+    let one = |kind| prepare(kind, &Value::Null).unwrap().judge(text).findings.remove(0);
+    let (mail, key) = (one(Builtin::Pii), one(Builtin::Secrets));
+    let span = |f: &Finding| f.place.unwrap().span.map(|s| (s.start, s.end)).unwrap();
+    assert_eq!((mail.category.as_str(), &*mail.label, mail.score), ("pii.email", "EMAIL", 0.98));
+    assert_eq!((mail.severity.name(), span(&mail)), ("medium", (5, 16)));
+    assert_eq!(mail.attributes["domain"], "evil.io");
+    assert_eq!((key.category.as_str(), &*key.label), ("secrets.aws_access_key", "AWS_ACCESS_KEY"));
+    assert_eq!((key.severity.name(), span(&key)), ("high", (22, 42)));
+}
+
+#[test]
+fn fixtures_give_their_exact_answers_without_spans() {
+    let rows = [
+        (Builtin::Echo, "x", "echo", 0.5, None),
+        (Builtin::ToxicityFixture, "so TOXIC", "toxic", 0.9, Some("toxicity")),
+        (Builtin::ToxicityFixture, "kind", "clean", 0.6, None),
+        (Builtin::RegexPii, "a@b.io 123-45-6789", "ssn_detected", 0.95, Some("pii.ssn")),
+        (Builtin::RegexPii, "a@b.io", "email_detected", 0.85, Some("pii.email")),
+        (Builtin::RegexPii, "x", "no_pii", 0.6, None),
+    ];
+    for (kind, text, label, score, category) in rows {
+        let judged = prepare(kind, &Value::Null).unwrap().judge(text);
+        assert_eq!((judged.label.as_deref(), judged.score), (Some(label), Some(score)), "{text}");
+        assert_eq!(judged.findings.first().map(|f| f.category.as_str()), category);
+        assert!(judged.findings.iter().all(|f| f.place.unwrap().span.is_none()));
+    }
+}
+
+#[test]
+fn secrets_are_found_by_their_own_rules() {
+    let rows = [
+        (
+            "token ghp_x7Kq2mZ9vT4bLw8RnY3cHd6JfG5sPa1QeU0o",
+            "secrets.token",
+            "ghp_x7Kq2mZ9vT4bLw8RnY3cHd6JfG5sPa1QeU0o",
+        ),
+        (
+            "db postgres://app:s3cr3tPw9@db.intern:5432/x",
+            "secrets.database_url",
+            "postgres://app:s3cr3tPw9@db.intern:5432/x",
+        ),
+        ("My password is Tr0ub4dor&3 ok", "secrets.password", "Tr0ub4dor&3"),
+        ("api_key = \"q8Zt5Lr2Xw9Kc4Vb7Nm1Pd6\"", "secrets.generic", "q8Zt5Lr2Xw9Kc4Vb7Nm1Pd6"),
+    ];
+    for (text, category, matched) in rows {
+        check(Builtin::Secrets, text, category, matched);
+    }
+    let key = format!(
+        "-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----",
+        "Zm9vYmFy".repeat(12)
+    );
+    check(Builtin::Secrets, &key, "secrets.private_key", &key);
+}
+
+#[test]
+fn keywords_map_back_to_the_characters_as_sent() {
+    let lists = |whole: bool| json!({"lists": {"my-names": {"category": "topic", "words": ["straße", "café", "秘密"], "whole_word": whole}}});
+    let found = |text: &str, whole| -> Vec<String> {
+        judged(Builtin::Keywords, lists(whole), text).into_iter().map(|(_, _, m)| m).collect()
+    };
+    assert_eq!(found("😀 STRASSE, Ｃａｆé!", true), ["STRASSE", "Ｃａｆé"]);
+    assert_eq!(found("cafe\u{301} x", true), ["cafe\u{301}"]);
+    assert_eq!(found("cafés", true), [""; 0]);
+    assert_eq!(found("cafés", false), ["café"]);
+    assert_eq!(found("これは秘密です", true), ["秘密"]);
+    assert_eq!(judged(Builtin::Keywords, lists(true), "café")[0].1, "MY_NAMES");
+}
+
+#[test]
+fn patterns_match_their_group_and_name_their_errors() {
+    let params =
+        json!({"patterns": {"ticket": {"pattern": "#(T-\\d+)", "category": "topic", "group": 1}}});
+    assert_eq!(
+        judged(Builtin::Regex, params, "é #T-12")[0],
+        ("topic".into(), "TICKET".into(), "T-12".into())
+    );
+    let bad =
+        fault(Builtin::Regex, json!({"patterns": {"x": {"pattern": "a(b", "category": "topic"}}}));
+    assert_eq!(bad.pointer, "/patterns/x/pattern");
+    assert!(bad.message.contains("unclosed group at column 2"), "{}", bad.message);
+    let bad = fault(
+        Builtin::Regex,
+        json!({"patterns": {"x": {"pattern": "(\\w{500}){500}", "category": "topic"}}}),
+    );
+    assert!(bad.message.contains("size limit"), "{}", bad.message);
+}
+
+#[test]
+fn a_pattern_that_matches_everywhere_still_covers_the_whole_text() {
+    let params = json!({"patterns": {"x": {"pattern": "a", "category": "topic"}}});
+    let found = judged(Builtin::Regex, params, &"a".repeat(5000));
+    assert_eq!(found.iter().map(|(_, _, m)| m.len()).sum::<usize>(), 5000);
+}
+
+#[test]
+fn faults_name_the_place_and_the_nearest_name() {
+    let wrong = fault(Builtin::Pii, json!({"kind": []}));
+    assert_eq!((wrong.pointer.as_str(), wrong.hint.as_str()), ("/kind", "use `kinds`"));
+    assert_eq!(fault(Builtin::Pii, json!({"kinds": ["emial"]})).hint, "use `email`");
+    assert_eq!(fault(Builtin::Secrets, json!({"min_score": 2})).pointer, "/min_score");
+    let list = json!({"lists": {"a": {"category": "pii.emial", "words": ["x"]}}});
+    assert_eq!(fault(Builtin::Keywords, list).hint, "use `pii.email`");
+}
+
+#[test]
+fn samples_give_what_their_table_says() {
+    let rows: [(&str, &[&str]); 14] = [
+        (include_str!("../../../samples/first-example.txt"), &["EMAIL", "AWS_ACCESS_KEY"]),
+        (
+            include_str!("../../../samples/support-mail.txt"),
+            &["CREDIT_CARD", "IBAN", "EMAIL", "PHONE"],
+        ),
+        (
+            include_str!("../../../samples/code-with-secrets.py"),
+            &["AWS_ACCESS_KEY", "DATABASE_URL"],
+        ),
+        (include_str!("../../../samples/clean-prose.txt"), &[]),
+        (include_str!("../../../samples/clean-code.rs"), &[]),
+        (include_str!("../../../samples/numbers.txt"), &[]),
+        (include_str!("../../../samples/injection-direct.txt"), &[]),
+        (include_str!("../../../samples/injection-document.txt"), &[]),
+        (include_str!("../../../samples/toxic.txt"), &[]),
+        (include_str!("../../../samples/other-scripts.txt"), &["EMAIL", "PHONE"]),
+        (include_str!("../../../samples/emoji.txt"), &["EMAIL", "PHONE"]),
+        (include_str!("../../../samples/patient.txt"), &["DATE_OF_BIRTH", "NATIONAL_ID"]),
+        (include_str!("../../../samples/long.txt"), &["EMAIL"]),
+        (include_str!("../../../samples/chat.json"), &["IBAN", "SSN"]),
+    ];
+    for (text, labels) in rows {
+        let mut found = judged(Builtin::Pii, Value::Null, text);
+        found.extend(judged(Builtin::Secrets, Value::Null, text));
+        let found: Vec<&str> = found.iter().map(|(_, label, _)| label.as_str()).collect();
+        assert_eq!(found, labels, "{text:.60}");
+    }
+}
+
+#[test]
+fn ordinary_lines_hold_no_secret() {
+    for line in [
+        "The key to success is to access the right token of appreciation.",
+        "password: ********  Please enter your password: required",
+        "const API_KEY = process.env.API_KEY;  token = get_token(user)",
+        "id 550e8400-e29b-41d4-a716-446655440000, commit 9f86d081884c7d659a2feaa0c55ad015",
+        "AKIAIOSFODNN7EXAMPLE is the documented sample",
+    ] {
+        assert_eq!(judged(Builtin::Secrets, Value::Null, line), [], "{line}");
+    }
+}
+
+/// Work that grows with the square of the text would give a ratio near 16.
+#[test]
+fn hostile_texts_cost_time_in_proportion_to_their_length() {
+    for unit in [
+        "1",
+        "1 ",
+        "a@",
+        "a.",
+        "http://",
+        "-----BEGIN PRIVATE KEY-----",
+        "key=",
+        "ey",
+        "0:",
+        "+1(",
+        "AB12 ",
+    ] {
+        for kind in [Builtin::Pii, Builtin::Secrets] {
+            let prepared = prepare(kind, &Value::Null).unwrap();
+            let time = |n: usize| {
+                let text = unit.repeat(n / unit.len());
+                let best = (0..3).map(|_| {
+                    let start = std::time::Instant::now();
+                    std::hint::black_box(prepared.judge(&text));
+                    start.elapsed()
+                });
+                best.min().unwrap().as_secs_f64() + 0.002
+            };
+            time(1000);
+            let (short, long) = (time(8_000), time(32_000));
+            assert!(long / short < 10.0, "{unit} {kind:?}: {short} then {long}");
+        }
+    }
+}
+
+/// Prints microseconds per call for 200 clean bytes: `cargo test --release … -- --nocapture`.
+#[test]
+fn clean_text_costs_little() {
+    let text =
+        "The ferry leaves the island at half past nine and needs about forty minutes. ".repeat(3);
+    for kind in [Builtin::Pii, Builtin::Secrets] {
+        let prepared = prepare(kind, &Value::Null).unwrap();
+        assert!(prepared.judge(&text[..200]).findings.is_empty());
+        let start = std::time::Instant::now();
+        (0..1000).for_each(|_| drop(std::hint::black_box(prepared.judge(&text[..200]))));
+        println!("{kind:?}: {:?} per 1000", start.elapsed());
+    }
+}
