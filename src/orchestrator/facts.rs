@@ -1,13 +1,12 @@
 //! What policies, plans and detectors are told about a request.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Deps, Run};
+use super::Deps;
 use crate::catalog::Tenant;
-use crate::domain::content::{Body, Judge};
-use crate::domain::coverage::Abilities;
+use crate::domain::content::{Body, ContentType, Direction, Judge};
 use crate::domain::error::{Code, Error};
 use crate::domain::head::{Head, RequestFacts};
 use crate::domain::id::BundleName;
@@ -63,6 +62,29 @@ pub(super) fn head(deps: &Deps, tenant: &Tenant, view: &View, request: &Request)
     }
 }
 
+/// The head of a request that says nothing about itself.
+pub fn plain_head(deps: &Deps, tenant: &Tenant, view: &View) -> Head {
+    Head {
+        tenant: tenant.facts.clone(),
+        bundle: view.bundle().clone(),
+        env: deps.settings.env.name(),
+        request: RequestFacts {
+            content_type: ContentType::Text,
+            direction: Direction::Input,
+            roles: Vec::new(),
+            tool_names: Vec::new(),
+            has_context: false,
+            priority: Priority::Normal,
+            event: None,
+            contexts: Vec::new(),
+            only: Vec::new(),
+            add: Vec::new(),
+            exclude: Vec::new(),
+            thresholds: BTreeMap::new(),
+        },
+    }
+}
+
 fn conversation(request: &Request) -> (Vec<&'static str>, Vec<String>) {
     let mut roles = BTreeSet::new();
     let mut tools = BTreeSet::new();
@@ -92,13 +114,4 @@ pub(super) fn budget(deps: &Deps, tenant: &Tenant, request: &Request) -> Duratio
         Priority::Low | Priority::Batch => tenant.sla.low_ms.unwrap_or(sla.low_ms),
     });
     Duration::from_millis(milliseconds.clamp(10, 300_000))
-}
-
-/// The categories of each detector that the tenant sees.
-pub(super) fn abilities(run: &Run<'_>) -> Abilities {
-    run.snapshot
-        .catalog
-        .visible(run.tenant)
-        .map(|detector| (detector.name.clone(), detector.categories.clone()))
-        .collect()
 }

@@ -28,8 +28,7 @@ pub async fn hold(
 ) -> Result<Held, Error> {
     let run = Run::begin(deps, snapshot, request)?;
     let planned = plan::make(&run, &Caller::development()).await?;
-    let abilities = super::facts::abilities(&run);
-    let coverage = coverage::measure(&planned.plan, reports, &run.pieces, &abilities);
+    let coverage = coverage::measure(&planned.plan, reports, &run.pieces, &run.seen.abilities);
     let (judgement, raw, _) = judge::settle(&run, &planned.plan, reports).await;
     let decided = judge::decide(&run, &judgement, &raw, (reports, &coverage)).await;
     let joined = Joined {

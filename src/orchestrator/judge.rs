@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use super::Run;
 use crate::domain::action::Action;
 use crate::domain::category::Category;
+use crate::domain::conflict;
+use crate::domain::content::ContentType;
 use crate::domain::coverage::Coverage;
-use crate::domain::id::DetectorName;
-use crate::domain::judgement::{self, DetectorFacts, Evidence, JudgedFinding, Judgement};
+use crate::domain::judgement::{self, Choice, Evidence, JudgedFinding, Judgement};
 use crate::domain::outcome::Degraded;
 use crate::domain::plan::Plan;
 use crate::domain::report::Report;
 use crate::domain::verdict::{Reason, Verdict, VerdictRules};
-use crate::policy::{Failure, VerdictFacts};
+use crate::policy::{Failure, SettleRule, VerdictFacts};
 
 /// Judges the reports; asks the policy's conflict point where voters disagree.
 pub(super) async fn settle(
@@ -20,13 +21,12 @@ pub(super) async fn settle(
     plan: &Plan,
     reports: &[Report],
 ) -> (Judgement, Vec<JudgedFinding>, Vec<Degraded>) {
-    let detectors = detectors(run);
     let evidence = Evidence {
         plan,
         reports,
         pieces: &run.pieces,
         thresholds: &run.tenant.thresholds,
-        detectors: &detectors,
+        detectors: &run.seen.votes,
         content_type: run.request.content_type,
     };
     let mut judgement = judgement::make(&evidence);
@@ -38,7 +38,12 @@ pub(super) async fn settle(
     if !disagreeing.is_empty() {
         match run.deps.evaluator.settle(run.view, &run.head, &disagreeing).await {
             Ok(choices) if choices.is_empty() => {}
-            Ok(choices) => judgement.settle(&evidence, &choices),
+            Ok(rules) => {
+                let choices = rules.into_iter().map(|(category, rule)| {
+                    (category, choice(rule, run.request.content_type))
+                });
+                judgement.settle(&evidence, &choices.collect());
+            }
             Err(failure) => degraded.push(failed(run, &failure)),
         }
     }
@@ -48,19 +53,13 @@ pub(super) async fn settle(
     (judgement, raw, degraded)
 }
 
-fn detectors(run: &Run<'_>) -> BTreeMap<DetectorName, DetectorFacts> {
-    run.snapshot
-        .catalog
-        .visible(run.tenant)
-        .map(|detector| {
-            let facts = DetectorFacts {
-                categories: detector.categories.clone(),
-                weight: detector.weight,
-                annotator: detector.annotator,
-            };
-            (detector.name.clone(), facts)
-        })
-        .collect()
+fn choice(rule: SettleRule, content_type: ContentType) -> Choice {
+    let default = || conflict::default_strategy(content_type).name().to_owned();
+    Choice {
+        strategy: rule.strategy.unwrap_or_else(default),
+        winner: rule.winner,
+        reason: rule.reason,
+    }
 }
 
 /// What the verdict point said.

@@ -19,7 +19,7 @@ use crate::domain::verdict::{self, Joined};
 use crate::metrics::Metrics;
 use crate::policy::{Evaluator, View};
 use crate::settings::Settings;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Seen, Snapshot};
 use crate::store::Store;
 
 mod assemble;
@@ -32,7 +32,7 @@ mod record;
 mod stages;
 
 pub use deps::DepsError;
-pub use facts::view_of;
+pub use facts::{plain_head, view_of};
 pub use hold::{Held, hold};
 
 /// What an orchestration works with; all of it outlives the request.
@@ -55,6 +55,7 @@ struct Run<'a> {
     snapshot: &'a Snapshot,
     request: &'a Request,
     tenant: &'a Tenant,
+    seen: &'a Seen,
     view: &'a Arc<View>,
     head: Head,
     pieces: Arc<[Piece]>,
@@ -75,8 +76,8 @@ pub async fn run(
     let run = Run::begin(deps, snapshot, request)?;
     let planned = plan::make(&run, caller).await?;
     let reports = stages::ask(&run, &planned.plan).await;
-    let abilities = facts::abilities(&run);
-    let coverage = coverage::measure(&planned.plan, &reports, &run.pieces, &abilities);
+    let abilities = &run.seen.abilities;
+    let coverage = coverage::measure(&planned.plan, &reports, &run.pieces, abilities);
     let (judgement, raw, mut degraded) = judge::settle(&run, &planned.plan, &reports).await;
     let joined = Joined {
         on_incomplete: run.on_incomplete(planned.floor_on_incomplete),
@@ -111,12 +112,15 @@ impl<'a> Run<'a> {
         if tenant.paused {
             return Err(Error::new(Code::TenantPaused, "the tenant is paused"));
         }
+        let seen = snapshot.seen.get(&tenant.id).ok_or_else(|| {
+            Error::new(Code::InternalError, "the tenant is not prepared")
+        })?;
         check_length(deps, tenant, request)?;
         let view = facts::view_of(snapshot, tenant, request.policy.as_ref())?;
         let pieces: Arc<[Piece]> = request.body.pieces(request.judge, request.content_type).into();
         let head = facts::head(deps, tenant, view, request);
         let deadline = started + facts::budget(deps, tenant, request);
-        Ok(Run { deps, snapshot, request, tenant, view, head, pieces, started, deadline })
+        Ok(Run { deps, snapshot, request, tenant, seen, view, head, pieces, started, deadline })
     }
 
     /// The tenant's action for incomplete coverage, at least the floor's.

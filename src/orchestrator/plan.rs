@@ -13,7 +13,7 @@ use crate::domain::id::DetectorName;
 use crate::domain::outcome::Degraded;
 use crate::domain::plan::{Execution, Plan, StopOn};
 use crate::domain::verdict::Mode;
-use crate::policy::{DetectorFacts, PlanAnswer, StrategyFacts};
+use crate::policy::{PlanAnswer, StrategyFacts};
 
 /// The plan and what making it showed.
 pub(super) struct Planned {
@@ -25,17 +25,16 @@ pub(super) struct Planned {
     pub(super) degraded: Vec<Degraded>,
 }
 
-type Visible<'a> = BTreeMap<&'a DetectorName, &'a Arc<Detector>>;
+type Visible = BTreeMap<DetectorName, Arc<Detector>>;
 
 /// Makes the plan; refuses what a policy denies and what the caller may not loosen.
 pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Error> {
-    let visible: Visible<'_> =
-        run.snapshot.catalog.visible(run.tenant).map(|d| (&d.name, d)).collect();
-    check_names(run, &visible)?;
+    let visible = &run.seen.detectors;
+    check_names(run, visible)?;
     let mut degraded = Vec::new();
     let strategy = strategy(run, &mut degraded);
-    let facts: Vec<DetectorFacts<'_>> = visible.values().map(|d| detector_facts(d)).collect();
-    let answer = run.deps.evaluator.plan(run.view, &run.head, &facts, strategy.as_ref()).await;
+    let facts = &run.seen.facts;
+    let answer = run.deps.evaluator.plan(run.view, &run.head, facts, strategy.as_ref()).await;
     let mut planned = match answer {
         Ok(answer) => {
             if let Some(reason) = answer.deny.first() {
@@ -46,30 +45,18 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
         Err(failure) => {
             run.deps.metrics.policy_error(failure.point.name(), failure.kind.name());
             tracing::warn!(policy = %run.view.bundle(), %failure, "the plan failed");
-            from_default(run, &visible, failure.to_string())
+            from_default(run, visible, failure.to_string())
         }
     };
     degraded.append(&mut planned.degraded);
     planned.degraded = degraded;
-    planned.plan.event = strategy.map(|strategy| strategy.event.to_owned());
+    planned.plan.event = strategy.map(|strategy| strategy.event);
     wish(run, caller, &mut planned.plan)?;
     Ok(planned)
 }
 
-fn detector_facts(detector: &Arc<Detector>) -> DetectorFacts<'_> {
-    DetectorFacts {
-        name: &detector.name,
-        version: &detector.version,
-        protocol: detector.protocol.name(),
-        types: &detector.types,
-        categories: &detector.categories,
-        cost: detector.cost,
-        weight: detector.weight,
-    }
-}
-
 /// Names in a request must exist; a policy's unknown names count as missing instead.
-fn check_names(run: &Run<'_>, visible: &Visible<'_>) -> Result<(), Error> {
+fn check_names(run: &Run<'_>, visible: &Visible) -> Result<(), Error> {
     let wishes = &run.request.detectors;
     let mut faults = Vec::new();
     let lists = [
@@ -98,13 +85,13 @@ fn check_names(run: &Run<'_>, visible: &Visible<'_>) -> Result<(), Error> {
     }
 }
 
-fn unknown(pointer: String, name: &DetectorName, visible: &Visible<'_>) -> FieldFault {
+fn unknown(pointer: String, name: &DetectorName, visible: &Visible) -> FieldFault {
     let known: Vec<&str> = visible.keys().map(|name| name.as_str()).collect();
     let detail = format!("`{name}` is no detector of this tenant; use one of: {}", known.join(", "));
     FieldFault { pointer, detail, code: "unknown_detector" }
 }
 
-fn strategy<'a>(run: &'a Run<'_>, degraded: &mut Vec<Degraded>) -> Option<StrategyFacts<'a>> {
+fn strategy(run: &Run<'_>, degraded: &mut Vec<Degraded>) -> Option<StrategyFacts> {
     let event = run.request.event.as_deref()?;
     let (name, strategy) = run.snapshot.catalog.strategy(event)?;
     if name != event && !strategy.aliases.iter().any(|alias| alias == event) {
@@ -112,14 +99,14 @@ fn strategy<'a>(run: &'a Run<'_>, degraded: &mut Vec<Degraded>) -> Option<Strate
         degraded.push(Degraded { what: "strategy", why });
     }
     Some(StrategyFacts {
-        event: name,
-        detectors: &strategy.detectors,
+        event: name.to_owned(),
+        detectors: strategy.detectors.clone(),
         execution: strategy.execution,
         stop_on: strategy.stop_on,
     })
 }
 
-fn from_answer(answer: &PlanAnswer, strategy: Option<&StrategyFacts<'_>>) -> Planned {
+fn from_answer(answer: &PlanAnswer, strategy: Option<&StrategyFacts>) -> Planned {
     let mut required = answer.required.clone();
     required.retain(|name| !answer.skip.contains(name));
     required.extend(answer.floor.required.iter().cloned());
@@ -170,7 +157,7 @@ fn from_answer(answer: &PlanAnswer, strategy: Option<&StrategyFacts<'_>>) -> Pla
 }
 
 /// The tenant's default plan, or every visible detector required.
-fn from_default(run: &Run<'_>, visible: &Visible<'_>, why: String) -> Planned {
+fn from_default(run: &Run<'_>, visible: &Visible, why: String) -> Planned {
     let mut plan = Plan { execution: Execution::Parallel, ..Plan::default() };
     match &run.tenant.default_plan {
         Some(default) => {
@@ -178,7 +165,7 @@ fn from_default(run: &Run<'_>, visible: &Visible<'_>, why: String) -> Planned {
             plan.optional = default.optional.difference(&default.required).cloned().collect();
             plan.coverage = default.coverage.clone();
         }
-        None => plan.required = visible.keys().map(|name| (*name).clone()).collect(),
+        None => plan.required = visible.keys().cloned().collect(),
     }
     let floor = run.view.floor();
     plan.required.extend(floor.required.iter().cloned());

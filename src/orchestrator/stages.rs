@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Run, facts};
+use super::Run;
 use crate::detect::{Ask, Work};
 use crate::domain::coverage;
 use crate::domain::id::DetectorName;
@@ -25,8 +25,7 @@ pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Vec<Report> {
         reports.extend(one(run, plan, &work, &stage).await);
     }
     if !plan.secondary.is_empty() {
-        let abilities = facts::abilities(run);
-        if !coverage::measure(plan, &reports, &run.pieces, &abilities).complete {
+        if !coverage::measure(plan, &reports, &run.pieces, &run.seen.abilities).complete {
             let secondary: Vec<DetectorName> = plan.secondary.iter().cloned().collect();
             reports.extend(one(run, plan, &work, &secondary).await);
         }
@@ -53,7 +52,7 @@ async fn one(run: &Run<'_>, plan: &Plan, work: &Work, stage: &[DetectorName]) ->
 }
 
 fn ask_of(run: &Run<'_>, plan: &Plan, name: &DetectorName) -> Ask {
-    let detector = run.snapshot.catalog.visible_one(run.tenant, name).cloned();
+    let detector = run.seen.detectors.get(name).cloned();
     let own = detector.as_ref().map(|detector| detector.timeout).unwrap_or_default();
     let planned = plan.timeouts.get(name).copied();
     let timeout = match planned {

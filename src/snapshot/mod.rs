@@ -2,6 +2,7 @@
 //!
 //! `Snapshot::load` is all that can fail; the swap cannot.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use secrecy::SecretString;
@@ -9,15 +10,18 @@ use secrecy::SecretString;
 use crate::catalog::{Catalog, LoadContext, SecretRef, SourceFile};
 use crate::domain::digest::Digest;
 use crate::domain::fault::{Fault, FaultKind};
+use crate::domain::id::TenantId;
 use crate::policy::{Policies, TenantScope};
 use crate::policy::Limits;
 use crate::settings::{self, Settings};
 
 mod live;
+mod seen;
 mod sources;
 mod watch;
 
 pub use live::{Generations, Live};
+pub use seen::Seen;
 pub use sources::{CheckParams, Files, Sources};
 pub use watch::{Event, watch};
 
@@ -32,6 +36,8 @@ pub struct Snapshot {
     pub loaded_at: String,
     /// Detectors, tenants, strategies.
     pub catalog: Catalog,
+    /// What each tenant sees of the detectors.
+    pub seen: BTreeMap<TenantId, Arc<Seen>>,
     /// Compiled policies.
     pub policies: Policies,
     /// What is odd but serves.
@@ -79,6 +85,7 @@ impl Snapshot {
             revision: files.revision().hex(),
             generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
             loaded_at: now(),
+            seen: seen::by_tenant(&catalog),
             catalog,
             policies: policies.policies,
             warnings,

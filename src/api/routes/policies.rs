@@ -13,7 +13,7 @@ use crate::api::strict::Value;
 use crate::api::{Api, body, held};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::BundleName;
-use crate::orchestrator::view_of;
+use crate::orchestrator::{plain_head, view_of};
 use crate::policy::{self, Point};
 
 pub(super) fn configure(config: &mut ServiceConfig) {
@@ -215,7 +215,7 @@ pub(crate) async fn validate(http: HttpRequest, payload: Payload, api: Data<Api>
                     expect: case.expect.0,
                 })
                 .collect();
-            let limits = api.deps.evaluator.limits().clone();
+            let limits = crate::snapshot::policy_limits(&api.deps.settings);
             let checked = web::block(move || {
                 policy::validate_modules(&modules, data.as_ref(), &cases, &limits)
             });
@@ -266,8 +266,17 @@ pub(crate) async fn evaluate(http: HttpRequest, payload: Payload, api: Data<Api>
         return Err(Error::new(Code::NotFound, "no such tenant").into());
     };
     let view = view_of(&snapshot, tenant, policy.as_ref())?;
-    let input = with_head(&api, tenant, view, request.input.0)?;
-    let evaluated = api.deps.evaluator.evaluate(view, point, input).await.map_err(|failure| {
+    let input = match request.input.0 {
+        serde_json::Value::Null => serde_json::Map::new(),
+        serde_json::Value::Object(input) => input,
+        _ => {
+            let detail = "must be an object";
+            return Err(Error::field(Code::InvalidRequest, "/input", "wrong_type", detail).into());
+        }
+    };
+    let head = plain_head(&api.deps, tenant, view);
+    let evaluator = &api.deps.evaluator;
+    let evaluated = evaluator.evaluate(view, point, &head, input).await.map_err(|failure| {
         Error::field(Code::PolicyInvalid, "/input", "policy_failed", failure.to_string())
     })?;
     let mut answer = serde_json::to_value(&evaluated).map_err(|error| {
@@ -277,39 +286,4 @@ pub(crate) async fn evaluate(http: HttpRequest, payload: Payload, api: Data<Api>
         object.insert("revision".into(), snapshot.revision.clone().into());
     }
     json(&answer)
-}
-
-/// Fills the head fields that the author left out.
-fn with_head(
-    api: &Api,
-    tenant: &crate::catalog::Tenant,
-    view: &policy::View,
-    input: serde_json::Value,
-) -> Result<serde_json::Value, Error> {
-    let serde_json::Value::Object(given) = input else {
-        if input.is_null() {
-            return with_head(api, tenant, view, serde_json::json!({}));
-        }
-        let detail = "must be an object";
-        return Err(Error::field(Code::InvalidRequest, "/input", "wrong_type", detail));
-    };
-    let mut document = serde_json::json!({
-        "tenant": {
-            "id": tenant.id.as_str(),
-            "tier": tenant.facts.tier.as_ref(),
-            "labels": *tenant.facts.labels,
-        },
-        "bundle": view.bundle().as_str(),
-        "env": api.deps.settings.env.name(),
-        "request": {
-            "type": "text", "direction": "input", "roles": [], "tool_names": [],
-            "has_context": false, "priority": "normal", "event": null, "contexts": [],
-            "detectors": {"only": [], "add": [], "exclude": []}, "thresholds": {},
-        },
-        "settings": view.settings(),
-    });
-    if let Some(object) = document.as_object_mut() {
-        object.extend(given);
-    }
-    Ok(document)
 }

@@ -1,0 +1,76 @@
+//! What a tenant sees of the catalog, prepared once per snapshot so that requests copy nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::catalog::{Catalog, Detector, Tenant};
+use crate::domain::coverage::Abilities;
+use crate::domain::id::{DetectorName, TenantId};
+use crate::domain::judgement;
+use crate::policy;
+
+/// The detectors a tenant may use, in the forms that the steps of an orchestration read.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// By name.
+    pub detectors: BTreeMap<DetectorName, Arc<Detector>>,
+    /// For plan documents.
+    pub facts: Arc<[policy::DetectorFacts]>,
+    /// For votes.
+    pub votes: BTreeMap<DetectorName, judgement::DetectorFacts>,
+    /// For coverage.
+    pub abilities: Abilities,
+}
+
+impl Seen {
+    fn of<'a>(detectors: impl Iterator<Item = &'a Arc<Detector>>) -> Self {
+        let detectors: BTreeMap<DetectorName, Arc<Detector>> =
+            detectors.map(|detector| (detector.name.clone(), Arc::clone(detector))).collect();
+        Self {
+            facts: detectors.values().map(|detector| facts(detector)).collect(),
+            votes: detectors
+                .iter()
+                .map(|(name, detector)| (name.clone(), votes(detector)))
+                .collect(),
+            abilities: detectors
+                .iter()
+                .map(|(name, detector)| (name.clone(), detector.categories.clone()))
+                .collect(),
+            detectors,
+        }
+    }
+}
+
+fn facts(detector: &Detector) -> policy::DetectorFacts {
+    policy::DetectorFacts {
+        name: detector.name.clone(),
+        version: Arc::clone(&detector.version),
+        protocol: detector.protocol.name(),
+        types: detector.types.iter().copied().collect(),
+        categories: detector.categories.iter().cloned().collect(),
+        cost: detector.cost,
+        weight: detector.weight,
+        labels: detector.labels.keys().map(|label| label.as_str().into()).collect(),
+    }
+}
+
+fn votes(detector: &Detector) -> judgement::DetectorFacts {
+    judgement::DetectorFacts {
+        categories: detector.categories.clone(),
+        weight: detector.weight,
+        annotator: detector.annotator,
+    }
+}
+
+/// What each tenant sees; tenants that see the same share it.
+pub(super) fn by_tenant(catalog: &Catalog) -> BTreeMap<TenantId, Arc<Seen>> {
+    let mut shared: BTreeMap<Vec<&DetectorName>, Arc<Seen>> = BTreeMap::new();
+    let mut seen_by = |tenant: &Tenant| {
+        let names = catalog.visible(tenant).map(|detector| &detector.name).collect();
+        let seen = shared
+            .entry(names)
+            .or_insert_with(|| Arc::new(Seen::of(catalog.visible(tenant))));
+        Arc::clone(seen)
+    };
+    catalog.tenants.iter().map(|(id, tenant)| (id.clone(), seen_by(tenant))).collect()
+}
