@@ -1,3 +1,172 @@
 //! Asks detectors under one deadline; every trouble is a `Report`, never an error of the request.
 
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::catalog::{Catalog, Detector};
+use crate::domain::content::{ContentType, Direction, Piece};
+use crate::domain::id::{DetectorName, RequestId, TenantId};
+use crate::domain::report::{Report, ReportError};
+use crate::outbound::{Client, Guard};
+
+mod breaker;
 pub mod builtin;
+mod call;
+mod health;
+mod label;
+mod limits;
+mod local;
+mod member;
+mod protocol;
+
+pub use breaker::{Breaker, BreakerState, BreakerStats, Force};
+pub use health::{HealthState, HealthView, ProbeView};
+pub use local::{Judge, Judged, Prepare};
+pub use member::BreakerView;
+
+use member::{Key, Member};
+
+/// What the runtime needs at start.
+pub struct DetectConfig {
+    /// Where calls may go.
+    pub guard: Arc<Guard>,
+    /// Calls at once per request, 1 or more.
+    pub parallel_max: usize,
+    /// Threads for built-in detectors, 1 or more.
+    pub threads: usize,
+    /// Longest reply body in bytes.
+    pub reply_bytes_max: usize,
+    /// Texts up to this many bytes are judged by built-in detectors without changing threads.
+    pub inline_bytes_max: usize,
+    /// Makes built-in detectors.
+    pub prepare: Prepare,
+}
+
+/// One detector to be asked.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// Who.
+    pub name: DetectorName,
+    /// `None` gives `not_registered`.
+    pub detector: Option<Arc<Detector>>,
+    /// Of one try.
+    pub timeout: Duration,
+    /// Laid over the file's parameters, key by key.
+    pub params: Value,
+}
+
+/// What detectors are asked about.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// Of the request.
+    pub request_id: RequestId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Which way it flows.
+    pub direction: Direction,
+    /// Of the request; each piece has its own.
+    pub content_type: ContentType,
+    /// BCP 47, if known.
+    pub language: Option<String>,
+    /// What is judged.
+    pub pieces: Arc<[Piece]>,
+    /// Passed to native detectors.
+    pub metadata: Map<String, Value>,
+    /// W3C trace context to be sent on.
+    pub traceparent: Option<String>,
+}
+
+/// The runtime state of all detectors; survives reloads.
+pub struct Detectors {
+    config: DetectConfig,
+    client: Client,
+    pool: local::Pool,
+    members: RwLock<HashMap<Key, Arc<Member>>>,
+}
+
+impl Detectors {
+    /// An empty runtime.
+    pub fn new(config: DetectConfig) -> Self {
+        let client = Client::new(Arc::clone(&config.guard));
+        let pool = local::Pool::new(&config);
+        Self { config, client, pool, members: RwLock::default() }
+    }
+
+    /// After a swap: detectors with unchanged version and endpoint keep their state, the others
+    /// start anew.
+    pub fn retain(&self, catalog: &Catalog) {
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = HashMap::new();
+        for detector in catalog.detectors.values() {
+            let key = Key::of(detector);
+            let member = members.remove(&key).unwrap_or_else(|| Arc::new(Member::new(detector)));
+            member.adopt(detector);
+            next.insert(key, member);
+        }
+        *members = next;
+    }
+
+    /// Asks all at once, at most `parallel_max` calls running; the reports stand in the order of
+    /// `asks`. Dropping the future cancels every call.
+    pub async fn fan_out(&self, asks: &[Ask], work: &Work, deadline: Instant) -> Vec<Report> {
+        let bodies = protocol::Bodies::new(work);
+        let slots = Semaphore::new(self.config.parallel_max.max(1));
+        let run = call::Run { detectors: self, bodies: &bodies, slots: &slots, deadline };
+        join_all(asks.iter().map(|ask| run.ask(ask))).await
+    }
+
+    /// Every breaker, by name and version.
+    pub fn breakers(&self) -> Vec<BreakerView> {
+        let now = Instant::now();
+        let mut views: Vec<_> = self.all().iter().map(|member| member.view(now)).collect();
+        views.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
+        views
+    }
+
+    /// Manual control over all versions of a detector; false when there is none of that name.
+    pub fn force(&self, name: &DetectorName, how: Force) -> bool {
+        let named: Vec<_> = self.all().into_iter().filter(|m| m.is(name)).collect();
+        for member in &named {
+            member.breaker().force(how, Instant::now());
+        }
+        !named.is_empty()
+    }
+
+    /// What background probes say; built-in detectors are always healthy.
+    pub fn health(&self, name: &DetectorName) -> HealthView {
+        self.all().iter().find(|m| m.is(name)).map(|m| m.health_view()).unwrap_or_default()
+    }
+
+    /// 95th percentile of the last answers; `None` before eight answers.
+    pub fn p95(&self, name: &DetectorName) -> Option<Duration> {
+        self.all().iter().filter(|m| m.is(name)).filter_map(|m| m.latency().p95()).max()
+    }
+
+    fn member(&self, detector: &Arc<Detector>) -> Arc<Member> {
+        let key = Key::of(detector);
+        let known = self.members.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        known.unwrap_or_else(|| {
+            let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(members.entry(key).or_insert_with(|| Arc::new(Member::new(detector))))
+        })
+    }
+
+    fn all(&self) -> Vec<Arc<Member>> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        members.values().cloned().collect()
+    }
+}
+
+fn unsent(ask: &Ask, error: ReportError) -> Report {
+    let version = ask.detector.as_ref().map_or_else(|| "".into(), |d| Arc::clone(&d.version));
+    Report::unsent(ask.name.clone(), version, error)
+}
+
+#[cfg(test)]
+mod tests;

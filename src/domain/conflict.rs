@@ -124,7 +124,8 @@ pub fn quorum(k: u32, n: usize, flagged_by: usize, cleared_by: usize) -> Resolve
 }
 
 /// The strategy of a content type where the policy names none.
-fn default_strategy(content_type: ContentType) -> Strategy {
+/// The strategy of scopes that no policy names.
+pub fn default_strategy(content_type: ContentType) -> Strategy {
     match content_type {
         ContentType::Text => Strategy::WeightedAverage,
         ContentType::Image => Strategy::HighestConfidence,

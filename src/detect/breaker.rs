@@ -1,0 +1,439 @@
+//! The circuit breaker as a state machine without clock, lock or I/O.
+//!
+//! ```text
+//! closed --count and ratio reached--> open --open_for over, next call--> half-open
+//!   ^                                  ^                                  |     |
+//!   |                                  +-------- one failure, x2 ---------+     |
+//!   +------------------------- `probes` successes ------------------------------+
+//! ```
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::catalog::detector::{BreakerMode, BreakerSpec};
+
+/// Longest time open.
+pub const OPEN_MAX: Duration = Duration::from_secs(300);
+/// The ratio is taken over at most this many of the latest calls in the window.
+const CALLS_MAX: usize = 1000;
+
+/// What a breaker does with calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerState {
+    /// Lets all through.
+    Closed,
+    /// Lets none through.
+    Open,
+    /// Lets probes through.
+    HalfOpen,
+}
+
+/// Manual control.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// Stays open until reset or closed by hand.
+    Open,
+    /// Stays closed, whatever happens, until reset or opened by hand.
+    Close,
+    /// Closed and automatic again, as new; counters stay.
+    Reset,
+}
+
+/// Counters since start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct BreakerStats {
+    /// Tries let through and ended.
+    pub total: u64,
+    /// Of these, failures.
+    pub failures: u64,
+    /// Of these, successes.
+    pub successes: u64,
+    /// Tries not let through.
+    pub rejections: u64,
+}
+
+/// How a try ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The detector answered, be it with a refusal.
+    Success,
+    /// Time-out, connect error, 5xx, bad response.
+    Failure,
+    /// Nobody knows: dropped, or never sent.
+    Released,
+}
+
+/// The right to one try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admission {
+    epoch: u64,
+    at: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    Closed,
+    Open { until: Instant, open_for: Duration },
+    HalfOpen { running: u32, successes: u32, open_for: Duration },
+}
+
+/// One breaker. Its numbers come with each call, so a reload changes them in place.
+#[derive(Debug)]
+pub struct Breaker {
+    state: State,
+    forced: bool,
+    /// Counts transitions; a try that began before the last one no longer moves the state.
+    epoch: u64,
+    window: VecDeque<(Instant, bool)>,
+    window_failures: usize,
+    consecutive: u32,
+    stats: BreakerStats,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            state: State::Closed,
+            forced: false,
+            epoch: 0,
+            window: VecDeque::new(),
+            window_failures: 0,
+            consecutive: 0,
+            stats: BreakerStats::default(),
+        }
+    }
+}
+
+impl Breaker {
+    /// Whether a call at `now` would be refused; changes nothing.
+    pub fn refuses(&self, spec: &BreakerSpec, now: Instant) -> bool {
+        match self.state {
+            State::Closed => false,
+            State::Open { until, .. } => self.forced || now < until,
+            State::HalfOpen { running, .. } => running >= spec.probes,
+        }
+    }
+
+    /// The right to one try, or `None`. Each admission must be given to `record` once.
+    pub fn admit(&mut self, spec: &BreakerSpec, now: Instant) -> Option<Admission> {
+        if self.refuses(spec, now) {
+            self.reject();
+            return None;
+        }
+        if let State::Open { open_for, .. } = self.state {
+            self.go(State::HalfOpen { running: 0, successes: 0, open_for });
+        }
+        if let State::HalfOpen { running, .. } = &mut self.state {
+            *running += 1;
+        }
+        Some(Admission { epoch: self.epoch, at: now })
+    }
+
+    /// Counts a call that was refused after only `refuses` was asked.
+    pub fn reject(&mut self) {
+        self.stats.rejections += 1;
+    }
+
+    /// Takes note of how an admitted try ended.
+    pub fn record(&mut self, spec: &BreakerSpec, try_: Admission, ended: Ended, now: Instant) {
+        let slow = spec.slow_call.is_some_and(|limit| now.duration_since(try_.at) > limit);
+        let ended = if slow && ended == Ended::Success { Ended::Failure } else { ended };
+        self.count(ended);
+        if try_.epoch != self.epoch {
+            return;
+        }
+        match self.state {
+            State::Closed => self.record_closed(spec, ended, now),
+            State::Open { .. } => {}
+            State::HalfOpen { running, successes, open_for } => match ended {
+                Ended::Failure => self.open(now, open_for.saturating_mul(2).min(OPEN_MAX)),
+                Ended::Success if successes + 1 >= spec.probes => self.close(),
+                Ended::Success | Ended::Released => {
+                    let successes = successes + u32::from(ended == Ended::Success);
+                    self.state = State::HalfOpen { running: running - 1, successes, open_for };
+                }
+            },
+        }
+    }
+
+    /// Manual control.
+    pub fn force(&mut self, how: Force, now: Instant) {
+        match how {
+            Force::Open => self.open(now, OPEN_MAX),
+            Force::Close | Force::Reset => self.close(),
+        }
+        self.forced = how != Force::Reset;
+    }
+
+    /// The state as a call at `now` meets it.
+    pub fn state(&self, now: Instant) -> BreakerState {
+        match self.state {
+            State::Closed => BreakerState::Closed,
+            State::Open { until, .. } if self.forced || now < until => BreakerState::Open,
+            State::Open { .. } | State::HalfOpen { .. } => BreakerState::HalfOpen,
+        }
+    }
+
+    /// Time until the next try may pass; `None` unless open, or when forced.
+    pub fn next_attempt(&self, now: Instant) -> Option<Duration> {
+        match self.state {
+            State::Open { until, .. } if !self.forced => Some(until.saturating_duration_since(now)),
+            State::Closed | State::Open { .. } | State::HalfOpen { .. } => None,
+        }
+    }
+
+    /// Failures and successes behind the present state: of the window, or of the probes.
+    pub fn recent(&self) -> (u32, u32) {
+        let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        match self.state {
+            State::HalfOpen { successes, .. } => (0, successes),
+            State::Closed | State::Open { .. } => {
+                (small(self.window_failures), small(self.window.len() - self.window_failures))
+            }
+        }
+    }
+
+    /// Counters since start.
+    pub fn stats(&self) -> BreakerStats {
+        self.stats
+    }
+
+    fn count(&mut self, ended: Ended) {
+        match ended {
+            Ended::Success => self.stats.successes += 1,
+            Ended::Failure => self.stats.failures += 1,
+            Ended::Released => return,
+        }
+        self.stats.total += 1;
+    }
+
+    fn record_closed(&mut self, spec: &BreakerSpec, ended: Ended, now: Instant) {
+        if self.forced || ended == Ended::Released {
+            return;
+        }
+        let failed = ended == Ended::Failure;
+        self.consecutive = if failed { self.consecutive + 1 } else { 0 };
+        self.window.push_back((now, failed));
+        self.window_failures += usize::from(failed);
+        while let Some(&(at, old_failed)) = self.window.front() {
+            if self.window.len() <= CALLS_MAX && now.duration_since(at) < spec.window {
+                break;
+            }
+            self.window.pop_front();
+            self.window_failures -= usize::from(old_failed);
+        }
+        let tripped = match spec.mode {
+            BreakerMode::Consecutive => self.consecutive >= spec.failures,
+            BreakerMode::Window => {
+                let ratio = self.window_failures as f64 / self.window.len().max(1) as f64;
+                self.window_failures >= spec.failures as usize && ratio >= spec.failure_ratio
+            }
+        };
+        if failed && tripped {
+            self.open(now, spec.open_for.min(OPEN_MAX));
+        }
+    }
+
+    fn open(&mut self, now: Instant, open_for: Duration) {
+        self.go(State::Open { until: now + open_for, open_for });
+    }
+
+    fn close(&mut self) {
+        self.window.clear();
+        self.window_failures = 0;
+        self.consecutive = 0;
+        self.go(State::Closed);
+    }
+
+    fn go(&mut self, state: State) {
+        self.state = state;
+        self.epoch += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn spec() -> BreakerSpec {
+        BreakerSpec {
+            mode: BreakerMode::Window,
+            failures: 5,
+            window: Duration::from_secs(60),
+            failure_ratio: 0.5,
+            open_for: Duration::from_secs(60),
+            probes: 3,
+            slow_call: None,
+        }
+    }
+
+    /// Plays `at_second event expected_state`; `+` success, `-` failure, `~` released, `?` look,
+    /// `x` expects a refusal, `O` `C` `R` by hand.
+    fn check(spec: BreakerSpec, timeline: &[(u64, char, BreakerState)]) {
+        let (start, mut breaker) = (Instant::now(), Breaker::default());
+        for (step, &(second, event, expected)) in timeline.iter().enumerate() {
+            let now = start + Duration::from_secs(second);
+            let ended = match event {
+                '+' => Some(Ended::Success),
+                '-' => Some(Ended::Failure),
+                '~' => Some(Ended::Released),
+                'x' => {
+                    assert!(breaker.admit(&spec, now).is_none(), "step {step}");
+                    None
+                }
+                'O' => {
+                    breaker.force(Force::Open, now);
+                    None
+                }
+                'C' => {
+                    breaker.force(Force::Close, now);
+                    None
+                }
+                'R' => {
+                    breaker.force(Force::Reset, now);
+                    None
+                }
+                _ => None,
+            };
+            if let Some(ended) = ended {
+                let admission = breaker.admit(&spec, now).unwrap_or_else(|| panic!("step {step}"));
+                breaker.record(&spec, admission, ended, now);
+            }
+            assert_eq!(breaker.state(now), expected, "step {step}");
+        }
+    }
+
+    use BreakerState::{Closed, HalfOpen, Open};
+
+    #[test]
+    fn five_failures_in_a_minute_open_it_and_three_probes_close_it() {
+        check(
+            spec(),
+            &[
+                (0, '-', Closed),
+                (10, '-', Closed),
+                (20, '-', Closed),
+                (30, '-', Closed),
+                (59, '-', Open),
+                (60, 'x', Open),
+                (118, 'x', Open),
+                (119, '+', HalfOpen),
+                (119, '~', HalfOpen),
+                (120, '+', HalfOpen),
+                (120, '+', Closed),
+                (121, '-', Closed),
+            ],
+        );
+    }
+
+    #[test]
+    fn failures_older_than_the_window_are_forgotten() {
+        check(
+            spec(),
+            &[
+                (0, '-', Closed),
+                (1, '-', Closed),
+                (2, '-', Closed),
+                (3, '-', Closed),
+                (60, '-', Closed),
+                (61, '-', Closed),
+                (62, '-', Closed),
+                (62, '-', Open),
+            ],
+        );
+    }
+
+    #[test]
+    fn many_successes_keep_five_failures_from_opening_it() {
+        let mut timeline = vec![(0, '+', Closed); 6];
+        timeline.extend([(1, '-', Closed); 5]);
+        timeline.push((2, '-', Open));
+        check(spec(), &timeline);
+        let consecutive = BreakerSpec { mode: BreakerMode::Consecutive, ..spec() };
+        timeline[10].2 = Open;
+        check(consecutive, &timeline[..11]);
+    }
+
+    #[test]
+    fn a_failed_probe_doubles_the_pause_up_to_five_minutes() {
+        let mut timeline = vec![(0, '-', Closed); 4];
+        timeline.push((0, '-', Open));
+        let mut at = 0;
+        for pause in [60, 120, 240, 300, 300] {
+            timeline.push((at + pause - 1, 'x', Open));
+            timeline.push((at + pause, '-', Open));
+            at += pause;
+        }
+        check(spec(), &timeline);
+    }
+
+    #[test]
+    fn a_hand_on_it_stays_until_reset() {
+        check(
+            spec(),
+            &[
+                (0, 'O', Open),
+                (9999, 'x', Open),
+                (9999, 'C', Closed),
+                (9999, '-', Closed),
+                (9999, '-', Closed),
+                (9999, '-', Closed),
+                (9999, '-', Closed),
+                (9999, '-', Closed),
+                (9999, 'R', Closed),
+                (9999, '-', Closed),
+                (9999, '-', Closed),
+                (9999, '-', Closed),
+                (9999, '-', Closed),
+                (9999, '-', Open),
+                (9999, 'R', Closed),
+            ],
+        );
+    }
+
+    #[test]
+    fn slow_successes_count_as_failures() {
+        let spec = BreakerSpec { slow_call: Some(Duration::from_secs(1)), ..spec() };
+        let (start, mut breaker) = (Instant::now(), Breaker::default());
+        for _ in 0..5 {
+            let admission = breaker.admit(&spec, start).unwrap();
+            breaker.record(&spec, admission, Ended::Success, start + Duration::from_secs(2));
+        }
+        assert_eq!(breaker.state(start + Duration::from_secs(2)), Open);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn whatever_happens_probes_are_bounded_and_open_refuses(
+            events in proptest::collection::vec((0u8..5, 0u64..40, 0usize..8), 1..120),
+        ) {
+            let spec = spec();
+            let (mut now, mut breaker) = (Instant::now(), Breaker::default());
+            let mut running: Vec<(Admission, BreakerState)> = Vec::new();
+            for (event, seconds, which) in events {
+                now += Duration::from_secs(seconds);
+                if event < 2 {
+                    let before = breaker.state(now);
+                    let admission = breaker.admit(&spec, now);
+                    prop_assert!(!(before == Open && admission.is_some()));
+                    prop_assert!(!(before == Closed && admission.is_none()));
+                    running.extend(admission.map(|a| (a, before)));
+                } else if !running.is_empty() {
+                    let (admission, _) = running.swap_remove(which % running.len());
+                    let ended = [Ended::Success, Ended::Failure, Ended::Released][event as usize - 2];
+                    breaker.record(&spec, admission, ended, now);
+                }
+                let probes = running.iter().filter(|(a, s)| *s == HalfOpen && a.epoch == breaker.epoch);
+                prop_assert!(probes.count() <= spec.probes as usize);
+                let stats = breaker.stats();
+                prop_assert_eq!(stats.total, stats.failures + stats.successes);
+                prop_assert!(breaker.next_attempt(now).is_none_or(|left| left <= OPEN_MAX));
+            }
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! One detector in one fan-out: fitness, bulkhead, tries, and the report they make.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::breaker::{Ended, OPEN_MAX};
+use super::limits::jittered;
+use super::local::{Judged, Trouble};
+use super::member::Member;
+use super::protocol::{self, Batch, Bodies};
+use super::{Ask, Detectors, unsent};
+use crate::catalog::Detector;
+use crate::catalog::detector::{Auth, Protocol};
+use crate::domain::report::{Gap, Report, ReportError, Status};
+use crate::outbound::{Call, Reply, SendError};
+
+/// What all calls of one fan-out share.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    pub(super) detectors: &'a Detectors,
+    pub(super) bodies: &'a Bodies<'a>,
+    pub(super) slots: &'a Semaphore,
+    pub(super) deadline: Instant,
+}
+
+/// Why a call has no judgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fail {
+    Error(ReportError),
+    Timeout { cut: bool },
+}
+
+/// A failed try.
+struct Failed {
+    fail: Fail,
+    retryable: bool,
+    ended: Ended,
+}
+
+struct One<'a> {
+    run: Run<'a>,
+    ask: &'a Ask,
+    detector: &'a Detector,
+    member: &'a Member,
+    params: &'a Value,
+}
+
+impl Run<'_> {
+    pub(super) async fn ask(&self, ask: &Ask) -> Report {
+        let Some(detector) = &ask.detector else {
+            return unsent(ask, ReportError::NotRegistered);
+        };
+        let start = Instant::now();
+        let (fit, mut gaps) = match fitting(detector, self.bodies) {
+            Ok(found) => found,
+            Err(error) => return unsent(ask, error),
+        };
+        let member = self.detectors.member(detector);
+        if let Some(error) = refused(&member, detector, self.deadline, start) {
+            return unsent(ask, error);
+        }
+        let params = overlay(&detector.params, &ask.params);
+        let one = One { run: *self, ask, detector, member: &member, params: &params };
+        let batches = protocol::batches(detector, fit);
+        let ends = join_all(batches.iter().map(|batch| one.call(batch))).await;
+        let mut report = Report {
+            status: Status::Success,
+            error: None,
+            duration: start.elapsed(),
+            ..unsent(ask, ReportError::Decided)
+        };
+        let mut failed = Vec::new();
+        for (batch, (attempts, end)) in batches.iter().zip(ends) {
+            report.attempts += attempts;
+            match end {
+                Ok(judged) => take(&mut report, judged),
+                Err(fail) => failed.push((batch, fail)),
+            }
+        }
+        if failed.len() == batches.len() {
+            return failed.first().map_or(report.clone(), |(_, fail)| fail_report(report, *fail));
+        }
+        for (batch, fail) in failed {
+            let reason = match fail {
+                Fail::Error(error) => error,
+                Fail::Timeout { cut: true } => ReportError::Deadline,
+                Fail::Timeout { cut: false } => ReportError::Communication,
+            };
+            gaps.extend(batch.iter().map(|piece| gap(self.bodies, *piece, reason)));
+        }
+        gaps.sort_by_key(|gap| gap.piece);
+        report.gaps = gaps;
+        report
+    }
+}
+
+fn take(report: &mut Report, judged: Judged) {
+    if report.label.is_none() || judged.score > report.score {
+        (report.label, report.score) = (judged.label, judged.score);
+    }
+    report.findings.extend(judged.findings);
+}
+
+fn fail_report(mut report: Report, fail: Fail) -> Report {
+    (report.status, report.error) = match fail {
+        Fail::Error(error) => (error.status(), Some(error)),
+        Fail::Timeout { .. } => (Status::Timeout, None),
+    };
+    report.cut_by_deadline = fail == Fail::Timeout { cut: true };
+    if report.attempts == 0 {
+        report.duration = Duration::ZERO;
+    }
+    report
+}
+
+fn gap(bodies: &Bodies<'_>, piece: usize, reason: ReportError) -> Gap {
+    let chars = bodies.work.pieces.get(piece).map_or(0, |piece| piece.chars);
+    Gap { piece, chars, reason }
+}
+
+/// The pieces that the detector can judge, and gaps for the others; an error when there is none.
+fn fitting(
+    detector: &Detector,
+    bodies: &Bodies<'_>,
+) -> Result<(Vec<usize>, Vec<Gap>), ReportError> {
+    let work = bodies.work;
+    let language = |wanted: &String| {
+        let primary = |tag: &str| tag.split(['-', '_']).next().map(str::to_ascii_lowercase);
+        work.language.as_deref().is_none_or(|given| primary(given) == primary(wanted))
+    };
+    let direction = detector.directions.is_empty() || detector.directions.contains(&work.direction);
+    let spoken = detector.languages.is_empty() || detector.languages.iter().any(language);
+    if !direction || !spoken {
+        return Err(ReportError::UnsupportedContentType);
+    }
+    let (mut fit, mut gaps) = (Vec::new(), Vec::new());
+    for (index, piece) in work.pieces.iter().enumerate() {
+        if piece.text.is_none() || !detector.types.contains(&piece.content_type) {
+            gaps.push(gap(bodies, index, ReportError::UnsupportedContentType));
+        } else if detector.max_chars.is_some_and(|max| piece.chars > max) {
+            gaps.push(gap(bodies, index, ReportError::TooLong));
+        } else {
+            fit.push(index);
+        }
+    }
+    if fit.is_empty() {
+        return Err(gaps.first().map_or(ReportError::UnsupportedContentType, |gap| gap.reason));
+    }
+    Ok((fit, gaps))
+}
+
+/// Why the detector is not worth asking now.
+fn refused(
+    member: &Member,
+    detector: &Detector,
+    deadline: Instant,
+    now: Instant,
+) -> Option<ReportError> {
+    {
+        let mut breaker = member.breaker();
+        if breaker.refuses(&detector.breaker, now) {
+            breaker.reject();
+            return Some(ReportError::CircuitOpen);
+        }
+    }
+    if member.is_away(now) {
+        return Some(ReportError::Unhealthy);
+    }
+    let left = deadline.saturating_duration_since(now);
+    let p50 = member.latency().p50(now);
+    (left.is_zero() || p50.is_some_and(|p50| left < p50)).then_some(ReportError::Deadline)
+}
+
+/// The file's parameters with the request's laid over them.
+fn overlay(file: &Value, over: &Value) -> Value {
+    match (file, over) {
+        (Value::Object(file), Value::Object(over)) => Value::Object(
+            file.iter().chain(over).map(|(key, value)| (key.clone(), value.clone())).collect(),
+        ),
+        (_, Value::Null) => file.clone(),
+        (_, _) => over.clone(),
+    }
+}
+
+impl One<'_> {
+    /// All tries of one call: how many were sent, and how they ended.
+    async fn call(&self, batch: &Batch) -> (u32, Result<Judged, Fail>) {
+        let deadline = self.run.deadline;
+        let Ok(Ok(_slot)) = timeout_at(deadline, self.run.slots.acquire()).await else {
+            return (0, Err(Fail::Error(ReportError::Deadline)));
+        };
+        let bulkhead = self.member.bulkhead();
+        let patience = deadline.min(Instant::now() + self.ask.timeout);
+        let room = match timeout_at(patience, bulkhead.enter()).await {
+            Ok(Some(room)) => room,
+            Err(_) if patience == deadline => {
+                return (0, Err(Fail::Error(ReportError::Deadline)));
+            }
+            Ok(None) | Err(_) => return (0, Err(Fail::Error(ReportError::BulkheadFull))),
+        };
+        self.member.budget().call();
+        if let Protocol::Builtin(kind) = self.detector.protocol {
+            let texts = &self.run.bodies.work.pieces;
+            let piece = batch.first().copied().unwrap_or_default();
+            let Some(text) = texts.get(piece).and_then(|piece| piece.text.as_ref()) else {
+                return (0, Err(Fail::Error(ReportError::UnsupportedContentType)));
+            };
+            let judging = self.run.detectors.pool.judge(kind, self.params, text, room);
+            let end = self.one_try(async { local_end(judging.await, piece) }).await;
+            return end.map_or_else(
+                |failed| (u32::from(failed.is_some()), Err(fail_of(failed))),
+                |judged| (1, Ok(judged)),
+            );
+        }
+        self.tries(batch).await
+    }
+
+    async fn tries(&self, batch: &Batch) -> (u32, Result<Judged, Fail>) {
+        let body = protocol::body(self.detector, self.params, self.run.bodies, batch);
+        let mut backoff = self.detector.retry.backoff;
+        let (mut attempts, mut last) = (0, None);
+        while attempts < self.detector.retry.attempts.max(1) {
+            match self.one_try(self.send(batch, body.clone())).await {
+                Ok(judged) => return (attempts + 1, Ok(judged)),
+                Err(None) => break,
+                Err(Some(failed)) => {
+                    // A forbidden address was never connected to.
+                    let sent = failed.fail != Fail::Error(ReportError::EndpointForbidden);
+                    attempts += u32::from(sent);
+                    let retryable = failed.retryable;
+                    last = Some(failed);
+                    let pause = jittered(backoff);
+                    let in_time = Instant::now() + pause < self.run.deadline;
+                    let more = retryable && attempts < self.detector.retry.attempts && in_time;
+                    if !more || !self.member.budget().retry() {
+                        break;
+                    }
+                    sleep(pause).await;
+                    backoff *= 2;
+                }
+            }
+        }
+        (attempts, Err(fail_of(last)))
+    }
+
+    /// One try under breaker and time-out; `Err(None)` when the breaker refuses it.
+    async fn one_try(
+        &self,
+        work: impl Future<Output = Result<Judged, Failed>>,
+    ) -> Result<Judged, Option<Failed>> {
+        let trying = self.member.admit(self.detector).ok_or(None)?;
+        let start = Instant::now();
+        let own = start + self.ask.timeout;
+        let until = own.min(self.run.deadline);
+        let result = timeout_at(until, work).await;
+        let took = start.elapsed();
+        match result {
+            Ok(Ok(judged)) => {
+                trying.end(Ended::Success);
+                self.member.latency().record(took, Instant::now());
+                Ok(judged)
+            }
+            Ok(Err(failed)) => {
+                trying.end(failed.ended);
+                Err(Some(failed))
+            }
+            Err(_) => {
+                let cut = self.run.deadline < own;
+                // A caller in a hurry must not open the breaker for everyone.
+                let counts = !cut || took * 2 >= self.ask.timeout;
+                let ended = if counts { Ended::Failure } else { Ended::Released };
+                trying.end(ended);
+                Err(Some(Failed { fail: Fail::Timeout { cut }, retryable: !cut, ended }))
+            }
+        }
+    }
+
+    async fn send(&self, batch: &Batch, body: bytes::Bytes) -> Result<Judged, Failed> {
+        let uri = self.member.target.clone().ok_or_else(|| bad(ReportError::Communication))?;
+        let headers = self.headers();
+        let body_max = self.run.detectors.config.reply_bytes_max;
+        let call = Call { method: Method::POST, uri, headers, body, body_max };
+        let reply = self.run.detectors.client.send(call).await.map_err(send_failed)?;
+        if !reply.status.is_success() {
+            return Err(self.status_failed(&reply));
+        }
+        protocol::read(self.detector, self.run.bodies, batch, &reply.body)
+            .map_err(|_| bad(ReportError::BadResponse))
+    }
+
+    fn status_failed(&self, reply: &Reply) -> Failed {
+        let status = reply.status;
+        let asks_for_rest =
+            matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let rest = reply.retry_after.filter(|_| asks_for_rest);
+        if let Some(rest) = rest {
+            self.member.rest(Instant::now() + rest.min(OPEN_MAX));
+        }
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            tracing::warn!(detector = %self.detector.name, status = status.as_u16(),
+                "A detector refuses our credential");
+        }
+        if status.is_server_error() {
+            let retryable = rest.is_none();
+            return Failed { retryable, ..bad(ReportError::Communication) };
+        }
+        if status.is_client_error() {
+            return Failed { ended: Ended::Success, ..bad(ReportError::Rejected) };
+        }
+        bad(ReportError::BadResponse)
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let mut put = |name: &str, value: &str| {
+            let (name, value) = (HeaderName::try_from(name), HeaderValue::from_str(value));
+            if let (Ok(name), Ok(value)) = (name, value) {
+                headers.insert(name, value);
+            }
+        };
+        if let Some(parent) = &self.run.bodies.work.traceparent {
+            put("traceparent", parent);
+        }
+        match &self.detector.protocol {
+            Protocol::Fms => {
+                put("detector-id", self.detector.name.as_str());
+                put("x-model-name", self.detector.name.as_str());
+            }
+            Protocol::Http(mapping) => {
+                mapping.headers.iter().for_each(|(name, value)| put(name, value));
+            }
+            Protocol::Native | Protocol::Builtin(_) => {}
+        }
+        if let Auth::Header { name, value } = &self.detector.auth {
+            put(name, value.expose_secret());
+        }
+        headers.values_mut().for_each(|value| value.set_sensitive(true));
+        headers
+    }
+}
+
+fn fail_of(failed: Option<Failed>) -> Fail {
+    failed.map_or(Fail::Error(ReportError::CircuitOpen), |failed| failed.fail)
+}
+
+fn bad(error: ReportError) -> Failed {
+    Failed { fail: Fail::Error(error), retryable: false, ended: Ended::Failure }
+}
+
+fn send_failed(error: SendError) -> Failed {
+    match error {
+        SendError::Forbidden(_) => {
+            Failed { ended: Ended::Released, ..bad(ReportError::EndpointForbidden) }
+        }
+        SendError::Connect(_) | SendError::Broken(_) => {
+            Failed { retryable: true, ..bad(ReportError::Communication) }
+        }
+        SendError::Tls(_) => bad(ReportError::Communication),
+        SendError::Protocol(_) | SendError::TooLarge => bad(ReportError::BadResponse),
+    }
+}
+
+fn local_end(end: Result<Judged, Trouble>, piece: usize) -> Result<Judged, Failed> {
+    match end {
+        Ok(mut judged) => {
+            for place in judged.findings.iter_mut().filter_map(|found| found.place.as_mut()) {
+                place.piece = piece;
+            }
+            Ok(judged)
+        }
+        Err(Trouble::Params) => {
+            Err(Failed { ended: Ended::Released, ..bad(ReportError::Rejected) })
+        }
+        Err(Trouble::Panic) => Err(bad(ReportError::BadResponse)),
+    }
+}

@@ -1,0 +1,199 @@
+//! Background probes of remote detectors, and the probe that a person asks for.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Uri};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::member::{Member, lock};
+use super::{Ask, Detectors, Work};
+use crate::catalog::Detector;
+use crate::catalog::detector::Health;
+use crate::domain::content::{Body, Content, Direction, Judge};
+use crate::domain::report::Report;
+use crate::outbound::{Call, Client};
+
+/// What probes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthState {
+    /// Answers 2xx.
+    Healthy,
+    /// Answers something else; it is still asked.
+    Degraded,
+    /// Does not answer; it is not asked.
+    Unhealthy,
+    /// Not probed yet; it is asked.
+    #[default]
+    Unknown,
+}
+
+/// Health as seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HealthView {
+    /// The state.
+    pub state: HealthState,
+    /// When the last probe ended.
+    pub checked: Option<Instant>,
+}
+
+/// What a probe by hand found.
+#[derive(Debug, Clone)]
+pub struct ProbeView {
+    /// Its health endpoint; healthy for built-in ones.
+    pub health: HealthState,
+    /// How long the health endpoint took.
+    pub health_took: Duration,
+    /// Its report on the sample.
+    pub report: Report,
+}
+
+/// Probes of one detector.
+#[derive(Debug, Default)]
+pub(super) struct Probes {
+    state: HealthState,
+    failures: u32,
+    successes: u32,
+    checked: Option<Instant>,
+    due: Option<Instant>,
+}
+
+const PROBES_AT_ONCE: usize = 10;
+const TICK: Duration = Duration::from_millis(250);
+
+impl Probes {
+    pub(super) fn state(&self) -> HealthState {
+        self.state
+    }
+
+    pub(super) fn view(&self) -> HealthView {
+        HealthView { state: self.state, checked: self.checked }
+    }
+
+    fn record(&mut self, spec: &Health, seen: HealthState, now: Instant) {
+        let failed = seen == HealthState::Unhealthy;
+        self.failures = if failed { self.failures + 1 } else { 0 };
+        self.successes = if failed { 0 } else { self.successes + 1 };
+        let out = self.state == HealthState::Unhealthy;
+        if (failed && self.failures >= spec.unhealthy_after)
+            || (!failed && (!out || self.successes >= spec.healthy_after))
+        {
+            self.state = seen;
+        }
+        self.checked = Some(now);
+        let pause = match self.failures {
+            0 => spec.interval,
+            n => Duration::from_secs(1 << (n - 1).min(16)).min(spec.interval),
+        };
+        self.due = Some(now + pause);
+    }
+}
+
+impl Detectors {
+    /// Probes remote detectors for ever; drop it to stop.
+    pub async fn health_loop(&self) {
+        loop {
+            let now = Instant::now();
+            let due = self.all().into_iter().filter(|member| {
+                member.target.is_some() && lock(&member.probes).due.is_none_or(|due| due <= now)
+            });
+            futures_util::stream::iter(due.collect::<Vec<_>>())
+                .for_each_concurrent(PROBES_AT_ONCE, |member| async move {
+                    check(&self.client, &member).await;
+                })
+                .await;
+            sleep(TICK).await;
+        }
+    }
+
+    /// Asks its health and gives it a sample, as `orchestrator detectors probe` shows.
+    pub async fn probe(&self, detector: &Arc<Detector>, sample: &str) -> ProbeView {
+        let member = self.member(detector);
+        let start = Instant::now();
+        let health = match &member.target {
+            Some(target) => ping(&self.client, target, &detector.health).await,
+            None => HealthState::Healthy,
+        };
+        let health_took = start.elapsed();
+        let asks = [Ask {
+            name: detector.name.clone(),
+            detector: Some(Arc::clone(detector)),
+            timeout: detector.timeout,
+            params: Value::Null,
+        }];
+        let deadline = Instant::now() + detector.timeout * (detector.retry.attempts + 1);
+        let report = match sample_work(sample, detector) {
+            Some(work) => self.fan_out(&asks, &work, deadline).await.pop(),
+            None => None,
+        };
+        let unasked = || super::unsent(&asks[0], crate::domain::report::ReportError::Deadline);
+        ProbeView { health, health_took, report: report.unwrap_or_else(unasked) }
+    }
+}
+
+fn sample_work(sample: &str, detector: &Detector) -> Option<Work> {
+    let content_type = detector.types.first().copied().unwrap_or_default();
+    let body = Body::Content(Content::Text(sample.into()));
+    Some(Work {
+        request_id: crate::domain::id::RequestId::parse("probe").ok()?,
+        tenant: crate::domain::id::TenantId::parse("default").ok()?,
+        direction: detector.directions.first().copied().unwrap_or(Direction::Input),
+        content_type,
+        language: detector.languages.first().cloned(),
+        pieces: body.pieces(Judge::Last, content_type).into(),
+        metadata: Map::new(),
+        traceparent: None,
+    })
+}
+
+async fn check(client: &Client, member: &Member) {
+    let Some(target) = &member.target else { return };
+    let spec = member.detector().health.clone();
+    let seen = ping(client, target, &spec).await;
+    lock(&member.probes).record(&spec, seen, Instant::now());
+}
+
+async fn ping(client: &Client, target: &Uri, spec: &Health) -> HealthState {
+    let mut parts = target.clone().into_parts();
+    parts.path_and_query = PathAndQuery::try_from(spec.path.as_str()).ok();
+    let Ok(uri) = Uri::from_parts(parts) else { return HealthState::Unhealthy };
+    let (method, headers, body) = (Method::GET, HeaderMap::new(), Bytes::new());
+    let call = Call { method, uri, headers, body, body_max: 64 * 1024 };
+    match timeout(spec.timeout, client.send(call)).await {
+        Ok(Ok(reply)) if reply.status.is_success() => HealthState::Healthy,
+        Ok(Ok(_)) => HealthState::Degraded,
+        Ok(Err(_)) | Err(_) => HealthState::Unhealthy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_failures_take_out_within_seconds_and_one_success_brings_back() {
+        let spec = Health {
+            path: "/health".into(),
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
+            unhealthy_after: 3,
+            healthy_after: 1,
+        };
+        let (mut probes, mut now) = (Probes::default(), Instant::now());
+        let start = now;
+        probes.record(&spec, HealthState::Healthy, now);
+        for expected in [HealthState::Healthy, HealthState::Healthy, HealthState::Unhealthy] {
+            now = probes.due.unwrap();
+            probes.record(&spec, HealthState::Unhealthy, now);
+            assert_eq!(probes.state(), expected);
+        }
+        assert_eq!(now - start, Duration::from_secs(13));
+        probes.record(&spec, HealthState::Degraded, now);
+        assert_eq!(probes.state(), HealthState::Degraded);
+    }
+}

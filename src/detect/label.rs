@@ -1,0 +1,67 @@
+//! What a detector's word means: category, polarity, severity.
+
+use std::sync::Arc;
+
+use crate::catalog::Detector;
+use crate::catalog::detector::{Label, Protocol};
+use crate::domain::category::Category;
+use crate::domain::finding::{Polarity, Severity};
+
+const CHARS_MAX: usize = 128;
+
+/// The word as data: at most 128 characters, control characters escaped.
+pub(super) fn clean(raw: &str) -> Arc<str> {
+    if raw.len() <= CHARS_MAX && !raw.contains(char::is_control) {
+        return raw.into();
+    }
+    let mut label = String::new();
+    for c in raw.chars().take(CHARS_MAX) {
+        if c.is_control() { label.extend(c.escape_unicode()) } else { label.push(c) }
+    }
+    label.chars().take(CHARS_MAX).collect::<String>().into()
+}
+
+/// The meaning of `label`: the file's table, the reply's own category, the file's only category,
+/// `other.<detector>`.
+pub(super) fn meaning(detector: &Detector, label: &str, own: Option<&str>) -> Label {
+    if let Some(known) = detector.labels.get(label) {
+        return match (known.polarity, &known.category) {
+            (Polarity::Positive, None) => positive(fallback(detector), known.severity),
+            (Polarity::Positive | Polarity::Negative, _) => known.clone(),
+        };
+    }
+    if let Some(Ok(category)) = own.filter(|own| !own.starts_with("other.")).map(Category::parse) {
+        return positive(category, Severity::Medium);
+    }
+    let ours = matches!(detector.protocol, Protocol::Native | Protocol::Http(_));
+    if ours && is_negative(label) {
+        let polarity = Polarity::Negative;
+        return Label { category: None, polarity, severity: Severity::Medium };
+    }
+    let category = if ours { fallback(detector) } else { Category::other(&detector.name) };
+    positive(category, Severity::Medium)
+}
+
+fn positive(category: Category, severity: Severity) -> Label {
+    Label { category: Some(category), polarity: Polarity::Positive, severity }
+}
+
+fn fallback(detector: &Detector) -> Category {
+    match (detector.categories.first(), detector.categories.len()) {
+        (Some(only), 1) => only.clone(),
+        (Some(_) | None, _) => Category::other(&detector.name),
+    }
+}
+
+fn is_negative(label: &str) -> bool {
+    let label = label.to_ascii_lowercase();
+    matches!(label.as_str(), "clean" | "safe" | "ok" | "none" | "benign" | "negative")
+        || label.starts_with("no_")
+}
+
+/// `low`, `medium`, `high` or `critical`.
+pub(super) fn severity(raw: &str) -> Option<Severity> {
+    [Severity::Low, Severity::Medium, Severity::High, Severity::Critical]
+        .into_iter()
+        .find(|severity| severity.name() == raw)
+}

@@ -1,0 +1,172 @@
+//! How much one detector may be asked: bulkhead, retry budget, rest, latency.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::catalog::detector;
+
+/// Calls at once, and a bounded queue before them.
+#[derive(Debug)]
+pub(super) struct Bulkhead {
+    pub(super) spec: detector::Bulkhead,
+    slots: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Bulkhead {
+    pub(super) fn new(spec: detector::Bulkhead) -> Self {
+        Self {
+            spec,
+            slots: Arc::new(Semaphore::new(spec.max_in_flight)),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// A slot, now or after waiting; `None` at once when the queue is full.
+    pub(super) async fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Some(slot);
+        }
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.spec.queue {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let _waiting = Waiting(&self.waiting);
+        Arc::clone(&self.slots).acquire_owned().await.ok()
+    }
+}
+
+/// One retry for every ten calls, with a small reserve.
+#[derive(Debug)]
+pub(super) struct RetryBudget {
+    tenths: u32,
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self { tenths: 10 }
+    }
+}
+
+impl RetryBudget {
+    pub(super) fn call(&mut self) {
+        self.tenths = (self.tenths + 1).min(100);
+    }
+
+    pub(super) fn retry(&mut self) -> bool {
+        let enough = self.tenths >= 10;
+        self.tenths -= if enough { 10 } else { 0 };
+        enough
+    }
+}
+
+/// The last answers' durations; forgotten when nothing answered for a while, so that a slow
+/// spell cannot keep a detector unasked for ever.
+#[derive(Debug, Default)]
+pub(super) struct Latency {
+    ring: Vec<Duration>,
+    next: usize,
+    last: Option<Instant>,
+    p50: Option<Duration>,
+    p95: Option<Duration>,
+}
+
+const RING: usize = 128;
+const ENOUGH: usize = 8;
+const STALE: Duration = Duration::from_secs(30);
+
+impl Latency {
+    pub(super) fn record(&mut self, took: Duration, now: Instant) {
+        if self.is_stale(now) {
+            *self = Self::default();
+        }
+        self.last = Some(now);
+        match self.ring.get_mut(self.next) {
+            Some(slot) => *slot = took,
+            None => self.ring.push(took),
+        }
+        self.next = (self.next + 1) % RING;
+        if self.ring.len() >= ENOUGH && self.next % ENOUGH == 0 {
+            let mut sorted = self.ring.clone();
+            sorted.sort_unstable();
+            self.p50 = sorted.get(sorted.len() / 2).copied();
+            self.p95 = sorted.get(sorted.len() * 95 / 100).copied();
+        }
+    }
+
+    pub(super) fn p50(&self, now: Instant) -> Option<Duration> {
+        self.p50.filter(|_| !self.is_stale(now))
+    }
+
+    pub(super) fn p95(&self) -> Option<Duration> {
+        self.p95
+    }
+
+    fn is_stale(&self, now: Instant) -> bool {
+        self.last.is_some_and(|last| now.duration_since(last) > STALE)
+    }
+}
+
+/// Half to the whole of `backoff`, so that retries of many calls do not meet.
+pub(super) fn jittered(backoff: Duration) -> Duration {
+    let mut byte = [0u8; 2];
+    let _ = getrandom::fill(&mut byte);
+    backoff.mul_f64(0.5 + f64::from(u16::from_le_bytes(byte)) / f64::from(u16::MAX) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once_and_a_left_one_makes_room() {
+        let bulkhead = Bulkhead::new(detector::Bulkhead { max_in_flight: 1, queue: 1 });
+        let slot = bulkhead.enter().await.unwrap();
+        {
+            let waiting = std::pin::pin!(bulkhead.enter());
+            assert!(futures_util::poll!(waiting).is_pending());
+            assert!(bulkhead.enter().await.is_none());
+        }
+        let next = std::pin::pin!(bulkhead.enter());
+        let mut next = next;
+        assert!(futures_util::poll!(next.as_mut()).is_pending());
+        drop(slot);
+        assert!(next.await.is_some());
+    }
+
+    #[test]
+    fn a_thousand_failing_calls_get_a_tenth_in_retries() {
+        let mut budget = RetryBudget::default();
+        let retries = (0..1000)
+            .filter(|_| {
+                budget.call();
+                budget.retry()
+            })
+            .count();
+        assert!((100..=102).contains(&retries), "{retries}");
+    }
+
+    #[test]
+    fn quantiles_are_known_after_eight_answers_and_p50_is_forgotten_after_silence() {
+        let (mut latency, now) = (Latency::default(), Instant::now());
+        for ms in 1..=16 {
+            assert_eq!(latency.p50(now).is_some(), ms > 8);
+            latency.record(Duration::from_millis(ms), now);
+        }
+        assert_eq!(latency.p50(now), Some(Duration::from_millis(9)));
+        assert_eq!(latency.p95(), Some(Duration::from_millis(16)));
+        assert_eq!(latency.p50(now + STALE * 2), None);
+    }
+}

@@ -1,0 +1,116 @@
+//! Built-in detectors: prepared once per parameters, run on their own threads.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::DetectConfig;
+use super::member::lock;
+use crate::catalog::detector::Builtin;
+use crate::domain::finding::Finding;
+
+/// What a detector says about one piece or several.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Judged {
+    /// Its own word, if it has one.
+    pub label: Option<Arc<str>>,
+    /// Its own score, 0..=1.
+    pub score: Option<f64>,
+    /// What it found; built-in detectors use piece 0.
+    pub findings: Vec<Finding>,
+}
+
+/// A built-in detector with its parameters.
+pub trait Judge: Send + Sync {
+    /// Judges one text; deterministic, no I/O.
+    fn judge(&self, text: &str) -> Judged;
+}
+
+/// Makes a built-in detector; `None` when the parameters are bad.
+pub type Prepare = fn(Builtin, &Value) -> Option<Arc<dyn Judge>>;
+
+/// Why there is no judgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    Params,
+    Panic,
+}
+
+/// Parameters come from requests too, so the number of prepared detectors is bounded.
+const PREPARED_MAX: usize = 256;
+
+type Prepared = Arc<Mutex<HashMap<(Builtin, String), Arc<dyn Judge>>>>;
+
+pub(super) struct Pool {
+    /// `None` when the system gave no threads; then everything runs inline.
+    threads: Option<rayon::ThreadPool>,
+    inline_bytes_max: usize,
+    prepare: Prepare,
+    prepared: Prepared,
+}
+
+impl Pool {
+    pub(super) fn new(config: &DetectConfig) -> Self {
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(config.threads.max(1))
+            .thread_name(|index| format!("judge-{index}"))
+            .build();
+        Self {
+            threads: threads.ok(),
+            inline_bytes_max: config.inline_bytes_max,
+            prepare: config.prepare,
+            prepared: Prepared::default(),
+        }
+    }
+
+    /// Judges `text`. The slot is held until the work is done, also when nobody waits any more.
+    pub(super) async fn judge(
+        &self,
+        kind: Builtin,
+        params: &Value,
+        text: &Arc<str>,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<Judged, Trouble> {
+        let (prepare, prepared) = (self.prepare, Arc::clone(&self.prepared));
+        let (params, text) = (params.clone(), Arc::clone(text));
+        let short = text.len() <= self.inline_bytes_max;
+        let job = move || {
+            let _slot = slot;
+            catch_unwind(AssertUnwindSafe(|| {
+                let judge = fetch(&prepared, prepare, kind, &params).ok_or(Trouble::Params)?;
+                Ok(judge.judge(&text))
+            }))
+            .unwrap_or(Err(Trouble::Panic))
+        };
+        let Some(threads) = self.threads.as_ref().filter(|_| !short) else { return job() };
+        let (tell, told) = oneshot::channel();
+        threads.spawn(move || {
+            if !tell.is_closed() {
+                let _ = tell.send(job());
+            }
+        });
+        told.await.unwrap_or(Err(Trouble::Panic))
+    }
+}
+
+fn fetch(
+    prepared: &Prepared,
+    prepare: Prepare,
+    kind: Builtin,
+    params: &Value,
+) -> Option<Arc<dyn Judge>> {
+    let key = (kind, params.to_string());
+    if let Some(known) = lock(prepared).get(&key) {
+        return Some(Arc::clone(known));
+    }
+    let made = prepare(kind, params)?;
+    let mut prepared = lock(prepared);
+    if prepared.len() >= PREPARED_MAX {
+        prepared.clear();
+    }
+    prepared.insert(key, Arc::clone(&made));
+    Some(made)
+}

@@ -1,0 +1,104 @@
+//! Our own protocol: one piece in, label, score and findings out.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Bad, Bodies, Said, own_label, parse, probability, to_bytes};
+use crate::catalog::Detector;
+use crate::detect::{Judged, label};
+use crate::domain::span::OffsetUnit;
+
+#[derive(Serialize)]
+struct Request<'a> {
+    content: &'a str,
+    content_type: &'a str,
+    metadata: &'a Map<String, Value>,
+    request_id: &'a str,
+    tenant_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    params: Option<&'a Value>,
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    label: Option<String>,
+    output: Option<String>,
+    score: Option<f64>,
+    confidence: Option<f64>,
+    severity: Option<String>,
+    category: Option<String>,
+    findings: Option<Vec<Item>>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    label: String,
+    score: f64,
+    category: Option<String>,
+    severity: Option<String>,
+    start: Option<u64>,
+    end: Option<u64>,
+}
+
+/// Equal for every native detector without parameters, and made once.
+pub(super) fn body(params: &Value, bodies: &Bodies<'_>, piece: usize) -> Bytes {
+    let plain = params.as_object().is_none_or(Map::is_empty);
+    let make = || {
+        let work = bodies.work;
+        let content_type =
+            work.pieces.get(piece).map_or(work.content_type, |piece| piece.content_type);
+        to_bytes(&Request {
+            content: bodies.text(piece),
+            content_type: content_type.name(),
+            metadata: &work.metadata,
+            request_id: work.request_id.as_str(),
+            tenant_id: work.tenant.as_str(),
+            params: (!plain).then_some(params),
+        })
+    };
+    match bodies.native.get(piece).filter(|_| plain) {
+        Some(shared) => shared.get_or_init(make).clone(),
+        None => make(),
+    }
+}
+
+pub(super) fn read(
+    detector: &Detector,
+    bodies: &Bodies<'_>,
+    piece: usize,
+    reply: &[u8],
+) -> Result<Judged, Bad> {
+    let reply: Reply = parse(reply)?;
+    let word = reply.label.as_deref().or(reply.output.as_deref());
+    let score = reply.score.or(reply.confidence).map(probability).transpose()?;
+    let mut findings = Vec::new();
+    for item in reply.findings.iter().flatten() {
+        let range = (item.start, item.end);
+        let said = Said {
+            label: &item.label,
+            category: item.category.as_deref(),
+            severity: severity(item.severity.as_deref())?,
+            score: probability(item.score)?,
+            place: bodies.place(piece, range, OffsetUnit::Codepoint)?,
+        };
+        findings.extend(said.finding(detector));
+    }
+    let severity = severity(reply.severity.as_deref())?;
+    match (word, score) {
+        (Some(word), Some(score)) if reply.findings.as_ref().is_none_or(Vec::is_empty) => {
+            let place = bodies.place(piece, (None, None), OffsetUnit::Codepoint)?;
+            let category = reply.category.as_deref();
+            findings
+                .extend(Said { label: word, category, severity, score, place }.finding(detector));
+        }
+        (Some(_), Some(_)) => {}
+        (None, None) if reply.findings.is_some() => {}
+        (Some(_) | None, _) => return Err(Bad),
+    }
+    Ok(Judged { label: own_label(word), score, findings })
+}
+
+fn severity(raw: Option<&str>) -> Result<Option<crate::domain::finding::Severity>, Bad> {
+    raw.map(|raw| label::severity(raw).ok_or(Bad)).transpose()
+}
