@@ -11,7 +11,7 @@ ci:
 # Format and lint as CI does
 lint:
     cargo fmt --all
-    cargo clippy --locked --all-targets -- -D warnings
+    cargo clippy --locked --all-targets --features bench -- -D warnings
 
 # Licences, bans and sources by cargo-deny (cargo install cargo-deny --locked)
 deny:
@@ -20,3 +20,7 @@ deny:
 # The optimised binary
 release: deny
     cargo build --release --locked
+
+# The service against the floor; writes docs/benchmarks.md
+bench *note:
+    scripts/bench {{note}}

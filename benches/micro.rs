@@ -1,0 +1,110 @@
+//! Micro-benchmarks of the pure parts: redaction, conflict, coverage, built-in detectors.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark may stop at a broken fixture")]
+#![expect(missing_docs, reason = "criterion's macros make public functions")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use detector_orchestrator::catalog::detector::Builtin;
+use detector_orchestrator::detect::builtin::prepare;
+use detector_orchestrator::domain::conflict::{self, Candidate, Hints};
+use detector_orchestrator::domain::content::{ContentType, Piece};
+use detector_orchestrator::domain::coverage::{self, Abilities};
+use detector_orchestrator::domain::id::DetectorName;
+use detector_orchestrator::domain::plan::{Plan, ResolveSpec};
+use detector_orchestrator::domain::redaction;
+use detector_orchestrator::domain::report::{Report, ReportError, Status};
+use detector_orchestrator::domain::span::Span;
+
+const SPANS: usize = 100_000;
+const DETECTORS: usize = 5;
+
+fn names() -> Vec<DetectorName> {
+    (0..DETECTORS).map(|n| DetectorName::parse(&format!("detector-{n}")).unwrap()).collect()
+}
+
+fn redact(criterion: &mut Criterion) {
+    let ascii = "word ".repeat(SPANS);
+    let wide = "wörd ".repeat(SPANS);
+    let spans: Vec<(Span, &str)> =
+        (0..SPANS).map(|n| (Span { start: 5 * n, end: 5 * n + 4 }, "WORD")).collect();
+    let mut group = criterion.benchmark_group("redact 10^5 spans");
+    group.sample_size(10);
+    for (name, text) in [("ascii", ascii), ("wide", wide)] {
+        group.bench_function(name, |b| b.iter(|| redaction::redact(black_box(&text), &spans)));
+    }
+    group.finish();
+}
+
+fn settle(criterion: &mut Criterion) {
+    let candidates: Vec<Candidate> = names()
+        .into_iter()
+        .zip([("toxic", 0.9), ("clean", 0.8), ("toxic", 0.7), ("hate", 0.6), ("clean", 0.5)])
+        .map(|(detector, (label, score))| Candidate {
+            detector,
+            label: label.into(),
+            score: Some(score),
+        })
+        .collect();
+    for strategy in ["highest_confidence", "majority_vote", "weighted_average"] {
+        let spec = ResolveSpec { strategy: Some(strategy.into()), ..ResolveSpec::default() };
+        let hints = Hints { spec, ..Hints::default() };
+        criterion.bench_function(&format!("settle 5 candidates/{strategy}"), |b| {
+            b.iter(|| conflict::settle(black_box(&candidates), &hints));
+        });
+    }
+}
+
+fn measure(criterion: &mut Criterion) {
+    let version: Arc<str> = "1".into();
+    let reports: Vec<Report> = names()
+        .into_iter()
+        .map(|name| Report {
+            status: Status::Success,
+            error: None,
+            attempts: 1,
+            duration: Duration::from_millis(1),
+            ..Report::unsent(name, Arc::clone(&version), ReportError::Deadline)
+        })
+        .collect();
+    let plan = Plan { required: names().into_iter().collect(), ..Plan::default() };
+    let piece = Piece {
+        pointer: "/content".into(),
+        content_type: ContentType::Text,
+        text: Some("a".repeat(200).into()),
+        chars: 200,
+    };
+    criterion.bench_function("coverage of 5 reports", |b| {
+        b.iter(|| {
+            coverage::measure(
+                &plan,
+                black_box(&reports),
+                std::slice::from_ref(&piece),
+                &Abilities::new(),
+            )
+        });
+    });
+}
+
+/// Per MB of prose with nothing to find, and of support mail full of it.
+fn builtin(criterion: &mut Criterion) {
+    let clean = include_str!("../samples/clean-prose.txt");
+    let mail = include_str!("../samples/support-mail.txt");
+    for (detector, kind) in [("pii", Builtin::Pii), ("secrets", Builtin::Secrets)] {
+        let judge = prepare(kind, &serde_json::Value::Null).ok().unwrap();
+        let mut group = criterion.benchmark_group(detector);
+        group.sample_size(10);
+        for (name, sample) in [("clean prose", clean), ("support mail", mail)] {
+            let text = sample.repeat(1_000_000 / sample.len());
+            group.throughput(Throughput::Bytes(text.len() as u64));
+            group.bench_function(name, |b| b.iter(|| judge.judge(black_box(&text))));
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, redact, settle, measure, builtin);
+criterion_main!(benches);
