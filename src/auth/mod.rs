@@ -4,10 +4,15 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use secrecy::ExposeSecret as _;
+
 use crate::domain::error::{Code, Error};
 use crate::domain::id::TenantId;
 use crate::seal;
 use crate::settings::Env;
+
+/// Before every development key.
+const PREFIX: &str = "orch_dev_";
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,8 +88,7 @@ impl Gate {
         match env {
             Env::Development if address.is_loopback() => Ok(Gate::Open),
             Env::Development => {
-                let file = data.join("development.key");
-                let key = seal::kept_token(&file, "orch_dev_").map_err(|source| Refusal::Key {
+                let key = kept_key(data).map_err(|source| Refusal::Key {
                     directory: data.display().to_string(),
                     source,
                 })?;
@@ -111,6 +115,26 @@ impl Gate {
             },
         }
     }
+}
+
+/// The key in `data/development.key`, made with mode 0600 where it is missing.
+fn kept_key(data: &Path) -> std::io::Result<String> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let path = data.join("development.key");
+    match std::fs::read_to_string(&path) {
+        Ok(key) if key.trim().len() > PREFIX.len() => return Ok(key.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    std::fs::create_dir_all(data)?;
+    let key = seal::token(PREFIX).map_err(std::io::Error::other)?;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    writeln!(file, "{}", key.expose_secret())?;
+    Ok(key.expose_secret().to_owned())
 }
 
 #[cfg(test)]
