@@ -15,7 +15,7 @@ use tracing_actix_web::RootSpanBuilder;
 use super::{Api, problem};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::RequestId;
-use crate::telemetry::{self, DecisionLine};
+use crate::telemetry::DecisionLine;
 
 /// A domain error on its way through actix; `edge` turns it into a problem.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub async fn edge<B: MessageBody + 'static>(
     let response = match take_id(&request) {
         Ok(id) => {
             request.extensions_mut().insert(id);
-            pass(request, next, api.as_deref()).await
+            pass(request, next, api.as_ref().map(|api| api.get_ref())).await
         }
         Err(error) => {
             request.extensions_mut().insert(fresh_id());
@@ -76,7 +76,7 @@ pub async fn edge<B: MessageBody + 'static>(
     let mut response = match response {
         Ok(response) => response,
         Err(error) => {
-            let response = answer(&error, &http, &id);
+            let response = answer(api.as_ref().map(|api| api.get_ref()), &error, &http, &id);
             ServiceResponse::new(http, response)
         }
     };
@@ -91,8 +91,10 @@ pub async fn edge<B: MessageBody + 'static>(
         if !api.accepts_work() {
             set(&mut response, "connection", "close");
         }
+        let code = response.status();
+        let code = code.as_str();
         let route = route.as_deref().unwrap_or("unmatched");
-        api.deps.metrics.http_request(route, &method, response.status(), started.elapsed());
+        api.deps.metrics.http_request(route, method.as_str(), code, started.elapsed());
     }
     Ok(response)
 }
@@ -116,7 +118,7 @@ async fn pass<B: MessageBody + 'static>(
                 Some(Failed(error)) => {
                     let http = response.request().clone();
                     let id = request_id(&http);
-                    log_refusal(error, &http, &id);
+                    log_refusal(api, error, &http, &id);
                     let body = problem::response(error, id.as_str(), http.path());
                     Ok(ServiceResponse::new(http, body))
                 }
@@ -133,10 +135,15 @@ async fn pass<B: MessageBody + 'static>(
     }
 }
 
-fn answer(error: &actix_web::Error, http: &HttpRequest, id: &RequestId) -> HttpResponse {
+fn answer(
+    api: Option<&Api>,
+    error: &actix_web::Error,
+    http: &HttpRequest,
+    id: &RequestId,
+) -> HttpResponse {
     match error.as_error::<Failed>() {
         Some(Failed(error)) => {
-            log_refusal(error, http, id);
+            log_refusal(api, error, http, id);
             problem::response(error, id.as_str(), http.path())
         }
         None => {
@@ -147,14 +154,18 @@ fn answer(error: &actix_web::Error, http: &HttpRequest, id: &RequestId) -> HttpR
     }
 }
 
-fn log_refusal(error: &Error, http: &HttpRequest, id: &RequestId) {
-    telemetry::decision_line(&DecisionLine {
+fn log_refusal(api: Option<&Api>, error: &Error, http: &HttpRequest, id: &RequestId) {
+    let route = http.match_pattern();
+    let line = DecisionLine {
         request_id: id.as_str(),
-        route: http.match_pattern().as_deref().unwrap_or("unmatched"),
+        route: route.as_deref().unwrap_or("unmatched"),
         status: problem::status(error.code).as_u16(),
         code: Some(error.code.info().name),
         ..DecisionLine::default()
-    });
+    };
+    if let Some(log) = api.and_then(|api| api.log.as_ref()) {
+        log.decision_line(&line);
+    }
     if let Some(cause) = &error.cause {
         tracing::error!(code = error.code.info().name, %cause, "a request failed");
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Deps;
 use crate::detect::{DetectConfig, Detectors, builtin};
-use crate::metrics::{Metrics, prometheus_error};
+use crate::metrics::{Metrics, MetricsError};
 use crate::outbound::{self, Allow, AllowError, Guard};
 use crate::policy::Evaluator;
 use crate::settings::{Env, Settings};
@@ -35,7 +35,7 @@ pub enum DepsError {
     },
     /// The metrics could not be registered.
     #[error("the metrics could not be registered: {0}")]
-    Metrics(#[from] prometheus_error),
+    Metrics(#[from] MetricsError),
 }
 
 /// Bytes of a detector's reply.

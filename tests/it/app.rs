@@ -60,8 +60,8 @@ async fn spawn_in(dir: tempfile::TempDir) -> App {
     let thread = std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
             let settings = settings(&root);
-            let sources = Sources::of(&settings, None);
-            let application = match Application::build(settings, sources).await {
+            let sources = Sources::of(&settings, None, detector_orchestrator::detect::builtin::check);
+            let application = match Application::build(settings, sources, None).await {
                 Ok(application) => application,
                 Err(error) => panic!("the service did not start: {error}"),
             };
