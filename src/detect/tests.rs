@@ -338,6 +338,24 @@ async fn native_findings_carry_their_piece_and_code_points() {
 }
 
 #[tokio::test]
+async fn a_surer_clean_piece_does_not_hide_the_word_of_a_guilty_one() {
+    let server = wiremock::MockServer::start().await;
+    for (content, label, score) in [("fine", "clean", 0.99), ("foul", "toxic", 0.6)] {
+        let reply = json!({"label": label, "score": score});
+        wiremock::Mock::given(wiremock::matchers::body_partial_json(json!({"content": content})))
+            .respond_with(wiremock::ResponseTemplate::new(200).set_body_json(reply))
+            .mount(&server)
+            .await;
+    }
+    let native = detector("a", Protocol::Native, &server.uri());
+    let report = one(&detectors(), native, &["fine", "foul", "lost"]).await;
+    assert_eq!((report.label.as_deref(), report.score), (Some("toxic"), Some(0.6)));
+    assert_eq!((report.status, report.attempts), (Status::Success, 3));
+    assert_eq!((report.gaps.len(), report.gaps[0].piece), (1, 2));
+    assert_eq!(report.gaps[0].reason, ReportError::Rejected);
+}
+
+#[tokio::test]
 async fn fms_asks_once_for_all_texts_and_skips_what_has_none() {
     let mut tasks = JoinSet::new();
     let body = r#"[[],[{"start":0,"end":1,"text":"b","detection":"EmailAddress","detection_type":"pii","score":1,"evidences":[]}]]"#;
