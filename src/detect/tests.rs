@@ -497,3 +497,36 @@ fn native_detectors_without_parameters_share_one_body() {
         "request_id": "r-1", "tenant_id": "acme"});
     assert_eq!(sent, expected);
 }
+
+#[tokio::test]
+async fn a_detector_whose_probe_fails_is_not_asked() {
+    let mut tasks = JoinSet::new();
+    let (uri, count) = hostile(&mut tasks, vec![], Then::Close).await;
+    let mut dead = detector("a", Protocol::Native, &uri);
+    dead.health.unhealthy_after = 1;
+    let name = dead.name.clone();
+    let detectors = detectors();
+    let detectors_of = |d: &Detector| Catalog {
+        detectors: [(d.name.clone(), Arc::new(d.clone()))].into(),
+        ..Catalog::default()
+    };
+    detectors.retain(&detectors_of(&dead));
+    assert_eq!(detectors.health(&name).state, HealthState::Unknown);
+    let until = async |wanted: HealthState| {
+        while detectors.health(&name).state != wanted {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = detectors.health_loop() => {}
+        () = until(HealthState::Unhealthy) => {}
+    }
+    let before = count.load(Ordering::SeqCst);
+    let report = one(&detectors, dead.clone(), &["x"]).await;
+    assert_eq!((report.error, report.attempts), (Some(ReportError::Unhealthy), 0));
+    assert_eq!(count.load(Ordering::SeqCst), before);
+    let (good, _) = hostile(&mut tasks, ok(CLEAN), Then::Close).await;
+    let alive = detector("b", Protocol::Native, &good);
+    let view = detectors.probe(&Arc::new(alive), "x").await;
+    assert_eq!((view.health, view.report.status), (HealthState::Healthy, Status::Success));
+}
