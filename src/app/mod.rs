@@ -44,12 +44,10 @@ impl Application {
         log: Option<Telemetry>,
     ) -> Result<Application, StartError> {
         let listener = start::bind(settings.server.listen)?;
-        let address = listener.local_addr().map_err(|source| StartError::Listen {
-            address: settings.server.listen,
-            source,
-        })?;
-        let snapshot =
-            Snapshot::load(&sources, &settings, None).map_err(StartError::Faults)?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| StartError::Listen { address: settings.server.listen, source })?;
+        let snapshot = Snapshot::load(&sources, &settings, None).map_err(StartError::Faults)?;
         let gate = Gate::for_start(settings.env, address.ip(), &settings.paths.data)?;
         let settings = Arc::new(settings);
         let deps = Deps::with_store(Arc::clone(&settings))?;
@@ -89,12 +87,17 @@ impl Application {
     }
 }
 
-fn serve_on(listener: TcpListener, api: &Data<Api>, settings: &Settings) -> Result<Server, StartError> {
+fn serve_on(
+    listener: TcpListener,
+    api: &Data<Api>,
+    settings: &Settings,
+) -> Result<Server, StartError> {
     let data = api.clone();
     let limits = &settings.server.limits;
-    let workers = settings.server.workers.unwrap_or_else(|| {
-        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-    });
+    let workers = settings
+        .server
+        .workers
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let server = HttpServer::new(move || {
         App::new()
             .app_data(data.clone())

@@ -46,7 +46,8 @@ pub enum WriteError {
 
 /// Paths of all shipped files, sorted.
 pub fn paths() -> Vec<String> {
-    let all = Config::iter().chain(Detectors::iter()).chain(Policies::iter()).chain(Samples::iter());
+    let all =
+        Config::iter().chain(Detectors::iter()).chain(Policies::iter()).chain(Samples::iter());
     let mut paths: Vec<String> = all.map(Cow::into_owned).collect();
     paths.sort();
     paths
@@ -88,7 +89,8 @@ mod tests {
     fn a_project_is_written_once_and_never_over_something() {
         let dir = tempfile::tempdir().unwrap();
         let written = write_to(dir.path()).unwrap();
-        for needed in ["config/settings.yaml", "detectors/pii.yaml", "policies/standard/data.yaml"] {
+        for needed in ["config/settings.yaml", "detectors/pii.yaml", "policies/standard/data.yaml"]
+        {
             assert!(written.contains(&dir.path().join(needed)), "{needed}");
         }
         assert!(written.iter().all(|path| !path.display().to_string().contains("target")));

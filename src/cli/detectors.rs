@@ -30,7 +30,12 @@ pub(super) fn list(args: &ListArgs) -> u8 {
         return exit::OK;
     }
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["NAME", "PROTOCOL", "CATEGORIES", "DESCRIPTION"]);
+    table.load_style(presets::NOTHING).set_header([
+        "NAME",
+        "PROTOCOL",
+        "CATEGORIES",
+        "DESCRIPTION",
+    ]);
     for detector in detectors {
         let categories: Vec<&str> = detector.categories.iter().map(|c| c.as_str()).collect();
         table.add_row([

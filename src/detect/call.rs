@@ -328,6 +328,7 @@ impl One<'_> {
                 headers.insert(name, value);
             }
         };
+        put("x-request-id", self.run.bodies.work.request_id.as_str());
         if let Some(parent) = &self.run.bodies.work.traceparent {
             put("traceparent", parent);
         }

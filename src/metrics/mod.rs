@@ -55,12 +55,8 @@ pub enum ConfigKind {
 
 impl ConfigKind {
     /// Every kind.
-    pub const ALL: [ConfigKind; 4] = [
-        ConfigKind::Detectors,
-        ConfigKind::Policies,
-        ConfigKind::Tenants,
-        ConfigKind::Strategies,
-    ];
+    pub const ALL: [ConfigKind; 4] =
+        [ConfigKind::Detectors, ConfigKind::Policies, ConfigKind::Tenants, ConfigKind::Strategies];
 }
 
 /// All metrics of one process. Cheap to share, safe from any thread.
@@ -99,13 +95,7 @@ impl Metrics {
     }
 
     /// One answered HTTP request; `route` is the pattern, never the path.
-    pub fn http_request(
-        &self,
-        route: &str,
-        method: &str,
-        code: &str,
-        took: Duration,
-    ) {
+    pub fn http_request(&self, route: &str, method: &str, code: &str, took: Duration) {
         let labels = [route, method_name(method), code];
         self.families.http_requests_total.with_label_values(&labels).inc();
         let seconds = took.as_secs_f64();

@@ -88,7 +88,8 @@ fn check_names(run: &Run<'_>, visible: &Visible) -> Result<(), Error> {
 
 fn unknown(pointer: String, name: &DetectorName, visible: &Visible) -> FieldFault {
     let known: Vec<&str> = visible.keys().map(|name| name.as_str()).collect();
-    let detail = format!("`{name}` is no detector of this tenant; use one of: {}", known.join(", "));
+    let detail =
+        format!("`{name}` is no detector of this tenant; use one of: {}", known.join(", "));
     FieldFault { pointer, detail, code: "unknown_detector" }
 }
 

@@ -15,8 +15,8 @@ use super::memo::{Memo, MemoCounts};
 use super::threads::{Spent, Threads};
 use super::unit::Held;
 use super::{
-    DetectorFacts, Evaluated, Explained, Failure, FailureKind, Limits, FloorPlan, PlanAnswer, Point,
-    SettleRule, StrategyFacts, VerdictAnswer, VerdictFacts,
+    DetectorFacts, Evaluated, Explained, Failure, FailureKind, FloorPlan, Limits, PlanAnswer,
+    Point, SettleRule, StrategyFacts, VerdictAnswer, VerdictFacts,
 };
 use crate::domain::category::Category;
 use crate::domain::coverage::Coverage;

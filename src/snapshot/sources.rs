@@ -75,6 +75,20 @@ impl Sources {
             .collect()
     }
 
+    /// The same faults with policy files named as an operator would.
+    pub(super) fn place(&self, files: &Files, mut faults: Vec<Fault>) -> Vec<Fault> {
+        let root = match &self.policies {
+            Place::Disk(path) => path.display().to_string(),
+            Place::Embedded(prefix) => format!("embedded/{}", prefix.trim_end_matches('/')),
+        };
+        for fault in &mut faults {
+            if files.policies.iter().any(|file| file.path == fault.file) {
+                fault.file = format!("{root}/{}", fault.file);
+            }
+        }
+        faults
+    }
+
     /// Reads everything, once.
     pub fn read(&self) -> Result<Files, Vec<Fault>> {
         let mut faults = Vec::new();
@@ -141,7 +155,11 @@ fn embedded(prefix: &str, wanted: fn(&str) -> bool) -> Vec<Found> {
                 return None;
             }
             let bytes = assets::read(&path)?;
-            Some(Found { shown: format!("embedded/{path}"), relative, bytes: bytes.as_ref().into() })
+            Some(Found {
+                shown: format!("embedded/{path}"),
+                relative,
+                bytes: bytes.as_ref().into(),
+            })
         })
         .collect()
 }
