@@ -2,7 +2,7 @@
 //! errors and panics.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -15,7 +15,7 @@ use tracing_actix_web::RootSpanBuilder;
 use super::{Api, problem};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::RequestId;
-use crate::telemetry::{self, DecisionLine};
+use crate::telemetry::DecisionLine;
 
 /// A domain error on its way through actix; `edge` turns it into a problem.
 #[derive(Debug)]
@@ -60,103 +60,110 @@ pub async fn edge<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
     let api = request.app_data::<web::Data<Api>>().cloned();
+    let api = api.as_ref().map(|api| api.get_ref());
     let method = request.method().clone();
-    let http = request.request().clone();
-    let response = match take_id(&request) {
-        Ok(id) => {
-            request.extensions_mut().insert(id);
-            pass(request, next, api.as_deref()).await
-        }
-        Err(error) => {
-            request.extensions_mut().insert(fresh_id());
-            Err(Failed(error).into())
-        }
+    let (id, bad_id) = match take_id(&request) {
+        Ok(id) => (id, None),
+        Err(error) => (fresh_id(), Some(error)),
     };
-    let id = request_id(&http);
-    let mut response = match response {
-        Ok(response) => response,
-        Err(error) => {
-            let response = answer(&error, &http, &id);
-            ServiceResponse::new(http, response)
-        }
-    };
-    let route = response.request().match_pattern();
-    set(&mut response, "x-request-id", id.as_str());
-    set(&mut response, "x-content-type-options", "nosniff");
-    if let Some(api) = &api {
-        if !response.headers().contains_key("x-policy-revision") {
-            let revision = api.live.current().revision.clone();
-            set(&mut response, "x-policy-revision", &revision);
-        }
-        if !api.accepts_work() {
-            set(&mut response, "connection", "close");
-        }
-        let route = route.as_deref().unwrap_or("unmatched");
-        api.deps.metrics.http_request(route, &method, response.status(), started.elapsed());
-    }
-    Ok(response)
-}
-
-fn set(response: &mut ServiceResponse<BoxBody>, name: &'static str, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        response.headers_mut().insert(HeaderName::from_static(name), value);
-    }
-}
-
-async fn pass<B: MessageBody + 'static>(
-    request: ServiceRequest,
-    next: Next<B>,
-    api: Option<&Api>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    match AssertUnwindSafe(next.call(request)).catch_unwind().await {
-        Ok(Ok(response)) => {
-            let response = response.map_into_boxed_body();
-            match response.response().error().and_then(|error| error.as_error::<Failed>()) {
-                None => Ok(response),
-                Some(Failed(error)) => {
-                    let http = response.request().clone();
-                    let id = request_id(&http);
-                    log_refusal(error, &http, &id);
-                    let body = problem::response(error, id.as_str(), http.path());
-                    Ok(ServiceResponse::new(http, body))
+    request.extensions_mut().insert(id.clone());
+    let mut asked = Asked { id, path: request.path().to_owned(), route: None };
+    // The request must not be cloned before it is routed, so what is lost on the way is answered
+    // from `asked` alone.
+    let outcome = match bad_id {
+        Some(error) => Err(error),
+        None => AssertUnwindSafe(next.call(request))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| {
+                if let Some(api) = api {
+                    api.deps.metrics.panicked();
                 }
+                tracing::error!("a handler panicked; the request is answered with INTERNAL_ERROR");
+                Err(Failed(Error::new(Code::InternalError, "the service failed")).into())
+            })
+            .map_err(|error| match error.as_error::<Failed>() {
+                Some(Failed(error)) => Error::new(error.code, error.message.clone()),
+                // actix's own refusals: malformed paths and queries.
+                None => Error::new(Code::InvalidRequest, "the request could not be read"),
+            }),
+    };
+    match outcome {
+        Ok(response) => {
+            let mut response = response.map_into_boxed_body();
+            asked.route = response.request().match_pattern();
+            if let Some(refused) = refusal(api, response.response(), &asked) {
+                response = response.into_response(refused);
             }
+            finish(api, response.response_mut(), &asked, (method.as_str(), started.elapsed()));
+            Ok(response)
         }
-        Ok(Err(error)) => Err(error),
-        Err(_) => {
-            if let Some(api) = api {
-                api.deps.metrics.panicked();
-            }
-            tracing::error!("a handler panicked; the request is answered with INTERNAL_ERROR");
-            Err(Failed(Error::new(Code::InternalError, "the service failed")).into())
+        Err(error) => {
+            let mut response = refuse(api, &error, &asked);
+            finish(api, &mut response, &asked, (method.as_str(), started.elapsed()));
+            Err(actix_web::error::InternalError::from_response(error, response).into())
         }
     }
 }
 
-fn answer(error: &actix_web::Error, http: &HttpRequest, id: &RequestId) -> HttpResponse {
-    match error.as_error::<Failed>() {
-        Some(Failed(error)) => {
-            log_refusal(error, http, id);
-            problem::response(error, id.as_str(), http.path())
-        }
-        None => {
-            // actix's own refusals: malformed path, payload errors.
-            let error = Error::new(Code::InvalidRequest, "the request could not be read");
-            problem::response(&error, id.as_str(), http.path())
-        }
+/// What is remembered of a request on its way.
+struct Asked {
+    id: RequestId,
+    path: String,
+    route: Option<String>,
+}
+
+impl Asked {
+    fn route(&self) -> &str {
+        self.route.as_deref().unwrap_or("unmatched")
     }
 }
 
-fn log_refusal(error: &Error, http: &HttpRequest, id: &RequestId) {
-    telemetry::decision_line(&DecisionLine {
-        request_id: id.as_str(),
-        route: http.match_pattern().as_deref().unwrap_or("unmatched"),
-        status: problem::status(error.code).as_u16(),
-        code: Some(error.code.info().name),
-        ..DecisionLine::default()
-    });
+/// The problem in the place of a handler's error.
+fn refusal(api: Option<&Api>, response: &HttpResponse, asked: &Asked) -> Option<HttpResponse> {
+    let Failed(error) = response.error()?.as_error::<Failed>()?;
+    Some(refuse(api, error, asked))
+}
+
+fn refuse(api: Option<&Api>, error: &Error, asked: &Asked) -> HttpResponse {
+    if let Some(log) = api.and_then(|api| api.log.as_ref()) {
+        log.decision_line(&DecisionLine {
+            request_id: asked.id.as_str(),
+            route: asked.route(),
+            status: problem::status(error.code).as_u16(),
+            code: Some(error.code.info().name),
+            ..DecisionLine::default()
+        });
+    }
     if let Some(cause) = &error.cause {
         tracing::error!(code = error.code.info().name, %cause, "a request failed");
+    }
+    problem::response(error, asked.id.as_str(), &asked.path)
+}
+
+/// Headers and metrics of every response.
+fn finish(
+    api: Option<&Api>,
+    response: &mut HttpResponse,
+    asked: &Asked,
+    (method, took): (&str, Duration),
+) {
+    set(response, "x-request-id", asked.id.as_str());
+    set(response, "x-content-type-options", "nosniff");
+    let Some(api) = api else { return };
+    if !response.headers().contains_key("x-policy-revision") {
+        set(response, "x-policy-revision", &api.live.current().revision);
+    }
+    if !api.accepts_work() {
+        set(response, "connection", "close");
+    }
+    let status = response.status();
+    api.deps.metrics.http_request(asked.route(), method, status.as_str(), took);
+}
+
+fn set(response: &mut HttpResponse, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(HeaderName::from_static(name), value);
     }
 }
 

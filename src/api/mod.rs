@@ -8,6 +8,7 @@ use actix_web::web;
 use crate::auth::Gate;
 use crate::orchestrator::Deps;
 use crate::snapshot::Live;
+use crate::telemetry::Telemetry;
 
 mod body;
 mod caller;
@@ -28,6 +29,8 @@ pub struct Api {
     pub deps: Arc<Deps>,
     /// The live state; read once per request.
     pub live: Arc<Live>,
+    /// The log; `None` says nothing.
+    pub log: Option<Telemetry>,
     /// Who may enter.
     pub gate: Gate,
     /// Set when the process is stopping.

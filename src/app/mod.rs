@@ -14,10 +14,11 @@ use tokio_util::task::TaskTracker;
 use crate::api::{self, Api};
 use crate::auth::Gate;
 use crate::cli::{ServeArgs, complain, exit, load_settings};
+use crate::detect::builtin;
 use crate::orchestrator::Deps;
 use crate::settings::{Env, LogFormat, Settings};
 use crate::snapshot::{Live, Snapshot, Sources};
-use crate::telemetry;
+use crate::telemetry::{self, Telemetry};
 
 mod start;
 
@@ -37,14 +38,16 @@ pub struct Application {
 impl Application {
     /// Loads, checks, binds and starts the background tasks; nothing is served before `run`.
     /// Must be called on an actix system.
-    pub async fn build(settings: Settings, sources: Sources) -> Result<Application, StartError> {
+    pub async fn build(
+        settings: Settings,
+        sources: Sources,
+        log: Option<Telemetry>,
+    ) -> Result<Application, StartError> {
         let listener = start::bind(settings.server.listen)?;
-        let address = listener.local_addr().map_err(|source| StartError::Listen {
-            address: settings.server.listen,
-            source,
-        })?;
-        let snapshot =
-            Snapshot::load(&sources, &settings, None).map_err(StartError::Faults)?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| StartError::Listen { address: settings.server.listen, source })?;
+        let snapshot = Snapshot::load(&sources, &settings, None).map_err(StartError::Faults)?;
         let gate = Gate::for_start(settings.env, address.ip(), &settings.paths.data)?;
         let settings = Arc::new(settings);
         let deps = Deps::with_store(Arc::clone(&settings))?;
@@ -53,6 +56,7 @@ impl Application {
         let api = Data::new(Api {
             deps: Arc::new(deps),
             live,
+            log,
             gate,
             draining: std::sync::atomic::AtomicBool::new(false),
         });
@@ -83,12 +87,17 @@ impl Application {
     }
 }
 
-fn serve_on(listener: TcpListener, api: &Data<Api>, settings: &Settings) -> Result<Server, StartError> {
+fn serve_on(
+    listener: TcpListener,
+    api: &Data<Api>,
+    settings: &Settings,
+) -> Result<Server, StartError> {
     let data = api.clone();
     let limits = &settings.server.limits;
-    let workers = settings.server.workers.unwrap_or_else(|| {
-        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-    });
+    let workers = settings
+        .server
+        .workers
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let server = HttpServer::new(move || {
         App::new()
             .app_data(data.clone())
@@ -138,17 +147,17 @@ pub fn serve(args: &ServeArgs) -> u8 {
         LogFormat::Json => telemetry::LogFormat::Json,
         LogFormat::Pretty => telemetry::LogFormat::Pretty,
     };
-    let _log = match telemetry::init(&settings.telemetry.log_level, format) {
+    let log = match telemetry::init(&settings.telemetry.log_level, format) {
         Ok(log) => log,
         Err(error) => {
             complain(&error.to_string());
             return exit::INTERNAL;
         }
     };
-    let sources = Sources::of(&settings, None);
+    let sources = Sources::of(&settings, None, builtin::check);
     let env = settings.env;
     actix_web::rt::System::new().block_on(async move {
-        let application = match Application::build(settings, sources).await {
+        let application = match Application::build(settings, sources, Some(log)).await {
             Ok(application) => application,
             Err(error) => return refuse(&error),
         };

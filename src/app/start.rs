@@ -56,9 +56,7 @@ impl StartError {
 pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     let listener =
         TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
-    listener
-        .set_nonblocking(true)
-        .map_err(|source| StartError::Listen { address, source })?;
+    listener.set_nonblocking(true).map_err(|source| StartError::Listen { address, source })?;
     Ok(listener)
 }
 

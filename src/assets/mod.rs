@@ -6,13 +6,24 @@ use std::path::{Path, PathBuf};
 use rust_embed::Embed;
 
 #[derive(Embed)]
-#[folder = "$CARGO_MANIFEST_DIR"]
-#[include = "config/**/*.yaml"]
-#[include = "detectors/*.yaml"]
-#[include = "policies/**"]
-#[include = "samples/**"]
-#[exclude = "target/**"]
-struct Shipped;
+#[folder = "config/"]
+#[prefix = "config/"]
+struct Config;
+
+#[derive(Embed)]
+#[folder = "detectors/"]
+#[prefix = "detectors/"]
+struct Detectors;
+
+#[derive(Embed)]
+#[folder = "policies/"]
+#[prefix = "policies/"]
+struct Policies;
+
+#[derive(Embed)]
+#[folder = "samples/"]
+#[prefix = "samples/"]
+struct Samples;
 
 /// Why a project folder was not written.
 #[derive(Debug, thiserror::Error)]
@@ -35,14 +46,22 @@ pub enum WriteError {
 
 /// Paths of all shipped files, sorted.
 pub fn paths() -> Vec<String> {
-    let mut paths: Vec<String> = Shipped::iter().map(Cow::into_owned).collect();
+    let all =
+        Config::iter().chain(Detectors::iter()).chain(Policies::iter()).chain(Samples::iter());
+    let mut paths: Vec<String> = all.map(Cow::into_owned).collect();
     paths.sort();
     paths
 }
 
 /// The bytes of a shipped file.
 pub fn read(path: &str) -> Option<Cow<'static, [u8]>> {
-    Shipped::get(path).map(|file| file.data)
+    let file = match path.split('/').next()? {
+        "config" => Config::get(path),
+        "detectors" => Detectors::get(path),
+        "policies" => Policies::get(path),
+        _ => Samples::get(path),
+    };
+    file.map(|file| file.data)
 }
 
 /// Writes every shipped file below `dir`; refuses when any of them exists.
@@ -70,7 +89,8 @@ mod tests {
     fn a_project_is_written_once_and_never_over_something() {
         let dir = tempfile::tempdir().unwrap();
         let written = write_to(dir.path()).unwrap();
-        for needed in ["config/settings.yaml", "detectors/pii.yaml", "policies/standard/data.yaml"] {
+        for needed in ["config/settings.yaml", "detectors/pii.yaml", "policies/standard/data.yaml"]
+        {
             assert!(written.contains(&dir.path().join(needed)), "{needed}");
         }
         assert!(written.iter().all(|path| !path.display().to_string().contains("target")));

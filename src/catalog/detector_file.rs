@@ -99,6 +99,13 @@ struct HealthEntry {
     healthy_after: u32,
 }
 
+/// The longest time a key may hold.
+const DAY_MS: f64 = 86_400_000.0;
+
+fn millis(span: Span) -> f64 {
+    span.0.as_millis() as f64
+}
+
 const fn seconds(n: u64) -> Span {
     Span(Duration::from_secs(n))
 }
@@ -267,27 +274,24 @@ fn health(entry: HealthEntry) -> Health {
 
 fn limits(fields: &mut Fields<'_>) -> (Retry, BreakerSpec, Bulkhead, Health) {
     let retry: RetryEntry = fields.take("retry").unwrap_or_default();
-    in_range(fields, "retry", retry.attempts.into(), (1.0, 5.0));
+    in_range(fields, "/retry/attempts", retry.attempts.into(), (1.0, 5.0));
     let breaker_entry: BreakerEntry = fields.take("breaker").unwrap_or_default();
-    for count in [breaker_entry.failures, breaker_entry.probes] {
-        in_range(fields, "breaker", count.into(), (1.0, 10_000.0));
-    }
-    in_range(fields, "breaker", breaker_entry.failure_ratio, (0.0, 1.0));
-    for time in [breaker_entry.window, breaker_entry.open_for] {
-        in_range(fields, "breaker", time.0.as_millis() as f64, (1.0, 86_400_000.0));
-    }
+    in_range(fields, "/breaker/failures", breaker_entry.failures.into(), (1.0, 10_000.0));
+    in_range(fields, "/breaker/probes", breaker_entry.probes.into(), (1.0, 10_000.0));
+    in_range(fields, "/breaker/failure_ratio", breaker_entry.failure_ratio, (0.0, 1.0));
+    in_range(fields, "/breaker/window", millis(breaker_entry.window), (1.0, DAY_MS));
+    in_range(fields, "/breaker/open_for", millis(breaker_entry.open_for), (1.0, DAY_MS));
     let bulkhead: BulkheadEntry = fields.take("bulkhead").unwrap_or_default();
-    in_range(fields, "bulkhead", bulkhead.max_in_flight as f64, (1.0, 10_000.0));
-    in_range(fields, "bulkhead", bulkhead.queue as f64, (0.0, 100_000.0));
+    in_range(fields, "/bulkhead/max_in_flight", bulkhead.max_in_flight as f64, (1.0, 10_000.0));
+    in_range(fields, "/bulkhead/queue", bulkhead.queue as f64, (0.0, 100_000.0));
     let probe: HealthEntry = fields.take("health").unwrap_or_default();
-    in_range(fields, "health", probe.interval.0.as_millis() as f64, (100.0, 86_400_000.0));
-    in_range(fields, "health", probe.timeout.0.as_millis() as f64, (1.0, 300_000.0));
-    for count in [probe.unhealthy_after, probe.healthy_after] {
-        in_range(fields, "health", count.into(), (1.0, 1_000.0));
-    }
+    in_range(fields, "/health/interval", millis(probe.interval), (100.0, DAY_MS));
+    in_range(fields, "/health/timeout", millis(probe.timeout), (1.0, 300_000.0));
+    in_range(fields, "/health/unhealthy_after", probe.unhealthy_after.into(), (1.0, 1_000.0));
+    in_range(fields, "/health/healthy_after", probe.healthy_after.into(), (1.0, 1_000.0));
     if !probe.path.starts_with('/') {
         let message = "health.path is no path of the endpoint's origin".to_owned();
-        fields.refuse("health", "bad_value", message, "begin it with `/`");
+        fields.refuse("/health/path", "bad_value", message, "begin it with `/`");
     }
     (
         Retry { attempts: retry.attempts, backoff: retry.backoff.0 },
@@ -300,7 +304,8 @@ fn limits(fields: &mut Fields<'_>) -> (Retry, BreakerSpec, Bulkhead, Health) {
 /// Refuses a number outside its range.
 fn in_range(fields: &mut Fields<'_>, key: &str, value: f64, (least, most): (f64, f64)) {
     if !(least..=most).contains(&value) {
-        let message = format!("`{key}` holds {value}, outside {least}..={most}");
+        let name = key.trim_start_matches('/').replace('/', ".");
+        let message = format!("`{name}` holds {value}, outside {least}..={most}");
         fields.refuse(key, "out_of_range", message, "choose a value inside the range");
     }
 }
@@ -420,7 +425,8 @@ fn categories(fields: &mut Fields<'_>) -> BTreeSet<Category> {
         let message = "`categories` is empty".to_owned();
         fields.refuse("categories", "bad_value", message, "name what the detector can find");
     }
-    names.iter().filter_map(|name| category(fields, "categories", name)).collect()
+    let at = |index| format!("/categories/{index}");
+    names.iter().enumerate().filter_map(|(i, name)| category(fields, &at(i), name)).collect()
 }
 
 fn category(fields: &mut Fields<'_>, key: &str, name: &str) -> Option<Category> {
@@ -439,12 +445,14 @@ fn labels(fields: &mut Fields<'_>) -> BTreeMap<String, Label> {
     let entries: BTreeMap<String, LabelEntry> = fields.take("labels").unwrap_or_default();
     let mut labels = BTreeMap::new();
     for (label, entry) in entries {
+        let at = format!("/labels/{}", label.replace('~', "~0").replace('/', "~1"));
         if entry.category.is_none() && entry.polarity == Polarity::Positive {
             let message =
                 format!("label `{}` is positive and has no category", yaml::shown(&label));
-            fields.refuse("labels", "missing_key", message, "add `category:` to it");
+            fields.refuse(&at, "missing_key", message, "add `category:` to it");
         }
-        let category = entry.category.and_then(|name| category(fields, "labels", &name));
+        let category =
+            entry.category.and_then(|name| category(fields, &format!("{at}/category"), &name));
         let (polarity, severity) = (entry.polarity, entry.severity);
         labels.insert(label, Label { category, polarity, severity });
     }

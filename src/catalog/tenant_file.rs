@@ -1,6 +1,7 @@
 //! A tenant file becomes a `Tenant`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::load::{SourceFile, named_as_file, not_built, schema_version, tree};
@@ -52,32 +53,40 @@ pub(super) fn read(file: &SourceFile) -> Result<Tenant, Vec<Fault>> {
         let message = format!("fail_mode cannot be `{}`", fail_mode.name());
         fields.refuse("fail_mode", "bad_value", message, "write `review` or `block`");
     }
-    let tenant = id.zip(default_policy).map(|(id, default_policy)| Tenant {
+    let mode = fields.take("mode").unwrap_or_default();
+    let default_plan = default_plan(&mut fields);
+    let everything = || BTreeSet::from(["*".to_owned()]);
+    let detectors = fields.take("detectors").unwrap_or_else(everything);
+    let thresholds = thresholds(&mut fields);
+    let on_incomplete = fields.take("on_incomplete").unwrap_or(Action::Review);
+    let on_plan_failure = fields.take("on_plan_failure").unwrap_or_default();
+    let sla = sla(&mut fields);
+    let max_priority = fields.take("max_priority").unwrap_or(Priority::Critical);
+    let content_max_chars = fields.take::<NonZeroUsize>("content_max_chars").map(Into::into);
+    let paused = fields.take("paused").unwrap_or_default();
+    let faults = fields.finish();
+    let (Some(id), Some(default_policy), true) = (id, default_policy, faults.is_empty()) else {
+        return Err(faults);
+    };
+    Ok(Tenant {
         facts: TenantFacts { id: id.clone(), tier: tier.into(), labels: Arc::new(labels) },
         id,
         weight,
         policies,
         default_policy,
-        mode: fields.take("mode").unwrap_or_default(),
-        default_plan: default_plan(&mut fields),
-        detectors: fields.take("detectors").unwrap_or_else(|| BTreeSet::from(["*".to_owned()])),
-        thresholds: thresholds(&mut fields),
-        on_incomplete: fields.take("on_incomplete").unwrap_or(Action::Review),
+        mode,
+        default_plan,
+        detectors,
+        thresholds,
+        on_incomplete,
         fail_mode,
-        on_plan_failure: fields.take("on_plan_failure").unwrap_or_default(),
-        sla: sla(&mut fields),
-        max_priority: fields.take("max_priority").unwrap_or(Priority::Critical),
-        content_max_chars: fields
-            .take::<std::num::NonZeroUsize>("content_max_chars")
-            .map(Into::into),
-        paused: fields.take("paused").unwrap_or_default(),
+        on_plan_failure,
+        sla,
+        max_priority,
+        content_max_chars,
+        paused,
         source: file.path.clone(),
-    });
-    if tenant.is_none() && !fields.faults.is_empty() {
-        return Err(fields.faults);
-    }
-    let faults = fields.finish();
-    tenant.filter(|_| faults.is_empty()).ok_or(faults)
+    })
 }
 
 fn policies(fields: &mut Fields<'_>) -> (Vec<BundleName>, Option<BundleName>) {
@@ -101,7 +110,12 @@ fn default_plan(fields: &mut Fields<'_>) -> Option<DefaultPlan> {
         && !(0.0..=1.0).contains(&plan.coverage.threshold)
     {
         let message = "default_plan.coverage.threshold is outside 0..=1".to_owned();
-        fields.refuse("default_plan", "out_of_range", message, "choose a value inside the range");
+        fields.refuse(
+            "/default_plan/coverage/threshold",
+            "out_of_range",
+            message,
+            "choose a value inside the range",
+        );
     }
     plan
 }
@@ -109,17 +123,18 @@ fn default_plan(fields: &mut Fields<'_>) -> Option<DefaultPlan> {
 fn thresholds(fields: &mut Fields<'_>) -> BTreeMap<String, f64> {
     let thresholds: BTreeMap<String, f64> = fields.take("thresholds").unwrap_or_default();
     for (name, value) in &thresholds {
+        let at = format!("/thresholds/{}", name.replace('~', "~0").replace('/', "~1"));
         if name != "*" && Category::parse(name).is_err() {
             let message = format!("`{}` is not in the category tree", yaml::shown(name));
             let hint = match yaml::nearest(name, TREE.iter().copied()) {
                 Some(near) => format!("write `{near}`"),
                 None => "use a name of the category table or `*`".to_owned(),
             };
-            fields.refuse("thresholds", "unknown_category", message, &hint);
+            fields.refuse(&at, "unknown_category", message, &hint);
         }
         if !(0.0..=1.0).contains(value) {
             let message = format!("threshold {value} is outside 0..=1");
-            fields.refuse("thresholds", "out_of_range", message, "choose a value inside the range");
+            fields.refuse(&at, "out_of_range", message, "choose a value inside the range");
         }
     }
     thresholds
@@ -127,10 +142,14 @@ fn thresholds(fields: &mut Fields<'_>) -> BTreeMap<String, f64> {
 
 fn sla(fields: &mut Fields<'_>) -> Sla {
     let sla: Sla = fields.take("sla").unwrap_or_default();
-    for ms in [sla.critical_ms, sla.normal_ms, sla.low_ms].into_iter().flatten() {
-        if !(10..=300_000).contains(&ms) {
-            let message = format!("sla of {ms} ms is outside 10..=300000");
-            fields.refuse("sla", "out_of_range", message, "choose a value inside the range");
+    for (at, ms) in [
+        ("/sla/critical_ms", sla.critical_ms),
+        ("/sla/normal_ms", sla.normal_ms),
+        ("/sla/low_ms", sla.low_ms),
+    ] {
+        if let Some(ms) = ms.filter(|ms| !(10..=300_000).contains(ms)) {
+            let message = format!("a deadline of {ms} ms is outside 10..=300000");
+            fields.refuse(at, "out_of_range", message, "choose a value inside the range");
         }
     }
     sla

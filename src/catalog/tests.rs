@@ -49,18 +49,20 @@ fn every_bad_detector_file_is_refused_at_its_place() {
     for (extra, expected) in [
         ("timeout: 300\n", "5:10:bad_value"),
         ("timout: 1s\n", "5:1:unknown_key"),
-        ("retry: {attempts: 9}\n", "5:8:out_of_range"),
+        ("retry: {attempts: 9}\n", "5:19:out_of_range"),
         ("retry: {atempts: 2}\n", "5:9:unknown_key"),
         ("schema_version: 2\n", "5:17:schema_version"),
         ("hedge: {after: 1s}\n", "5:8:not_built"),
         ("views: [raw, decoded]\n", "5:8:not_built"),
-        ("labels: {X: {category: pii.emial}}\n", "5:9:unknown_category"),
-        ("labels: {X: {severity: low}}\n", "5:9:missing_key"),
+        ("labels: {X: {category: pii.emial}}\n", "5:24:unknown_category"),
+        ("labels: {X: {severity: low}}\n", "5:13:missing_key"),
         ("auth: {type: oauth2, env: KEY}\n", "5:14:not_built"),
         ("auth: {type: bearer, env: NONE}\n", "5:27:secret_missing"),
         ("auth: {type: bearer}\n", "5:7:bad_value"),
         ("request: {a: 1}\n", "5:10:bad_value"),
         ("risk: huge\n", "5:7:bad_value"),
+        ("breaker: {probes: 0}\n", "5:19:out_of_range"),
+        ("health: {path: up}\n", "5:16:bad_value"),
         ("weight: -1\n", "5:9:out_of_range"),
         ("weight: .nan\n", "5:9:yaml_syntax"),
     ] {
@@ -81,7 +83,7 @@ fn all_faults_of_all_files_come_at_once() {
     let faults = load(Env::Development, &files).unwrap_err();
     assert_eq!(
         codes(&faults),
-        "a.yaml:1:7:name_mismatch a.yaml:2:11:not_built a.yaml:3:13:unknown_category \
+        "a.yaml:1:7:name_mismatch a.yaml:2:11:not_built a.yaml:3:14:unknown_category \
          c.yaml:1:7:yaml_syntax t.yaml:1:1:missing_key t.yaml:2:7:bad_value"
     );
 }
@@ -112,8 +114,8 @@ fn every_bad_tenant_file_is_refused_at_its_place() {
         ("default_policy: strict\n", "3:17:bad_value"),
         ("policies: []\n", "3:11:bad_value"),
         ("rate_limit: {per_minute: 5}\n", "3:13:not_built"),
-        ("thresholds: {pii: 2}\n", "3:13:out_of_range"),
-        ("sla: {critical_ms: 5}\n", "3:6:out_of_range"),
+        ("thresholds: {pii: 2}\n", "3:19:out_of_range"),
+        ("sla: {critical_ms: 5}\n", "3:20:out_of_range"),
         ("weight: 0\n", "3:9:out_of_range"),
     ] {
         let text = format!("schema_version: 1\nid: t\n{extra}");
@@ -195,4 +197,23 @@ fn the_shipped_tenants_and_strategies_are_sound() {
     assert_eq!(catalog.strategies.len(), 8);
     assert_eq!(catalog.strategy("pull_request.opened").unwrap().0, "content.submitted");
     assert_eq!(catalog.strategy("scheduled.weekly_agents").unwrap().0, "scheduled.weekly");
+}
+
+#[test]
+fn every_key_of_every_file_is_in_the_manual() {
+    let manual = include_str!("../../docs/configuration.md");
+    for (kind, name) in [
+        (FaultKind::Detector, "d.yaml"),
+        (FaultKind::Tenant, "t.yaml"),
+        (FaultKind::Strategy, "strategies.yaml"),
+    ] {
+        let files = [file(kind, name, "never_a_key_of_ours: 1\n")];
+        let faults = load(Env::Development, &files).unwrap_err();
+        let hint = faults.iter().find(|f| f.code == "unknown_key").unwrap().hint.clone().unwrap();
+        let known: Vec<&str> = hint.rsplit("known are ").next().unwrap().split(", ").collect();
+        assert!(known.len() > 1, "{hint}");
+        for key in known {
+            assert!(manual.contains(&format!("`{key}`")), "{name}: {key} is not in the manual");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! `orchestrator check`: every fault of a project folder, with its place.
 
 use super::{CheckArgs, exit, load_settings, print};
+use crate::detect::builtin;
 use crate::domain::fault::Fault;
 use crate::snapshot::{Snapshot, Sources};
 
@@ -9,7 +10,7 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
         Ok(settings) => settings,
         Err(faults) => return report(args, &faults, "faults in the settings"),
     };
-    let sources = Sources::of(&settings, args.dir.as_deref());
+    let sources = Sources::of(&settings, args.dir.as_deref(), builtin::check);
     match Snapshot::load(&sources, &settings, None) {
         Err(faults) => report(args, &faults, "nothing would be loaded"),
         Ok(snapshot) => {

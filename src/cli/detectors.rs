@@ -1,6 +1,7 @@
 //! `orchestrator detectors`: what is there, and whether it answers.
 
-use comfy_table::{Table, presets};
+use comfy_table::Table;
+use comfy_table::presets;
 
 use super::{ListArgs, ProbeArgs, Session, complain, exit, print};
 use crate::domain::id::DetectorName;
@@ -29,7 +30,12 @@ pub(super) fn list(args: &ListArgs) -> u8 {
         return exit::OK;
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["NAME", "PROTOCOL", "CATEGORIES", "DESCRIPTION"]);
+    table.load_style(presets::NOTHING).set_header([
+        "NAME",
+        "PROTOCOL",
+        "CATEGORIES",
+        "DESCRIPTION",
+    ]);
     for detector in detectors {
         let categories: Vec<&str> = detector.categories.iter().map(|c| c.as_str()).collect();
         table.add_row([
@@ -59,7 +65,8 @@ pub(super) fn probe(args: &ProbeArgs) -> u8 {
         complain("the async runtime could not be started");
         return exit::INTERNAL;
     };
-    let report = runtime.block_on(session.deps.detectors.probe(detector, &args.text));
+    let probed = runtime.block_on(session.deps.detectors.probe(detector, &args.text));
+    let report = probed.report;
     print(&format!(
         "{}: {}{} after {:.1} ms, {} tries",
         detector.name,

@@ -9,7 +9,11 @@ pub(super) fn run(args: &InitArgs) -> u8 {
             for path in &written {
                 print(&path.display().to_string());
             }
-            print(&format!("{} files; now: orchestrator check {}", written.len(), args.dir.display()));
+            print(&format!(
+                "{} files; now: orchestrator check {}",
+                written.len(),
+                args.dir.display()
+            ));
             exit::OK
         }
         Err(error) => {

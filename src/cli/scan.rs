@@ -166,10 +166,11 @@ fn wire(args: &ScanArgs, file: &Path, bytes: Vec<u8>) -> Result<OrchestrateReque
     wire.policy = args.policy.clone().or(wire.policy);
     wire.tenant_id = None;
     if args.content_type != "text" {
-        wire.content_type = serde_json::from_value(args.content_type.clone().into()).map_err(|_| {
-            let message = "--type must be text, document, code or image".to_owned();
-            Fault { exit: exit::USAGE, message }
-        })?;
+        wire.content_type =
+            serde_json::from_value(args.content_type.clone().into()).map_err(|_| {
+                let message = "--type must be text, document, code or image".to_owned();
+                Fault { exit: exit::USAGE, message }
+            })?;
     }
     Ok(wire)
 }
@@ -192,7 +193,8 @@ fn show(args: &ScanArgs, file: &Path, judged: &Judged) {
         return print(&redacted_text(judged));
     }
     let reasons: Vec<&str> = answer.reasons.iter().map(|reason| reason.message.as_str()).collect();
-    let reasons = if reasons.is_empty() { String::new() } else { format!("  {}", reasons.join("; ")) };
+    let reasons =
+        if reasons.is_empty() { String::new() } else { format!("  {}", reasons.join("; ")) };
     print(&format!("{}: {}{reasons}", file.display(), answer.action.name()));
     for finding in &judged.outcome.judgement.findings {
         let place = place_of(judged, finding.place).unwrap_or_default();

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{complain, exit};
+use crate::detect::builtin;
 use crate::domain::fault::Fault;
 use crate::orchestrator::Deps;
 use crate::settings::Settings;
@@ -21,7 +22,7 @@ impl Session {
     /// Opens it; on faults prints every one and returns the exit code.
     pub fn open(config: Option<&Path>) -> Result<Session, u8> {
         let settings = load_settings(config, None).map_err(|faults| refuse(&faults))?;
-        let sources = Sources::of(&settings, None);
+        let sources = Sources::of(&settings, None, builtin::check);
         let snapshot =
             Snapshot::load(&sources, &settings, None).map_err(|faults| refuse(&faults))?;
         let settings = Arc::new(settings);

@@ -31,6 +31,28 @@ pub enum BreakerState {
     HalfOpen,
 }
 
+impl BreakerState {
+    /// The name in the API and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            BreakerState::Closed => "closed",
+            BreakerState::Open => "open",
+            BreakerState::HalfOpen => "half_open",
+        }
+    }
+}
+
+impl Force {
+    /// The name in the API and in audits.
+    pub fn name(self) -> &'static str {
+        match self {
+            Force::Open => "open",
+            Force::Close => "close",
+            Force::Reset => "reset",
+        }
+    }
+}
+
 /// Manual control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Force {

@@ -76,11 +76,19 @@ impl Run<'_> {
             duration: start.elapsed(),
             ..unsent(ask, ReportError::Decided)
         };
-        let mut failed = Vec::new();
+        // The word of the piece with findings, then of the surest one, stands for all.
+        let (mut best, mut failed) = (None, Vec::new());
         for (batch, (attempts, end)) in batches.iter().zip(ends) {
             report.attempts += attempts;
             match end {
-                Ok(judged) => take(&mut report, judged),
+                Ok(judged) => {
+                    let rank = Some((!judged.findings.is_empty(), judged.score));
+                    if rank > best {
+                        best = rank;
+                        (report.label, report.score) = (judged.label, judged.score);
+                    }
+                    report.findings.extend(judged.findings);
+                }
                 Err(fail) => failed.push((batch, fail)),
             }
         }
@@ -99,13 +107,6 @@ impl Run<'_> {
         report.gaps = gaps;
         report
     }
-}
-
-fn take(report: &mut Report, judged: Judged) {
-    if report.label.is_none() || judged.score > report.score {
-        (report.label, report.score) = (judged.label, judged.score);
-    }
-    report.findings.extend(judged.findings);
 }
 
 fn fail_report(mut report: Report, fail: Fail) -> Report {
@@ -327,6 +328,7 @@ impl One<'_> {
                 headers.insert(name, value);
             }
         };
+        put("x-request-id", self.run.bodies.work.request_id.as_str());
         if let Some(parent) = &self.run.bodies.work.traceparent {
             put("traceparent", parent);
         }

@@ -33,6 +33,18 @@ pub enum HealthState {
     Unknown,
 }
 
+impl HealthState {
+    /// The name in the API and in Rego.
+    pub fn name(self) -> &'static str {
+        match self {
+            HealthState::Healthy => "healthy",
+            HealthState::Degraded => "degraded",
+            HealthState::Unhealthy => "unhealthy",
+            HealthState::Unknown => "unknown",
+        }
+    }
+}
+
 /// Health as seen from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HealthView {

@@ -98,7 +98,7 @@ impl Latency {
             None => self.ring.push(took),
         }
         self.next = (self.next + 1) % RING;
-        if self.ring.len() >= ENOUGH && self.next % ENOUGH == 0 {
+        if self.ring.len() >= ENOUGH && self.next.is_multiple_of(ENOUGH) {
             let mut sorted = self.ring.clone();
             sorted.sort_unstable();
             self.p50 = sorted.get(sorted.len() / 2).copied();

@@ -13,6 +13,8 @@ use crate::domain::content::{Body, Content, Judge as Which};
 use crate::domain::report::Status;
 use crate::outbound::Env;
 
+mod hostile;
+
 fn prepare(kind: Builtin, params: &Value) -> Option<Arc<dyn Judge>> {
     struct Echo;
     impl Judge for Echo {
@@ -185,149 +187,6 @@ fn ok(body: &str) -> Vec<u8> {
 const CLEAN: &str = r#"{"label":"clean","score":0.9}"#;
 
 #[tokio::test]
-async fn every_hostile_reply_ends_with_its_status_by_its_time_out() {
-    use ReportError::{BadResponse, Communication, Rejected};
-    use Then::{Close, Drip, Hang, Reset, Stream};
-    static CHUNK: [u8; 65536] = [b'a'; 65536];
-    let endless = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
-    let huge = |length: &str| format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
-    let many = "x: y\r\n".repeat(100_000);
-    let deep = format!(
-        "{{\"label\":\"a\",\"score\":1,\"metadata\":{}1{}}}",
-        "[".repeat(40),
-        "]".repeat(40)
-    );
-    let gzip = "content-encoding: gzip\r\n";
-    let cases: Vec<(&str, Vec<u8>, Then, Option<ReportError>)> = vec![
-        ("hang", vec![], Hang, None),
-        ("head then hang", huge("9").into_bytes(), Hang, None),
-        ("one byte at a time", huge("900000").into_bytes(), Drip, None),
-        ("closes", vec![], Close, Some(Communication)),
-        ("reset", vec![], Reset, Some(Communication)),
-        (
-            "reset mid body",
-            [huge("900").into_bytes(), b"{".to_vec()].concat(),
-            Reset,
-            Some(Communication),
-        ),
-        (
-            "end mid body",
-            [huge("900").into_bytes(), b"{".to_vec()].concat(),
-            Close,
-            Some(Communication),
-        ),
-        ("garbage", b"\x00\x01\x02 what\r\n\r\n".to_vec(), Close, Some(BadResponse)),
-        ("endless body", endless, Stream(&CHUNK), Some(BadResponse)),
-        ("endless head", b"HTTP/1.1 200 OK\r\nx: ".to_vec(), Stream(&CHUNK), Some(BadResponse)),
-        ("a gigabyte promised", huge("1073741824").into_bytes(), Hang, Some(BadResponse)),
-        (
-            "length beyond numbers",
-            huge("99999999999999999999999").into_bytes(),
-            Hang,
-            Some(BadResponse),
-        ),
-        (
-            "two lengths",
-            b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n{}".to_vec(),
-            Hang,
-            Some(BadResponse),
-        ),
-        (
-            "bad chunk",
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_vec(),
-            Hang,
-            Some(BadResponse),
-        ),
-        ("many headers", http("200 OK", &many, CLEAN), Hang, Some(BadResponse)),
-        ("gzip", http("200 OK", gzip, CLEAN), Hang, Some(BadResponse)),
-        (
-            "redirect",
-            http("302 Found", "location: http://127.0.0.1:1/\r\n", ""),
-            Hang,
-            Some(BadResponse),
-        ),
-        (
-            "switch",
-            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"
-                .to_vec(),
-            Hang,
-            Some(BadResponse),
-        ),
-        ("server error", http("500 X", "", CLEAN), Hang, Some(Communication)),
-        ("gateway error", http("502 X", "", CLEAN), Hang, Some(Communication)),
-        ("refusal", http("401 X", "", CLEAN), Hang, Some(Rejected)),
-        ("bad request", http("400 X", "", CLEAN), Hang, Some(Rejected)),
-        ("no content", http("204 X", "", ""), Hang, Some(BadResponse)),
-        ("no json", ok("<html>"), Hang, Some(BadResponse)),
-        (
-            "invalid utf-8",
-            b"HTTP/1.1 200 OK\r\ncontent-length: 25\r\n\r\n{\"label\":\"\xff\",\"score\":0.5}"
-                .to_vec(),
-            Hang,
-            Some(BadResponse),
-        ),
-        ("list", ok("[]"), Hang, Some(BadResponse)),
-        ("nothing", ok("{}"), Hang, Some(BadResponse)),
-        ("NaN", ok(r#"{"label":"a","score":NaN}"#), Hang, Some(BadResponse)),
-        ("infinity", ok(r#"{"label":"a","score":1e999}"#), Hang, Some(BadResponse)),
-        ("above one", ok(r#"{"label":"a","score":1.01}"#), Hang, Some(BadResponse)),
-        ("below nought", ok(r#"{"label":"a","score":-0.1}"#), Hang, Some(BadResponse)),
-        ("text score", ok(r#"{"label":"a","score":"0.5"}"#), Hang, Some(BadResponse)),
-        ("number label", ok(r#"{"label":1,"score":0.5}"#), Hang, Some(BadResponse)),
-        ("no score", ok(r#"{"label":"a"}"#), Hang, Some(BadResponse)),
-        ("no label", ok(r#"{"score":0.5}"#), Hang, Some(BadResponse)),
-        ("key twice", ok(r#"{"label":"a","label":"clean","score":0.5}"#), Hang, Some(BadResponse)),
-        ("deep", ok(&deep), Hang, Some(BadResponse)),
-        (
-            "span outside",
-            ok(r#"{"findings":[{"label":"a","score":1,"start":0,"end":6}]}"#),
-            Hang,
-            Some(BadResponse),
-        ),
-        (
-            "span empty",
-            ok(r#"{"findings":[{"label":"a","score":1,"start":1,"end":1}]}"#),
-            Hang,
-            Some(BadResponse),
-        ),
-        (
-            "span turned",
-            ok(r#"{"findings":[{"label":"a","score":1,"start":2,"end":1}]}"#),
-            Hang,
-            Some(BadResponse),
-        ),
-        (
-            "span negative",
-            ok(r#"{"findings":[{"label":"a","score":1,"start":-1,"end":1}]}"#),
-            Hang,
-            Some(BadResponse),
-        ),
-        (
-            "span half",
-            ok(r#"{"findings":[{"label":"a","score":1,"start":1}]}"#),
-            Hang,
-            Some(BadResponse),
-        ),
-        ("severity", ok(r#"{"label":"a","score":1,"severity":"huge"}"#), Hang, Some(BadResponse)),
-    ];
-    let mut tasks = JoinSet::new();
-    let (mut asks, mut expected) = (Vec::new(), Vec::new());
-    for (index, (name, reply, then, error)) in cases.into_iter().enumerate() {
-        let (uri, _) = hostile(&mut tasks, reply, then).await;
-        asks.push(ask(detector(&format!("d{index}"), Protocol::Native, &uri)));
-        expected.push((name, error));
-    }
-    let start = Instant::now();
-    let reports = detectors().fan_out(&asks, &work(&["hello"]), soon()).await;
-    for (report, (name, error)) in reports.iter().zip(expected) {
-        let status = error.map_or(Status::Timeout, ReportError::status);
-        assert_eq!((report.status, report.error), (status, error), "{name}");
-        assert!(!report.cut_by_deadline && report.attempts == 1, "{name}");
-    }
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
-}
-
-#[tokio::test]
 async fn a_call_that_times_out_closes_its_connection() {
     let mut tasks = JoinSet::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -479,6 +338,24 @@ async fn native_findings_carry_their_piece_and_code_points() {
 }
 
 #[tokio::test]
+async fn a_surer_clean_piece_does_not_hide_the_word_of_a_guilty_one() {
+    let server = wiremock::MockServer::start().await;
+    for (content, label, score) in [("fine", "clean", 0.99), ("foul", "toxic", 0.6)] {
+        let reply = json!({"label": label, "score": score});
+        wiremock::Mock::given(wiremock::matchers::body_partial_json(json!({"content": content})))
+            .respond_with(wiremock::ResponseTemplate::new(200).set_body_json(reply))
+            .mount(&server)
+            .await;
+    }
+    let native = detector("a", Protocol::Native, &server.uri());
+    let report = one(&detectors(), native, &["fine", "foul", "lost"]).await;
+    assert_eq!((report.label.as_deref(), report.score), (Some("toxic"), Some(0.6)));
+    assert_eq!((report.status, report.attempts), (Status::Success, 3));
+    assert_eq!((report.gaps.len(), report.gaps[0].piece), (1, 2));
+    assert_eq!(report.gaps[0].reason, ReportError::Rejected);
+}
+
+#[tokio::test]
 async fn fms_asks_once_for_all_texts_and_skips_what_has_none() {
     let mut tasks = JoinSet::new();
     let body = r#"[[],[{"start":0,"end":1,"text":"b","detection":"EmailAddress","detection_type":"pii","score":1,"evidences":[]}]]"#;
@@ -572,4 +449,84 @@ fn a_fan_out_can_move_between_threads() {
     let (detectors, work) = (detectors(), work(&["x"]));
     is_send(detectors.fan_out(&[], &work, Instant::now()));
     is_send(detectors.health_loop());
+}
+
+#[test]
+fn a_word_means_what_the_file_says_else_what_the_reply_says_else_the_only_category() {
+    let two = Detector {
+        categories: ["pii", "toxicity"].map(|c| Category::parse(c).unwrap()).into(),
+        ..detector("d", Protocol::Native, "http://127.0.0.1:1/")
+    };
+    let one = detector("d", Protocol::Native, "http://127.0.0.1:1/");
+    let mut told = one.clone();
+    let severity = crate::domain::finding::Severity::Low;
+    let polarity = crate::domain::finding::Polarity::Positive;
+    let category = Category::parse("hate").ok();
+    told.labels.insert("clean".into(), file::Label { category, polarity, severity });
+    let fms = Detector { protocol: Protocol::Fms, ..one.clone() };
+    for (detector, word, own, expected) in [
+        (&told, "clean", Some("pii"), Some("hate")),
+        (&one, "clean", Some("pii.email"), Some("pii.email")),
+        (&one, "bad", Some("nonsense"), Some("toxicity")),
+        (&one, "Clean", None, None),
+        (&one, "no_pii", None, None),
+        (&two, "bad", None, Some("other.d")),
+        (&two, "bad", Some("other.else"), Some("other.d")),
+        (&fms, "bad", None, Some("other.d")),
+    ] {
+        let meaning = label::meaning(detector, word, own);
+        assert_eq!(meaning.category.as_ref().map(Category::as_str), expected, "{word} {own:?}");
+    }
+    assert_eq!(&*label::clean("a\nb"), "a\\u{a}b");
+    assert_eq!(label::clean(&"é\0".repeat(500)).chars().count(), 128);
+}
+
+#[test]
+fn native_detectors_without_parameters_share_one_body() {
+    let work = work(&["x"]);
+    let bodies = protocol::Bodies::new(&work);
+    let native = detector("a", Protocol::Native, "http://127.0.0.1:1/");
+    let (plain, set) = (json!({}), json!({"a": 1}));
+    let first = protocol::body(&native, &plain, &bodies, &[0]);
+    assert_eq!(first.as_ptr(), protocol::body(&native, &plain, &bodies, &[0]).as_ptr());
+    let other: Value =
+        serde_json::from_slice(&protocol::body(&native, &set, &bodies, &[0])).unwrap();
+    assert_eq!(other["params"], set);
+    let sent: Value = serde_json::from_slice(&first).unwrap();
+    let expected = json!({"content": "x", "content_type": "text", "metadata": {},
+        "request_id": "r-1", "tenant_id": "acme"});
+    assert_eq!(sent, expected);
+}
+
+#[tokio::test]
+async fn a_detector_whose_probe_fails_is_not_asked() {
+    let mut tasks = JoinSet::new();
+    let (uri, count) = hostile(&mut tasks, vec![], Then::Close).await;
+    let mut dead = detector("a", Protocol::Native, &uri);
+    dead.health.unhealthy_after = 1;
+    let name = dead.name.clone();
+    let detectors = detectors();
+    let detectors_of = |d: &Detector| Catalog {
+        detectors: [(d.name.clone(), Arc::new(d.clone()))].into(),
+        ..Catalog::default()
+    };
+    detectors.retain(&detectors_of(&dead));
+    assert_eq!(detectors.health(&name).state, HealthState::Unknown);
+    let until = async |wanted: HealthState| {
+        while detectors.health(&name).state != wanted {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = detectors.health_loop() => {}
+        () = until(HealthState::Unhealthy) => {}
+    }
+    let before = count.load(Ordering::SeqCst);
+    let report = one(&detectors, dead.clone(), &["x"]).await;
+    assert_eq!((report.error, report.attempts), (Some(ReportError::Unhealthy), 0));
+    assert_eq!(count.load(Ordering::SeqCst), before);
+    let (good, _) = hostile(&mut tasks, ok(CLEAN), Then::Close).await;
+    let alive = detector("b", Protocol::Native, &good);
+    let view = detectors.probe(&Arc::new(alive), "x").await;
+    assert_eq!((view.health, view.report.status), (HealthState::Healthy, Status::Success));
 }

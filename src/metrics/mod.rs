@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+pub use prometheus::Error as MetricsError;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts,
     Registry, TextEncoder,
@@ -52,6 +53,12 @@ pub enum ConfigKind {
     Strategies,
 }
 
+impl ConfigKind {
+    /// Every kind.
+    pub const ALL: [ConfigKind; 4] =
+        [ConfigKind::Detectors, ConfigKind::Policies, ConfigKind::Tenants, ConfigKind::Strategies];
+}
+
 /// All metrics of one process. Cheap to share, safe from any thread.
 pub struct Metrics {
     registry: Registry,
@@ -63,7 +70,7 @@ pub struct Metrics {
 impl Metrics {
     /// A registry of its own; `tenant_labels` are the tenants that keep their name in labels, at
     /// most 20, or else the first 20 seen do. `revision` is the source revision of this build.
-    pub fn new(tenant_labels: &[String], revision: &str) -> Result<Metrics, prometheus::Error> {
+    pub fn new(tenant_labels: &[String], revision: &str) -> Result<Metrics, MetricsError> {
         let registry = Registry::new();
         let families = Families::registered(&registry)?;
         registry.register(Box::new(process::Process::new()?))?;
@@ -73,7 +80,7 @@ impl Metrics {
     }
 
     /// The Prometheus text format.
-    pub fn render(&self) -> Result<String, prometheus::Error> {
+    pub fn render(&self) -> Result<String, MetricsError> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
@@ -88,14 +95,8 @@ impl Metrics {
     }
 
     /// One answered HTTP request; `route` is the pattern, never the path.
-    pub fn http_request(
-        &self,
-        route: &'static str,
-        method: &http::Method,
-        code: http::StatusCode,
-        took: Duration,
-    ) {
-        let labels = [route, method_name(method), code.as_str()];
+    pub fn http_request(&self, route: &str, method: &str, code: &str, took: Duration) {
+        let labels = [route, method_name(method), code];
         self.families.http_requests_total.with_label_values(&labels).inc();
         let seconds = took.as_secs_f64();
         self.families.http_request_duration_seconds.with_label_values(&[route]).observe(seconds);
@@ -222,8 +223,8 @@ fn flag(value: bool) -> &'static str {
     if value { "true" } else { "false" }
 }
 
-fn method_name(method: &http::Method) -> &'static str {
-    match method.as_str() {
+fn method_name(method: &str) -> &'static str {
+    match method {
         "GET" => "GET",
         "POST" => "POST",
         "PUT" => "PUT",

@@ -34,7 +34,7 @@ pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
         .reports
         .iter()
         .map(|report| {
-            let health = run.deps.detectors.health(&report.detector).name();
+            let health = run.deps.detectors.health(&report.detector).state.name();
             (report.detector.clone(), health)
         })
         .collect();

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::Deps;
-use crate::detect::{DetectConfig, Detectors};
+use crate::detect::{DetectConfig, Detectors, builtin};
 use crate::metrics::{Metrics, MetricsError};
-use crate::outbound::Guard;
+use crate::outbound::{self, Allow, AllowError, Guard};
 use crate::policy::Evaluator;
-use crate::settings::Settings;
+use crate::settings::{Env, Settings};
 use crate::store::{Place, Sqlite, SqliteOptions, StoreError};
 
 /// Source revision of this build, where the builder told it.
@@ -22,15 +22,44 @@ pub enum DepsError {
     /// The store could not be opened.
     #[error("the store could not be opened: {0}")]
     Store(#[from] StoreError),
+    /// `security.outbound_allow` holds something else.
+    #[error("security.outbound_allow: {0}")]
+    Allow(#[from] AllowError),
+    /// The data folder could not be made.
+    #[error("could not make {folder}: {source}")]
+    Folder {
+        /// Which.
+        folder: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The metrics could not be registered.
     #[error("the metrics could not be registered: {0}")]
     Metrics(#[from] MetricsError),
 }
 
+/// Bytes of a detector's reply.
+const REPLY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a text that built-in detectors judge without changing threads.
+const INLINE_BYTES_MAX: usize = 2_000;
+
+fn guard(settings: &Settings) -> Result<Guard, DepsError> {
+    let env = match settings.env {
+        Env::Development => outbound::Env::Development,
+        Env::Staging => outbound::Env::Staging,
+        Env::Production => outbound::Env::Production,
+    };
+    let allow = settings.security.outbound_allow.iter().map(|raw| Allow::parse(raw));
+    Ok(Guard::new(env, allow.collect::<Result<_, _>>()?))
+}
+
 impl Deps {
     /// With the store in the data folder.
     pub fn with_store(settings: Arc<Settings>) -> Result<Deps, DepsError> {
-        let place = Place::File(settings.paths.data.join("orchestrator.db"));
+        let data = &settings.paths.data;
+        std::fs::create_dir_all(data)
+            .map_err(|source| DepsError::Folder { folder: data.display().to_string(), source })?;
+        let place = Place::File(data.join("orchestrator.db"));
         Self::build(settings, place)
     }
 
@@ -42,10 +71,15 @@ impl Deps {
     fn build(settings: Arc<Settings>, place: Place) -> Result<Deps, DepsError> {
         let store = Sqlite::open(&SqliteOptions::at(place))?;
         let metrics = Arc::new(Metrics::new(&settings.telemetry.tenant_labels, REVISION)?);
-        let guard = Guard::new(settings.guard());
+        let guard = Arc::new(guard(&settings)?);
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let config = DetectConfig {
             guard,
             parallel_max: settings.orchestration.parallel_max,
+            threads: cores,
+            reply_bytes_max: REPLY_BYTES_MAX,
+            inline_bytes_max: INLINE_BYTES_MAX,
+            prepare: builtin::judge_of,
         };
         Ok(Deps {
             detectors: Detectors::new(config),

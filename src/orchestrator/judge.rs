@@ -39,9 +39,9 @@ pub(super) async fn settle(
         match run.deps.evaluator.settle(run.view, &run.head, &disagreeing).await {
             Ok(choices) if choices.is_empty() => {}
             Ok(rules) => {
-                let choices = rules.into_iter().map(|(category, rule)| {
-                    (category, choice(rule, run.request.content_type))
-                });
+                let choices = rules
+                    .into_iter()
+                    .map(|(category, rule)| (category, choice(rule, run.request.content_type)));
                 judgement.settle(&evidence, &choices.collect());
             }
             Err(failure) => degraded.push(failed(run, &failure)),

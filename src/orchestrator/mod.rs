@@ -93,7 +93,15 @@ pub async fn run(
     }
     let outcome = assemble::outcome(
         &run,
-        assemble::Parts { plan: planned.plan, reports, coverage, judgement, raw, verdict, degraded },
+        assemble::Parts {
+            plan: planned.plan,
+            reports,
+            coverage,
+            judgement,
+            raw,
+            verdict,
+            degraded,
+        },
     );
     record::keep(&run, &outcome).await?;
     Ok(outcome)
@@ -112,9 +120,10 @@ impl<'a> Run<'a> {
         if tenant.paused {
             return Err(Error::new(Code::TenantPaused, "the tenant is paused"));
         }
-        let seen = snapshot.seen.get(&tenant.id).ok_or_else(|| {
-            Error::new(Code::InternalError, "the tenant is not prepared")
-        })?;
+        let seen = snapshot
+            .seen
+            .get(&tenant.id)
+            .ok_or_else(|| Error::new(Code::InternalError, "the tenant is not prepared"))?;
         check_length(deps, tenant, request)?;
         let view = facts::view_of(snapshot, tenant, request.policy.as_ref())?;
         let pieces: Arc<[Piece]> = request.body.pieces(request.judge, request.content_type).into();

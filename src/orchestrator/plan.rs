@@ -13,7 +13,7 @@ use crate::domain::id::DetectorName;
 use crate::domain::outcome::Degraded;
 use crate::domain::plan::{Execution, Plan, StopOn};
 use crate::domain::verdict::Mode;
-use crate::policy::{PlanAnswer, StrategyFacts};
+use crate::policy::{FloorPlan, PlanAnswer, StrategyFacts};
 
 /// The plan and what making it showed.
 pub(super) struct Planned {
@@ -45,7 +45,8 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
         Err(failure) => {
             run.deps.metrics.policy_error(failure.point.name(), failure.kind.name());
             tracing::warn!(policy = %run.view.bundle(), %failure, "the plan failed");
-            from_default(run, visible, failure.to_string())
+            let floor = run.deps.evaluator.floor_plan(run.view, &run.head, facts).await;
+            from_default(run, floor.unwrap_or_default(), failure.to_string())
         }
     };
     degraded.append(&mut planned.degraded);
@@ -71,7 +72,7 @@ fn check_names(run: &Run<'_>, visible: &Visible) -> Result<(), Error> {
             }
         }
     }
-    for name in wishes.params.keys().filter(|name| !visible.contains_key(name)) {
+    for name in wishes.params.keys().filter(|name| !visible.contains_key(*name)) {
         faults.push(unknown(format!("/detectors/params/{name}"), name, visible));
     }
     match faults.first() {
@@ -87,7 +88,8 @@ fn check_names(run: &Run<'_>, visible: &Visible) -> Result<(), Error> {
 
 fn unknown(pointer: String, name: &DetectorName, visible: &Visible) -> FieldFault {
     let known: Vec<&str> = visible.keys().map(|name| name.as_str()).collect();
-    let detail = format!("`{name}` is no detector of this tenant; use one of: {}", known.join(", "));
+    let detail =
+        format!("`{name}` is no detector of this tenant; use one of: {}", known.join(", "));
     FieldFault { pointer, detail, code: "unknown_detector" }
 }
 
@@ -157,7 +159,7 @@ fn from_answer(answer: &PlanAnswer, strategy: Option<&StrategyFacts>) -> Planned
 }
 
 /// The tenant's default plan, or every visible detector required.
-fn from_default(run: &Run<'_>, visible: &Visible, why: String) -> Planned {
+fn from_default(run: &Run<'_>, floor: FloorPlan, why: String) -> Planned {
     let mut plan = Plan { execution: Execution::Parallel, ..Plan::default() };
     match &run.tenant.default_plan {
         Some(default) => {
@@ -165,9 +167,8 @@ fn from_default(run: &Run<'_>, visible: &Visible, why: String) -> Planned {
             plan.optional = default.optional.difference(&default.required).cloned().collect();
             plan.coverage = default.coverage.clone();
         }
-        None => plan.required = visible.keys().cloned().collect(),
+        None => plan.required = run.seen.detectors.keys().cloned().collect(),
     }
-    let floor = run.view.floor();
     plan.required.extend(floor.required.iter().cloned());
     plan.optional.retain(|name| !floor.required.contains(name));
     plan.floor_required = floor.required.clone();

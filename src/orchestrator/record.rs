@@ -60,8 +60,6 @@ fn count(run: &Run<'_>, outcome: &Outcome) {
     }
 }
 
-fn names<'a>(
-    names: impl Iterator<Item = &'a crate::domain::id::DetectorName>,
-) -> Vec<&'a str> {
+fn names<'a>(names: impl Iterator<Item = &'a crate::domain::id::DetectorName>) -> Vec<&'a str> {
     names.map(|name| name.as_str()).collect()
 }

@@ -15,6 +15,7 @@ pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Vec<Report> {
         request_id: run.request.id.clone(),
         tenant: run.tenant.id.clone(),
         direction: run.request.direction,
+        content_type: run.request.content_type,
         language: run.request.language.clone(),
         pieces: run.pieces.clone(),
         metadata: run.request.metadata.clone(),

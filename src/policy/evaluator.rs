@@ -15,8 +15,8 @@ use super::memo::{Memo, MemoCounts};
 use super::threads::{Spent, Threads};
 use super::unit::Held;
 use super::{
-    DetectorFacts, Evaluated, Explained, Failure, FailureKind, Limits, PlanAnswer, Point,
-    SettleRule, StrategyFacts, VerdictAnswer, VerdictFacts,
+    DetectorFacts, Evaluated, Explained, Failure, FailureKind, FloorPlan, Limits, PlanAnswer,
+    Point, SettleRule, StrategyFacts, VerdictAnswer, VerdictFacts,
 };
 use crate::domain::category::Category;
 use crate::domain::coverage::Coverage;
@@ -120,6 +120,22 @@ impl Evaluator {
         };
         self.plans.put(&head.tenant.id, hash, key, answer.clone());
         Ok(answer)
+    }
+
+    /// What the floor alone demands, for when the layers above it failed. Never memoised.
+    ///
+    /// # Errors
+    /// When the floor fails too.
+    pub async fn floor_plan(
+        &self,
+        view: &Arc<View>,
+        head: &Head,
+        detectors: &Arc<[DetectorFacts]>,
+    ) -> Result<FloorPlan, Failure> {
+        let document = document::plan(view, head, detectors, None);
+        let asks = vec![(Ask::FloorPlan, document::floor(&document))];
+        let held = self.ask(view, &head.tenant.id, Point::Plan, asks).await?.0;
+        answer::floor_plan(&held.into_iter().next().unwrap_or_default())
     }
 
     /// How to settle the scopes whose voters disagree; empty at once where no layer cares.

@@ -115,6 +115,11 @@ pub enum Point {
 }
 
 impl Point {
+    /// The point of that name.
+    pub fn parse(name: &str) -> Option<Point> {
+        [Point::Plan, Point::Conflict, Point::Verdict].into_iter().find(|p| p.name() == name)
+    }
+
     /// The name in the API and in metrics.
     pub fn name(self) -> &'static str {
         match self {

@@ -28,8 +28,9 @@ impl Settings {
         let default = Path::new(DEFAULT_FILE);
         let file = file.or_else(|| default.exists().then_some(default));
         // Variables that are not UTF-8 cannot be ours.
-        let variables = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
         Self::load(file, variables)
     }
 
@@ -41,7 +42,8 @@ impl Settings {
         let (name, text) = read(file)?;
         let tree = yaml::tree(FaultKind::Settings, &name, &text)?;
         let known = serde_json::to_value(Settings::default()).unwrap_or_default();
-        let mut loading = Loading { name: &name, tree: &tree, from: Vec::new(), faults: Vec::new() };
+        let mut loading =
+            Loading { name: &name, tree: &tree, from: Vec::new(), faults: Vec::new() };
         let mut value = tree.to_json();
         loading.refuse_unknown(&mut value, &known, "");
         for (variable, raw) in variables {
@@ -114,7 +116,9 @@ impl Loading<'_> {
 
     /// Takes every unknown key away and names it.
     fn refuse_unknown(&mut self, value: &mut Value, known: &Value, pointer: &str) {
-        let (Some(object), Some(known)) = (value.as_object_mut(), known.as_object()) else { return };
+        let (Some(object), Some(known)) = (value.as_object_mut(), known.as_object()) else {
+            return;
+        };
         let keys: Vec<String> = object.keys().cloned().collect();
         for key in keys {
             let below = format!("{pointer}/{key}");
@@ -264,8 +268,7 @@ fn leaves(known: &Value, prefix: &str, into: &mut Vec<String>) {
         Some(object) => {
             for (key, value) in object {
                 let name = key.to_uppercase();
-                let below =
-                    if prefix.is_empty() { name } else { format!("{prefix}__{name}") };
+                let below = if prefix.is_empty() { name } else { format!("{prefix}__{name}") };
                 leaves(value, &below, into);
             }
         }

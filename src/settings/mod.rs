@@ -246,11 +246,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self {
-            eval_timeout: Span(Duration::from_millis(50)),
-            threads: 2,
-            memo_entries: 10_000,
-        }
+        Self { eval_timeout: Span(Duration::from_millis(50)), threads: 2, memo_entries: 10_000 }
     }
 }
 

@@ -15,8 +15,10 @@ fn load(text: &str, variables: &[(&str, &str)]) -> Result<Settings, Vec<Fault>> 
 #[test]
 fn the_shipped_file_equals_the_defaults_and_names_every_key() {
     assert_eq!(Settings::load(None, std::iter::empty()).unwrap(), Settings::default());
-    let text = String::from_utf8(crate::assets::read("config/settings.yaml").unwrap().into()).unwrap();
-    let shipped = crate::yaml::parse_value(crate::domain::fault::FaultKind::Settings, "s", &text).unwrap();
+    let text =
+        String::from_utf8(crate::assets::read("config/settings.yaml").unwrap().into()).unwrap();
+    let shipped =
+        crate::yaml::parse_value(crate::domain::fault::FaultKind::Settings, "s", &text).unwrap();
     fn keys(value: &serde_json::Value, at: &str, into: &mut Vec<String>) {
         match value.as_object() {
             Some(object) => object.iter().for_each(|(k, v)| keys(v, &format!("{at}/{k}"), into)),

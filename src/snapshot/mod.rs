@@ -11,8 +11,8 @@ use crate::catalog::{Catalog, LoadContext, SecretRef, SourceFile};
 use crate::domain::digest::Digest;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::id::TenantId;
-use crate::policy::{Policies, TenantScope};
 use crate::policy::Limits;
+use crate::policy::{Policies, TenantScope};
 use crate::settings::{self, Settings};
 
 mod live;
@@ -77,9 +77,10 @@ impl Snapshot {
             Err(faults) => return Err(faults.clone()),
         };
         let before = previous.map(|snapshot| &snapshot.policies);
-        let policies = Policies::load(&files.policies, &tenants, &policy_limits(settings), before)?;
+        let policies = Policies::load(&files.policies, &tenants, &policy_limits(settings), before)
+            .map_err(|faults| sources.place(files, faults))?;
         let (catalog, mut warnings) = loaded?;
-        warnings.extend(policies.warnings);
+        warnings.extend(sources.place(files, policies.warnings));
         warnings.sort();
         Ok(Snapshot {
             revision: files.revision().hex(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::catalog::{Catalog, Detector, Tenant};
+use crate::catalog::{Catalog, Detector};
 use crate::domain::coverage::Abilities;
 use crate::domain::id::{DetectorName, TenantId};
 use crate::domain::judgement;
@@ -65,12 +65,12 @@ fn votes(detector: &Detector) -> judgement::DetectorFacts {
 /// What each tenant sees; tenants that see the same share it.
 pub(super) fn by_tenant(catalog: &Catalog) -> BTreeMap<TenantId, Arc<Seen>> {
     let mut shared: BTreeMap<Vec<&DetectorName>, Arc<Seen>> = BTreeMap::new();
-    let mut seen_by = |tenant: &Tenant| {
+    let mut seen = BTreeMap::new();
+    for (id, tenant) in &catalog.tenants {
         let names = catalog.visible(tenant).map(|detector| &detector.name).collect();
-        let seen = shared
-            .entry(names)
-            .or_insert_with(|| Arc::new(Seen::of(catalog.visible(tenant))));
-        Arc::clone(seen)
-    };
-    catalog.tenants.iter().map(|(id, tenant)| (id.clone(), seen_by(tenant))).collect()
+        let same = shared.entry(names);
+        let same = same.or_insert_with(|| Arc::new(Seen::of(catalog.visible(tenant))));
+        seen.insert(id.clone(), Arc::clone(same));
+    }
+    seen
 }

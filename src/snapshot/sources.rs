@@ -75,6 +75,20 @@ impl Sources {
             .collect()
     }
 
+    /// The same faults with policy files named as an operator would.
+    pub(super) fn place(&self, files: &Files, mut faults: Vec<Fault>) -> Vec<Fault> {
+        let root = match &self.policies {
+            Place::Disk(path) => path.display().to_string(),
+            Place::Embedded(prefix) => format!("embedded/{}", prefix.trim_end_matches('/')),
+        };
+        for fault in &mut faults {
+            if files.policies.iter().any(|file| file.path == fault.file) {
+                fault.file = format!("{root}/{}", fault.file);
+            }
+        }
+        faults
+    }
+
     /// Reads everything, once.
     pub fn read(&self) -> Result<Files, Vec<Fault>> {
         let mut faults = Vec::new();
@@ -141,7 +155,11 @@ fn embedded(prefix: &str, wanted: fn(&str) -> bool) -> Vec<Found> {
                 return None;
             }
             let bytes = assets::read(&path)?;
-            Some(Found { shown: format!("embedded/{path}"), relative, bytes: bytes.as_ref().into() })
+            Some(Found {
+                shown: format!("embedded/{path}"),
+                relative,
+                bytes: bytes.as_ref().into(),
+            })
         })
         .collect()
 }
@@ -172,7 +190,15 @@ fn disk(kind: FaultKind, root: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Fo
             let relative = format!("{prefix}{name}");
             let shown = root.join(&relative);
             // Links inside the root are how mounted volumes swap their files; others lead astray.
-            let Ok(target) = entry.path().canonicalize() else { continue };
+            let target = match entry.path().canonicalize() {
+                Ok(target) => target,
+                // What a link promised is missing: leaving it out could loosen a policy.
+                Err(error) if entry.file_type().is_ok_and(|kind| kind.is_symlink()) => {
+                    let message = format!("is a link that leads nowhere: {error}");
+                    return Err(fault(kind, &shown, "unreadable", message));
+                }
+                Err(_) => continue,
+            };
             if !target.starts_with(&real) {
                 let message = "is a link that leads out of its folder".to_owned();
                 return Err(fault(kind, &shown, "link_outside", message));
@@ -214,4 +240,22 @@ fn contents(kind: FaultKind, shown: &Path, path: &Path) -> Result<Arc<[u8]>, Fau
 fn fault(kind: FaultKind, path: &Path, code: &'static str, message: String) -> Fault {
     let file = path.display().to_string();
     Fault { kind, file, line: 0, column: 0, code, message, hint: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_leads_nowhere_is_a_fault_and_not_an_absent_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("verdict.rego");
+        std::os::unix::fs::symlink("..data/verdict.rego", &link).unwrap();
+        let read = || disk(FaultKind::Policy, dir.path(), is_policy).map(|found| found.len());
+        assert_eq!(read().unwrap_err().code, "unreadable");
+        std::fs::create_dir(dir.path().join("..data")).unwrap();
+        std::fs::write(dir.path().join("..data/verdict.rego"), "package x").unwrap();
+        assert_eq!(read().unwrap(), 1);
+    }
 }

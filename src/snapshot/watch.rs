@@ -63,8 +63,8 @@ pub async fn watch(live: &Arc<Live>, settings: &Arc<Settings>, mut on: impl FnMu
 fn start(live: &Live, woken: mpsc::Sender<()>) -> notify_debouncer_full::notify::Result<Watcher> {
     let mut watcher = new_debouncer(DEBOUNCE, None, move |result: DebounceEventResult| {
         // Looking opens files; that must not ask for the next look.
-        let only_looked = result
-            .is_ok_and(|events| events.iter().all(|event| event.kind.is_access()));
+        let only_looked =
+            result.is_ok_and(|events| events.iter().all(|event| event.kind.is_access()));
         if !only_looked {
             // A full channel means that a look is due anyway.
             let _ = woken.try_send(());

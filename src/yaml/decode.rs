@@ -65,9 +65,13 @@ impl<'a> Fields<'a> {
         self.take(key)
     }
 
-    /// A fault about the value of `key`, or about the mapping where it is absent.
+    /// A fault about the value of `key` or of a JSON pointer such as `/retry/attempts`; about the
+    /// mapping around it where it is absent.
     pub fn refuse(&mut self, key: &str, code: &'static str, message: String, hint: &str) {
-        let at = self.node.get(key).map_or_else(|| self.node.at(), Node::at);
+        let at = match key.starts_with('/') {
+            true => self.node.nearest_to(key).at(),
+            false => self.node.get(key).map_or_else(|| self.node.at(), Node::at),
+        };
         self.faults.push(self.source.fault(at, code, message, Some(hint.to_owned())));
     }
 
@@ -153,12 +157,12 @@ impl de::Error for Mismatch {
         Self::new("bad_value", message.to_string(), None)
     }
     fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        let hint = match unexpected {
-            de::Unexpected::Str("yes" | "no" | "on" | "off") => {
-                "write `true` or `false`".to_owned()
-            }
-            _ if expected.to_string().contains("string") => "put it in quotes".to_owned(),
-            _ => format!("write {expected}"),
+        let hint = if matches!(unexpected, de::Unexpected::Str("yes" | "no" | "on" | "off")) {
+            "write `true` or `false`".to_owned()
+        } else if expected.to_string().contains("string") {
+            "put it in quotes".to_owned()
+        } else {
+            format!("write {expected}")
         };
         Self::new(
             "bad_value",
@@ -195,10 +199,10 @@ impl de::Error for Mismatch {
 }
 
 fn named(unexpected: de::Unexpected<'_>) -> String {
-    match unexpected {
-        de::Unexpected::Str(text) => format!("`{}`", shown(text)),
-        other => shown(&other.to_string()),
+    if let de::Unexpected::Str(text) = unexpected {
+        return format!("`{}`", shown(text));
     }
+    shown(&unexpected.to_string())
 }
 
 impl<'de> de::Deserializer<'de> for &Node {
@@ -217,10 +221,7 @@ impl<'de> de::Deserializer<'de> for &Node {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-        match self.data {
-            Data::Null => visitor.visit_none(),
-            _ => visitor.visit_some(self),
-        }
+        if self.data == Data::Null { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(

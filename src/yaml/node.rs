@@ -68,9 +68,10 @@ impl Node {
         let mut node = self;
         for step in pointer.split('/').skip(1) {
             let step = step.replace("~1", "/").replace("~0", "~");
-            let next = match &node.data {
-                Data::List(items) => step.parse().ok().and_then(|at: usize| items.get(at)),
-                _ => node.get(&step),
+            let next = if let Data::List(items) = &node.data {
+                step.parse().ok().and_then(|at: usize| items.get(at))
+            } else {
+                node.get(&step)
             };
             match next {
                 Some(next) => node = next,

@@ -43,7 +43,11 @@ async fn spans_come_in_the_unit_that_was_asked_for() {
         let body = json!({"content": "😀é ana@evil.io", "offsets": unit});
         let value = app.ask(&body).await.json();
         let span = &value["findings"][0]["span"];
-        assert_eq!((span["start"].as_u64(), span["end"].as_u64()), (Some(start), Some(end)), "{unit}");
+        assert_eq!(
+            (span["start"].as_u64(), span["end"].as_u64()),
+            (Some(start), Some(end)),
+            "{unit}"
+        );
     }
 }
 
@@ -74,7 +78,8 @@ async fn an_image_that_nobody_can_judge_is_named_and_reviewed() {
     let value = answer.json();
     assert_eq!(value["coverage"]["complete"], false);
     assert_eq!(value["action"], "review");
-    let gap = value["unjudged"].as_array().unwrap().iter().find(|gap| gap["pointer"] == "/content/1");
+    let gap =
+        value["unjudged"].as_array().unwrap().iter().find(|gap| gap["pointer"] == "/content/1");
     assert!(gap.is_some(), "{value:#}");
 }
 
@@ -96,12 +101,27 @@ async fn every_bad_request_names_its_fault() {
         (deep, 400, "INVALID_REQUEST", "/metadata"),
         (format!(r#"{{"content":"{long}"}}"#), 400, "INVALID_REQUEST", "/content"),
         (r#"{"content":"x","stream":{}}"#.into(), 400, "INVALID_REQUEST", "/stream"),
-        (r#"{"content":"x","detectors":{"add":["nope"]}}"#.into(), 400, "INVALID_REQUEST", "/detectors/add/0"),
-        (r#"{"content":"x","detectors":{"thresholds":{"pii":2}}}"#.into(), 400, "INVALID_REQUEST", "/detectors/thresholds/pii"),
-        (r#"{"content":"x","detectors":{"thresholds":{"pie":0.2}}}"#.into(), 400, "INVALID_REQUEST", "/detectors/thresholds/pie"),
+        (
+            r#"{"content":"x","detectors":{"add":["nope"]}}"#.into(),
+            400,
+            "INVALID_REQUEST",
+            "/detectors/add/0",
+        ),
+        (
+            r#"{"content":"x","detectors":{"thresholds":{"pii":2}}}"#.into(),
+            400,
+            "INVALID_REQUEST",
+            "/detectors/thresholds/pii",
+        ),
+        (
+            r#"{"content":"x","detectors":{"thresholds":{"pie":0.2}}}"#.into(),
+            400,
+            "INVALID_REQUEST",
+            "/detectors/thresholds/pie",
+        ),
         (r#"{"content":"x","policy":"nope"}"#.into(), 400, "POLICY_NOT_FOUND", "/policy"),
         (r#"{"content":"x","tenant_id":"nope"}"#.into(), 403, "TENANT_MISMATCH", "/tenant_id"),
-        (r#"{"content":"x"#.into(), 400, "INVALID_REQUEST", ""),
+        (r#"{"content":"x"#.into(), 400, "INVALID_REQUEST", "/content"),
         ("\u{0}\u{1}".into(), 400, "INVALID_REQUEST", ""),
     ];
     for (body, status, code, pointer) in cases {
@@ -112,7 +132,11 @@ async fn every_bad_request_names_its_fault() {
         assert_eq!(answer.header("content-type"), "application/problem+json");
         let problem = answer.json();
         assert_eq!(problem["code"], code, "{shown}: {problem:#}");
-        assert_eq!(problem["errors"][0]["pointer"].as_str().unwrap_or_default(), pointer, "{shown}: {problem:#}");
+        assert_eq!(
+            problem["errors"][0]["pointer"].as_str().unwrap_or_default(),
+            pointer,
+            "{shown}: {problem:#}"
+        );
         assert_eq!(problem["request_id"], answer.header("x-request-id"));
     }
 }
@@ -122,7 +146,10 @@ async fn bodies_that_are_no_json_or_too_large_are_refused_by_kind() {
     let app = spawn().await;
     let path = "/api/v1/orchestrate";
     let plain = app.send("POST", path, &[("content-type", "text/plain")], b"{}").await;
-    assert_eq!((plain.status, plain.json()["code"].as_str()), (415, Some("UNSUPPORTED_MEDIA_TYPE")));
+    assert_eq!(
+        (plain.status, plain.json()["code"].as_str()),
+        (415, Some("UNSUPPORTED_MEDIA_TYPE"))
+    );
     let headers = [("content-type", "application/json"), ("content-encoding", "gzip")];
     let zipped = app.send("POST", path, &headers, b"{}").await;
     assert_eq!(zipped.status, 415);
@@ -211,7 +238,10 @@ async fn monitor_mode_tells_what_would_have_happened() {
     .await;
     let body = json!({"content": "Mail ana@evil.io", "tenant_id": "watch"});
     let value = app.ask(&body).await.json();
-    assert_eq!((value["action"].as_str(), value["would"].as_str()), (Some("allow"), Some("redact")));
+    assert_eq!(
+        (value["action"].as_str(), value["would"].as_str()),
+        (Some("allow"), Some("redact"))
+    );
     assert_eq!(value["reasons"][0]["code"], "pii.email");
 }
 
@@ -240,8 +270,14 @@ async fn operators_see_health_breakers_metrics_and_may_intervene() {
     assert_eq!(open.json()["state"], "open", "{}", open.text);
     let value = app.ask(&json!({"content": EXAMPLE, "include": ["detectors"]})).await.json();
     let pii = value["detectors"].as_array().unwrap().iter().find(|d| d["name"] == "pii").unwrap();
-    assert_eq!((pii["status"].as_str(), pii["error"].as_str()), (Some("unavailable"), Some("circuit_open")));
-    assert_eq!((value["action"].as_str(), value["coverage"]["complete"].as_bool()), (Some("review"), Some(false)));
+    assert_eq!(
+        (pii["status"].as_str(), pii["error"].as_str()),
+        (Some("unavailable"), Some("circuit_open"))
+    );
+    assert_eq!(
+        (value["action"].as_str(), value["coverage"]["complete"].as_bool()),
+        (Some("review"), Some(false))
+    );
     assert_eq!(app.get("/health/detailed").await.json()["status"], "degraded");
     assert_eq!(app.post("/api/v1/breakers/pii/reset", &reason).await.json()["state"], "closed");
     assert_eq!(app.post("/api/v1/breakers/nope/open", &reason).await.status, 404);
@@ -255,8 +291,16 @@ async fn policies_can_be_listed_resolved_evaluated_and_validated() {
     assert_eq!(list["policies"][0]["name"], "standard", "{list:#}");
     let resolved = app.get("/api/v1/policies/resolve").await.json();
     assert_eq!(resolved["settings"]["actions"]["secrets"], "redact", "{resolved:#}");
-    assert_eq!(app.get("/api/v1/policies/resolve?policy=nope").await.json()["code"], "POLICY_NOT_FOUND");
-    let plan = app.post("/api/v1/policies/evaluate", &json!({"policy": "standard", "point": "plan", "input": {}})).await;
+    assert_eq!(
+        app.get("/api/v1/policies/resolve?policy=nope").await.json()["code"],
+        "POLICY_NOT_FOUND"
+    );
+    let plan = app
+        .post(
+            "/api/v1/policies/evaluate",
+            &json!({"policy": "standard", "point": "plan", "input": {}}),
+        )
+        .await;
     assert_eq!(plan.status, 200, "{}", plan.text);
     assert!(plan.json()["result"]["required"].is_array(), "{}", plan.text);
     let good = json!({"modules": [{"path": "a.rego", "rego": "package a\n\nblock contains \"x\" if input.request.type == \"code\"\n"}]});
@@ -281,7 +325,9 @@ async fn policies_can_be_listed_resolved_evaluated_and_validated() {
 async fn the_document_lists_every_route_and_the_page_needs_no_network() {
     let app = spawn().await;
     let document = app.get("/openapi.json").await.json();
-    for path in ["/api/v1/orchestrate", "/api/v1/policies/validate", "/api/v1/breakers/{detector}/{how}"] {
+    for path in
+        ["/api/v1/orchestrate", "/api/v1/policies/validate", "/api/v1/breakers/{detector}/{how}"]
+    {
         assert!(document["paths"].get(path).is_some(), "{path}");
     }
     let page = app.get("/docs/").await;

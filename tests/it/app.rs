@@ -60,8 +60,9 @@ async fn spawn_in(dir: tempfile::TempDir) -> App {
     let thread = std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
             let settings = settings(&root);
-            let sources = Sources::of(&settings, None);
-            let application = match Application::build(settings, sources).await {
+            let sources =
+                Sources::of(&settings, None, detector_orchestrator::detect::builtin::check);
+            let application = match Application::build(settings, sources, None).await {
                 Ok(application) => application,
                 Err(error) => panic!("the service did not start: {error}"),
             };
@@ -100,10 +101,15 @@ fn settings(root: &Path) -> Settings {
 }
 
 impl App {
-    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut request = hyper::Request::builder()
-            .method(method)
-            .uri(format!("http://{}{path}", self.address));
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        let mut request =
+            hyper::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -10,7 +10,8 @@ use crate::app::{App, spawn_with, write};
 
 /// Three native detectors that tenant `three` requires.
 async fn three(servers: &[&MockServer; 3]) -> App {
-    let uris: Vec<String> = servers.iter().map(|server| format!("{}/analyze", server.uri())).collect();
+    let uris: Vec<String> =
+        servers.iter().map(|server| format!("{}/analyze", server.uri())).collect();
     spawn_with(|root| {
         for (name, uri) in ["one", "two", "three"].iter().zip(&uris) {
             native(root, name, uri);
@@ -41,11 +42,13 @@ fn native(root: &Path, name: &str, uri: &str) {
 }
 
 async fn clean() -> MockServer {
-    answering(ResponseTemplate::new(200).set_body_json(json!({"label": "clean", "score": 0.9}))).await
+    answering(ResponseTemplate::new(200).set_body_json(json!({"label": "clean", "score": 0.9})))
+        .await
 }
 
 async fn answering(template: ResponseTemplate) -> MockServer {
-    let server = MockServer::start().await;
+    // Not from wiremock's pool: dropping it must close its port.
+    let server = MockServer::builder().start().await;
     Mock::given(method("POST")).and(path("/analyze")).respond_with(template).mount(&server).await;
     server
 }
@@ -64,7 +67,11 @@ async fn a_killed_required_detector_makes_the_answer_incomplete_then_its_breaker
     let (one, two, three_) = (clean().await, clean().await, clean().await);
     let app = three(&[&one, &two, &three_]).await;
     let value = app.ask(&ask()).await.json();
-    assert_eq!((value["action"].as_str(), value["coverage"]["complete"].as_bool()), (Some("allow"), Some(true)), "{value:#}");
+    assert_eq!(
+        (value["action"].as_str(), value["coverage"]["complete"].as_bool()),
+        (Some("allow"), Some(true)),
+        "{value:#}"
+    );
     // The mock's port closes with it.
     drop(three_);
     let answer = app.ask(&ask()).await;
@@ -74,9 +81,13 @@ async fn a_killed_required_detector_makes_the_answer_incomplete_then_its_breaker
     assert_eq!(value["coverage"]["code"], "PARTIAL_COVERAGE");
     assert_eq!(value["action"], "review");
     assert_eq!(value["unjudged"][0]["detector"], "three");
-    let open = app.ask_until(&ask(), |value| report(value, "three")["error"] == "circuit_open").await;
+    let open =
+        app.ask_until(&ask(), |value| report(value, "three")["error"] == "circuit_open").await;
     let report = report(&open, "three");
-    assert_eq!((report["status"].as_str(), report["attempts"].as_u64()), (Some("unavailable"), Some(0)));
+    assert_eq!(
+        (report["status"].as_str(), report["attempts"].as_u64()),
+        (Some("unavailable"), Some(0))
+    );
     assert_eq!(report["duration_ms"].as_f64(), Some(0.0), "an open breaker costs nothing");
     assert_eq!(open["action"], "review");
 }
@@ -101,23 +112,38 @@ async fn a_detector_that_hangs_lies_or_answers_garbage_is_reported_and_never_fai
         assert_eq!(answer.status, 200, "{what}");
         let value = answer.json();
         let report = report(&value, "three");
-        assert_eq!((&report["status"], &report["error"]), (&json!(status), &error), "{what}: {report:#}");
-        assert_eq!((value["action"].as_str(), value["coverage"]["complete"].as_bool()), (Some("review"), Some(false)), "{what}");
+        assert_eq!(
+            (&report["status"], &report["error"]),
+            (&json!(status), &error),
+            "{what}: {report:#}"
+        );
+        assert_eq!(
+            (value["action"].as_str(), value["coverage"]["complete"].as_bool()),
+            (Some("review"), Some(false)),
+            "{what}"
+        );
     }
 }
 
 #[tokio::test]
 async fn detectors_get_the_content_byte_for_byte_and_their_credential() {
-    let server = MockServer::start().await;
+    // Not from wiremock's pool: dropping it must close its port.
+    let server = MockServer::builder().start().await;
     Mock::given(method("POST"))
         .and(header_exists("x-request-id"))
-        .respond_with(ResponseTemplate::new(200).set_body_json(json!({"label": "clean", "score": 0.1})))
+        .respond_with(
+            ResponseTemplate::new(200).set_body_json(json!({"label": "clean", "score": 0.1})),
+        )
         .mount(&server)
         .await;
     let uri = format!("{}/analyze", server.uri());
     let app = spawn_with(|root| {
         native(root, "one", &uri);
-        write(root, "config/tenants/three.yaml", "schema_version: 1\nid: three\npolicies: [standard]\n");
+        write(
+            root,
+            "config/tenants/three.yaml",
+            "schema_version: 1\nid: three\npolicies: [standard]\n",
+        );
         write(root, "policies/tenants/three/standard/data.yaml", "settings:\n  required: [one]\n");
     })
     .await;
@@ -133,7 +159,8 @@ async fn detectors_get_the_content_byte_for_byte_and_their_credential() {
 
 #[tokio::test]
 async fn any_json_service_attaches_by_a_file_alone() {
-    let server = MockServer::start().await;
+    // Not from wiremock's pool: dropping it must close its port.
+    let server = MockServer::builder().start().await;
     let reply = json!({"data": {"hits": [{"kind": "BAD_WORD", "pct": 0.97, "from": 4, "to": 8}]}});
     Mock::given(method("POST"))
         .and(path("/v3/check"))
@@ -155,7 +182,10 @@ async fn any_json_service_attaches_by_a_file_alone() {
         );
     })
     .await;
-    let value = app.ask(&json!({"content": "😀 a dang word", "detectors": {"add": ["vendor"]}})).await.json();
+    let value = app
+        .ask(&json!({"content": "😀 a dang word", "detectors": {"add": ["vendor"]}}))
+        .await
+        .json();
     let finding = &value["findings"][0];
     assert_eq!(finding["category"], "toxicity.profanity", "{value:#}");
     // UTF-16 4..8 is code points 3..7 behind an emoji.

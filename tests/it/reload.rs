@@ -60,7 +60,11 @@ async fn a_broken_edit_changes_nothing_and_is_reported_with_its_line() {
     let body = json!({"content": "Mail ana@evil.io"});
     let before = app.ask(&body).await.json();
     for (file, text, kind) in [
-        ("policies/standard/verdict.rego", "package standard\n\nblock contains x if {\n  x := [[[\n", "policy"),
+        (
+            "policies/standard/verdict.rego",
+            "package standard\n\nblock contains x if {\n  x := [[[\n",
+            "policy",
+        ),
         ("policies/standard/data.yaml", "settings:\n  actions: {secrets: explode}\n", "policy"),
         ("detectors/pii.yaml", "name: pii\nprotocol: builtin\ncategries: [pii]\n", "detector"),
         ("config/tenants/acme.yaml", "schema_version: 1\nid: acme\nmode: loud\n", "tenant"),
@@ -71,7 +75,9 @@ async fn a_broken_edit_changes_nothing_and_is_reported_with_its_line() {
         let fault = loop {
             let state = app.get("/api/v1/generations").await.json();
             if let Some(fault) = state["faults"].as_array().and_then(|faults| {
-                faults.iter().find(|fault| fault["file"].as_str().is_some_and(|f| f.ends_with(file)))
+                faults
+                    .iter()
+                    .find(|fault| fault["file"].as_str().is_some_and(|f| f.ends_with(file)))
             }) {
                 break fault.clone();
             }

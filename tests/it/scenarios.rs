@@ -69,7 +69,8 @@ async fn run(file: &Path) {
         &text,
     )
     .unwrap_or_else(|faults| panic!("{name}: {faults:?}"));
-    let scenario: Scenario = serde_json::from_value(value).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let scenario: Scenario =
+        serde_json::from_value(value).unwrap_or_else(|e| panic!("{name}: {e}"));
     let mut servers = Vec::new();
     let mut detectors = Vec::new();
     for (detector, script) in &scenario.detectors {
@@ -91,7 +92,8 @@ async fn run(file: &Path) {
         for (detector, file) in &detectors {
             write(root, &format!("detectors/{detector}.yaml"), &file.to_string());
         }
-        let mut tenant = json!({"schema_version": 1, "id": "scene", "policies": ["standard", "strict"]});
+        let mut tenant =
+            json!({"schema_version": 1, "id": "scene", "policies": ["standard", "strict"]});
         tenant.as_object_mut().unwrap().extend(scenario.tenant.clone());
         write(root, "config/tenants/scene.yaml", &tenant.to_string());
         if !scenario.table.is_null() {

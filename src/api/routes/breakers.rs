@@ -36,9 +36,9 @@ pub struct Breaker {
     /// closed, open or half_open.
     pub state: &'static str,
     /// Failures that count now.
-    pub failures: u64,
+    pub failures: u32,
     /// Successes that count now.
-    pub successes: u64,
+    pub successes: u32,
     /// Milliseconds until the next probe is let through; null unless open.
     pub next_attempt_ms: Option<f64>,
     /// Since the start.

@@ -171,7 +171,7 @@ fn shown(api: &Api, detector: &Detector) -> DetectorView {
         protocol: detector.protocol.name(),
         versions: vec![detector.version.to_string()],
         status: "active",
-        health: api.deps.detectors.health(&detector.name).name(),
+        health: api.deps.detectors.health(&detector.name).state.name(),
         breaker: breaker.map_or("closed", |view| view.state.name()),
         types: detector.types.iter().map(|kind| kind.name()).collect(),
         categories: detector.categories.iter().map(ToString::to_string).collect(),

@@ -36,9 +36,8 @@ async fn other_method(request: HttpRequest) -> HttpResponse {
     let error = Error::new(Code::NotFound, message);
     let mut response = problem::response(&error, request_id(&request).as_str(), request.path());
     *response.head_mut() = {
-        let mut head = actix_web::dev::ResponseHead::new(
-            actix_web::http::StatusCode::METHOD_NOT_ALLOWED,
-        );
+        let mut head =
+            actix_web::dev::ResponseHead::new(actix_web::http::StatusCode::METHOD_NOT_ALLOWED);
         head.headers = response.headers().clone();
         head
     };

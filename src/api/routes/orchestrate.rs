@@ -21,7 +21,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::request::Request;
 use crate::settings::VerdictStatus;
 use crate::snapshot::Snapshot;
-use crate::telemetry::{self, DecisionLine};
+use crate::telemetry::DecisionLine;
 use crate::{jobs, orchestrator};
 
 pub(super) fn configure(config: &mut ServiceConfig) {
@@ -56,23 +56,24 @@ pub(crate) async fn orchestrate(http: HttpRequest, payload: Payload, api: Data<A
         *response.status_mut() = code.unwrap_or(actix_web::http::StatusCode::OK);
     }
     decorate(&mut response, &outcome);
-    log(&http, &outcome, (&request, &caller), (status, started.elapsed()));
+    log((&api, &http), &outcome, (&request, &caller), (status, started.elapsed()));
     Ok(response)
 }
 
 /// The one line of an answered request.
 fn log(
-    http: &HttpRequest,
+    (api, http): (&Api, &HttpRequest),
     outcome: &Outcome,
     (request, caller): (&Request, &Caller),
     (status, took): (u16, Duration),
 ) {
+    let Some(log) = &api.log else { return };
     let mut findings = BTreeMap::new();
     for finding in &outcome.judgement.findings {
         *findings.entry(finding.category.as_str()).or_default() += 1;
     }
     let failed = outcome.reports.iter().filter(|report| !report.answered());
-    telemetry::decision_line(&DecisionLine {
+    log.decision_line(&DecisionLine {
         request_id: request.id.as_str(),
         tenant: request.tenant.as_str(),
         key_prefix: caller.key_prefix.as_deref().unwrap_or_default(),
@@ -275,7 +276,7 @@ impl Item<'_> {
         let answer = response::render(&outcome, &request, started.elapsed());
         let took = started.elapsed();
         let status = status(self.api, &outcome);
-        log(self.http, &outcome, (&request, self.caller), (status, took));
+        log((self.api, self.http), &outcome, (&request, self.caller), (status, took));
         let value = serde_json::to_value(&answer).map_err(|error| {
             Error::new(Code::InternalError, "the answer could not be written").caused_by(error)
         })?;

@@ -195,7 +195,13 @@ pub(crate) async fn validate(http: HttpRequest, payload: Payload, api: Data<Api>
     let caller = api.caller(&http)?;
     let request: ValidateRequest = body::json(&http, payload, api.body_limits()).await?;
     match request {
-        ValidateRequest { policy: Some(policy), results, modules: None, data: None, cases: None } => {
+        ValidateRequest {
+            policy: Some(policy),
+            results,
+            modules: None,
+            data: None,
+            cases: None,
+        } => {
             let snapshot = api.live.current();
             let id = tenant(&http, &caller, None, &snapshot)?;
             let bundle = parse_bundle(&policy)?;
@@ -225,7 +231,8 @@ pub(crate) async fn validate(http: HttpRequest, payload: Payload, api: Data<Api>
             json(&validation)
         }
         _ => {
-            let detail = "send either `policy` with `results`, or `modules` with `data` and `cases`";
+            let detail =
+                "send either `policy` with `results`, or `modules` with `data` and `cases`";
             Err(Error::field(Code::InvalidRequest, "", "ambiguous", detail).into())
         }
     }

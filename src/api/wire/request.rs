@@ -14,9 +14,7 @@ use crate::domain::content::{
 };
 use crate::domain::error::{Code, Error, FieldFault};
 use crate::domain::id::{BundleName, DetectorName, RequestId, TenantId};
-use crate::domain::request::{
-    Context, DetectorWishes, Include, Priority, Request, direction_of,
-};
+use crate::domain::request::{Context, DetectorWishes, Include, Priority, Request, direction_of};
 use crate::domain::span::OffsetUnit;
 
 /// What to judge, for whom, and how. Exactly one of `content` and `messages`.
@@ -147,7 +145,6 @@ pub enum WireContent {
 /// How `content` looks in the OpenAPI document.
 #[derive(ToSchema)]
 #[schema(as = Content)]
-#[expect(dead_code, reason = "describes a shape that is parsed by hand to keep pointers exact")]
 #[serde(untagged)]
 #[derive(Deserialize)]
 pub enum ContentSchema {

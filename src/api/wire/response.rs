@@ -78,7 +78,6 @@ pub struct Answer<'a> {
 /// A reason.
 #[derive(ToSchema)]
 #[schema(as = Reason)]
-#[expect(dead_code, reason = "describes domain::verdict::Reason, which knows no HTTP")]
 pub struct ReasonSchema {
     /// Stable: a category, a rule's name, or `coverage.incomplete`.
     pub code: String,

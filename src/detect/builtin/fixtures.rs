@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use ::regex::Regex;
 
-use super::Verdictless;
+use super::Judged;
 use crate::domain::category::Category;
 use crate::domain::finding::{Finding, Place, Severity};
 
@@ -24,7 +24,7 @@ static EMAIL: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 impl Fixture {
-    pub(super) fn judge(&self, text: &str) -> Verdictless {
+    pub(super) fn judge(&self, text: &str) -> Judged {
         let (label, score, category) = match self {
             Fixture::Echo => ("echo", 0.5, None),
             Fixture::Toxicity => {
@@ -50,7 +50,7 @@ impl Fixture {
             attributes: BTreeMap::new(),
         };
         let findings = category.and_then(|name| Category::parse(name).ok()).map(finding);
-        Verdictless {
+        Judged {
             label: Some(label.into()),
             score: Some(score),
             findings: findings.into_iter().collect(),

@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
-use crate::catalog::detector::Builtin;
-use crate::domain::finding::Finding;
+use super::Judged;
+use crate::catalog::detector::{Builtin, Protocol};
+use crate::catalog::{self, Detector};
 
 mod fixtures;
 mod fold;
@@ -29,15 +30,19 @@ enum Judge {
     Fixture(fixtures::Fixture),
 }
 
-/// What a built-in detector says of one text.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Verdictless {
-    /// The fixtures' own word; `None` where the findings decide.
-    pub label: Option<Arc<str>>,
-    /// The score of `label`.
-    pub score: Option<f64>,
-    /// In order of position, all with piece 0.
-    pub findings: Vec<Finding>,
+/// `prepare` in the form that the detect runtime asks for; bad parameters were refused at load.
+pub fn judge_of(kind: Builtin, params: &serde_json::Value) -> Option<Arc<dyn super::Judge>> {
+    prepare(kind, params).ok().map(|prepared| Arc::new(prepared) as Arc<dyn super::Judge>)
+}
+
+/// Checks the parameters of a detector file; a remote detector's are its own matter.
+pub fn check(detector: &Detector) -> Result<(), catalog::ParamFault> {
+    let Protocol::Builtin(kind) = &detector.protocol else { return Ok(()) };
+    prepare(*kind, &detector.params).map(drop).map_err(|fault| catalog::ParamFault {
+        pointer: format!("/params{}", fault.pointer),
+        message: fault.message,
+        hint: fault.hint,
+    })
 }
 
 /// Checks `params` and compiles what the detector needs.
@@ -54,9 +59,15 @@ pub fn prepare(kind: Builtin, params: &serde_json::Value) -> Result<Prepared, Pa
     }))
 }
 
+impl super::Judge for Prepared {
+    fn judge(&self, text: &str) -> Judged {
+        Prepared::judge(self, text)
+    }
+}
+
 impl Prepared {
-    /// Judges one text. Blocks the thread for microseconds per kilobyte.
-    pub fn judge(&self, text: &str) -> Verdictless {
+    /// Judges one text; findings come in order of position. Blocks the thread for microseconds per kilobyte.
+    pub fn judge(&self, text: &str) -> Judged {
         let hits = match &self.0 {
             Judge::Fixture(fixture) => return fixture.judge(text),
             Judge::Pii(pii) => pii.find(text),
@@ -64,7 +75,7 @@ impl Prepared {
             Judge::Regex(patterns) => patterns.find(text),
             Judge::Keywords(lists) => lists.find(text),
         };
-        Verdictless { findings: hit::findings(text, hits), ..Verdictless::default() }
+        Judged { findings: hit::findings(text, hits), ..Judged::default() }
     }
 }
 
