@@ -115,6 +115,11 @@ pub enum Point {
 }
 
 impl Point {
+    /// The point of that name.
+    pub fn parse(name: &str) -> Option<Point> {
+        [Point::Plan, Point::Conflict, Point::Verdict].into_iter().find(|p| p.name() == name)
+    }
+
     /// The name in the API and in metrics.
     pub fn name(self) -> &'static str {
         match self {
@@ -189,33 +194,31 @@ impl Failure {
 }
 
 /// What plan rules may know of a visible detector.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DetectorFacts {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DetectorFacts<'a> {
     /// Its name.
-    pub name: DetectorName,
+    pub name: &'a DetectorName,
     /// Its version.
-    pub version: Arc<str>,
+    pub version: &'a Arc<str>,
     /// Its protocol's name.
     pub protocol: &'static str,
     /// What it judges.
-    pub types: Vec<ContentType>,
+    pub types: &'a BTreeSet<ContentType>,
     /// What it can find.
-    pub categories: Vec<Category>,
+    pub categories: &'a BTreeSet<Category>,
     /// Relative cost.
     pub cost: f64,
     /// In conflicts.
     pub weight: f64,
-    /// Labels its file maps.
-    pub labels: Vec<Arc<str>>,
 }
 
 /// The strategy of the request's event.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StrategyFacts {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StrategyFacts<'a> {
     /// The event.
-    pub event: String,
+    pub event: &'a str,
     /// Its detectors.
-    pub detectors: Vec<DetectorName>,
+    pub detectors: &'a [DetectorName],
     /// Its order.
     pub execution: Execution,
     /// Its early end.

@@ -129,6 +129,14 @@ pub(super) fn position(span: &Span) -> (u32, u32) {
     (span.line, span.col)
 }
 
+/// Where a reference begins: its own span may be that of its last dot.
+fn start(expr: &Expr) -> (u32, u32) {
+    match expr {
+        Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } => start(refr),
+        _ => position(expr.span()),
+    }
+}
+
 /// The leading static part of a reference: `a`, `b`, `c` of `a.b["c"][x]`; true if all of it is.
 pub(super) fn static_path(expr: &Expr, into: &mut Vec<String>) -> bool {
     #[expect(clippy::wildcard_enum_match_arm, reason = "only references have paths")]
@@ -308,7 +316,7 @@ impl Walk<'_> {
             self.reads_settings |= path.get(1).is_none_or(|field| field == "settings");
             return;
         }
-        self.refs.push(Reference { path, position: position(expr.span()), absolute, call });
+        self.refs.push(Reference { path, position: start(expr), absolute, call });
     }
 
     fn expr(&mut self, expr: &Expr) {
