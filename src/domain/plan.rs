@@ -175,13 +175,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The threshold of `category`: the most specific entry, then `*`, then 0.5.
-    pub fn threshold(&self, category: &Category) -> f64 {
-        category
-            .path()
-            .chain(std::iter::once("*"))
-            .find_map(|name| self.thresholds.get(name).copied())
-            .unwrap_or(0.5)
+    /// The threshold of `category`: the plan's most specific entry or its `*`, else the tenant's,
+    /// else 0.5.
+    pub fn threshold(&self, category: &Category, tenant: &BTreeMap<String, f64>) -> f64 {
+        let find = |table: &BTreeMap<String, f64>| {
+            let mut names = category.path().chain(std::iter::once("*"));
+            names.find_map(|name| table.get(name).copied())
+        };
+        find(&self.thresholds).or_else(|| find(tenant)).unwrap_or(0.5)
     }
 
     /// Required and optional detectors in name order: what is asked first.
