@@ -16,7 +16,7 @@ use super::threads::{Spent, Threads};
 use super::unit::Held;
 use super::{
     DetectorFacts, Evaluated, Explained, Failure, FailureKind, Limits, PlanAnswer, Point,
-    SettleRule, StrategyFacts, VerdictAnswer, VerdictFacts,
+    StrategyFacts, VerdictAnswer, VerdictFacts,
 };
 use crate::domain::category::Category;
 use crate::domain::content::ContentType;
@@ -24,7 +24,7 @@ use crate::domain::coverage::Coverage;
 use crate::domain::digest::Digest;
 use crate::domain::head::Head;
 use crate::domain::id::{DetectorName, TenantId};
-use crate::domain::judgement::{JudgedFinding, ScopeState};
+use crate::domain::judgement::{Choice, JudgedFinding, ScopeState};
 use crate::domain::plan::{Execution, StopOn};
 use crate::domain::report::{Report, Status};
 
@@ -106,8 +106,7 @@ impl Evaluator {
             detectors.iter().for_each(|facts| hash_text(hasher, facts.name.as_str()));
             strategy.iter().for_each(|strategy| hash_text(hasher, strategy.event));
         });
-        if let Some(answer) =
-            self.plans.get(hash, |key| key.is_of(view, head, detectors, strategy))
+        if let Some(answer) = self.plans.get(hash, |key| key.is_of(view, head, detectors, strategy))
         {
             return Ok(answer);
         }
@@ -134,7 +133,7 @@ impl Evaluator {
         view: &Arc<View>,
         head: &Head,
         scopes: &BTreeMap<Category, ScopeState>,
-    ) -> Result<BTreeMap<Category, SettleRule>, Failure> {
+    ) -> Result<BTreeMap<Category, Choice>, Failure> {
         if scopes.is_empty() || !view.unit.answers(Ask::Settle) {
             return Ok(BTreeMap::new());
         }

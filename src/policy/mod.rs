@@ -273,21 +273,6 @@ pub struct FloorPlan {
     pub on_incomplete: Option<Action>,
 }
 
-/// How `settle` wants one category settled.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SettleRule {
-    /// Strategy name; an unknown one falls back at run time.
-    #[serde(default)]
-    pub strategy: Option<String>,
-    /// The winning label, decided by the policy itself.
-    #[serde(default)]
-    pub winner: Option<String>,
-    /// For people.
-    #[serde(default)]
-    pub reason: Option<String>,
-}
-
 /// What the verdict point is asked about.
 #[derive(Debug, Clone, Copy)]
 pub struct VerdictFacts<'a> {

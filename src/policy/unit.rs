@@ -11,7 +11,9 @@ use regorus::{Engine, Value};
 
 use super::entry::{self, Ask};
 use super::rego::{self, Parsed};
-use super::{Failure, FailureKind, FloorPlan, Limits, Point, answer, bounded, fault, graph, inputs};
+use super::{
+    Failure, FailureKind, FloorPlan, Limits, Point, answer, bounded, fault, graph, inputs,
+};
 use crate::domain::digest::Digest;
 use crate::domain::fault::Fault;
 
