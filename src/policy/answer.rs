@@ -211,6 +211,7 @@ fn entries(
             finding: None,
             layer: layer.clone(),
         };
+        #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else is an entry")]
         match value {
             Value::String(reason) => entry.reason = reason.as_ref().to_owned(),
             Value::Object(fields) => {

@@ -142,6 +142,7 @@ pub(super) fn position(span: &Span) -> (u32, u32) {
 
 /// Where a reference begins: its own span may be that of its last dot.
 pub(super) fn start(expr: &Expr) -> (u32, u32) {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only references have dots")]
     match expr {
         Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } => start(refr),
         _ => position(expr.span()),

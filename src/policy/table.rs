@@ -90,7 +90,9 @@ pub(super) fn settings(file: &str, table: &Node) -> Result<Map<String, Value>, V
                 }
             }
         }
-        _ => checker.wrong(&[], "the table must be a mapping with the key `settings`"),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            checker.wrong(&[], "the table must be a mapping with the key `settings`")
+        }
     }
     let keys: &[(&str, Check)] = if floor { &FLOOR_KEYS } else { &KEYS };
     for (key, value) in &settings {
@@ -233,6 +235,7 @@ impl Checker<'_> {
         for (category, value) in entries {
             let path = ["settings", key, category.as_str()];
             self.category(&path, category);
+            #[expect(clippy::wildcard_enum_match_arm, reason = "only maps by category come here")]
             match check {
                 Check::Actions => self.action(&path, value),
                 Check::Thresholds => self.share(&path, value),

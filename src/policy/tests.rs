@@ -308,6 +308,10 @@ fn every_hostile_or_mistaken_policy_is_refused_with_its_position() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn files_out_of_place_and_too_deep_ones_are_refused() {
     let nest = format!("package demo\nr := {}1", "[".repeat(60));
     assert_eq!(refused("demo/policy.rego", &nest).0, "too_deep");
     let chain: String = (1..200).map(|at| format!("r{at} := r{}\n", at - 1)).collect();
