@@ -30,8 +30,8 @@ macro_rules! object {
 pub(super) fn plan(
     view: &View,
     head: &Head,
-    detectors: &[DetectorFacts],
-    strategy: Option<&StrategyFacts>,
+    detectors: &[DetectorFacts<'_>],
+    strategy: Option<&StrategyFacts<'_>>,
 ) -> Value {
     let mut document = with_head(head, &view.settings_value);
     document.insert(
@@ -39,21 +39,20 @@ pub(super) fn plan(
         list(detectors, |facts| {
             object! {
                 "name": text(facts.name.as_str()),
-                "version": text(&facts.version),
+                "version": text(facts.version),
                 "protocol": text(facts.protocol),
-                "types": list(&facts.types, |kind| text(kind.name())),
-                "categories": list(&facts.categories, |category| text(category.as_str())),
+                "types": list(facts.types, |kind| text(kind.name())),
+                "categories": list(facts.categories, |category| text(category.as_str())),
                 "cost": facts.cost.into(),
                 "weight": facts.weight.into(),
-                "labels": list(&facts.labels, |label| text(label)),
             }
             .into()
         }),
     );
     if let Some(strategy) = strategy {
         let facts = object! {
-            "event": text(&strategy.event),
-            "detectors": names(&strategy.detectors),
+            "event": text(strategy.event),
+            "detectors": names(strategy.detectors),
             "execution": json(&strategy.execution),
             "stop_on": json(&strategy.stop_on),
         };
@@ -109,8 +108,7 @@ pub(super) fn floor(document: &Value) -> Value {
     document
 }
 
-/// The head alone, as every point sees it.
-pub(super) fn with_head(head: &Head, settings: &Value) -> regorus::value::Object {
+fn with_head(head: &Head, settings: &Value) -> regorus::value::Object {
     let mut document = head_object(head);
     document.insert(key!("settings"), settings.clone());
     document

@@ -1,6 +1,6 @@
 //! Asks units, through the memo where the same document was asked before, else on the threads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,15 +15,17 @@ use super::memo::{Memo, MemoCounts};
 use super::threads::{Spent, Threads};
 use super::unit::Held;
 use super::{
-    DetectorFacts, Evaluated, Explained, Failure, FailureKind, FloorPlan, Limits, PlanAnswer,
-    Point, SettleRule, StrategyFacts, VerdictAnswer, VerdictFacts,
+    DetectorFacts, Evaluated, Explained, Failure, FailureKind, Limits, PlanAnswer, Point,
+    StrategyFacts, VerdictAnswer, VerdictFacts,
 };
 use crate::domain::category::Category;
+use crate::domain::content::ContentType;
 use crate::domain::coverage::Coverage;
 use crate::domain::digest::Digest;
 use crate::domain::head::Head;
 use crate::domain::id::{DetectorName, TenantId};
-use crate::domain::judgement::{JudgedFinding, ScopeState};
+use crate::domain::judgement::{Choice, JudgedFinding, ScopeState};
+use crate::domain::plan::{Execution, StopOn};
 use crate::domain::report::{Report, Status};
 
 /// Threads and memo; survives reloads.
@@ -40,12 +42,22 @@ impl std::fmt::Debug for Evaluator {
     }
 }
 
-#[derive(PartialEq)]
 struct PlanKey {
     view: Digest,
     head: Head,
-    detectors: Arc<[DetectorFacts]>,
-    strategy: Option<StrategyFacts>,
+    detectors: Vec<DetectorKey>,
+    strategy: Option<(String, Vec<DetectorName>, Execution, StopOn)>,
+}
+
+/// Owned [`DetectorFacts`].
+#[derive(PartialEq)]
+struct DetectorKey {
+    name: DetectorName,
+    version: Arc<str>,
+    protocol: &'static str,
+    types: BTreeSet<ContentType>,
+    categories: BTreeSet<Category>,
+    numbers: [f64; 2],
 }
 
 struct VerdictKey {
@@ -78,7 +90,7 @@ impl Evaluator {
         }
     }
 
-    /// Which detectors to ask. Share `detectors` between requests: the same `Arc` compares at once.
+    /// Which detectors to ask.
     ///
     /// # Errors
     /// When any layer fails; never an allow.
@@ -86,21 +98,16 @@ impl Evaluator {
         &self,
         view: &Arc<View>,
         head: &Head,
-        detectors: &Arc<[DetectorFacts]>,
-        strategy: Option<&StrategyFacts>,
+        detectors: &[DetectorFacts<'_>],
+        strategy: Option<&StrategyFacts<'_>>,
     ) -> Result<Arc<PlanAnswer>, Failure> {
         let hash = self.plans.hash(|hasher| {
             hash_head(view, head, hasher);
             detectors.iter().for_each(|facts| hash_text(hasher, facts.name.as_str()));
-            strategy.iter().for_each(|strategy| hash_text(hasher, &strategy.event));
+            strategy.iter().for_each(|strategy| hash_text(hasher, strategy.event));
         });
-        let same = |key: &PlanKey| {
-            key.view == view.digest()
-                && (Arc::ptr_eq(&key.detectors, detectors) || key.detectors == *detectors)
-                && key.strategy.as_ref() == strategy
-                && key.head == *head
-        };
-        if let Some(answer) = self.plans.get(hash, same) {
+        if let Some(answer) = self.plans.get(hash, |key| key.is_of(view, head, detectors, strategy))
+        {
             return Ok(answer);
         }
         let document = document::plan(view, head, detectors, strategy);
@@ -112,30 +119,9 @@ impl Evaluator {
         answer.mode =
             view.settings().get("mode").and_then(|mode| serde_json::from_value(mode.clone()).ok());
         let answer = Arc::new(answer);
-        let key = PlanKey {
-            view: view.digest(),
-            head: head.clone(),
-            detectors: detectors.clone(),
-            strategy: strategy.cloned(),
-        };
+        let key = PlanKey::of(view, head, detectors, strategy);
         self.plans.put(&head.tenant.id, hash, key, answer.clone());
         Ok(answer)
-    }
-
-    /// What the floor alone demands, for when the layers above it failed. Never memoised.
-    ///
-    /// # Errors
-    /// When the floor fails too.
-    pub async fn floor_plan(
-        &self,
-        view: &Arc<View>,
-        head: &Head,
-        detectors: &Arc<[DetectorFacts]>,
-    ) -> Result<FloorPlan, Failure> {
-        let document = document::plan(view, head, detectors, None);
-        let asks = vec![(Ask::FloorPlan, document::floor(&document))];
-        let held = self.ask(view, &head.tenant.id, Point::Plan, asks).await?.0;
-        answer::floor_plan(&held.into_iter().next().unwrap_or_default())
     }
 
     /// How to settle the scopes whose voters disagree; empty at once where no layer cares.
@@ -147,7 +133,7 @@ impl Evaluator {
         view: &Arc<View>,
         head: &Head,
         scopes: &BTreeMap<Category, ScopeState>,
-    ) -> Result<BTreeMap<Category, SettleRule>, Failure> {
+    ) -> Result<BTreeMap<Category, Choice>, Failure> {
         if scopes.is_empty() || !view.unit.answers(Ask::Settle) {
             return Ok(BTreeMap::new());
         }
@@ -187,8 +173,8 @@ impl Evaluator {
         Ok(answer)
     }
 
-    /// Evaluates a point on a document of the caller's making, for authors; absent head fields
-    /// and `settings` come from `head` and the view. Never memoised.
+    /// Evaluates a point on a document of the caller's making, for authors; `settings` come from
+    /// the view where the document has none. Never memoised.
     ///
     /// # Errors
     /// When any layer fails.
@@ -196,24 +182,32 @@ impl Evaluator {
         &self,
         view: &Arc<View>,
         point: Point,
-        head: &Head,
-        input: serde_json::Map<String, serde_json::Value>,
+        input: serde_json::Value,
     ) -> Result<Evaluated, Failure> {
-        let mut document = document::with_head(head, &view.settings_value);
-        for (key, value) in input {
-            document.insert(key.as_str().into(), value.into());
+        let tenant = input.pointer("/tenant/id").and_then(|id| TenantId::parse(id.as_str()?).ok());
+        let Some(tenant) = tenant else {
+            let message = "the document names no tenant in `tenant.id`";
+            return Err(Failure::new(point, FailureKind::Error, message));
+        };
+        let mut document = Value::from(input);
+        if let Ok(fields) = document.as_object_mut() {
+            fields.get_or_insert_with("settings".into(), || view.settings_value.clone());
         }
-        let document = Value::from(document);
         let floor = document::floor(&document);
         let asks = match point {
             Point::Plan => vec![(Ask::Plan, document), (Ask::FloorPlan, floor)],
             Point::Conflict => vec![(Ask::Settle, document)],
             Point::Verdict => vec![(Ask::Verdict, document), (Ask::FloorVerdict, floor)],
         };
-        let (held, eval_us) = self.ask(view, &head.tenant.id, point, asks).await?;
+        let (held, eval_us) = self.ask(view, &tenant, point, asks).await?;
         let explain = held.iter().flatten().filter_map(|held| explained(view, held)).collect();
         let result = answer::merged(&held, point);
         Ok(Evaluated { result, layers: view.layers().to_vec(), eval_us, explain })
+    }
+
+    /// The limits it was made with.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// How often plans and verdicts were in the memo.
@@ -260,6 +254,60 @@ impl Evaluator {
         }
         let gone = |_| Failure::new(point, FailureKind::Panic, "the policy thread ended");
         receive.await.map_err(gone)?
+    }
+}
+
+impl PlanKey {
+    fn of(
+        view: &View,
+        head: &Head,
+        detectors: &[DetectorFacts<'_>],
+        strategy: Option<&StrategyFacts<'_>>,
+    ) -> Self {
+        let detector = |facts: &DetectorFacts<'_>| DetectorKey {
+            name: facts.name.clone(),
+            version: facts.version.clone(),
+            protocol: facts.protocol,
+            types: facts.types.clone(),
+            categories: facts.categories.clone(),
+            numbers: [facts.cost, facts.weight],
+        };
+        Self {
+            view: view.digest(),
+            head: head.clone(),
+            detectors: detectors.iter().map(detector).collect(),
+            strategy: strategy
+                .map(|s| (s.event.to_owned(), s.detectors.to_vec(), s.execution, s.stop_on)),
+        }
+    }
+
+    fn is_of(
+        &self,
+        view: &View,
+        head: &Head,
+        detectors: &[DetectorFacts<'_>],
+        strategy: Option<&StrategyFacts<'_>>,
+    ) -> bool {
+        let same = |(key, facts): (&DetectorKey, &DetectorFacts<'_>)| {
+            key.name == *facts.name
+                && key.version == *facts.version
+                && key.protocol == facts.protocol
+                && key.types == *facts.types
+                && key.categories == *facts.categories
+                && key.numbers == [facts.cost, facts.weight]
+        };
+        let own = self.strategy.as_ref();
+        let own = own.map(|(event, names, execution, stop_on)| StrategyFacts {
+            event,
+            detectors: names,
+            execution: *execution,
+            stop_on: *stop_on,
+        });
+        self.view == view.digest()
+            && self.detectors.len() == detectors.len()
+            && self.detectors.iter().zip(detectors).all(same)
+            && own.as_ref() == strategy
+            && self.head == *head
     }
 }
 

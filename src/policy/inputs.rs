@@ -363,7 +363,7 @@ impl Checker<'_> {
         self.shape(file, index, scope);
         if shape == self.root {
             let message = "`input[…]` with a computed key hides what the policy reads".to_owned();
-            let at = rego::position(index.span());
+            let at = rego::start(index);
             let hint = "name the field";
             self.faults.insert(fault(&file.file, at, "dynamic_input", message, hint));
         }

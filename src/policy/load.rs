@@ -11,7 +11,7 @@ use super::entry::Ask;
 use super::layers::{self, Layer, Layers, dotted};
 use super::rego::Parsed;
 use super::unit::{Parts, Unit, Units};
-use super::{Limits, STACK_BYTES, Source, TenantScope, fault, table};
+use super::{FloorPlan, Limits, STACK_BYTES, Source, TenantScope, fault, table};
 use crate::domain::digest::Digest;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::id::{BundleName, TenantId};
@@ -86,6 +86,11 @@ impl View {
     /// Which layer set each dotted key of the table.
     pub fn provenance(&self) -> &BTreeMap<String, String> {
         &self.provenance
+    }
+
+    /// What the floor demands whatever the request, for plans that no policy made.
+    pub fn floor(&self) -> &FloorPlan {
+        &self.unit.floor
     }
 
     /// Whether no layer can take a block back by `ignore`. Votes may still settle against it.

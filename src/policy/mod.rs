@@ -194,33 +194,31 @@ impl Failure {
 }
 
 /// What plan rules may know of a visible detector.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DetectorFacts {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DetectorFacts<'a> {
     /// Its name.
-    pub name: DetectorName,
+    pub name: &'a DetectorName,
     /// Its version.
-    pub version: Arc<str>,
+    pub version: &'a Arc<str>,
     /// Its protocol's name.
     pub protocol: &'static str,
     /// What it judges.
-    pub types: Vec<ContentType>,
+    pub types: &'a BTreeSet<ContentType>,
     /// What it can find.
-    pub categories: Vec<Category>,
+    pub categories: &'a BTreeSet<Category>,
     /// Relative cost.
     pub cost: f64,
     /// In conflicts.
     pub weight: f64,
-    /// Labels its file maps.
-    pub labels: Vec<Arc<str>>,
 }
 
 /// The strategy of the request's event.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StrategyFacts {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StrategyFacts<'a> {
     /// The event.
-    pub event: String,
+    pub event: &'a str,
     /// Its detectors.
-    pub detectors: Vec<DetectorName>,
+    pub detectors: &'a [DetectorName],
     /// Its order.
     pub execution: Execution,
     /// Its early end.
@@ -273,21 +271,6 @@ pub struct FloorPlan {
     pub min_coverage: f64,
     /// The least action a tenant may set for incomplete coverage.
     pub on_incomplete: Option<Action>,
-}
-
-/// How `settle` wants one category settled.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SettleRule {
-    /// Strategy name; an unknown one falls back at run time.
-    #[serde(default)]
-    pub strategy: Option<String>,
-    /// The winning label, decided by the policy itself.
-    #[serde(default)]
-    pub winner: Option<String>,
-    /// For people.
-    #[serde(default)]
-    pub reason: Option<String>,
 }
 
 /// What the verdict point is asked about.

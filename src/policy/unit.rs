@@ -11,7 +11,9 @@ use regorus::{Engine, Value};
 
 use super::entry::{self, Ask};
 use super::rego::{self, Parsed};
-use super::{Failure, FailureKind, Limits, Point, bounded, fault, graph, inputs};
+use super::{
+    Failure, FailureKind, FloorPlan, Limits, Point, answer, bounded, fault, graph, inputs,
+};
 use crate::domain::digest::Digest;
 use crate::domain::fault::Fault;
 
@@ -27,6 +29,8 @@ pub(super) struct Unit {
     /// Layers that were asked, earliest first; the floor is the last.
     pub(super) layers: Vec<String>,
     pub(super) asks: BTreeSet<Ask>,
+    /// The floor's demands on an empty request.
+    pub(super) floor: FloorPlan,
     engine: Engine,
     /// Who wrote each file, to name the layer of a failure.
     pub(super) files: Vec<Arc<Parsed>>,
@@ -71,7 +75,8 @@ impl Unit {
         let (entry, asks) = entry::generate(&layers);
         let engine = compile(&all, &entry, &parts.floor, limits)?;
         let layers = parts.layers.iter().map(|(path, _)| path.join(".")).collect();
-        let mut unit = Unit { digest: parts.digest, layers, asks, engine, files };
+        let floor = FloorPlan::default();
+        let mut unit = Unit { digest: parts.digest, layers, asks, floor, engine, files };
         unit.probe(settings, limits)?;
         Ok(unit)
     }
@@ -96,7 +101,15 @@ impl Unit {
                 if let (false, Some(fields)) = (ask.of_floor(), document.as_object_mut()) {
                     fields.insert("settings".into(), settings.clone());
                 }
-                if let Err(failure) = evaluate(&mut self.engine, *ask, document.into(), limit) {
+                let held = evaluate(&mut self.engine, *ask, document.into(), limit);
+                let held = held.and_then(|held| match (ask, full) {
+                    (Ask::FloorPlan, false) => {
+                        self.floor = answer::floor_plan(&held)?;
+                        Ok(())
+                    }
+                    _ => Ok(()),
+                });
+                if let Err(failure) = held {
                     let file = if failure.file.is_empty() { "policies" } else { &failure.file };
                     let at = (failure.line, failure.column);
                     let message = format!("the {} rules fail: {}", ask.rule(), failure.message);
