@@ -30,7 +30,7 @@ macro_rules! object {
 pub(super) fn plan(
     view: &View,
     head: &Head,
-    detectors: &[DetectorFacts<'_>],
+    detectors: &[DetectorFacts],
     strategy: Option<&StrategyFacts<'_>>,
 ) -> Value {
     let mut document = with_head(head, &view.settings_value);
@@ -39,10 +39,10 @@ pub(super) fn plan(
         list(detectors, |facts| {
             object! {
                 "name": text(facts.name.as_str()),
-                "version": text(facts.version),
+                "version": text(&facts.version),
                 "protocol": text(facts.protocol),
-                "types": list(facts.types, |kind| text(kind.name())),
-                "categories": list(facts.categories, |category| text(category.as_str())),
+                "types": list(&facts.types, |kind| text(kind.name())),
+                "categories": list(&facts.categories, |category| text(category.as_str())),
                 "cost": facts.cost.into(),
                 "weight": facts.weight.into(),
             }
@@ -108,7 +108,7 @@ pub(super) fn floor(document: &Value) -> Value {
     document
 }
 
-fn with_head(head: &Head, settings: &Value) -> regorus::value::Object {
+pub(super) fn with_head(head: &Head, settings: &Value) -> regorus::value::Object {
     let mut document = head_object(head);
     document.insert(key!("settings"), settings.clone());
     document

@@ -1,6 +1,6 @@
 //! Asks units, through the memo where the same document was asked before, else on the threads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,11 +15,10 @@ use super::memo::{Memo, MemoCounts};
 use super::threads::{Spent, Threads};
 use super::unit::Held;
 use super::{
-    DetectorFacts, Evaluated, Explained, Failure, FailureKind, Limits, PlanAnswer, Point,
-    StrategyFacts, VerdictAnswer, VerdictFacts,
+    DetectorFacts, Evaluated, Explained, Failure, FailureKind, FloorPlan, Limits, PlanAnswer,
+    Point, StrategyFacts, VerdictAnswer, VerdictFacts,
 };
 use crate::domain::category::Category;
-use crate::domain::content::ContentType;
 use crate::domain::coverage::Coverage;
 use crate::domain::digest::Digest;
 use crate::domain::head::Head;
@@ -45,19 +44,8 @@ impl std::fmt::Debug for Evaluator {
 struct PlanKey {
     view: Digest,
     head: Head,
-    detectors: Vec<DetectorKey>,
+    detectors: Arc<[DetectorFacts]>,
     strategy: Option<(String, Vec<DetectorName>, Execution, StopOn)>,
-}
-
-/// Owned [`DetectorFacts`].
-#[derive(PartialEq)]
-struct DetectorKey {
-    name: DetectorName,
-    version: Arc<str>,
-    protocol: &'static str,
-    types: BTreeSet<ContentType>,
-    categories: BTreeSet<Category>,
-    numbers: [f64; 2],
 }
 
 struct VerdictKey {
@@ -90,7 +78,7 @@ impl Evaluator {
         }
     }
 
-    /// Which detectors to ask.
+    /// Which detectors to ask. Share `detectors` between requests: the same `Arc` compares at once.
     ///
     /// # Errors
     /// When any layer fails; never an allow.
@@ -98,7 +86,7 @@ impl Evaluator {
         &self,
         view: &Arc<View>,
         head: &Head,
-        detectors: &[DetectorFacts<'_>],
+        detectors: &Arc<[DetectorFacts]>,
         strategy: Option<&StrategyFacts<'_>>,
     ) -> Result<Arc<PlanAnswer>, Failure> {
         let hash = self.plans.hash(|hasher| {
@@ -122,6 +110,22 @@ impl Evaluator {
         let key = PlanKey::of(view, head, detectors, strategy);
         self.plans.put(&head.tenant.id, hash, key, answer.clone());
         Ok(answer)
+    }
+
+    /// What the floor alone demands, for when the layers above it failed. Never memoised.
+    ///
+    /// # Errors
+    /// When the floor fails too.
+    pub async fn floor_plan(
+        &self,
+        view: &Arc<View>,
+        head: &Head,
+        detectors: &[DetectorFacts],
+    ) -> Result<FloorPlan, Failure> {
+        let document = document::plan(view, head, detectors, None);
+        let asks = vec![(Ask::FloorPlan, document::floor(&document))];
+        let held = self.ask(view, &head.tenant.id, Point::Plan, asks).await?.0;
+        answer::floor_plan(&held.into_iter().next().unwrap_or_default())
     }
 
     /// How to settle the scopes whose voters disagree; empty at once where no layer cares.
@@ -173,8 +177,8 @@ impl Evaluator {
         Ok(answer)
     }
 
-    /// Evaluates a point on a document of the caller's making, for authors; `settings` come from
-    /// the view where the document has none. Never memoised.
+    /// Evaluates a point on a document of the caller's making, for authors; absent head fields
+    /// and `settings` come from `head` and the view. Never memoised.
     ///
     /// # Errors
     /// When any layer fails.
@@ -182,24 +186,21 @@ impl Evaluator {
         &self,
         view: &Arc<View>,
         point: Point,
-        input: serde_json::Value,
+        head: &Head,
+        input: serde_json::Map<String, serde_json::Value>,
     ) -> Result<Evaluated, Failure> {
-        let tenant = input.pointer("/tenant/id").and_then(|id| TenantId::parse(id.as_str()?).ok());
-        let Some(tenant) = tenant else {
-            let message = "the document names no tenant in `tenant.id`";
-            return Err(Failure::new(point, FailureKind::Error, message));
-        };
-        let mut document = Value::from(input);
-        if let Ok(fields) = document.as_object_mut() {
-            fields.get_or_insert_with("settings".into(), || view.settings_value.clone());
+        let mut document = document::with_head(head, &view.settings_value);
+        for (key, value) in input {
+            document.insert(key.as_str().into(), value.into());
         }
+        let document = Value::from(document);
         let floor = document::floor(&document);
         let asks = match point {
             Point::Plan => vec![(Ask::Plan, document), (Ask::FloorPlan, floor)],
             Point::Conflict => vec![(Ask::Settle, document)],
             Point::Verdict => vec![(Ask::Verdict, document), (Ask::FloorVerdict, floor)],
         };
-        let (held, eval_us) = self.ask(view, &tenant, point, asks).await?;
+        let (held, eval_us) = self.ask(view, &head.tenant.id, point, asks).await?;
         let explain = held.iter().flatten().filter_map(|held| explained(view, held)).collect();
         let result = answer::merged(&held, point);
         Ok(Evaluated { result, layers: view.layers().to_vec(), eval_us, explain })
@@ -261,21 +262,13 @@ impl PlanKey {
     fn of(
         view: &View,
         head: &Head,
-        detectors: &[DetectorFacts<'_>],
+        detectors: &Arc<[DetectorFacts]>,
         strategy: Option<&StrategyFacts<'_>>,
     ) -> Self {
-        let detector = |facts: &DetectorFacts<'_>| DetectorKey {
-            name: facts.name.clone(),
-            version: facts.version.clone(),
-            protocol: facts.protocol,
-            types: facts.types.clone(),
-            categories: facts.categories.clone(),
-            numbers: [facts.cost, facts.weight],
-        };
         Self {
             view: view.digest(),
             head: head.clone(),
-            detectors: detectors.iter().map(detector).collect(),
+            detectors: Arc::clone(detectors),
             strategy: strategy
                 .map(|s| (s.event.to_owned(), s.detectors.to_vec(), s.execution, s.stop_on)),
         }
@@ -285,17 +278,9 @@ impl PlanKey {
         &self,
         view: &View,
         head: &Head,
-        detectors: &[DetectorFacts<'_>],
+        detectors: &Arc<[DetectorFacts]>,
         strategy: Option<&StrategyFacts<'_>>,
     ) -> bool {
-        let same = |(key, facts): (&DetectorKey, &DetectorFacts<'_>)| {
-            key.name == *facts.name
-                && key.version == *facts.version
-                && key.protocol == facts.protocol
-                && key.types == *facts.types
-                && key.categories == *facts.categories
-                && key.numbers == [facts.cost, facts.weight]
-        };
         let own = self.strategy.as_ref();
         let own = own.map(|(event, names, execution, stop_on)| StrategyFacts {
             event,
@@ -304,8 +289,7 @@ impl PlanKey {
             stop_on: *stop_on,
         });
         self.view == view.digest()
-            && self.detectors.len() == detectors.len()
-            && self.detectors.iter().zip(detectors).all(same)
+            && (Arc::ptr_eq(&self.detectors, detectors) || self.detectors == *detectors)
             && own.as_ref() == strategy
             && self.head == *head
     }

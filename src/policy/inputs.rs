@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::rego::{self, Parsed};
 use super::{Point, fault, table};
-use crate::domain::fault::Fault;
+use crate::yaml::fault::Fault;
 
 static SCHEMAS: LazyLock<[Value; 3]> = LazyLock::new(|| {
     [

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use super::rego::{self, Parsed};
 use super::{Limits, Source, fault, table};
 use crate::domain::digest::Digest;
-use crate::domain::fault::Fault;
 use crate::domain::id::{BundleName, TenantId};
+use crate::yaml::fault::Fault;
 
 /// One layer: a directory.
 #[derive(Default)]

@@ -13,8 +13,8 @@ use super::rego::Parsed;
 use super::unit::{Parts, Unit, Units};
 use super::{FloorPlan, Limits, STACK_BYTES, Source, TenantScope, fault, table};
 use crate::domain::digest::Digest;
-use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::id::{BundleName, TenantId};
+use crate::yaml::fault::{Fault, FaultKind};
 
 /// Policies that went live, and what an author should look at.
 pub struct Loaded {

@@ -31,13 +31,13 @@ use crate::domain::action::Action;
 use crate::domain::category::Category;
 use crate::domain::content::ContentType;
 use crate::domain::coverage::Coverage;
-use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::id::{BundleName, DetectorName, TenantId};
 use crate::domain::judgement::{JudgedFinding, Judgement};
 use crate::domain::outcome::Degraded;
 use crate::domain::plan::{CoverageSpec, Execution, ResolveSpec, StopOn};
 use crate::domain::report::Report;
 use crate::domain::verdict::{Mode, VerdictRules};
+use crate::yaml::fault::{Fault, FaultKind};
 
 pub use evaluator::Evaluator;
 pub use load::{Loaded, Policies, View};
@@ -194,18 +194,18 @@ impl Failure {
 }
 
 /// What plan rules may know of a visible detector.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct DetectorFacts<'a> {
+#[derive(Debug, Clone, PartialEq)]
+pub struct DetectorFacts {
     /// Its name.
-    pub name: &'a DetectorName,
+    pub name: DetectorName,
     /// Its version.
-    pub version: &'a Arc<str>,
+    pub version: Arc<str>,
     /// Its protocol's name.
     pub protocol: &'static str,
     /// What it judges.
-    pub types: &'a BTreeSet<ContentType>,
+    pub types: BTreeSet<ContentType>,
     /// What it can find.
-    pub categories: &'a BTreeSet<Category>,
+    pub categories: BTreeSet<Category>,
     /// Relative cost.
     pub cost: f64,
     /// In conflicts.

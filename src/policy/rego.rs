@@ -8,7 +8,7 @@ use regorus::unstable::{
 };
 
 use super::{Limits, fault, scan};
-use crate::domain::fault::Fault;
+use crate::yaml::fault::Fault;
 
 /// Builtins (or, with a final dot, families) that a pure policy may not call, and why.
 const FORBIDDEN: [(&str, &str); 13] = [

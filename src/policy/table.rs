@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 use super::fault;
 use crate::domain::action::Action;
 use crate::domain::category::{Category, covers};
-use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::plan::{CoverageSpec, Execution, ResolveSpec, StopOn};
 use crate::domain::verdict::Mode;
+use crate::yaml::fault::{Fault, FaultKind};
 use crate::yaml::{self, Node};
 
 /// Keys under `settings`, and how their values are checked.

@@ -116,16 +116,16 @@ async fn plan(
     let types = BTreeSet::from([ContentType::Text]);
     let categories = BTreeSet::from([Category::parse("pii").unwrap()]);
     let names = ["pii", "secrets", "tox"].map(|name| DetectorName::parse(name).unwrap());
-    let facts = names.iter().map(|name| DetectorFacts {
+    let facts = names.into_iter().map(|name| DetectorFacts {
         name,
-        version: &version,
+        version: version.clone(),
         protocol: "builtin",
-        types: &types,
-        categories: &categories,
+        types: types.clone(),
+        categories: categories.clone(),
         cost: 1.0,
         weight: 1.0,
     });
-    evaluator.plan(view, &head(tenant), &facts.collect::<Vec<_>>(), None).await
+    evaluator.plan(view, &head(tenant), &facts.collect(), None).await
 }
 
 async fn judge(view: &Arc<View>, tenant: &str, categories: &[&str]) -> Arc<VerdictAnswer> {

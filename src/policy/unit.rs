@@ -15,7 +15,7 @@ use super::{
     Failure, FailureKind, FloorPlan, Limits, Point, answer, bounded, fault, graph, inputs,
 };
 use crate::domain::digest::Digest;
-use crate::domain::fault::Fault;
+use crate::yaml::fault::Fault;
 
 /// Work units between two looks at the clock.
 const TIMER_INTERVAL: u32 = 64;

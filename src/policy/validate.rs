@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::load::on_large_stack;
 use super::rego::{self, Parsed};
 use super::{Limits, bounded, fault, graph};
-use crate::domain::fault::Fault;
+use crate::yaml::fault::Fault;
 
 /// A rule with an input and the value it must give.
 #[derive(Debug, Clone, Deserialize)]

@@ -7,14 +7,15 @@ use serde_json::Value;
 use validator::{Validate as _, ValidationErrors, ValidationErrorsKind};
 
 use super::Settings;
-use crate::assets;
-use crate::domain::fault::{Fault, FaultKind};
+use crate::yaml::fault::{Fault, FaultKind};
 use crate::yaml::{self, Node};
 
 /// Before every variable that is ours.
 const PREFIX: &str = "ORCHESTRATION_";
 /// Where the file is looked for.
 const DEFAULT_FILE: &str = "config/settings.yaml";
+/// Its copy inside the binary.
+const EMBEDDED: &str = include_str!("../../config/settings.yaml");
 /// Variables without section.
 const FLAT: [(&str, &str); 2] = [("ENV", "/env"), ("LOG_LEVEL", "/telemetry/log_level")];
 /// Names that are promised and not built.
@@ -73,8 +74,7 @@ pub fn read_secret_variable(name: &str) -> Option<SecretString> {
 
 fn read(file: Option<&Path>) -> Result<(String, String), Vec<Fault>> {
     let Some(file) = file else {
-        let bytes = assets::read(DEFAULT_FILE).unwrap_or_default();
-        return Ok((format!("embedded/{DEFAULT_FILE}"), String::from_utf8_lossy(&bytes).into()));
+        return Ok((format!("embedded/{DEFAULT_FILE}"), EMBEDDED.to_owned()));
     };
     let name = file.display().to_string();
     let bytes = std::fs::read(file).map_err(|error| {
