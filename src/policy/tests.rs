@@ -602,3 +602,20 @@ async fn equal_verdicts_are_asked_once_and_another_table_asks_again() {
     let counts = evaluator.memo_counts(Point::Verdict);
     assert_eq!((counts.hits, counts.misses, counts.entries), (2, 3, 3));
 }
+
+#[tokio::test]
+async fn an_evaluation_that_nothing_can_interrupt_fails_in_time_with_all_that_wait_behind_it() {
+    let squares: String = (1..=27).map(|at| format!("\tx{at} := x{} * x{0}\n", at - 1)).collect();
+    let rules = format!(
+        "block contains \"x\" if {{\n\tsome f in input.findings\n\tf.category == \"secrets.token\"\n\tx0 := 1000000007\n{squares}\tx27 < 0\n}}"
+    );
+    let evaluator = Evaluator::new(Limits { threads: 1, ..Limits::default() });
+    let (stuck, fine) = (demo(&rules), demo("block contains \"y\" if input.env == \"x\""));
+    let start = std::time::Instant::now();
+    let first = verdict(&evaluator, &stuck, "default", &["secrets.token"]);
+    let second = verdict(&evaluator, &fine, "acme", &["pii"]);
+    let (first, second) = futures_util::join!(first, second);
+    assert_eq!(first.unwrap_err().kind, FailureKind::TimeOut);
+    assert_eq!(second.unwrap_err().kind, FailureKind::TimeOut);
+    assert!(start.elapsed() < std::time::Duration::from_secs(5));
+}
