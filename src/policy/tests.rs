@@ -619,3 +619,12 @@ async fn an_evaluation_that_nothing_can_interrupt_fails_in_time_with_all_that_wa
     assert_eq!(second.unwrap_err().kind, FailureKind::TimeOut);
     assert!(start.elapsed() < std::time::Duration::from_secs(5));
 }
+
+#[test]
+fn a_load_ends_even_where_an_evaluation_cannot_be_stopped() {
+    let squares: String = (1..=30).map(|at| format!("\tx{at} := x{} * x{0}\n", at - 1)).collect();
+    let rules = format!(
+        "package demo\nblock contains \"x\" if {{\n\tx0 := 1000000007\n{squares}\tx30 < 0\n}}"
+    );
+    assert_eq!(refused("demo/policy.rego", &rules).0, "probe_timeout");
+}
