@@ -628,3 +628,14 @@ fn a_load_ends_even_where_an_evaluation_cannot_be_stopped() {
     );
     assert_eq!(refused("demo/policy.rego", &rules).0, "probe_timeout");
 }
+
+#[test]
+fn a_rule_whose_name_is_almost_an_asked_one_is_a_warning() {
+    let mut sources = shipped();
+    let text = "package demo\nblocks contains \"x\" if input.env == \"x\"\n";
+    sources.push(source("demo/policy.rego", text));
+    let loaded = Policies::load(&sources, &scopes(), &Limits::default(), None).unwrap();
+    let found: Vec<_> = loaded.warnings.iter().map(|w| (w.code, w.file.as_str(), w.line)).collect();
+    assert_eq!(found, [("unused_rule", "demo/policy.rego", 2)]);
+    assert_eq!(loaded.warnings[0].hint.as_deref(), Some("write `block`, or remove the rule"));
+}
