@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use regorus::Value;
@@ -14,6 +14,7 @@ use super::load::View;
 use super::memo::{Memo, MemoCounts};
 use super::threads::{Spent, Threads};
 use super::unit::Held;
+use super::watch::{Late, Watch};
 use super::{
     DetectorFacts, Evaluated, Explained, Failure, FailureKind, FloorPlan, Limits, PlanAnswer,
     Point, StrategyFacts, VerdictAnswer, VerdictFacts,
@@ -31,6 +32,7 @@ use crate::domain::report::{Report, Status};
 pub struct Evaluator {
     limits: Limits,
     threads: Threads,
+    watch: Watch,
     plans: Memo<PlanKey, PlanAnswer>,
     verdicts: Memo<VerdictKey, VerdictAnswer>,
 }
@@ -58,6 +60,32 @@ struct VerdictKey {
     coverage: Coverage,
 }
 
+/// How many times the evaluation's limit a caller waits for thread and answer together.
+const PATIENCE_FACTOR: u32 = 10;
+
+type Answered = Result<(Vec<Vec<Held>>, u64), Failure>;
+
+/// The one answer to a waiting caller.
+struct Reply {
+    point: Point,
+    send: Mutex<Option<tokio::sync::oneshot::Sender<Answered>>>,
+}
+
+impl Reply {
+    fn give(&self, answer: Answered) {
+        let send = self.send.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // The caller may have gone.
+        let _ = send.map(|send| send.send(answer));
+    }
+}
+
+impl Late for Reply {
+    fn is_late(&self) {
+        let message = "the evaluation is stuck, or waits behind one that is";
+        self.give(Err(Failure::new(self.point, FailureKind::TimeOut, message)));
+    }
+}
+
 /// The part of a report that documents hold.
 #[derive(PartialEq)]
 struct ResultKey {
@@ -72,6 +100,7 @@ impl Evaluator {
     pub fn new(limits: Limits) -> Self {
         Self {
             threads: Threads::new(limits.threads, limits.queue),
+            watch: Watch::new(limits.eval_timeout * PATIENCE_FACTOR),
             plans: Memo::new(limits.memo_entries / 4),
             verdicts: Memo::new(limits.memo_entries - limits.memo_entries / 4),
             limits,
@@ -234,6 +263,9 @@ impl Evaluator {
         }
         let (limit, view) = (self.limits.eval_timeout, view.clone());
         let (send, receive) = tokio::sync::oneshot::channel();
+        let reply = Arc::new(Reply { point, send: Mutex::new(Some(send)) });
+        let late: Arc<dyn Late> = reply.clone();
+        self.watch.add(&late);
         let job = move || {
             let start = Instant::now();
             let held: Result<Vec<_>, Failure> = asks
@@ -245,8 +277,7 @@ impl Evaluator {
                 .collect();
             let late = held.as_ref().is_err_and(|failure| failure.kind == FailureKind::TimeOut);
             let spent = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-            // The caller may have gone.
-            let _ = send.send(held.map(|held| (held, spent)));
+            reply.give(held.map(|held| (held, spent)));
             if late { Spent::TimedOut } else { Spent::InTime }
         };
         if !self.threads.submit(tenant, Box::new(job)) {
@@ -254,7 +285,9 @@ impl Evaluator {
             return Err(Failure::new(point, FailureKind::Budget, message));
         }
         let gone = |_| Failure::new(point, FailureKind::Panic, "the policy thread ended");
-        receive.await.map_err(gone)?
+        let answer = receive.await.map_err(gone)?;
+        drop(late);
+        answer
     }
 }
 

@@ -19,6 +19,7 @@ mod table;
 mod threads;
 mod unit;
 mod validate;
+mod watch;
 
 #[cfg(test)]
 mod tests;

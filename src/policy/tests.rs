@@ -602,3 +602,40 @@ async fn equal_verdicts_are_asked_once_and_another_table_asks_again() {
     let counts = evaluator.memo_counts(Point::Verdict);
     assert_eq!((counts.hits, counts.misses, counts.entries), (2, 3, 3));
 }
+
+#[tokio::test]
+async fn an_evaluation_that_nothing_can_interrupt_fails_in_time_with_all_that_wait_behind_it() {
+    let squares: String = (1..=27).map(|at| format!("\tx{at} := x{} * x{0}\n", at - 1)).collect();
+    let rules = format!(
+        "block contains \"x\" if {{\n\tsome f in input.findings\n\tf.category == \"secrets.token\"\n\tx0 := 1000000007\n{squares}\tx27 < 0\n}}"
+    );
+    let evaluator = Evaluator::new(Limits { threads: 1, ..Limits::default() });
+    let (stuck, fine) = (demo(&rules), demo("block contains \"y\" if input.env == \"x\""));
+    let start = std::time::Instant::now();
+    let first = verdict(&evaluator, &stuck, "default", &["secrets.token"]);
+    let second = verdict(&evaluator, &fine, "acme", &["pii"]);
+    let (first, second) = futures_util::join!(first, second);
+    assert_eq!(first.unwrap_err().kind, FailureKind::TimeOut);
+    assert_eq!(second.unwrap_err().kind, FailureKind::TimeOut);
+    assert!(start.elapsed() < std::time::Duration::from_secs(5));
+}
+
+#[test]
+fn a_load_ends_even_where_an_evaluation_cannot_be_stopped() {
+    let squares: String = (1..=30).map(|at| format!("\tx{at} := x{} * x{0}\n", at - 1)).collect();
+    let rules = format!(
+        "package demo\nblock contains \"x\" if {{\n\tx0 := 1000000007\n{squares}\tx30 < 0\n}}"
+    );
+    assert_eq!(refused("demo/policy.rego", &rules).0, "probe_timeout");
+}
+
+#[test]
+fn a_rule_whose_name_is_almost_an_asked_one_is_a_warning() {
+    let mut sources = shipped();
+    let text = "package demo\nblocks contains \"x\" if input.env == \"x\"\n";
+    sources.push(source("demo/policy.rego", text));
+    let loaded = Policies::load(&sources, &scopes(), &Limits::default(), None).unwrap();
+    let found: Vec<_> = loaded.warnings.iter().map(|w| (w.code, w.file.as_str(), w.line)).collect();
+    assert_eq!(found, [("unused_rule", "demo/policy.rego", 2)]);
+    assert_eq!(loaded.warnings[0].hint.as_deref(), Some("write `block`, or remove the rule"));
+}
