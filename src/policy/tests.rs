@@ -221,7 +221,7 @@ async fn equal_plans_are_asked_once() {
     let names =
         |set: &BTreeSet<DetectorName>| set.iter().map(|n| n.to_string()).collect::<Vec<_>>();
     assert_eq!(names(&first.required), ["pii", "secrets"]);
-    assert_eq!(names(&first.optional), ["pii", "secrets", "tox"]);
+    assert!(first.optional.is_empty());
     assert_eq!(first.resolve["toxicity"].quorum, Some(2));
     assert_eq!(first.thresholds["toxicity"], 0.7);
     assert_eq!(first.floor.on_incomplete, Some(Action::Flag));
@@ -472,7 +472,7 @@ fn the_shipped_policies_pass_their_own_rego_tests() {
             held += 1;
         }
     }
-    assert!(held >= 18, "{held} tests ran");
+    assert!(held >= 17, "{held} tests ran");
 }
 
 /// The cases of `*_cases.yaml` that give findings instead of a request.
@@ -556,7 +556,9 @@ async fn evaluate_gives_merged_rules_layers_and_what_held() {
     input.as_object_mut().unwrap().remove("settings");
     input["findings"][0]["path"] = serde_json::json!(["pii.email", "pii"]);
     let acme = view(&policies, "acme", "standard");
-    let evaluated = evaluator.evaluate(&acme, Point::Verdict, input).await.unwrap();
+    let input = input.as_object().cloned().unwrap();
+    let head = head("acme");
+    let evaluated = evaluator.evaluate(&acme, Point::Verdict, &head, input).await.unwrap();
     assert_eq!(evaluated.layers, ["base", "standard", "tenants.acme.standard", "floor"]);
     assert_eq!(evaluated.result["action"], "redact");
     let redact = evaluated.explain.iter().find(|held| held.rule == "redact").unwrap();
