@@ -24,7 +24,6 @@ const LATER: [&str; 4] = ["DATABASE_URL", "REDIS_URL", "NATS_URL", "JWT_SECRET_K
 impl Settings {
     /// The settings of this process: `file`, else `config/settings.yaml` where it exists, else the
     /// embedded ones, under the environment.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn load_here(file: Option<&Path>) -> Result<Settings, Vec<Fault>> {
         let default = Path::new(DEFAULT_FILE);
         let file = file.or_else(|| default.exists().then_some(default));
@@ -174,7 +173,13 @@ impl Loading<'_> {
         let text = Value::String(raw.to_owned());
         let parsed = match default {
             Value::String(_) => text,
-            _ => yaml::parse_value(FaultKind::Settings, variable, raw).unwrap_or(text),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_) => {
+                yaml::parse_value(FaultKind::Settings, variable, raw).unwrap_or(text)
+            }
         };
         set(value, &pointer, parsed);
         self.from.push((pointer, variable.to_owned()));
