@@ -4,8 +4,6 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
     clippy::disallowed_methods,
     reason = "a test that cannot go on fails"
 )]
