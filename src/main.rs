@@ -14,11 +14,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => cli::exit::OK,
-                _ => cli::exit::USAGE,
-            }
-            .into();
+            let asked = [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion].contains(&error.kind());
+            return if asked { cli::exit::OK } else { cli::exit::USAGE }.into();
         }
     };
     match cli.command {

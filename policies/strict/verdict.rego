@@ -15,7 +15,7 @@ flag contains entry if some entry in data.standard.flag
 ignore := data.standard.ignore
 
 block contains {"code": "governance.env", "reason": "the tenant may not be served in this environment"} if {
-	some environments in input.settings.custom.environments
+	environments := input.settings.custom.environments
 	not input.env in environments
 }
 

@@ -6,7 +6,8 @@ use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::routes::{breakers, detectors, health, live, orchestrate, policies};
-use super::wire::request::{ContentSchema, OrchestrateRequest};
+use super::wire::content::ContentSchema;
+use super::wire::request::OrchestrateRequest;
 
 #[derive(OpenApi)]
 #[openapi(

@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::error::{Code, Error, FieldFault};
+use crate::seal;
 
 /// A problem.
 #[derive(Debug, Serialize, ToSchema)]
@@ -103,9 +104,5 @@ pub fn response(error: &Error, request_id: &str, instance: &str) -> HttpResponse
 
 /// 1 to 3 seconds, spread so that callers do not come back together.
 fn retry_after() -> u64 {
-    let mut byte = [0u8; 1];
-    match getrandom::fill(&mut byte) {
-        Ok(()) => 1 + u64::from(byte[0]) % 3,
-        Err(_) => 2,
-    }
+    1 + (seal::spread() * 2.0).round() as u64
 }

@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::error::Category;
 
 use crate::domain::error::{Code, Error};
 
@@ -32,16 +33,12 @@ fn refused(pointer: &str, error: &serde_json::Error) -> Error {
     // serde_json appends the position; it is kept, in words of its own.
     let message = raw.split(" at line ").next().unwrap_or(&raw);
     let code = match error.classify() {
-        serde_json::error::Category::Data if message.starts_with("unknown field") => {
-            "unknown_field"
-        }
-        serde_json::error::Category::Data if message.starts_with("duplicate") => "duplicate_key",
-        serde_json::error::Category::Data if message.starts_with("missing field") => {
-            "missing_field"
-        }
-        serde_json::error::Category::Data => "wrong_type",
-        _ if message.contains("recursion limit") => "too_deep",
-        _ => "invalid_json",
+        Category::Data if message.starts_with("unknown field") => "unknown_field",
+        Category::Data if message.starts_with("duplicate") => "duplicate_key",
+        Category::Data if message.starts_with("missing field") => "missing_field",
+        Category::Data => "wrong_type",
+        Category::Syntax if message.contains("recursion limit") => "too_deep",
+        Category::Io | Category::Syntax | Category::Eof => "invalid_json",
     };
     let shown = shorten(message);
     let detail = format!("{shown} (line {}, column {})", error.line(), error.column());

@@ -10,10 +10,10 @@ use tokio_util::task::TaskTracker;
 use crate::api::Api;
 use crate::auth::Refusal;
 use crate::cli::exit;
-use crate::domain::fault::{Fault, FaultKind};
 use crate::metrics::{ConfigKind, Metrics};
 use crate::orchestrator::{Deps, DepsError};
 use crate::snapshot::{self, Snapshot};
+use crate::yaml::fault::{Fault, FaultKind};
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::detector::Auth;
 use super::load::{LoadContext, not_built};
-use crate::domain::fault::Fault;
+use crate::yaml::fault::Fault;
 use crate::yaml::{Fields, Node, Source};
 
 /// Where a secret is kept.

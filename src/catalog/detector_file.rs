@@ -13,10 +13,10 @@ use super::detector::{
 use super::load::{LoadContext, SourceFile, named_as_file, not_built, schema_version, tree};
 use crate::domain::category::{Category, TREE};
 use crate::domain::content::ContentType;
-use crate::domain::fault::Fault;
 use crate::domain::finding::{Polarity, Severity, TextView};
 use crate::domain::id::DetectorName;
 use crate::settings::Env;
+use crate::yaml::fault::Fault;
 use crate::yaml::{self, Data, Fields, Node, Source, Span};
 
 /// Keys of the design whose behaviour comes later.

@@ -7,8 +7,8 @@ use secrecy::SecretString;
 
 use super::credential::SecretRef;
 use super::{Catalog, Detector, detector_file, strategy_file, tenant_file};
-use crate::domain::fault::{Fault, FaultKind};
 use crate::settings::Env;
+use crate::yaml::fault::{Fault, FaultKind};
 use crate::yaml::{self, Fields, Node, Source};
 
 /// One file as read.

@@ -6,9 +6,9 @@ use serde::Deserialize;
 
 use super::load::{SourceFile, schema_version};
 use super::{Catalog, Strategy};
-use crate::domain::fault::Fault;
 use crate::domain::id::DetectorName;
 use crate::domain::plan::{Execution, StopOn};
+use crate::yaml::fault::Fault;
 use crate::yaml::{Fields, Node, Source};
 
 #[derive(Debug, Deserialize)]

@@ -8,10 +8,10 @@ use super::load::{SourceFile, named_as_file, not_built, schema_version, tree};
 use super::tenant::{DefaultPlan, Sla, Tenant};
 use crate::domain::action::Action;
 use crate::domain::category::{Category, TREE};
-use crate::domain::fault::Fault;
 use crate::domain::head::TenantFacts;
 use crate::domain::id::{BundleName, TenantId};
 use crate::domain::request::Priority;
+use crate::yaml::fault::Fault;
 use crate::yaml::{self, Fields, Source};
 
 /// Keys of the design whose behaviour comes later.

@@ -6,9 +6,9 @@ use secrecy::ExposeSecret as _;
 
 use super::detector::{Auth, Protocol};
 use super::*;
-use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::id::DetectorName;
 use crate::settings::Env;
+use crate::yaml::fault::{Fault, FaultKind};
 
 fn file(kind: FaultKind, path: &str, text: &str) -> SourceFile {
     SourceFile { kind, path: path.to_owned(), bytes: text.as_bytes().into() }

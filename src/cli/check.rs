@@ -2,8 +2,8 @@
 
 use super::{CheckArgs, exit, load_settings, print};
 use crate::detect::builtin;
-use crate::domain::fault::Fault;
 use crate::snapshot::{Snapshot, Sources};
+use crate::yaml::fault::Fault;
 
 pub(super) fn run(args: &CheckArgs) -> u8 {
     let settings = match load_settings(args.config.as_deref(), args.dir.as_deref()) {

@@ -217,7 +217,9 @@ fn redacted_text(judged: &Judged) -> String {
     let body = judged.outcome.redacted.as_ref().unwrap_or(&judged.request.body);
     match body {
         Body::Content(crate::domain::content::Content::Text(text)) => text.to_string(),
-        other => serde_json::to_string_pretty(other).unwrap_or_default(),
+        Body::Content(_) | Body::Messages(_) => {
+            serde_json::to_string_pretty(body).unwrap_or_default()
+        }
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::{complain, exit};
 use crate::detect::builtin;
-use crate::domain::fault::Fault;
 use crate::orchestrator::Deps;
 use crate::settings::Settings;
 use crate::snapshot::{Snapshot, Sources};
+use crate::yaml::fault::Fault;
 
 /// One snapshot and everything to orchestrate with.
 pub struct Session {

@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::catalog::detector;
+use crate::seal;
 
 /// Calls at once, and a bounded queue before them.
 #[derive(Debug)]
@@ -121,9 +122,7 @@ impl Latency {
 
 /// Half to the whole of `backoff`, so that retries of many calls do not meet.
 pub(super) fn jittered(backoff: Duration) -> Duration {
-    let mut byte = [0u8; 2];
-    let _ = getrandom::fill(&mut byte);
-    backoff.mul_f64(0.5 + f64::from(u16::from_le_bytes(byte)) / f64::from(u16::MAX) / 2.0)
+    backoff.mul_f64(0.5 + seal::spread() / 2.0)
 }
 
 #[cfg(test)]

@@ -351,7 +351,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let arguments: Arc<str> = "/messages/1/tool_calls/0/function/arguments".into();
-        assert_eq!(pointers(Judge::Last), [arguments.clone()]);
+        assert_eq!(pointers(Judge::Last), std::slice::from_ref(&arguments));
         assert_eq!(pointers(Judge::All), ["/messages/0/content".into(), arguments]);
     }
 

@@ -9,7 +9,6 @@ pub mod content;
 pub mod coverage;
 pub mod digest;
 pub mod error;
-pub mod fault;
 pub mod finding;
 pub mod head;
 pub mod id;

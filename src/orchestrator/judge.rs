@@ -5,15 +5,13 @@ use std::collections::BTreeMap;
 use super::Run;
 use crate::domain::action::Action;
 use crate::domain::category::Category;
-use crate::domain::conflict;
-use crate::domain::content::ContentType;
 use crate::domain::coverage::Coverage;
-use crate::domain::judgement::{self, Choice, Evidence, JudgedFinding, Judgement};
+use crate::domain::judgement::{self, Evidence, JudgedFinding, Judgement};
 use crate::domain::outcome::Degraded;
 use crate::domain::plan::Plan;
 use crate::domain::report::Report;
 use crate::domain::verdict::{Reason, Verdict, VerdictRules};
-use crate::policy::{Failure, SettleRule, VerdictFacts};
+use crate::policy::{Failure, VerdictFacts};
 
 /// Judges the reports; asks the policy's conflict point where voters disagree.
 pub(super) async fn settle(
@@ -38,12 +36,7 @@ pub(super) async fn settle(
     if !disagreeing.is_empty() {
         match run.deps.evaluator.settle(run.view, &run.head, &disagreeing).await {
             Ok(choices) if choices.is_empty() => {}
-            Ok(rules) => {
-                let choices = rules
-                    .into_iter()
-                    .map(|(category, rule)| (category, choice(rule, run.request.content_type)));
-                judgement.settle(&evidence, &choices.collect());
-            }
+            Ok(choices) => judgement.settle(&evidence, &choices),
             Err(failure) => degraded.push(failed(run, &failure)),
         }
     }
@@ -51,15 +44,6 @@ pub(super) async fn settle(
     degraded.extend(unknown.map(|why| Degraded { what: "resolve", why: why.clone() }));
     let raw = judgement::raw(reports, &run.pieces);
     (judgement, raw, degraded)
-}
-
-fn choice(rule: SettleRule, content_type: ContentType) -> Choice {
-    let default = || conflict::default_strategy(content_type).name().to_owned();
-    Choice {
-        strategy: rule.strategy.unwrap_or_else(default),
-        winner: rule.winner,
-        reason: rule.reason,
-    }
 }
 
 /// What the verdict point said.

@@ -46,12 +46,13 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
             run.deps.metrics.policy_error(failure.point.name(), failure.kind.name());
             tracing::warn!(policy = %run.view.bundle(), %failure, "the plan failed");
             let floor = run.deps.evaluator.floor_plan(run.view, &run.head, facts).await;
-            from_default(run, floor.unwrap_or_default(), failure.to_string())
+            let floor = floor.unwrap_or_else(|_| run.view.floor().clone());
+            from_default(run, floor, failure.to_string())
         }
     };
     degraded.append(&mut planned.degraded);
     planned.degraded = degraded;
-    planned.plan.event = strategy.map(|strategy| strategy.event);
+    planned.plan.event = strategy.map(|strategy| strategy.event.to_owned());
     wish(run, caller, &mut planned.plan)?;
     Ok(planned)
 }
@@ -93,7 +94,7 @@ fn unknown(pointer: String, name: &DetectorName, visible: &Visible) -> FieldFaul
     FieldFault { pointer, detail, code: "unknown_detector" }
 }
 
-fn strategy(run: &Run<'_>, degraded: &mut Vec<Degraded>) -> Option<StrategyFacts> {
+fn strategy<'a>(run: &'a Run<'_>, degraded: &mut Vec<Degraded>) -> Option<StrategyFacts<'a>> {
     let event = run.request.event.as_deref()?;
     let (name, strategy) = run.snapshot.catalog.strategy(event)?;
     if name != event && !strategy.aliases.iter().any(|alias| alias == event) {
@@ -101,14 +102,14 @@ fn strategy(run: &Run<'_>, degraded: &mut Vec<Degraded>) -> Option<StrategyFacts
         degraded.push(Degraded { what: "strategy", why });
     }
     Some(StrategyFacts {
-        event: name.to_owned(),
-        detectors: strategy.detectors.clone(),
+        event: name,
+        detectors: &strategy.detectors,
         execution: strategy.execution,
         stop_on: strategy.stop_on,
     })
 }
 
-fn from_answer(answer: &PlanAnswer, strategy: Option<&StrategyFacts>) -> Planned {
+fn from_answer(answer: &PlanAnswer, strategy: Option<&StrategyFacts<'_>>) -> Planned {
     let mut required = answer.required.clone();
     required.retain(|name| !answer.skip.contains(name));
     required.extend(answer.floor.required.iter().cloned());

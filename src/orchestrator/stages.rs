@@ -25,11 +25,12 @@ pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Vec<Report> {
     for stage in stages(plan) {
         reports.extend(one(run, plan, &work, &stage).await);
     }
-    if !plan.secondary.is_empty() {
-        if !coverage::measure(plan, &reports, &run.pieces, &run.seen.abilities).complete {
-            let secondary: Vec<DetectorName> = plan.secondary.iter().cloned().collect();
-            reports.extend(one(run, plan, &work, &secondary).await);
-        }
+    let complete = |reports: &[Report]| {
+        coverage::measure(plan, reports, &run.pieces, &run.seen.abilities).complete
+    };
+    if !plan.secondary.is_empty() && !complete(&reports) {
+        let secondary: Vec<DetectorName> = plan.secondary.iter().cloned().collect();
+        reports.extend(one(run, plan, &work, &secondary).await);
     }
     for report in &reports {
         count(run, report);

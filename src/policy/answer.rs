@@ -8,13 +8,11 @@ use regorus::Value;
 use serde::de::DeserializeOwned;
 
 use super::unit::{Held, Unit};
-use super::{
-    Failure, FailureKind, FloorPlan, PlanAnswer, Point, SettleRule, VerdictAnswer, bounded,
-};
+use super::{Failure, FailureKind, FloorPlan, PlanAnswer, Point, VerdictAnswer, bounded};
 use crate::domain::action::Action;
 use crate::domain::category::Category;
 use crate::domain::id::DetectorName;
-use crate::domain::judgement::JudgedFinding;
+use crate::domain::judgement::{Choice, JudgedFinding};
 use crate::domain::outcome::Degraded;
 use crate::domain::verdict::Entry;
 
@@ -77,16 +75,26 @@ pub(super) fn floor_plan(held: &[Held]) -> Result<FloorPlan, Failure> {
     Ok(floor)
 }
 
-pub(super) fn settle(held: &[Held]) -> Result<BTreeMap<Category, SettleRule>, Failure> {
-    let mut rules = BTreeMap::new();
-    for Held { value, .. } in held {
-        let json =
-            to_json(value).ok_or_else(|| bad(Point::Conflict, "settle", "it is no object"))?;
-        let found: BTreeMap<Category, SettleRule> = serde_json::from_value(json)
-            .map_err(|error| bad(Point::Conflict, "settle", &error.to_string()))?;
-        rules.extend(found);
+pub(super) fn settle(held: &[Held]) -> Result<BTreeMap<Category, Choice>, Failure> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Settle {
+        strategy: String,
+        winner: Option<String>,
+        reason: Option<String>,
     }
-    Ok(rules)
+    let wrong = |why: &str| bad(Point::Conflict, "settle", why);
+    let mut choices = BTreeMap::new();
+    for Held { value, .. } in held {
+        let json = to_json(value).ok_or_else(|| wrong("it is no object"))?;
+        let found: BTreeMap<Category, Settle> =
+            serde_json::from_value(json).map_err(|error| wrong(&error.to_string()))?;
+        choices.extend(found.into_iter().map(|(category, settle)| {
+            let Settle { strategy, winner, reason } = settle;
+            (category, Choice { strategy, winner, reason })
+        }));
+    }
+    Ok(choices)
 }
 
 pub(super) fn verdict(
@@ -203,6 +211,7 @@ fn entries(
             finding: None,
             layer: layer.clone(),
         };
+        #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else is an entry")]
         match value {
             Value::String(reason) => entry.reason = reason.as_ref().to_owned(),
             Value::Object(fields) => {

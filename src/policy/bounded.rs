@@ -77,7 +77,7 @@ fn length(value: &Value) -> usize {
         Value::Array(items) => items.len(),
         Value::Set(items) => items.len(),
         Value::Object(fields) => fields.len(),
-        _ => 1,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Undefined => 1,
     }
 }
 
@@ -92,7 +92,7 @@ fn size(value: &Value, budget: usize) -> usize {
             Value::Array(items) => open.extend(items.iter()),
             Value::Set(items) => open.extend(items.iter()),
             Value::Object(fields) => open.extend(fields.iter().flat_map(|(k, v)| [k, v])),
-            _ => {}
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Undefined => {}
         }
     }
     total

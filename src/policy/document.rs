@@ -31,7 +31,7 @@ pub(super) fn plan(
     view: &View,
     head: &Head,
     detectors: &[DetectorFacts],
-    strategy: Option<&StrategyFacts>,
+    strategy: Option<&StrategyFacts<'_>>,
 ) -> Value {
     let mut document = with_head(head, &view.settings_value);
     document.insert(
@@ -45,15 +45,14 @@ pub(super) fn plan(
                 "categories": list(&facts.categories, |category| text(category.as_str())),
                 "cost": facts.cost.into(),
                 "weight": facts.weight.into(),
-                "labels": list(&facts.labels, |label| text(label)),
             }
             .into()
         }),
     );
     if let Some(strategy) = strategy {
         let facts = object! {
-            "event": text(&strategy.event),
-            "detectors": names(&strategy.detectors),
+            "event": text(strategy.event),
+            "detectors": names(strategy.detectors),
             "execution": json(&strategy.execution),
             "stop_on": json(&strategy.stop_on),
         };
@@ -109,7 +108,6 @@ pub(super) fn floor(document: &Value) -> Value {
     document
 }
 
-/// The head alone, as every point sees it.
 pub(super) fn with_head(head: &Head, settings: &Value) -> regorus::value::Object {
     let mut document = head_object(head);
     document.insert(key!("settings"), settings.clone());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use regorus::Value;
@@ -14,22 +14,25 @@ use super::load::View;
 use super::memo::{Memo, MemoCounts};
 use super::threads::{Spent, Threads};
 use super::unit::Held;
+use super::watch::{Late, Watch};
 use super::{
     DetectorFacts, Evaluated, Explained, Failure, FailureKind, FloorPlan, Limits, PlanAnswer,
-    Point, SettleRule, StrategyFacts, VerdictAnswer, VerdictFacts,
+    Point, StrategyFacts, VerdictAnswer, VerdictFacts,
 };
 use crate::domain::category::Category;
 use crate::domain::coverage::Coverage;
 use crate::domain::digest::Digest;
 use crate::domain::head::Head;
 use crate::domain::id::{DetectorName, TenantId};
-use crate::domain::judgement::{JudgedFinding, ScopeState};
+use crate::domain::judgement::{Choice, JudgedFinding, ScopeState};
+use crate::domain::plan::{Execution, StopOn};
 use crate::domain::report::{Report, Status};
 
 /// Threads and memo; survives reloads.
 pub struct Evaluator {
     limits: Limits,
     threads: Threads,
+    watch: Watch,
     plans: Memo<PlanKey, PlanAnswer>,
     verdicts: Memo<VerdictKey, VerdictAnswer>,
 }
@@ -40,12 +43,11 @@ impl std::fmt::Debug for Evaluator {
     }
 }
 
-#[derive(PartialEq)]
 struct PlanKey {
     view: Digest,
     head: Head,
     detectors: Arc<[DetectorFacts]>,
-    strategy: Option<StrategyFacts>,
+    strategy: Option<(String, Vec<DetectorName>, Execution, StopOn)>,
 }
 
 struct VerdictKey {
@@ -56,6 +58,32 @@ struct VerdictKey {
     scopes: BTreeMap<Category, ScopeState>,
     results: Vec<ResultKey>,
     coverage: Coverage,
+}
+
+/// How many times the evaluation's limit a caller waits for thread and answer together.
+const PATIENCE_FACTOR: u32 = 10;
+
+type Answered = Result<(Vec<Vec<Held>>, u64), Failure>;
+
+/// The one answer to a waiting caller.
+struct Reply {
+    point: Point,
+    send: Mutex<Option<tokio::sync::oneshot::Sender<Answered>>>,
+}
+
+impl Reply {
+    fn give(&self, answer: Answered) {
+        let send = self.send.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // The caller may have gone.
+        let _ = send.map(|send| send.send(answer));
+    }
+}
+
+impl Late for Reply {
+    fn is_late(&self) {
+        let message = "the evaluation is stuck, or waits behind one that is";
+        self.give(Err(Failure::new(self.point, FailureKind::TimeOut, message)));
+    }
 }
 
 /// The part of a report that documents hold.
@@ -72,6 +100,7 @@ impl Evaluator {
     pub fn new(limits: Limits) -> Self {
         Self {
             threads: Threads::new(limits.threads, limits.queue),
+            watch: Watch::new(limits.eval_timeout * PATIENCE_FACTOR),
             plans: Memo::new(limits.memo_entries / 4),
             verdicts: Memo::new(limits.memo_entries - limits.memo_entries / 4),
             limits,
@@ -87,20 +116,15 @@ impl Evaluator {
         view: &Arc<View>,
         head: &Head,
         detectors: &Arc<[DetectorFacts]>,
-        strategy: Option<&StrategyFacts>,
+        strategy: Option<&StrategyFacts<'_>>,
     ) -> Result<Arc<PlanAnswer>, Failure> {
         let hash = self.plans.hash(|hasher| {
             hash_head(view, head, hasher);
             detectors.iter().for_each(|facts| hash_text(hasher, facts.name.as_str()));
-            strategy.iter().for_each(|strategy| hash_text(hasher, &strategy.event));
+            strategy.iter().for_each(|strategy| hash_text(hasher, strategy.event));
         });
-        let same = |key: &PlanKey| {
-            key.view == view.digest()
-                && (Arc::ptr_eq(&key.detectors, detectors) || key.detectors == *detectors)
-                && key.strategy.as_ref() == strategy
-                && key.head == *head
-        };
-        if let Some(answer) = self.plans.get(hash, same) {
+        if let Some(answer) = self.plans.get(hash, |key| key.is_of(view, head, detectors, strategy))
+        {
             return Ok(answer);
         }
         let document = document::plan(view, head, detectors, strategy);
@@ -112,12 +136,7 @@ impl Evaluator {
         answer.mode =
             view.settings().get("mode").and_then(|mode| serde_json::from_value(mode.clone()).ok());
         let answer = Arc::new(answer);
-        let key = PlanKey {
-            view: view.digest(),
-            head: head.clone(),
-            detectors: detectors.clone(),
-            strategy: strategy.cloned(),
-        };
+        let key = PlanKey::of(view, head, detectors, strategy);
         self.plans.put(&head.tenant.id, hash, key, answer.clone());
         Ok(answer)
     }
@@ -130,7 +149,7 @@ impl Evaluator {
         &self,
         view: &Arc<View>,
         head: &Head,
-        detectors: &Arc<[DetectorFacts]>,
+        detectors: &[DetectorFacts],
     ) -> Result<FloorPlan, Failure> {
         let document = document::plan(view, head, detectors, None);
         let asks = vec![(Ask::FloorPlan, document::floor(&document))];
@@ -147,7 +166,7 @@ impl Evaluator {
         view: &Arc<View>,
         head: &Head,
         scopes: &BTreeMap<Category, ScopeState>,
-    ) -> Result<BTreeMap<Category, SettleRule>, Failure> {
+    ) -> Result<BTreeMap<Category, Choice>, Failure> {
         if scopes.is_empty() || !view.unit.answers(Ask::Settle) {
             return Ok(BTreeMap::new());
         }
@@ -216,6 +235,11 @@ impl Evaluator {
         Ok(Evaluated { result, layers: view.layers().to_vec(), eval_us, explain })
     }
 
+    /// The limits it was made with.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// How often plans and verdicts were in the memo.
     pub fn memo_counts(&self, point: Point) -> MemoCounts {
         match point {
@@ -239,6 +263,9 @@ impl Evaluator {
         }
         let (limit, view) = (self.limits.eval_timeout, view.clone());
         let (send, receive) = tokio::sync::oneshot::channel();
+        let reply = Arc::new(Reply { point, send: Mutex::new(Some(send)) });
+        let late: Arc<dyn Late> = reply.clone();
+        self.watch.add(&late);
         let job = move || {
             let start = Instant::now();
             let held: Result<Vec<_>, Failure> = asks
@@ -250,8 +277,7 @@ impl Evaluator {
                 .collect();
             let late = held.as_ref().is_err_and(|failure| failure.kind == FailureKind::TimeOut);
             let spent = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-            // The caller may have gone.
-            let _ = send.send(held.map(|held| (held, spent)));
+            reply.give(held.map(|held| (held, spent)));
             if late { Spent::TimedOut } else { Spent::InTime }
         };
         if !self.threads.submit(tenant, Box::new(job)) {
@@ -259,7 +285,46 @@ impl Evaluator {
             return Err(Failure::new(point, FailureKind::Budget, message));
         }
         let gone = |_| Failure::new(point, FailureKind::Panic, "the policy thread ended");
-        receive.await.map_err(gone)?
+        let answer = receive.await.map_err(gone)?;
+        drop(late);
+        answer
+    }
+}
+
+impl PlanKey {
+    fn of(
+        view: &View,
+        head: &Head,
+        detectors: &Arc<[DetectorFacts]>,
+        strategy: Option<&StrategyFacts<'_>>,
+    ) -> Self {
+        Self {
+            view: view.digest(),
+            head: head.clone(),
+            detectors: Arc::clone(detectors),
+            strategy: strategy
+                .map(|s| (s.event.to_owned(), s.detectors.to_vec(), s.execution, s.stop_on)),
+        }
+    }
+
+    fn is_of(
+        &self,
+        view: &View,
+        head: &Head,
+        detectors: &Arc<[DetectorFacts]>,
+        strategy: Option<&StrategyFacts<'_>>,
+    ) -> bool {
+        let own = self.strategy.as_ref();
+        let own = own.map(|(event, names, execution, stop_on)| StrategyFacts {
+            event,
+            detectors: names,
+            execution: *execution,
+            stop_on: *stop_on,
+        });
+        self.view == view.digest()
+            && (Arc::ptr_eq(&self.detectors, detectors) || self.detectors == *detectors)
+            && own.as_ref() == strategy
+            && self.head == *head
     }
 }
 

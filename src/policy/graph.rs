@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::rego::{Parsed, Reference, builtin_arity};
 use super::{DEPTH_OF_CALLS_MAX, fault};
-use crate::domain::fault::Fault;
+use crate::yaml::fault::Fault;
 
 /// Absolute rule paths of a unit, with what each refers to.
 pub(super) struct Graph<'a> {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::rego::{self, Parsed};
 use super::{Point, fault, table};
-use crate::domain::fault::Fault;
+use crate::yaml::fault::Fault;
 
 static SCHEMAS: LazyLock<[Value; 3]> = LazyLock::new(|| {
     [
@@ -363,7 +363,7 @@ impl Checker<'_> {
         self.shape(file, index, scope);
         if shape == self.root {
             let message = "`input[…]` with a computed key hides what the policy reads".to_owned();
-            let at = rego::position(index.span());
+            let at = rego::start(index);
             let hint = "name the field";
             self.faults.insert(fault(&file.file, at, "dynamic_input", message, hint));
         }

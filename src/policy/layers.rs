@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use super::rego::{self, Parsed};
 use super::{Limits, Source, fault, table};
 use crate::domain::digest::Digest;
-use crate::domain::fault::Fault;
 use crate::domain::id::{BundleName, TenantId};
+use crate::yaml::fault::Fault;
 
 /// One layer: a directory.
 #[derive(Default)]
@@ -18,7 +18,6 @@ pub(super) struct Layer {
     pub(super) settings: Map<String, Value>,
     /// Of its Rego files, sorted by path.
     pub(super) digest: Option<Digest>,
-    pub(super) has_table: bool,
 }
 
 /// Every layer by package path.
@@ -86,8 +85,7 @@ fn add(
     }
     let text: Arc<str> = text(file, &source.bytes, limits)?.into();
     if name == "data.yaml" {
-        layer.settings = table::settings(file, &text, table::read(file, &text)?)?;
-        layer.has_table = true;
+        layer.settings = table::settings(file, &table::read(file, &text)?)?;
     } else {
         layer.files.push(Arc::new(rego::parse(file, &text, limits)?));
     }

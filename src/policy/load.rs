@@ -11,10 +11,10 @@ use super::entry::Ask;
 use super::layers::{self, Layer, Layers, dotted};
 use super::rego::Parsed;
 use super::unit::{Parts, Unit, Units};
-use super::{Limits, STACK_BYTES, Source, TenantScope, fault, table};
+use super::{FloorPlan, Limits, STACK_BYTES, Source, TenantScope, fault, table};
 use crate::domain::digest::Digest;
-use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::id::{BundleName, TenantId};
+use crate::yaml::fault::{Fault, FaultKind};
 
 /// Policies that went live, and what an author should look at.
 pub struct Loaded {
@@ -86,6 +86,11 @@ impl View {
     /// Which layer set each dotted key of the table.
     pub fn provenance(&self) -> &BTreeMap<String, String> {
         &self.provenance
+    }
+
+    /// What the floor demands whatever the request, for plans that no policy made.
+    pub fn floor(&self) -> &FloorPlan {
+        &self.unit.floor
     }
 
     /// Whether no layer can take a block back by `ignore`. Votes may still settle against it.
@@ -179,7 +184,8 @@ impl<'a> Builder<'a> {
                 shared.insert(bundle.clone(), Arc::new(view));
             }
         }
-        let warnings = builder.overlays(tenants, &bundles);
+        let mut warnings = builder.overlays(tenants, &bundles);
+        warnings.extend(builder.layers.values().flat_map(misnamed));
         let mut views: BTreeMap<TenantId, BTreeMap<BundleName, Arc<View>>> = BTreeMap::new();
         for tenant in tenants {
             for bundle in &tenant.bundles {
@@ -330,6 +336,24 @@ impl<'a> Builder<'a> {
         }
         Parts { digest: Digest::of_all(address), layers, read, floor }
     }
+}
+
+/// Rules that nobody asks or refers to, and whose names are almost those of rules that are asked.
+fn misnamed(layer: &Layer) -> Vec<Fault> {
+    let asked: BTreeSet<&str> = Ask::ALL.iter().flat_map(|ask| ask.rules()).copied().collect();
+    let rules = || layer.files.iter().flat_map(|file| file.rules.iter().map(move |r| (file, r)));
+    let used: BTreeSet<&String> =
+        rules().flat_map(|(_, rule)| &rule.refs).flat_map(|r| &r.path).collect();
+    let lone = rules().filter(|(_, rule)| rule.arity.is_none());
+    let lone = lone.filter_map(|(file, rule)| Some((file, rule, rule.name.first()?)));
+    lone.filter(|(_, _, name)| !asked.contains(name.as_str()) && !used.contains(name))
+        .filter_map(|(file, rule, name)| {
+            let near = table::nearest(name, asked.iter().copied())?;
+            let message = format!("nobody asks the rule `{name}`");
+            let hint = format!("write `{near}`, or remove the rule");
+            Some(fault(&file.file, rule.position, "unused_rule", message, &hint))
+        })
+        .collect()
 }
 
 fn overlay(tenant: &TenantId, bundle: &BundleName) -> Vec<String> {

@@ -19,6 +19,7 @@ mod table;
 mod threads;
 mod unit;
 mod validate;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -31,13 +32,13 @@ use crate::domain::action::Action;
 use crate::domain::category::Category;
 use crate::domain::content::ContentType;
 use crate::domain::coverage::Coverage;
-use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::id::{BundleName, DetectorName, TenantId};
 use crate::domain::judgement::{JudgedFinding, Judgement};
 use crate::domain::outcome::Degraded;
 use crate::domain::plan::{CoverageSpec, Execution, ResolveSpec, StopOn};
 use crate::domain::report::Report;
 use crate::domain::verdict::{Mode, VerdictRules};
+use crate::yaml::fault::{Fault, FaultKind};
 
 pub use evaluator::Evaluator;
 pub use load::{Loaded, Policies, View};
@@ -203,24 +204,22 @@ pub struct DetectorFacts {
     /// Its protocol's name.
     pub protocol: &'static str,
     /// What it judges.
-    pub types: Vec<ContentType>,
+    pub types: BTreeSet<ContentType>,
     /// What it can find.
-    pub categories: Vec<Category>,
+    pub categories: BTreeSet<Category>,
     /// Relative cost.
     pub cost: f64,
     /// In conflicts.
     pub weight: f64,
-    /// Labels its file maps.
-    pub labels: Vec<Arc<str>>,
 }
 
 /// The strategy of the request's event.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StrategyFacts {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StrategyFacts<'a> {
     /// The event.
-    pub event: String,
+    pub event: &'a str,
     /// Its detectors.
-    pub detectors: Vec<DetectorName>,
+    pub detectors: &'a [DetectorName],
     /// Its order.
     pub execution: Execution,
     /// Its early end.
@@ -273,21 +272,6 @@ pub struct FloorPlan {
     pub min_coverage: f64,
     /// The least action a tenant may set for incomplete coverage.
     pub on_incomplete: Option<Action>,
-}
-
-/// How `settle` wants one category settled.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SettleRule {
-    /// Strategy name; an unknown one falls back at run time.
-    #[serde(default)]
-    pub strategy: Option<String>,
-    /// The winning label, decided by the policy itself.
-    #[serde(default)]
-    pub winner: Option<String>,
-    /// For people.
-    #[serde(default)]
-    pub reason: Option<String>,
 }
 
 /// What the verdict point is asked about.

@@ -8,7 +8,7 @@ use regorus::unstable::{
 };
 
 use super::{Limits, fault, scan};
-use crate::domain::fault::Fault;
+use crate::yaml::fault::Fault;
 
 /// Builtins (or, with a final dot, families) that a pure policy may not call, and why.
 const FORBIDDEN: [(&str, &str); 13] = [
@@ -81,11 +81,16 @@ pub(super) fn parse(file: &str, text: &Arc<str>, limits: &Limits) -> Result<Pars
     let mut package = Vec::new();
     static_path(&module.package.refr, &mut package);
     let mut faults = Vec::new();
-    let mut walk = Walk { module: &module, refs: Vec::new(), reads_settings: false };
+    let mut walk =
+        Walk { module: &module, refs: Vec::new(), reads_settings: false, withs: Vec::new() };
     let rules: Vec<RuleFacts> = module.policy.iter().map(|rule| walk.rule(rule)).collect();
     for rule in &rules {
         rule.refs.iter().filter_map(|called| forbidden(file, called)).for_each(|f| faults.push(f));
     }
+    // The engine keeps values of rules over `with`, so that the second of two may be wrong.
+    faults.extend(walk.withs.iter().map(|at| {
+        fault(file, *at, "with_in_policy", "`with` is for tests only", "pass values to a function")
+    }));
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -111,7 +116,8 @@ pub(super) fn builtin_arity(name: &str) -> Option<usize> {
 /// Reads the position and the sentence out of the engine's message, which never reaches anyone
 /// whole because it quotes source lines.
 pub(super) fn located(file: &str, message: &str, code: &'static str) -> Fault {
-    let place = message.rsplit("--> ").next().and_then(|rest| rest.lines().next()).unwrap_or("");
+    // The first place is the caller's; further ones are quoted from below.
+    let place = message.split("--> ").nth(1).and_then(|rest| rest.lines().next()).unwrap_or("");
     let mut numbers = place.rsplitn(3, ':');
     let column = numbers.next().and_then(|text| text.parse().ok()).unwrap_or(0);
     let line = numbers.next().and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -125,8 +131,22 @@ pub(super) fn located(file: &str, message: &str, code: &'static str) -> Fault {
     fault(named, (line, column), code, text.chars().take(300).collect::<String>(), "")
 }
 
+/// Line and column in characters; the parser's own columns count a tab as four.
 pub(super) fn position(span: &Span) -> (u32, u32) {
-    (span.line, span.col)
+    let text = span.source.get_contents();
+    let before = usize::try_from(span.start).ok().and_then(|start| text.get(..start));
+    let line = before.and_then(|before| before.rsplit('\n').next());
+    let column = line.map_or(0, |line| u32::try_from(line.chars().count()).unwrap_or(u32::MAX));
+    (span.line, column.saturating_add(1))
+}
+
+/// Where a reference begins: its own span may be that of its last dot.
+pub(super) fn start(expr: &Expr) -> (u32, u32) {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only references have dots")]
+    match expr {
+        Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } => start(refr),
+        _ => position(expr.span()),
+    }
 }
 
 /// The leading static part of a reference: `a`, `b`, `c` of `a.b["c"][x]`; true if all of it is.
@@ -210,6 +230,8 @@ struct Walk<'a> {
     module: &'a Module,
     refs: Vec<Reference>,
     reads_settings: bool,
+    /// Every `with`.
+    withs: Vec<(u32, u32)>,
 }
 
 impl Walk<'_> {
@@ -272,6 +294,7 @@ impl Walk<'_> {
                 }
             }
             for with in &statement.with_mods {
+                self.withs.push(position(&with.span));
                 self.expr(&with.refr);
                 self.expr(&with.r#as);
             }
@@ -308,7 +331,7 @@ impl Walk<'_> {
             self.reads_settings |= path.get(1).is_none_or(|field| field == "settings");
             return;
         }
-        self.refs.push(Reference { path, position: position(expr.span()), absolute, call });
+        self.refs.push(Reference { path, position: start(expr), absolute, call });
     }
 
     fn expr(&mut self, expr: &Expr) {

@@ -2,7 +2,7 @@
 //! brackets and huge number literals, and nothing can stop it once it runs.
 
 use super::{Limits, fault};
-use crate::domain::fault::Fault;
+use crate::yaml::fault::Fault;
 
 /// The sum of 2^depth over the innermost brackets of `text`, or why it must not be parsed.
 pub(super) fn scan(file: &str, text: &str, limits: &Limits) -> Result<u64, Fault> {

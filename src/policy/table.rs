@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 use super::fault;
 use crate::domain::action::Action;
 use crate::domain::category::{Category, covers};
-use crate::domain::fault::Fault;
 use crate::domain::plan::{CoverageSpec, Execution, ResolveSpec, StopOn};
 use crate::domain::verdict::Mode;
+use crate::yaml::fault::{Fault, FaultKind};
+use crate::yaml::{self, Node};
 
 /// Keys under `settings`, and how their values are checked.
 const KEYS: [(&str, Check); 19] = [
@@ -67,29 +68,17 @@ enum Check {
 }
 
 /// Reads one `data.yaml`.
-pub(super) fn read(file: &str, text: &str) -> Result<Value, Vec<Fault>> {
-    serde_saphyr::from_str::<Value>(text).map_err(|error| {
-        let at = error.location().map_or((0, 0), |at| (clamp(at.line()), clamp(at.column())));
-        let message = error.to_string().lines().next().unwrap_or_default().to_owned();
-        vec![fault(file, at, "yaml", message, "correct the YAML")]
-    })
-}
-
-fn clamp(number: u64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
+pub(super) fn read(file: &str, text: &str) -> Result<Node, Vec<Fault>> {
+    yaml::tree(FaultKind::Policy, file, text)
 }
 
 /// The `settings` object of a table, after every key and value was checked.
-pub(super) fn settings(
-    file: &str,
-    text: &str,
-    data: Value,
-) -> Result<Map<String, Value>, Vec<Fault>> {
+pub(super) fn settings(file: &str, table: &Node) -> Result<Map<String, Value>, Vec<Fault>> {
     let floor = file.starts_with("floor/");
     let mut faults = Vec::new();
     let mut settings = Map::new();
-    let mut checker = Checker { file, text, faults: &mut faults };
-    match data {
+    let mut checker = Checker { file, table, faults: &mut faults };
+    match table.to_json() {
         Value::Null => {}
         Value::Object(top) => {
             for (key, value) in top {
@@ -101,7 +90,9 @@ pub(super) fn settings(
                 }
             }
         }
-        _ => checker.wrong(&[], "the table must be a mapping with the key `settings`"),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            checker.wrong(&[], "the table must be a mapping with the key `settings`")
+        }
     }
     let keys: &[(&str, Check)] = if floor { &FLOOR_KEYS } else { &KEYS };
     for (key, value) in &settings {
@@ -185,13 +176,13 @@ pub(super) fn nearest<'a>(
 
 struct Checker<'a> {
     file: &'a str,
-    text: &'a str,
+    table: &'a Node,
     faults: &'a mut Vec<Fault>,
 }
 
 impl Checker<'_> {
     fn push(&mut self, path: &[&str], code: &'static str, message: String, hint: &str) {
-        let at = locate(self.text, path);
+        let at = locate(self.table, path);
         self.faults.push(fault(self.file, at, code, message, hint));
     }
 
@@ -244,6 +235,7 @@ impl Checker<'_> {
         for (category, value) in entries {
             let path = ["settings", key, category.as_str()];
             self.category(&path, category);
+            #[expect(clippy::wildcard_enum_match_arm, reason = "only maps by category come here")]
             match check {
                 Check::Actions => self.action(&path, value),
                 Check::Thresholds => self.share(&path, value),
@@ -323,28 +315,14 @@ impl Checker<'_> {
     }
 }
 
-/// Line and column of the last key of `path`, found by looking for its keys one after the other.
-fn locate(text: &str, path: &[&str]) -> (u32, u32) {
-    let mut from = 0;
-    let mut found = None;
+/// Where the last key of `path` that exists is written.
+fn locate(table: &Node, path: &[&str]) -> (u32, u32) {
+    let (mut node, mut at) = (table, table.at());
     for key in path {
-        let rest = text.get(from..).unwrap_or_default();
-        let hit = rest.match_indices(key).find(|(at, _)| {
-            let before = rest.get(..*at).and_then(|head| head.chars().next_back());
-            let after = rest.get(at + key.len()..).and_then(|tail| tail.chars().next());
-            let edge =
-                |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && !"_.-*".contains(c));
-            edge(before) && edge(after)
-        });
-        let Some((at, _)) = hit else { break };
-        found = Some(from + at);
-        from += at + key.len();
+        let Some(entry) = node.entries().iter().find(|entry| entry.key == *key) else { break };
+        (node, at) = (&entry.value, entry.at);
     }
-    let Some(at) = found else { return (1, 1) };
-    let before = text.get(..at).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |tail| tail.chars().count()) + 1;
-    (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+    at
 }
 
 #[cfg(test)]
@@ -352,11 +330,11 @@ mod tests {
     use super::*;
 
     fn table(text: &str) -> Map<String, Value> {
-        settings("standard/data.yaml", text, read("standard/data.yaml", text).unwrap()).unwrap()
+        settings("standard/data.yaml", &read("", text).unwrap()).unwrap()
     }
 
     fn first_fault(file: &str, text: &str) -> (&'static str, u32, u32, Option<String>) {
-        let fault = settings(file, text, read(file, text).unwrap()).unwrap_err().remove(0);
+        let fault = settings(file, &read(file, text).unwrap()).unwrap_err().remove(0);
         (fault.code, fault.line, fault.column, fault.hint)
     }
 
@@ -386,10 +364,10 @@ mod tests {
             "settings:\n  min_coverage: 0.5\n",
             "settings: 4\n",
         ] {
-            settings("standard/data.yaml", text, read("", text).unwrap()).unwrap_err();
+            settings("standard/data.yaml", &read("", text).unwrap()).unwrap_err();
         }
         let floor = "settings:\n  min_coverage: 0.5\n";
-        assert!(settings("floor/data.yaml", floor, read("", floor).unwrap()).is_ok());
+        assert!(settings("floor/data.yaml", &read("", floor).unwrap()).is_ok());
     }
 
     #[test]

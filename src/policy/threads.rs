@@ -155,3 +155,54 @@ impl State {
         self.hot.get(tenant).is_some_and(|since| since.elapsed() < HOT_FOR)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(jobs: &[(&str, usize)]) -> State {
+        let mut state = State::default();
+        for (tenant, count) in jobs {
+            let tenant = TenantId::parse(tenant).unwrap();
+            let queue = (0..*count).map(|_| Box::new(|| Spent::InTime) as Job).collect();
+            state.queued += count;
+            state.turns.push_back(tenant.clone());
+            state.waiting.insert(tenant, queue);
+        }
+        state
+    }
+
+    fn order(state: &mut State) -> String {
+        std::iter::from_fn(|| state.next().map(|(tenant, _)| tenant.to_string())).collect()
+    }
+
+    #[test]
+    fn tenants_take_turns_however_much_one_queues() {
+        assert_eq!(order(&mut state(&[("a", 5), ("b", 2), ("c", 1)])), "abcabaaa");
+    }
+
+    #[test]
+    fn a_tenant_that_ran_into_time_outs_waits_only_while_others_do() {
+        let mut state = state(&[("a", 3), ("b", 4)]);
+        state.done(&TenantId::parse("a").unwrap(), Spent::TimedOut);
+        assert_eq!(order(&mut state), "bbbbaaa");
+    }
+
+    #[test]
+    fn a_full_queue_refuses_instead_of_growing() {
+        let threads = Threads::new(1, 1);
+        let (started, wait) = (std::sync::mpsc::channel(), std::sync::mpsc::channel::<()>());
+        let tenant = TenantId::parse("a").unwrap();
+        let (tell, release) = (started.0, wait.1);
+        let blocking = move || {
+            let _ = tell.send(());
+            let _ = release.recv();
+            Spent::InTime
+        };
+        assert!(threads.submit(&tenant, Box::new(blocking)));
+        started.1.recv().unwrap();
+        assert!(threads.submit(&tenant, Box::new(|| Spent::InTime)));
+        assert!(!threads.submit(&tenant, Box::new(|| Spent::InTime)));
+        drop(wait.0);
+    }
+}

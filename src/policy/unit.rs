@@ -11,9 +11,12 @@ use regorus::{Engine, Value};
 
 use super::entry::{self, Ask};
 use super::rego::{self, Parsed};
-use super::{Failure, FailureKind, Limits, Point, bounded, fault, graph, inputs};
+use super::{
+    Failure, FailureKind, FloorPlan, Limits, Point, STACK_BYTES, answer, bounded, fault, graph,
+    inputs,
+};
 use crate::domain::digest::Digest;
-use crate::domain::fault::Fault;
+use crate::yaml::fault::Fault;
 
 /// Work units between two looks at the clock.
 const TIMER_INTERVAL: u32 = 64;
@@ -27,6 +30,8 @@ pub(super) struct Unit {
     /// Layers that were asked, earliest first; the floor is the last.
     pub(super) layers: Vec<String>,
     pub(super) asks: BTreeSet<Ask>,
+    /// The floor's demands on an empty request.
+    pub(super) floor: FloorPlan,
     engine: Engine,
     /// Who wrote each file, to name the layer of a failure.
     pub(super) files: Vec<Arc<Parsed>>,
@@ -71,7 +76,8 @@ impl Unit {
         let (entry, asks) = entry::generate(&layers);
         let engine = compile(&all, &entry, &parts.floor, limits)?;
         let layers = parts.layers.iter().map(|(path, _)| path.join(".")).collect();
-        let mut unit = Unit { digest: parts.digest, layers, asks, engine, files };
+        let floor = FloorPlan::default();
+        let mut unit = Unit { digest: parts.digest, layers, asks, floor, engine, files };
         unit.probe(settings, limits)?;
         Ok(unit)
     }
@@ -88,25 +94,66 @@ impl Unit {
     }
 
     fn probe(&mut self, settings: &serde_json::Value, limits: &Limits) -> Result<(), Vec<Fault>> {
-        let limit = limits.eval_timeout * PROBE_FACTOR;
-        let mut faults = BTreeSet::new();
+        let mut documents = Vec::new();
         for ask in &self.asks {
             for full in [false, true] {
                 let mut document = inputs::sample(point_of(*ask), full);
                 if let (false, Some(fields)) = (ask.of_floor(), document.as_object_mut()) {
                     fields.insert("settings".into(), settings.clone());
                 }
-                if let Err(failure) = evaluate(&mut self.engine, *ask, document.into(), limit) {
-                    let file = if failure.file.is_empty() { "policies" } else { &failure.file };
-                    let at = (failure.line, failure.column);
-                    let message = format!("the {} rules fail: {}", ask.rule(), failure.message);
-                    let hint = "make the rule hold for every document of policies/schemas";
-                    faults.insert(fault(file, at, failure.kind.probe_code(), message, hint));
+                documents.push((*ask, full, Value::from(document)));
+            }
+        }
+        let engine = std::mem::take(&mut self.engine);
+        let (engine, results) = probe_apart(engine, documents, limits.eval_timeout * PROBE_FACTOR)?;
+        self.engine = engine;
+        let mut faults = BTreeSet::new();
+        for (ask, full, held) in results {
+            let checked = held.and_then(|held| {
+                if (ask, full) == (Ask::FloorPlan, false) {
+                    self.floor = answer::floor_plan(&held)?;
                 }
+                Ok(())
+            });
+            if let Err(failure) = checked {
+                let file = if failure.file.is_empty() { "policies" } else { &failure.file };
+                let at = (failure.line, failure.column);
+                let message = format!("the {} rules fail: {}", ask.rule(), failure.message);
+                let hint = "make the rule hold for every document of policies/schemas";
+                faults.insert(fault(file, at, failure.kind.probe_code(), message, hint));
             }
         }
         if faults.is_empty() { Ok(()) } else { Err(faults.into_iter().collect()) }
     }
+}
+
+type Probed = (Engine, Vec<(Ask, bool, Result<Vec<Held>, Failure>)>);
+
+/// Evaluates on a thread of its own, which is left behind if nothing can stop it.
+fn probe_apart(
+    mut engine: Engine,
+    documents: Vec<(Ask, bool, Value)>,
+    limit: Duration,
+) -> Result<Probed, Vec<Fault>> {
+    let patience = limit * u32::try_from(documents.len() + 1).unwrap_or(u32::MAX);
+    let (send, receive) = std::sync::mpsc::channel();
+    let probe = move || {
+        let results = documents
+            .into_iter()
+            .map(|(ask, full, document)| (ask, full, evaluate(&mut engine, ask, document, limit)))
+            .collect();
+        // Nobody listens any more if it took too long.
+        let _ = send.send((engine, results));
+    };
+    let builder = std::thread::Builder::new().name("policy-probe".into()).stack_size(STACK_BYTES);
+    let started = builder.spawn(probe).is_ok();
+    receive.recv_timeout(patience).map_err(|_| {
+        let (code, message) = match started {
+            true => ("probe_timeout", "an evaluation of these rules cannot be stopped"),
+            false => ("probe_error", "no thread could be started to try these rules"),
+        };
+        vec![fault("policies", (0, 0), code, message, "bound loops and numbers in the last change")]
+    })
 }
 
 fn point_of(ask: Ask) -> Point {

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::load::on_large_stack;
 use super::rego::{self, Parsed};
 use super::{Limits, bounded, fault, graph};
-use crate::domain::fault::Fault;
+use crate::yaml::fault::Fault;
 
 /// A rule with an input and the value it must give.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// Path without `data`, such as `standard.block`.
+    /// Path of the rule, such as `data.demo.block`.
     pub rule: String,
     /// The document.
     #[serde(default)]
@@ -143,7 +143,9 @@ fn engine(
 fn run(engine: &regorus::Engine, case: &Case) -> CaseResult {
     let mut engine = engine.clone();
     engine.set_input(Value::from(case.input.clone()));
-    let (actual, error) = match engine.eval_rule(format!("data.{}", case.rule)) {
+    let (actual, error) = match engine
+        .eval_rule(format!("data.{}", case.rule.strip_prefix("data.").unwrap_or(&case.rule)))
+    {
         Ok(Value::Undefined) => (None, None),
         Ok(value) if bounded::is_small(&value) => (serde_json::to_value(&value).ok(), None),
         Ok(_) => (None, Some("the value is too large to show".to_owned())),

@@ -102,6 +102,14 @@ pub fn token(prefix: &str) -> Result<SecretString, SealError> {
     Ok(format!("{prefix}{}", hex::encode(bytes)).into())
 }
 
+/// A number from 0 to 1 that callers cannot foresee; for jitter. 0.5 where there is no randomness.
+pub fn spread() -> f64 {
+    match random::<2>() {
+        Ok(bytes) => f64::from(u16::from_le_bytes(bytes)) / f64::from(u16::MAX),
+        Err(_) => 0.5,
+    }
+}
+
 /// Whether both are equal, in time that depends on their lengths only.
 pub fn same(left: &[u8], right: &[u8]) -> bool {
     left.ct_eq(right).into()

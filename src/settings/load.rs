@@ -7,14 +7,15 @@ use serde_json::Value;
 use validator::{Validate as _, ValidationErrors, ValidationErrorsKind};
 
 use super::Settings;
-use crate::assets;
-use crate::domain::fault::{Fault, FaultKind};
+use crate::yaml::fault::{Fault, FaultKind};
 use crate::yaml::{self, Node};
 
 /// Before every variable that is ours.
 const PREFIX: &str = "ORCHESTRATION_";
 /// Where the file is looked for.
 const DEFAULT_FILE: &str = "config/settings.yaml";
+/// Its copy inside the binary.
+const EMBEDDED: &str = include_str!("../../config/settings.yaml");
 /// Variables without section.
 const FLAT: [(&str, &str); 2] = [("ENV", "/env"), ("LOG_LEVEL", "/telemetry/log_level")];
 /// Names that are promised and not built.
@@ -23,7 +24,6 @@ const LATER: [&str; 4] = ["DATABASE_URL", "REDIS_URL", "NATS_URL", "JWT_SECRET_K
 impl Settings {
     /// The settings of this process: `file`, else `config/settings.yaml` where it exists, else the
     /// embedded ones, under the environment.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn load_here(file: Option<&Path>) -> Result<Settings, Vec<Fault>> {
         let default = Path::new(DEFAULT_FILE);
         let file = file.or_else(|| default.exists().then_some(default));
@@ -73,8 +73,7 @@ pub fn read_secret_variable(name: &str) -> Option<SecretString> {
 
 fn read(file: Option<&Path>) -> Result<(String, String), Vec<Fault>> {
     let Some(file) = file else {
-        let bytes = assets::read(DEFAULT_FILE).unwrap_or_default();
-        return Ok((format!("embedded/{DEFAULT_FILE}"), String::from_utf8_lossy(&bytes).into()));
+        return Ok((format!("embedded/{DEFAULT_FILE}"), EMBEDDED.to_owned()));
     };
     let name = file.display().to_string();
     let bytes = std::fs::read(file).map_err(|error| {
@@ -174,7 +173,13 @@ impl Loading<'_> {
         let text = Value::String(raw.to_owned());
         let parsed = match default {
             Value::String(_) => text,
-            _ => yaml::parse_value(FaultKind::Settings, variable, raw).unwrap_or(text),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_) => {
+                yaml::parse_value(FaultKind::Settings, variable, raw).unwrap_or(text)
+            }
         };
         set(value, &pointer, parsed);
         self.from.push((pointer, variable.to_owned()));

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use super::*;
-use crate::domain::fault::Fault;
+use crate::yaml::fault::Fault;
 
 fn load(text: &str, variables: &[(&str, &str)]) -> Result<Settings, Vec<Fault>> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -18,7 +18,7 @@ fn the_shipped_file_equals_the_defaults_and_names_every_key() {
     let text =
         String::from_utf8(crate::assets::read("config/settings.yaml").unwrap().into()).unwrap();
     let shipped =
-        crate::yaml::parse_value(crate::domain::fault::FaultKind::Settings, "s", &text).unwrap();
+        crate::yaml::parse_value(crate::yaml::fault::FaultKind::Settings, "s", &text).unwrap();
     fn keys(value: &serde_json::Value, at: &str, into: &mut Vec<String>) {
         match value.as_object() {
             Some(object) => object.iter().for_each(|(k, v)| keys(v, &format!("{at}/{k}"), into)),

@@ -6,8 +6,8 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 
 use super::{Files, Snapshot, Sources};
-use crate::domain::fault::Fault;
 use crate::settings::Settings;
+use crate::yaml::fault::Fault;
 
 /// The one holder of live state.
 pub struct Live {

@@ -9,11 +9,11 @@ use secrecy::SecretString;
 
 use crate::catalog::{Catalog, LoadContext, SecretRef, SourceFile};
 use crate::domain::digest::Digest;
-use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::id::TenantId;
 use crate::policy::Limits;
 use crate::policy::{Policies, TenantScope};
 use crate::settings::{self, Settings};
+use crate::yaml::fault::{Fault, FaultKind};
 
 mod live;
 mod seen;

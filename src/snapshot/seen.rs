@@ -46,11 +46,10 @@ fn facts(detector: &Detector) -> policy::DetectorFacts {
         name: detector.name.clone(),
         version: Arc::clone(&detector.version),
         protocol: detector.protocol.name(),
-        types: detector.types.iter().copied().collect(),
-        categories: detector.categories.iter().cloned().collect(),
+        types: detector.types.clone(),
+        categories: detector.categories.clone(),
         cost: detector.cost,
         weight: detector.weight,
-        labels: detector.labels.keys().map(|label| label.as_str().into()).collect(),
     }
 }
 

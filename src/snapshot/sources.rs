@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::assets;
 use crate::catalog::{Detector, ParamFault, SourceFile};
-use crate::domain::fault::{Fault, FaultKind};
 use crate::policy;
 use crate::settings::Settings;
+use crate::yaml::fault::{Fault, FaultKind};
 
 /// Checks a built-in detector's parameters; given from above, because detectors are built there.
 pub type CheckParams = fn(&Detector) -> Result<(), ParamFault>;

@@ -9,8 +9,8 @@ use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, ne
 use tokio::sync::mpsc;
 
 use super::{Live, Snapshot};
-use crate::domain::fault::Fault;
 use crate::settings::Settings;
+use crate::yaml::fault::Fault;
 
 /// Quiet time before a burst of changes is looked at.
 const DEBOUNCE: Duration = Duration::from_millis(250);

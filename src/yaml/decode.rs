@@ -6,9 +6,9 @@ use serde::de::value::StringDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer as _, Visitor};
 use serde::forward_to_deserialize_any;
 
+use super::fault::Fault;
 use super::node::{Data, Entry, Node};
 use super::{Source, nearest, shown};
-use crate::domain::fault::Fault;
 
 impl Node {
     /// Decodes into `T`.

@@ -6,6 +6,7 @@
 
 mod decode;
 mod duration;
+pub mod fault;
 mod node;
 
 #[cfg(test)]
@@ -15,7 +16,7 @@ use std::fmt::Write as _;
 
 use serde::de::DeserializeOwned;
 
-use crate::domain::fault::{Fault, FaultKind};
+use self::fault::{Fault, FaultKind};
 
 pub use decode::Fields;
 pub use duration::Span;

@@ -1,5 +1,13 @@
 //! Tests of the running service: real sockets, real policies, real store.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on fails"
+)]
+
 mod api;
 mod app;
 mod completeness;

@@ -64,7 +64,7 @@ async fn run(file: &Path) {
     let name = file.file_name().unwrap().to_string_lossy().into_owned();
     let text = std::fs::read_to_string(file).unwrap();
     let value = detector_orchestrator::yaml::parse_value(
-        detector_orchestrator::domain::fault::FaultKind::Settings,
+        detector_orchestrator::yaml::fault::FaultKind::Settings,
         &name,
         &text,
     )

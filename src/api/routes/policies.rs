@@ -276,7 +276,10 @@ pub(crate) async fn evaluate(http: HttpRequest, payload: Payload, api: Data<Api>
     let input = match request.input.0 {
         serde_json::Value::Null => serde_json::Map::new(),
         serde_json::Value::Object(input) => input,
-        _ => {
+        serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_)
+        | serde_json::Value::Array(_) => {
             let detail = "must be an object";
             return Err(Error::field(Code::InvalidRequest, "/input", "wrong_type", detail).into());
         }

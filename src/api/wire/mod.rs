@@ -1,4 +1,5 @@
 //! The shapes that travel over HTTP, and their way to and from the domain.
 
+pub mod content;
 pub mod request;
 pub mod response;

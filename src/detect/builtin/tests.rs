@@ -33,7 +33,9 @@ fn the_first_example_holds_exactly() {
     let text = "Mail ana@evil.io, key AKIAZ3VQ7JRTLWXK5P2D";
     let one = |kind| prepare(kind, &Value::Null).unwrap().judge(text).findings.remove(0);
     let (mail, key) = (one(Builtin::Pii), one(Builtin::Secrets));
-    let span = |f: &Finding| f.place.unwrap().span.map(|s| (s.start, s.end)).unwrap();
+    let span = |f: &crate::domain::finding::Finding| {
+        f.place.unwrap().span.map(|s| (s.start, s.end)).unwrap()
+    };
     assert_eq!((mail.category.as_str(), &*mail.label, mail.score), ("pii.email", "EMAIL", 0.98));
     assert_eq!((mail.severity.name(), span(&mail)), ("medium", (5, 16)));
     assert_eq!(mail.attributes["domain"], "evil.io");
