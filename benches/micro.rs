@@ -1,7 +1,6 @@
 //! Micro-benchmarks of the pure parts: redaction, conflict, coverage, built-in detectors.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may stop at a broken fixture")]
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
 
 use std::hint::black_box;
 use std::sync::Arc;
