@@ -10,7 +10,10 @@
 
 mod api;
 mod app;
+mod binary;
+mod commands;
 mod completeness;
 mod detectors;
+mod logs;
 mod reload;
 mod scenarios;
