@@ -5,6 +5,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::zombie_processes,
     reason = "a test that cannot go on fails"
 )]
 
