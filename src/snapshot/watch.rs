@@ -35,6 +35,8 @@ pub async fn watch(live: &Arc<Live>, settings: &Arc<Settings>, mut on: impl FnMu
     if let Err(error) = &watcher {
         tracing::warn!(%error, "files cannot be watched; changes are found within 5 s");
     }
+    // The first look finds what changed before the watcher was up.
+    let _ = woken.try_send(());
     loop {
         let _ = tokio::time::timeout(POLL, wake.recv()).await;
         let (looked, settings) = (Arc::clone(live), Arc::clone(settings));
