@@ -58,13 +58,10 @@ fn tenant(tier: &str) -> String {
 fn the_shipped_files_load_on_disk_and_embedded_alike() {
     let project = Project::new();
     let on_disk = project.load().unwrap_or_else(|faults| panic!("{faults:#?}"));
-    let mut settings = Settings::default();
-    let nowhere = project.path("nowhere");
-    settings.paths.detectors = nowhere.join("d");
-    settings.paths.policies = nowhere.join("p");
-    settings.paths.tenants = nowhere.join("t");
-    settings.paths.strategies = nowhere.join("s.yaml");
-    let sources = Sources::of(&settings, None, sound);
+    // Seen from an empty folder, the default folders are absent.
+    let settings = Settings::default();
+    let empty = tempfile::tempdir().unwrap();
+    let sources = Sources::of(&settings, Some(empty.path()), sound);
     let embedded = Snapshot::load(&sources, &settings, None).unwrap();
     assert_eq!(on_disk.revision, embedded.revision);
     assert_eq!(on_disk.revision.len(), 64);

@@ -87,6 +87,25 @@ fn init_makes_a_project_that_check_finds_sound_until_it_is_broken() {
 }
 
 #[test]
+fn check_refuses_what_is_no_project_and_what_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(run(dir.path(), &["check", "nodir"]).status.code(), Some(66));
+    assert_eq!(run(dir.path(), &["init", "p"]).status.code(), Some(0));
+    let table = dir.path().join("p/policies/standard/data.yaml");
+    std::fs::remove_file(&table).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&table).status().unwrap().success());
+    let hung = run(dir.path(), &["check", "p"]);
+    assert_eq!(hung.status.code(), Some(65));
+    assert!(text(&hung.stdout).contains("neither a file nor a folder"), "{}", text(&hung.stdout));
+    let named = command(dir.path())
+        .args(["check"])
+        .env("ORCHESTRATION_PATHS__POLICIES", "nope")
+        .output()
+        .unwrap();
+    assert_eq!(named.status.code(), Some(65), "a named folder must exist");
+}
+
+#[test]
 fn wrong_use_is_told_apart_from_wrong_data() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(run(dir.path(), &["--nonsense"]).status.code(), Some(64));
