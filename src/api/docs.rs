@@ -53,7 +53,14 @@ pub(super) async fn document() -> HttpResponse {
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config.route("/docs", actix_web::web::get().to(to_docs));
+    config.route("/docs/errors", actix_web::web::get().to(errors));
     config.service(SwaggerUi::new("/docs/{_:.*}").url("/docs/openapi.json", Document::openapi()));
+}
+
+/// What each code means; problems point here.
+async fn errors() -> HttpResponse {
+    let text = include_str!("../../docs/errors.md");
+    HttpResponse::Ok().content_type("text/markdown; charset=utf-8").body(text)
 }
 
 async fn to_docs() -> HttpResponse {

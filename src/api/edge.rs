@@ -192,7 +192,8 @@ pub fn root_span() -> tracing_actix_web::TracingLogger<RootSpan> {
 impl RootSpanBuilder for RootSpan {
     fn on_request_start(request: &ServiceRequest) -> tracing::Span {
         let route = request.match_pattern().unwrap_or_default();
-        tracing::info_span!("request", method = %request.method(), route)
+        // At `debug`, so that at `info` a request costs no span.
+        tracing::debug_span!("request", method = %request.method(), route)
     }
 
     fn on_request_end<B: MessageBody>(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::web;
+use tokio::sync::Semaphore;
 
 use crate::auth::Gate;
 use crate::orchestrator::Deps;
@@ -33,6 +34,8 @@ pub struct Api {
     pub log: Option<Telemetry>,
     /// Who may enter.
     pub gate: Gate,
+    /// Policy checks that may run at once; each may take a thread for long.
+    pub checks: Arc<Semaphore>,
     /// Set when the process is stopping.
     pub draining: AtomicBool,
 }

@@ -45,9 +45,13 @@ fn refused(pointer: &str, error: &serde_json::Error) -> Error {
     Error::field(Code::InvalidRequest, pointer, code, detail)
 }
 
-/// serde quotes offending values in its messages; content must not travel back, so what stands in
-/// `string "…"` is cut.
+/// serde quotes offending values in its messages; content must not travel back, so they are cut.
 fn shorten(message: &str) -> String {
+    if let Some(rest) = message.strip_prefix("unknown variant `")
+        && let Some((_, expected)) = rest.rsplit_once("`, expected ")
+    {
+        return format!("unknown value, expected {expected}");
+    }
     if let Some((before, rest)) = message.split_once("string \"")
         && let Some((_, after)) = rest.rsplit_once('"')
     {

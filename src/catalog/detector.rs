@@ -164,7 +164,7 @@ pub struct ResponseMapping {
     pub score_transform: ScoreTransform,
     /// Path that, when present and truthy, makes a 200 a failure.
     pub error_when: String,
-    /// A missing or empty list means clean.
+    /// A missing list means clean; an empty one always does.
     pub ok_when_empty: bool,
 }
 

@@ -1,11 +1,21 @@
 //! `orchestrator check`: every fault of a project folder, with its place.
 
-use super::{CheckArgs, exit, load_settings, print};
+use super::{CheckArgs, complain, exit, load_settings, print};
 use crate::detect::builtin;
 use crate::snapshot::{Snapshot, Sources};
 use crate::yaml::fault::Fault;
 
+/// What makes a folder a project.
+const PARTS: [&str; 3] = ["config", "detectors", "policies"];
+
 pub(super) fn run(args: &CheckArgs) -> u8 {
+    if let Some(dir) = &args.dir
+        && !PARTS.iter().any(|part| dir.join(part).exists())
+    {
+        let shown = dir.display();
+        complain(&format!("{shown} is no project folder: it holds none of {}", PARTS.join(", ")));
+        return exit::NO_INPUT;
+    }
     let settings = match load_settings(args.config.as_deref(), args.dir.as_deref()) {
         Ok(settings) => settings,
         Err(faults) => return report(args, &faults, "faults in the settings"),

@@ -275,7 +275,9 @@ impl One<'_> {
             Err(_) => {
                 let cut = self.run.deadline < own;
                 // A caller in a hurry must not open the breaker for everyone.
-                let counts = !cut || took * 2 >= self.ask.timeout;
+                // Nor may a costly text take a built-in detector from everyone.
+                let remote = !matches!(self.detector.protocol, Protocol::Builtin(_));
+                let counts = remote && (!cut || took * 2 >= self.ask.timeout);
                 let ended = if counts { Ended::Failure } else { Ended::Released };
                 trying.end(ended);
                 Err(Some(Failed { fail: Fail::Timeout { cut }, retryable: !cut, ended }))

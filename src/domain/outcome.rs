@@ -48,7 +48,7 @@ pub struct Outcome {
     /// The request's body with what must go replaced; present when the action is redact or the
     /// caller asked for it.
     pub redacted: Option<Body>,
-    /// Per plan order: how each detector stood in the registry when asked.
+    /// How each detector stood when it was asked; filled when the caller wants the plan.
     pub health: Vec<(super::id::DetectorName, &'static str)>,
     /// What was worked around.
     pub degraded: Vec<Degraded>,

@@ -30,8 +30,9 @@ pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
     let duration = run.elapsed();
     let required = |report: &&Report| parts.plan.required.contains(&report.detector);
     let slowest = parts.reports.iter().filter(required).map(|report| report.duration).max();
-    let health = parts
-        .reports
+    // Only the plan shows it, and looking it up is not free.
+    let shown = if run.request.wants(Include::Plan) { parts.reports.as_slice() } else { &[] };
+    let health = shown
         .iter()
         .map(|report| {
             let health = run.deps.detectors.health(&report.detector).state.name();

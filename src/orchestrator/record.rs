@@ -1,35 +1,20 @@
 //! Keeps the content-free record of a decision.
 
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
 use super::Run;
 use crate::domain::error::Error;
+use crate::domain::id::DetectorName;
 use crate::domain::outcome::Outcome;
+use crate::domain::report::{ReportError, Status};
 use crate::store::{Accepted, Decision};
 
 /// Hands the record to the store's writer. The answer does not wait for the disk: audit mode
 /// `standard` makes it durable within 100 ms.
 pub(super) async fn keep(run: &Run<'_>, outcome: &Outcome) -> Result<(), Error> {
-    let record = serde_json::json!({
-        "layers": outcome.layers,
-        "required": names(outcome.plan.required.iter()),
-        "reports": outcome.reports.iter().map(|report| serde_json::json!({
-            "detector": report.detector.as_str(),
-            "version": report.version.as_ref(),
-            "status": report.status.name(),
-            "error": report.error.map(|error| error.name()),
-            "attempts": report.attempts,
-            "duration_us": u64::try_from(report.duration.as_micros()).unwrap_or(u64::MAX),
-        })).collect::<Vec<_>>(),
-        "coverage": {
-            "achieved": outcome.coverage.achieved,
-            "complete": outcome.coverage.complete,
-        },
-        "findings": outcome.judgement.findings.iter().map(|finding| serde_json::json!({
-            "category": finding.category.as_str(),
-            "score": finding.score,
-            "detectors": names(finding.detectors.iter()),
-        })).collect::<Vec<_>>(),
-        "reasons": outcome.verdict.reasons.iter().map(|reason| &reason.code).collect::<Vec<_>>(),
-    });
+    let record = serde_json::to_string(&Record::of(outcome)).unwrap_or_default();
     let accepted = run.deps.store.record_later(Decision {
         id: uuid::Uuid::now_v7().to_string(),
         tenant: run.tenant.id.clone(),
@@ -39,13 +24,67 @@ pub(super) async fn keep(run: &Run<'_>, outcome: &Outcome) -> Result<(), Error> 
         revision: outcome.revision.clone(),
         action: outcome.verdict.action,
         complete: outcome.coverage.complete,
-        record: record.to_string(),
+        record,
     });
     if accepted == Accepted::Dropped {
         tracing::error!("a decision was not recorded: the store's queue is full");
     }
     count(run, outcome);
     Ok(())
+}
+
+/// What is kept of an outcome besides the columns; never content.
+#[derive(Serialize)]
+struct Record<'a> {
+    layers: &'a [String],
+    required: &'a BTreeSet<DetectorName>,
+    reports: Vec<Asked<'a>>,
+    achieved: f64,
+    findings: Vec<Found<'a>>,
+    reasons: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Asked<'a> {
+    detector: &'a str,
+    version: &'a str,
+    status: Status,
+    error: Option<ReportError>,
+    attempts: u32,
+    duration_us: u64,
+}
+
+#[derive(Serialize)]
+struct Found<'a> {
+    category: &'a str,
+    score: f64,
+    detectors: &'a [DetectorName],
+}
+
+impl<'a> Record<'a> {
+    fn of(outcome: &'a Outcome) -> Self {
+        let asked = outcome.reports.iter().map(|report| Asked {
+            detector: report.detector.as_str(),
+            version: &report.version,
+            status: report.status,
+            error: report.error,
+            attempts: report.attempts,
+            duration_us: u64::try_from(report.duration.as_micros()).unwrap_or(u64::MAX),
+        });
+        let found = outcome.judgement.findings.iter().map(|finding| Found {
+            category: finding.category.as_str(),
+            score: finding.score,
+            detectors: &finding.detectors,
+        });
+        Self {
+            layers: &outcome.layers,
+            required: &outcome.plan.required,
+            reports: asked.collect(),
+            achieved: outcome.coverage.achieved,
+            findings: found.collect(),
+            reasons: outcome.verdict.reasons.iter().map(|reason| reason.code.as_str()).collect(),
+        }
+    }
 }
 
 fn count(run: &Run<'_>, outcome: &Outcome) {
@@ -58,8 +97,4 @@ fn count(run: &Run<'_>, outcome: &Outcome) {
     for gap in &outcome.coverage.unjudged {
         metrics.unjudged(gap.reason);
     }
-}
-
-fn names<'a>(names: impl Iterator<Item = &'a crate::domain::id::DetectorName>) -> Vec<&'a str> {
-    names.map(|name| name.as_str()).collect()
 }

@@ -4,16 +4,19 @@
 use regorus::unstable::{BUILTINS, Expr, Ref, Span};
 use regorus::{Engine, Source, Value};
 
+/// Numbers that `product` multiplies.
+const FACTORS_MAX: usize = 64;
 /// Longest text, in bytes, and longest list that a builtin may make or take.
 const TEXT_MAX: usize = 1 << 20;
 const LIST_MAX: usize = 10_000;
 
 type Guard = fn(&[Value]) -> bool;
 
-const GUARDS: [(&str, Guard); 19] = [
+const GUARDS: [(&str, Guard); 20] = [
     ("numbers.range", |args| range(args).is_some_and(|length| length <= LIST_MAX as f64)),
     ("numbers.range_step", |args| range(args).is_some_and(|length| length <= LIST_MAX as f64)),
     ("sprintf", |args| text(args, 0).is_some_and(|format| !wide(format)) && small(args)),
+    ("product", |args| args.iter().map(length).sum::<usize>() <= FACTORS_MAX),
     ("strings.count", |args| text(args, 1).is_some_and(|part| !part.is_empty())),
     ("concat", |args| {
         let glue = text(args, 0).map_or(0, str::len);

@@ -8,6 +8,9 @@ use super::rego::{Parsed, Reference, builtin_arity};
 use super::{DEPTH_OF_CALLS_MAX, fault};
 use crate::yaml::fault::Fault;
 
+/// Multiplications on one chain of rules: 2^12 times the digits of a literal take milliseconds.
+const PRODUCTS_MAX: usize = 12;
+
 /// Absolute rule paths of a unit, with what each refers to.
 pub(super) struct Graph<'a> {
     nodes: Vec<Node<'a>>,
@@ -155,6 +158,7 @@ impl<'a> Graph<'a> {
     /// Faults for cycles and for chains that are too long.
     fn depths(&self, faults: &mut Vec<Fault>) {
         let mut depths: Vec<Option<usize>> = vec![None; self.nodes.len()];
+        let mut products = vec![0; self.nodes.len()];
         for start in 0..self.nodes.len() {
             let mut open: Vec<(usize, Vec<usize>)> = Vec::new();
             let mut way = BTreeSet::new();
@@ -183,6 +187,14 @@ impl<'a> Graph<'a> {
                     let below = node.edges.iter().filter_map(|edge| depths.get(*edge).copied());
                     below.flatten().max().unwrap_or(0)
                 });
+                let product = self.products(at, &products);
+                if product > PRODUCTS_MAX {
+                    faults.push(self.too_many_products(at));
+                    return;
+                }
+                if let Some(slot) = products.get_mut(at) {
+                    *slot = product;
+                }
                 if depth > DEPTH_OF_CALLS_MAX {
                     faults.push(self.too_deep(at));
                     return;
@@ -205,6 +217,22 @@ impl<'a> Graph<'a> {
         let (file, position, name) = self.place(at);
         let message = format!("`{name}` depends on a chain of over {DEPTH_OF_CALLS_MAX} rules");
         fault(file, position, "chain_too_long", message, "shorten the chain")
+    }
+
+    /// Multiplications on the longest way down from a rule: each may double the digits of a
+    /// number, and a multiplication cannot be interrupted.
+    fn products(&self, at: usize, below: &[usize]) -> usize {
+        let Some(node) = self.nodes.get(at) else { return 0 };
+        let own = node.places.iter().filter_map(|(file, rule)| file.rules.get(*rule));
+        let own = own.map(|rule| rule.products).max().unwrap_or(0);
+        let most = node.edges.iter().filter_map(|edge| below.get(*edge)).max();
+        own + most.copied().unwrap_or(0)
+    }
+
+    fn too_many_products(&self, at: usize) -> Fault {
+        let (file, position, name) = self.place(at);
+        let message = format!("`{name}` depends on a chain of over {PRODUCTS_MAX} multiplications");
+        fault(file, position, "too_many_products", message, "multiply less, or add logarithms")
     }
 
     fn place(&self, at: usize) -> (&str, (u32, u32), String) {

@@ -4,7 +4,8 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use regorus::unstable::{
-    BUILTINS, Expr, Literal, Module, Parser, Query, Rule, RuleAssign, RuleBody, RuleHead, Span,
+    ArithOp, BUILTINS, Expr, Literal, Module, Parser, Query, Rule, RuleAssign, RuleBody, RuleHead,
+    Span,
 };
 
 use super::{Limits, fault, scan};
@@ -48,6 +49,8 @@ pub(super) struct RuleFacts {
     pub(super) arity: Option<usize>,
     pub(super) position: (u32, u32),
     pub(super) refs: Vec<Reference>,
+    /// Multiplications written in it.
+    pub(super) products: usize,
     /// Whether it mentions `input.settings`, or `input` whole.
     pub(super) reads_settings: bool,
     /// Whether each of its bodies holds only for an entry of `input.settings.ignore`.
@@ -81,8 +84,13 @@ pub(super) fn parse(file: &str, text: &Arc<str>, limits: &Limits) -> Result<Pars
     let mut package = Vec::new();
     static_path(&module.package.refr, &mut package);
     let mut faults = Vec::new();
-    let mut walk =
-        Walk { module: &module, refs: Vec::new(), reads_settings: false, withs: Vec::new() };
+    let mut walk = Walk {
+        module: &module,
+        refs: Vec::new(),
+        products: 0,
+        reads_settings: false,
+        withs: Vec::new(),
+    };
     let rules: Vec<RuleFacts> = module.policy.iter().map(|rule| walk.rule(rule)).collect();
     for rule in &rules {
         rule.refs.iter().filter_map(|called| forbidden(file, called)).for_each(|f| faults.push(f));
@@ -229,6 +237,7 @@ fn walks_ignore_table(rule: &Rule) -> bool {
 struct Walk<'a> {
     module: &'a Module,
     refs: Vec<Reference>,
+    products: usize,
     reads_settings: bool,
     /// Every `with`.
     withs: Vec<(u32, u32)>,
@@ -237,6 +246,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn rule(&mut self, rule: &Rule) -> RuleFacts {
         self.refs.clear();
+        self.products = 0;
         self.reads_settings = false;
         let (refr, arity, span) = match rule {
             Rule::Spec { span, head: rule_head, bodies } => {
@@ -264,6 +274,7 @@ impl Walk<'_> {
             arity,
             position: position(span),
             refs: std::mem::take(&mut self.refs),
+            products: std::mem::take(&mut self.products),
             reads_settings: self.reads_settings,
             walks_ignore_table: walks_ignore_table(rule),
         }
@@ -368,8 +379,12 @@ impl Walk<'_> {
             Expr::UnaryExpr { expr, .. } => self.expr(expr),
             Expr::BinExpr { lhs, rhs, .. }
             | Expr::BoolExpr { lhs, rhs, .. }
-            | Expr::ArithExpr { lhs, rhs, .. }
             | Expr::AssignExpr { lhs, rhs, .. } => {
+                self.expr(lhs);
+                self.expr(rhs);
+            }
+            Expr::ArithExpr { op, lhs, rhs, .. } => {
+                self.products += usize::from(matches!(op, ArithOp::Mul));
                 self.expr(lhs);
                 self.expr(rhs);
             }

@@ -607,9 +607,9 @@ async fn equal_verdicts_are_asked_once_and_another_table_asks_again() {
 
 #[tokio::test]
 async fn an_evaluation_that_nothing_can_interrupt_fails_in_time_with_all_that_wait_behind_it() {
-    let squares: String = (1..=27).map(|at| format!("\tx{at} := x{} * x{0}\n", at - 1)).collect();
+    let twins = twins(29);
     let rules = format!(
-        "block contains \"x\" if {{\n\tsome f in input.findings\n\tf.category == \"secrets.token\"\n\tx0 := 1000000007\n{squares}\tx27 < 0\n}}"
+        "block contains \"x\" if {{\n\tsome f in input.findings\n\tf.category == \"secrets.token\"\n\n{twins}\ta29 != b29\n}}"
     );
     let evaluator = Evaluator::new(Limits { threads: 1, ..Limits::default() });
     let (stuck, fine) = (demo(&rules), demo("block contains \"y\" if input.env == \"x\""));
@@ -622,12 +622,17 @@ async fn an_evaluation_that_nothing_can_interrupt_fails_in_time_with_all_that_wa
     assert!(start.elapsed() < std::time::Duration::from_secs(5));
 }
 
+/// Two equal values of 2^depth leaves that share their parts; comparing them cannot be interrupted.
+fn twins(depth: usize) -> String {
+    let pair = |name: &str, at: usize| format!("\t{name}{at} := [{name}{}, {name}{0}]\n", at - 1);
+    let grown: String = (1..=depth).map(|at| pair("a", at) + &pair("b", at)).collect();
+    format!("\ta0 := [1]\n\tb0 := [1]\n{grown}")
+}
+
 #[test]
 fn a_load_ends_even_where_an_evaluation_cannot_be_stopped() {
-    let squares: String = (1..=30).map(|at| format!("\tx{at} := x{} * x{0}\n", at - 1)).collect();
-    let rules = format!(
-        "package demo\nblock contains \"x\" if {{\n\tx0 := 1000000007\n{squares}\tx30 < 0\n}}"
-    );
+    let twins = twins(34);
+    let rules = format!("package demo\nblock contains \"x\" if {{\n\n{twins}\ta34 != b34\n}}");
     assert_eq!(refused("demo/policy.rego", &rules).0, "probe_timeout");
 }
 
@@ -640,4 +645,23 @@ fn a_rule_whose_name_is_almost_an_asked_one_is_a_warning() {
     let found: Vec<_> = loaded.warnings.iter().map(|w| (w.code, w.file.as_str(), w.line)).collect();
     assert_eq!(found, [("unused_rule", "demo/policy.rego", 2)]);
     assert_eq!(loaded.warnings[0].hint.as_deref(), Some("write `block`, or remove the rule"));
+}
+
+#[test]
+fn a_chain_of_multiplications_is_refused_before_it_runs() {
+    let mut text = "package mine\n\nx0 := 12345678901234567\n".to_owned();
+    for n in 1..40 {
+        text.push_str(&format!("x{n} := x{} * x{}\n", n - 1, n - 1));
+    }
+    let check = |text: &str| {
+        validate_modules(&[("a.rego".to_owned(), text.to_owned())], None, &[], &Limits::default())
+    };
+    let refused = check(&text);
+    assert_eq!(refused.errors.first().map(|fault| fault.code), Some("too_many_products"));
+    assert!(
+        check("package mine\n\nx := 2 * 3 * input.request.timeout\n")
+            .errors
+            .iter()
+            .all(|f| f.code != "too_many_products")
+    );
 }

@@ -15,6 +15,7 @@ use crate::policy::{Policies, TenantScope};
 use crate::settings::{self, Settings};
 use crate::yaml::fault::{Fault, FaultKind};
 
+mod layers;
 mod live;
 mod seen;
 mod sources;
@@ -76,6 +77,10 @@ impl Snapshot {
             // Policies cannot be checked against tenants that are not known.
             Err(faults) => return Err(faults.clone()),
         };
+        let gaps = layers::gaps(&files.policies);
+        if !gaps.is_empty() {
+            return Err(sources.place(files, gaps));
+        }
         let before = previous.map(|snapshot| &snapshot.policies);
         let policies = Policies::load(&files.policies, &tenants, &policy_limits(settings), before)
             .map_err(|faults| sources.place(files, faults))?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::assets;
 use crate::catalog::{Detector, ParamFault, SourceFile};
 use crate::policy;
-use crate::settings::Settings;
+use crate::settings::{Paths, Settings};
 use crate::yaml::fault::{Fault, FaultKind};
 
 /// Checks a built-in detector's parameters; given from above, because detectors are built there.
@@ -51,15 +51,18 @@ impl Sources {
     /// The places that `settings` names, relative to `base` or the working directory.
     pub fn of(settings: &Settings, base: Option<&Path>, check_params: CheckParams) -> Sources {
         let paths = &settings.paths;
-        let place = |path: &Path, prefix: &'static str| {
+        let defaults = Paths::default();
+        let place = |path: &Path, default: &Path, prefix: &'static str| {
+            let named = path != default;
             let path = base.map_or_else(|| path.to_path_buf(), |base| base.join(path));
-            if path.exists() { Place::Disk(path) } else { Place::Embedded(prefix) }
+            // Whoever names a folder means that folder; only the defaults may be absent.
+            if named || path.exists() { Place::Disk(path) } else { Place::Embedded(prefix) }
         };
         Sources {
-            detectors: place(&paths.detectors, "detectors/"),
-            tenants: place(&paths.tenants, "config/tenants/"),
-            strategies: place(&paths.strategies, "config/strategies.yaml"),
-            policies: place(&paths.policies, "policies/"),
+            detectors: place(&paths.detectors, &defaults.detectors, "detectors/"),
+            tenants: place(&paths.tenants, &defaults.tenants, "config/tenants/"),
+            strategies: place(&paths.strategies, &defaults.strategies, "config/strategies.yaml"),
+            policies: place(&paths.policies, &defaults.policies, "policies/"),
             check_params,
         }
     }
@@ -69,7 +72,8 @@ impl Sources {
         [&self.detectors, &self.tenants, &self.strategies, &self.policies]
             .into_iter()
             .filter_map(|place| match place {
-                Place::Disk(path) => Some(path.clone()),
+                // Events name absolute paths.
+                Place::Disk(path) => Some(std::path::absolute(path).unwrap_or(path.clone())),
                 Place::Embedded(_) => None,
             })
             .collect()
@@ -207,6 +211,9 @@ fn disk(kind: FaultKind, root: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Fo
                 if depth < DEPTH_MAX {
                     folders.push((target, format!("{relative}/"), depth + 1));
                 }
+            } else if wanted(&relative) && !target.is_file() {
+                let message = "is neither a file nor a folder".to_owned();
+                return Err(fault(kind, &shown, "no_file", message));
             } else if wanted(&relative) {
                 if found.len() >= FILES_MAX {
                     let message = format!("holds more than {FILES_MAX} files");

@@ -58,13 +58,10 @@ fn tenant(tier: &str) -> String {
 fn the_shipped_files_load_on_disk_and_embedded_alike() {
     let project = Project::new();
     let on_disk = project.load().unwrap_or_else(|faults| panic!("{faults:#?}"));
-    let mut settings = Settings::default();
-    let nowhere = project.path("nowhere");
-    settings.paths.detectors = nowhere.join("d");
-    settings.paths.policies = nowhere.join("p");
-    settings.paths.tenants = nowhere.join("t");
-    settings.paths.strategies = nowhere.join("s.yaml");
-    let sources = Sources::of(&settings, None, sound);
+    // Seen from an empty folder, the default folders are absent.
+    let settings = Settings::default();
+    let empty = tempfile::tempdir().unwrap();
+    let sources = Sources::of(&settings, Some(empty.path()), sound);
     let embedded = Snapshot::load(&sources, &settings, None).unwrap();
     assert_eq!(on_disk.revision, embedded.revision);
     assert_eq!(on_disk.revision.len(), 64);
@@ -132,25 +129,32 @@ fn is_seen(what: &str, change: impl FnOnce(&Path)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (looked, settings) = (Arc::clone(&live), Arc::clone(&project.settings));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
         runtime.block_on(async {
             tokio::select! {
-                () = watch(&looked, &settings, |_| {}) => {}
+                () = watch(&looked, &settings, |event| drop(tell.send(event))) => {}
                 _ = stopped => {}
             }
         });
     });
-    change(&path);
     let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        let current = live.current();
-        let acme = current.catalog.tenants.values().find(|tenant| tenant.id.as_str() == "acme");
-        if acme.is_some_and(|acme| acme.facts.tier.as_ref() == "enterprise") {
+    let wait_for = |tier: &str| loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let Ok(event) = told.recv_timeout(left) else {
+            panic!("{what}: {tier} was never seen: {:#?}", live.generations());
+        };
+        let Event::Swapped(snapshot) = event else { continue };
+        let acme = snapshot.catalog.tenants.values().find(|tenant| tenant.id.as_str() == "acme");
+        if acme.is_some_and(|acme| acme.facts.tier.as_ref() == tier) {
             break;
         }
-        assert!(Instant::now() < until, "{what} was never seen: {:#?}", live.generations());
-        std::thread::yield_now();
-    }
+    };
+    // Once this is seen, the watcher is up.
+    std::fs::write(&path, tenant("professional")).unwrap();
+    wait_for("professional");
+    change(&path);
+    wait_for("enterprise");
     let _ = stop.send(());
     thread.join().unwrap();
 }
@@ -178,7 +182,7 @@ fn every_way_of_writing_a_file_is_seen() {
     });
     is_seen("a burst", |path| {
         for _ in 0..50 {
-            std::fs::write(path, tenant("professional")).unwrap();
+            std::fs::write(path, tenant("starter")).unwrap();
         }
         std::fs::write(path, tenant("enterprise")).unwrap();
     });

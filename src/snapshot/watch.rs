@@ -1,11 +1,13 @@
 //! The reload loop: folders are watched, and contents compared every few seconds as a net.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use notify_debouncer_full::notify::{RecommendedWatcher, RecursiveMode};
-use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
+use notify_debouncer_full::{
+    DebounceEventResult, DebouncedEvent, Debouncer, RecommendedCache, new_debouncer,
+};
 use tokio::sync::mpsc;
 
 use super::{Live, Snapshot};
@@ -35,6 +37,8 @@ pub async fn watch(live: &Arc<Live>, settings: &Arc<Settings>, mut on: impl FnMu
     if let Err(error) = &watcher {
         tracing::warn!(%error, "files cannot be watched; changes are found within 5 s");
     }
+    // The first look finds what changed before the watcher was up.
+    let _ = woken.try_send(());
     loop {
         let _ = tokio::time::timeout(POLL, wake.recv()).await;
         let (looked, settings) = (Arc::clone(live), Arc::clone(settings));
@@ -61,16 +65,15 @@ pub async fn watch(live: &Arc<Live>, settings: &Arc<Settings>, mut on: impl FnMu
 }
 
 fn start(live: &Live, woken: mpsc::Sender<()>) -> notify_debouncer_full::notify::Result<Watcher> {
+    let roots = live.sources().roots();
+    let watched = roots.clone();
     let mut watcher = new_debouncer(DEBOUNCE, None, move |result: DebounceEventResult| {
-        // Looking opens files; that must not ask for the next look.
-        let only_looked =
-            result.is_ok_and(|events| events.iter().all(|event| event.kind.is_access()));
-        if !only_looked {
+        if result.map_or(true, |events| events.iter().any(|event| matters(event, &roots))) {
             // A full channel means that a look is due anyway.
             let _ = woken.try_send(());
         }
     })?;
-    for root in live.sources().roots() {
+    for root in watched {
         if root.is_dir() {
             watcher.watch(&root, RecursiveMode::Recursive)?;
         }
@@ -81,4 +84,11 @@ fn start(live: &Live, woken: mpsc::Sender<()>) -> notify_debouncer_full::notify:
         }
     }
     Ok(watcher)
+}
+
+/// Looking opens files, and the parent of a root holds what is none of ours: neither must ask for
+/// the next look.
+fn matters(event: &DebouncedEvent, roots: &[PathBuf]) -> bool {
+    let ours = |path: &PathBuf| roots.iter().any(|root| path.starts_with(root));
+    event.need_rescan() || (!event.kind.is_access() && event.paths.iter().any(ours))
 }

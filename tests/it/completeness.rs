@@ -36,3 +36,43 @@ fn every_route_is_in_the_document() {
         assert!(paths.contains_key(&format!("/api/v1{route}")), "{route} is undocumented");
     }
 }
+
+#[test]
+fn the_manual_shows_the_settings_file_as_it_is() {
+    let shipped = detector_orchestrator::assets::read("config/settings.yaml").unwrap();
+    let shipped = String::from_utf8(shipped.into_owned()).unwrap();
+    assert!(doc("configuration.md").contains(&shipped), "docs/configuration.md is out of date");
+}
+
+#[test]
+fn the_ledger_names_only_tests_that_exist() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let mut sources = String::new();
+    let mut folders = vec![format!("{root}/src"), format!("{root}/tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path.display().to_string());
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                sources.push_str(&std::fs::read_to_string(&path).unwrap());
+            } else {
+                sources.push_str(&path.file_stem().unwrap().to_string_lossy());
+            }
+        }
+    }
+    let ledger = doc("ledger.md");
+    let named: Vec<&str> = ledger
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| {
+            word.matches('_').count() >= 3
+                && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        })
+        .collect();
+    assert!(named.len() > 15, "{named:?}");
+    for name in named {
+        assert!(sources.contains(name), "{name} is no test");
+    }
+}

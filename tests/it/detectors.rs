@@ -192,3 +192,27 @@ async fn any_json_service_attaches_by_a_file_alone() {
     assert_eq!(finding["span"], json!({"pointer": "/content", "start": 3, "end": 7}));
     assert_eq!(value["action"], "block");
 }
+
+#[tokio::test]
+async fn an_empty_list_is_a_clean_answer() {
+    let server = answering(ResponseTemplate::new(200).set_body_json(json!({"hits": []}))).await;
+    let app = spawn_with(|root| {
+        write(
+            root,
+            "detectors/vendor.yaml",
+            &format!(
+                "name: vendor\nprotocol: http\nendpoint: {}/analyze\ncategories: [toxicity]\n\
+                 request: {{text: \"{{{{content}}}}\"}}\nresponse: {{items: hits, label: kind}}\n",
+                server.uri()
+            ),
+        );
+    })
+    .await;
+    let value =
+        app.ask(&json!({"content": "hello", "detectors": {"add": ["vendor"]}})).await.json();
+    assert_eq!(
+        (value["action"].as_str(), value["coverage"]["complete"].as_bool()),
+        (Some("allow"), Some(true)),
+        "{value:#}"
+    );
+}

@@ -5,12 +5,17 @@
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::zombie_processes,
     reason = "a test that cannot go on fails"
 )]
 
 mod api;
 mod app;
+mod binary;
+mod commands;
 mod completeness;
 mod detectors;
+mod logs;
 mod reload;
 mod scenarios;

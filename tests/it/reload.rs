@@ -99,6 +99,26 @@ async fn a_broken_edit_changes_nothing_and_is_reported_with_its_line() {
 }
 
 #[tokio::test]
+async fn a_layer_that_vanishes_never_means_allow() {
+    for (layer, away) in [
+        ("policies/base", "base"),
+        ("policies/floor", "floor"),
+        ("policies/standard/verdict.rego", "verdict"),
+    ] {
+        let app = spawn().await;
+        let body = json!({"content": "Mail ana@evil.io"});
+        assert_eq!(app.ask(&body).await.json()["action"], "redact");
+        std::fs::rename(app.path(layer), app.path(away)).unwrap();
+        let until = Instant::now() + Duration::from_secs(15);
+        while app.get("/api/v1/generations").await.json()["faults"] == json!([]) {
+            assert!(Instant::now() < until, "{layer}: the loss is never reported");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(app.ask(&body).await.json()["action"], "redact", "{layer}");
+    }
+}
+
+#[tokio::test]
 async fn policies_that_vanish_keep_serving_and_are_reported() {
     let app = spawn().await;
     let body = json!({"content": "Mail ana@evil.io"});

@@ -1,6 +1,7 @@
 //! Policies: list, resolve, validate, evaluate.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use actix_web::web::{Data, Path, Payload, ServiceConfig};
 use actix_web::{HttpRequest, web};
@@ -222,7 +223,11 @@ pub(crate) async fn validate(http: HttpRequest, payload: Payload, api: Data<Api>
                 })
                 .collect();
             let limits = crate::snapshot::policy_limits(&api.deps.settings);
+            let room = Arc::clone(&api.checks).try_acquire_owned().map_err(|_| {
+                Error::new(Code::Overloaded, "two policies are being checked; send it again later")
+            })?;
             let checked = web::block(move || {
+                let _room = room;
                 policy::validate_modules(&modules, data.as_ref(), &cases, &limits)
             });
             let validation = checked.await.map_err(|error| {

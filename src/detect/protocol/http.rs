@@ -69,12 +69,11 @@ pub(super) fn read(
     }
     let (items, single) = match at(&reply, &paths.items) {
         Some(Value::Array(items)) => (items.as_slice(), false),
-        None | Some(Value::Null) => (&[][..], false),
+        // An empty list is an answer; no list at all is one only where the file says so.
+        None | Some(Value::Null) if paths.ok_when_empty => (&[][..], false),
+        None | Some(Value::Null) => return Err(Bad),
         Some(item) => (std::slice::from_ref(item), true),
     };
-    if items.is_empty() && !paths.ok_when_empty {
-        return Err(Bad);
-    }
     let mut judged = Judged::default();
     for item in items {
         let word = word(item, &paths.label)?;

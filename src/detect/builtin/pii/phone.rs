@@ -20,10 +20,15 @@ static DATE: LazyLock<Regex> = LazyLock::new(|| {
         .expect("constant pattern")
 });
 
+/// Groups of digits in one number.
+const GROUPS_MAX: usize = 7;
+
 /// International numbers stand alone; national ones need the look of one, or context.
 pub(super) fn check(found: &str, regions: &[&str]) -> Option<Seen> {
     let digits = found.bytes().filter(u8::is_ascii_digit).count();
-    if !(7..=15).contains(&digits) || DATE.is_match(found) {
+    let groups = found.split(|c: char| !c.is_ascii_digit()).filter(|g| !g.is_empty()).count();
+    // Lists of small numbers are no telephone numbers, and parsing each would cost.
+    if !(7..=15).contains(&digits) || groups > GROUPS_MAX || DATE.is_match(found) {
         return None;
     }
     let seen = |plain, near, country: &str| {

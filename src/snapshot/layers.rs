@@ -1,0 +1,90 @@
+//! Layers that a policy tree cannot do without: what is deleted must not read as "allow".
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::policy::Source;
+use crate::yaml::fault::{Fault, FaultKind};
+
+/// Folders of the tree that are no bundles.
+const OTHERS: [&str; 4] = ["base", "floor", "schemas", "tenants"];
+/// Rules of the verdict point that tighten.
+const VERDICTS: [&str; 4] = ["block", "review", "redact", "flag"];
+
+/// A fault for each missing layer: base, floor, and a verdict in every bundle.
+pub(super) fn gaps(files: &[Source]) -> Vec<Fault> {
+    let mut bundles: BTreeMap<&str, bool> = BTreeMap::new();
+    let mut layers = BTreeSet::new();
+    for file in files {
+        let Some((layer, name)) = file.path.split_once('/') else { continue };
+        layers.insert(layer);
+        if !OTHERS.contains(&layer) {
+            let decides = bundles.entry(layer).or_default();
+            *decides |= is_verdict(name, &file.bytes);
+        }
+    }
+    let missing = ["base", "floor"].into_iter().filter(|layer| !layers.contains(layer));
+    let lost = missing.map(|layer| {
+        let message = format!("the layer `{layer}` is missing");
+        let hint = "put its folder back; `orchestrator init` writes the shipped one";
+        fault(layer, "missing_layer", message, hint)
+    });
+    let silent = bundles.into_iter().filter(|(_, decides)| !decides).map(|(bundle, _)| {
+        let message = format!("the bundle `{bundle}` has no verdict rule");
+        let hint = "write block, review, redact or flag rules, or remove the folder";
+        fault(bundle, "no_verdict", message, hint)
+    });
+    lost.chain(silent).collect()
+}
+
+fn is_verdict(name: &str, bytes: &[u8]) -> bool {
+    let live = name.ends_with(".rego") && !name.ends_with("_test.rego");
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let starts = |line: &str| {
+        VERDICTS.iter().any(|rule| {
+            let rest = line.strip_prefix(rule);
+            rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+        })
+    };
+    live && text.lines().any(starts)
+}
+
+fn fault(layer: &str, code: &'static str, message: String, hint: &str) -> Fault {
+    Fault {
+        kind: FaultKind::Policy,
+        file: format!("policies/{layer}"),
+        line: 0,
+        column: 0,
+        code,
+        message,
+        hint: Some(hint.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codes(files: &[(&str, &str)]) -> Vec<&'static str> {
+        let files: Vec<Source> = files
+            .iter()
+            .map(|(path, text)| Source { path: (*path).into(), bytes: text.as_bytes().into() })
+            .collect();
+        gaps(&files).into_iter().map(|fault| fault.code).collect()
+    }
+
+    #[test]
+    fn a_tree_without_base_floor_or_verdict_is_refused() {
+        let base = ("base/data.yaml", "settings: {}");
+        let floor = ("floor/data.yaml", "settings: {}");
+        let verdict = ("mine/v.rego", "package mine\nblock contains 1 if false\n");
+        assert!(codes(&[base, floor, verdict]).is_empty());
+        assert_eq!(codes(&[floor, verdict]), ["missing_layer"]);
+        assert_eq!(codes(&[base, verdict]), ["missing_layer"]);
+        assert_eq!(
+            codes(&[base, floor, ("mine/p.rego", "package mine\nblocked := 1\n")]),
+            ["no_verdict"]
+        );
+        let test = ("mine/v_test.rego", "block contains 1");
+        assert_eq!(codes(&[base, floor, test]), ["no_verdict"]);
+    }
+}

@@ -1,0 +1,90 @@
+//! The binary itself: what it prints, where it listens, how it ends.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_orchestrator");
+
+/// A command in `dir` with no variable of ours.
+pub fn command(dir: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command.current_dir(dir).stdin(Stdio::null());
+    for (name, _) in std::env::vars() {
+        if name.starts_with("ORCHESTRATION_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs to the end.
+pub fn run(dir: &Path, args: &[&str]) -> Output {
+    command(dir).args(args).output().unwrap()
+}
+
+/// Runs to the end with `input` on standard input.
+pub fn run_with(dir: &Path, args: &[&str], input: &str) -> Output {
+    let mut child = command(dir)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A served instance; killed when dropped.
+pub struct Served {
+    pub address: String,
+    child: Child,
+    out: BufReader<std::process::ChildStdout>,
+    seen: String,
+}
+
+impl Served {
+    /// Starts `command` and waits until it listens.
+    pub fn start(mut command: Command) -> Served {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            if out.read_line(&mut line).unwrap() == 0 {
+                let mut error = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+                panic!("it ended before it listened: {seen}{error}");
+            }
+            seen.push_str(&line);
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if value["message"] == "Listening" {
+                let address = value["address"].as_str().unwrap().to_owned();
+                return Served { address, child, out, seen };
+            }
+        }
+    }
+
+    /// Ends it by SIGTERM; exit code, standard output, standard error.
+    pub fn stop(mut self) -> (Option<i32>, String, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.out.read_to_string(&mut self.seen).unwrap();
+        let mut error = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+        let code = self.child.wait().unwrap().code();
+        (code, std::mem::take(&mut self.seen), error)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

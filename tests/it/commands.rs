@@ -1,0 +1,158 @@
+//! The commands as a user types them: output and exit codes.
+
+use crate::app::{edit, write};
+use crate::binary::{Served, command, run, run_with, text};
+
+#[test]
+fn scan_judges_files_and_standard_input_in_an_empty_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "clean.txt", "The meeting is on Tuesday.");
+    write(dir.path(), "mail.txt", "first line\nMail ana@evil.io");
+    let clean = run(dir.path(), &["scan", "clean.txt"]);
+    assert_eq!(
+        (clean.status.code(), text(&clean.stdout).as_str()),
+        (Some(0), "clean.txt: allow\n")
+    );
+    let both = run(dir.path(), &["scan", "clean.txt", "mail.txt"]);
+    assert_eq!(both.status.code(), Some(10));
+    let told = text(&both.stdout);
+    assert!(told.contains("mail.txt: redact  e-mail address redacted\n  2:6"), "{told}");
+    let redacted = run_with(dir.path(), &["scan", "-", "--redact"], "Mail ana@evil.io");
+    assert_eq!(text(&redacted.stdout), "Mail [EMAIL]\n");
+    let blocked = run(dir.path(), &["scan", "--tenant", "acme", "--json", "mail.txt"]);
+    assert_eq!(blocked.status.code(), Some(10));
+    let value: serde_json::Value = serde_json::from_slice(&blocked.stdout).unwrap();
+    assert_eq!(
+        (value["file"].as_str(), value["action"].as_str()),
+        (Some("mail.txt"), Some("redact"))
+    );
+    let key = run_with(dir.path(), &["scan", "--tenant", "acme", "-"], "key AKIAZ3VQ7JRTLWXK5P2D");
+    assert_eq!(key.status.code(), Some(20), "{}", text(&key.stdout));
+    let missing = run(dir.path(), &["scan", "clean.txt", "nope.txt"]);
+    assert_eq!(missing.status.code(), Some(66));
+    assert!(
+        text(&missing.stderr).contains("nope.txt: could not be read"),
+        "{}",
+        text(&missing.stderr)
+    );
+    std::fs::write(dir.path().join("binary"), [0xff, 0xfe, 0]).unwrap();
+    let binary = run(dir.path(), &["scan", "binary"]);
+    assert_eq!(binary.status.code(), Some(66));
+    assert!(text(&binary.stderr).contains("no UTF-8"), "{}", text(&binary.stderr));
+}
+
+#[test]
+fn every_sample_is_judged_as_its_list_says() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(run(dir.path(), &["init"]).status.code(), Some(0));
+    let list = std::fs::read_to_string(dir.path().join("samples/README.md")).unwrap();
+    let rows: Vec<(&str, &str)> = list
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            let (file, _, action) = (cells.next()?, cells.next()?, cells.next()?);
+            file.contains('.').then(|| (file, action.split([',', ' ']).next().unwrap()))
+        })
+        .collect();
+    assert!(rows.len() >= 12, "{rows:?}");
+    for (file, action) in rows {
+        let path = format!("samples/{file}");
+        let output = run(dir.path(), &["scan", "--json", &path]);
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(value["action"], action, "{file}: {value:#}");
+    }
+}
+
+#[test]
+fn init_makes_a_project_that_check_finds_sound_until_it_is_broken() {
+    let dir = tempfile::tempdir().unwrap();
+    let init = run(dir.path(), &["init", "p"]);
+    assert_eq!(init.status.code(), Some(0), "{}", text(&init.stderr));
+    assert_eq!(run(dir.path(), &["init", "p"]).status.code(), Some(65), "it never overwrites");
+    let sound = run(dir.path(), &["check", "p"]);
+    assert_eq!(sound.status.code(), Some(0), "{}", text(&sound.stdout));
+    assert!(text(&sound.stdout).starts_with("sound: "), "{}", text(&sound.stdout));
+    let root = dir.path().join("p");
+    edit(&root, "policies/standard/data.yaml", "secrets: redact", "secrets: explode");
+    write(&root, "detectors/bad.yaml", "name: bad\nprotocol: nativ\ncategories: [toxicity]\n");
+    let broken = run(dir.path(), &["check", "p", "--json"]);
+    assert_eq!(broken.status.code(), Some(65));
+    let faults: Vec<serde_json::Value> =
+        text(&broken.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(!faults.is_empty());
+    for fault in &faults {
+        assert!(fault["line"].as_u64().unwrap() > 0, "{fault:#}");
+        assert!(fault["hint"].is_string(), "{fault:#}");
+    }
+}
+
+#[test]
+fn check_refuses_what_is_no_project_and_what_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(run(dir.path(), &["check", "nodir"]).status.code(), Some(66));
+    assert_eq!(run(dir.path(), &["init", "p"]).status.code(), Some(0));
+    let table = dir.path().join("p/policies/standard/data.yaml");
+    std::fs::remove_file(&table).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&table).status().unwrap().success());
+    let hung = run(dir.path(), &["check", "p"]);
+    assert_eq!(hung.status.code(), Some(65));
+    assert!(text(&hung.stdout).contains("neither a file nor a folder"), "{}", text(&hung.stdout));
+    let named = command(dir.path())
+        .args(["check"])
+        .env("ORCHESTRATION_PATHS__POLICIES", "nope")
+        .output()
+        .unwrap();
+    assert_eq!(named.status.code(), Some(65), "a named folder must exist");
+}
+
+#[test]
+fn wrong_use_is_told_apart_from_wrong_data() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(run(dir.path(), &["--nonsense"]).status.code(), Some(64));
+    assert_eq!(run(dir.path(), &["scan"]).status.code(), Some(64));
+    assert_eq!(run(dir.path(), &["--help"]).status.code(), Some(0));
+    let spelt = command(dir.path()).env("ORCHESTRATION_SERVER__LISTN", "x").output().unwrap();
+    assert_eq!(spelt.status.code(), Some(65));
+    assert!(
+        text(&spelt.stderr).contains("did you mean ORCHESTRATION_SERVER__LISTEN?"),
+        "{}",
+        text(&spelt.stderr)
+    );
+    let production = command(dir.path()).env("ORCHESTRATION_ENV", "production").output().unwrap();
+    assert_ne!(production.status.code(), Some(0));
+    let openapi = run(dir.path(), &["openapi"]);
+    let document: serde_json::Value = serde_json::from_slice(&openapi.stdout).unwrap();
+    assert!(document["paths"]["/api/v1/orchestrate"].is_object());
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut start = command(dir.path());
+    start.args(["--listen", "127.0.0.1:0"]);
+    let served = Served::start(start);
+    let second = run(dir.path(), &["--listen", &served.address]);
+    assert_eq!(second.status.code(), Some(69));
+    let told = text(&second.stderr);
+    assert!(told.contains(&served.address) && told.contains("--listen"), "{told}");
+}
+
+#[test]
+fn detectors_can_be_listed_and_probed() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = run(dir.path(), &["detectors", "list", "--json"]);
+    assert_eq!(text(&list.stdout).lines().count(), 5, "{}", text(&list.stdout));
+    let probe = run(dir.path(), &["detectors", "probe", "pii"]);
+    assert_eq!(probe.status.code(), Some(0));
+    assert!(text(&probe.stdout).contains("pii.email"), "{}", text(&probe.stdout));
+    let unknown = run(dir.path(), &["detectors", "probe", "pi"]);
+    assert_eq!(unknown.status.code(), Some(66));
+    assert!(text(&unknown.stderr).contains("there are: "), "{}", text(&unknown.stderr));
+    write(
+        dir.path(),
+        "detectors/dead.yaml",
+        "name: dead\nprotocol: native\nendpoint: http://127.0.0.1:9/\ncategories: [toxicity]\ntimeout: 200ms\n",
+    );
+    let dead = run(dir.path(), &["detectors", "probe", "dead"]);
+    assert_eq!(dead.status.code(), Some(69), "{}", text(&dead.stdout));
+}

@@ -1,0 +1,78 @@
+//! What the service says about itself, and what it keeps to itself.
+
+use http_body_util::{BodyExt as _, Full};
+
+use crate::app::client;
+use crate::binary::{Served, command};
+
+async fn post(address: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+    let mut request = hyper::Request::post(format!("http://{address}/api/v1/orchestrate"))
+        .header("content-type", "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::from(body.to_owned())).unwrap();
+    let response = client().request(request).await.unwrap();
+    let status = response.status().as_u16();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn one_line_per_request_and_never_the_content() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut start = command(dir.path());
+    start.args(["serve", "--listen", "127.0.0.1:0"]).env("ORCHESTRATION_LOG_LEVEL", "debug");
+    let served = Served::start(start);
+    let canary = "canary-7f3a@evil.io";
+    let bodies = [
+        format!(r#"{{"content": "Mail {canary}"}}"#),
+        format!(r#"{{"content": "Mail {canary}", "metadata": {{"a\nb": "{canary}"}}}}"#),
+        format!(r#"{{"content": ["{canary}"]}}"#),
+        format!(r#"{{"cantent": "{canary}"}}"#),
+        format!(r#"{{"content": "x", "priority": "{canary}"}}"#),
+        format!(r#"{{"content": "x", "policy": "{canary}"}}"#),
+    ];
+    let mut statuses = Vec::new();
+    for body in &bodies {
+        let (status, text) = post(&served.address, &[("x-api-key", "canary-key")], body).await;
+        statuses.push(status);
+        if status == 400 && !body.contains("policy") {
+            assert!(!text.contains(canary), "a problem repeats content: {text}");
+        }
+    }
+    assert_eq!(statuses, [200, 200, 400, 400, 400, 400]);
+    let (code, out, error) = served.stop();
+    assert_eq!(code, Some(0), "{error}");
+    let decisions: Vec<serde_json::Value> = out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .filter(|line: &serde_json::Value| line["message"] == "decision")
+        .collect();
+    assert_eq!(decisions.len(), bodies.len(), "{out}");
+    assert_eq!(decisions[0]["action"], "redact");
+    assert_eq!(decisions[3]["code"], "INVALID_REQUEST");
+    for told in [&out, &error] {
+        assert!(!told.contains("canary"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_others_reach_needs_the_printed_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut start = command(dir.path());
+    start.args(["--listen", "0.0.0.0:0"]);
+    let served = Served::start(start);
+    let port = served.address.rsplit(':').next().unwrap();
+    let address = format!("127.0.0.1:{port}");
+    let body = r#"{"content": "hello"}"#;
+    assert_eq!(post(&address, &[], body).await.0, 401);
+    assert_eq!(post(&address, &[("x-api-key", "orch_dev_wrong")], body).await.0, 401);
+    let key = std::fs::read_to_string(dir.path().join("data/development.key")).unwrap();
+    assert_eq!(post(&address, &[("x-api-key", key.trim())], body).await.0, 200);
+    let bearer = format!("Bearer {}", key.trim());
+    assert_eq!(post(&address, &[("authorization", &bearer)], body).await.0, 200);
+    let (_, out, error) = served.stop();
+    assert!(error.contains(key.trim()), "the request to paste holds the key: {error}");
+    assert!(!out.contains(key.trim()), "the log holds the key");
+}
