@@ -21,6 +21,9 @@ use crate::catalog::detector::{Auth, Protocol};
 use crate::domain::report::{Gap, Report, ReportError, Status};
 use crate::outbound::{Call, Reply, SendError};
 
+/// Tells a detector which request a call belongs to.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// What all calls of one fan-out share.
 #[derive(Clone, Copy)]
 pub(super) struct Run<'a> {
@@ -324,28 +327,32 @@ impl One<'_> {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let mut put = |name: &str, value: &str| {
+        let put = |headers: &mut HeaderMap, name: &str, value: &str| {
             let (name, value) = (HeaderName::try_from(name), HeaderValue::from_str(value));
             if let (Ok(name), Ok(value)) = (name, value) {
                 headers.insert(name, value);
             }
         };
-        put("x-request-id", self.run.bodies.work.request_id.as_str());
+        if let Ok(id) = HeaderValue::from_str(self.run.bodies.work.request_id.as_str()) {
+            headers.insert(REQUEST_ID, id);
+        }
         if let Some(parent) = &self.run.bodies.work.traceparent {
-            put("traceparent", parent);
+            put(&mut headers, "traceparent", parent);
         }
         match &self.detector.protocol {
             Protocol::Fms => {
-                put("detector-id", self.detector.name.as_str());
-                put("x-model-name", self.detector.name.as_str());
+                put(&mut headers, "detector-id", self.detector.name.as_str());
+                put(&mut headers, "x-model-name", self.detector.name.as_str());
             }
             Protocol::Http(mapping) => {
-                mapping.headers.iter().for_each(|(name, value)| put(name, value));
+                for (name, value) in &mapping.headers {
+                    put(&mut headers, name, value);
+                }
             }
             Protocol::Native | Protocol::Builtin(_) => {}
         }
         if let Auth::Header { name, value } = &self.detector.auth {
-            put(name, value.expose_secret());
+            put(&mut headers, name, value.expose_secret());
         }
         headers.values_mut().for_each(|value| value.set_sensitive(true));
         headers

@@ -88,6 +88,8 @@ pub struct Detectors {
     client: Client,
     pool: local::Pool,
     members: RwLock<HashMap<Key, Arc<Member>>>,
+    /// Members by the address of their definition, which the entry keeps alive: the way of a call.
+    serving: RwLock<HashMap<usize, (Arc<Detector>, Arc<Member>)>>,
 }
 
 impl Detectors {
@@ -95,21 +97,25 @@ impl Detectors {
     pub fn new(config: DetectConfig) -> Self {
         let client = Client::new(Arc::clone(&config.guard));
         let pool = local::Pool::new(&config);
-        Self { config, client, pool, members: RwLock::default() }
+        let (members, serving) = (RwLock::default(), RwLock::default());
+        Self { config, client, pool, members, serving }
     }
 
     /// After a swap: detectors with unchanged version and endpoint keep their state, the others
     /// start anew.
     pub fn retain(&self, catalog: &Catalog) {
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
-        let mut next = HashMap::new();
+        let (mut next, mut serving) = (HashMap::new(), HashMap::new());
         for detector in catalog.detectors.values() {
             let key = Key::of(detector);
             let member = members.remove(&key).unwrap_or_else(|| Arc::new(Member::new(detector)));
             member.adopt(detector);
+            let entry = (Arc::clone(detector), Arc::clone(&member));
+            serving.insert(Arc::as_ptr(detector) as usize, entry);
             next.insert(key, member);
         }
         *members = next;
+        *self.serving.write().unwrap_or_else(PoisonError::into_inner) = serving;
     }
 
     /// Asks all at once, at most `parallel_max` calls running; the reports stand in the order of
@@ -149,6 +155,12 @@ impl Detectors {
     }
 
     fn member(&self, detector: &Arc<Detector>) -> Arc<Member> {
+        {
+            let serving = self.serving.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some((_, member)) = serving.get(&(Arc::as_ptr(detector) as usize)) {
+                return Arc::clone(member);
+            }
+        }
         let key = Key::of(detector);
         let known = self.members.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         known.unwrap_or_else(|| {

@@ -433,7 +433,9 @@ async fn what_a_detector_cannot_judge_is_skipped_and_unknown_ones_are_not_regist
 #[tokio::test]
 async fn built_in_detectors_share_the_rules_and_a_panic_stays_their_own() {
     let detectors = detectors();
-    let echo = || detector("echo", Protocol::Builtin(Builtin::Echo), "");
+    // A panic may print a backtrace, which takes its time.
+    let timeout = std::time::Duration::from_secs(20);
+    let echo = || Detector { timeout, ..detector("echo", Protocol::Builtin(Builtin::Echo), "") };
     let report = one(&detectors, echo(), &["x"]).await;
     assert_eq!((report.status, report.label.as_deref()), (Status::Success, Some("echo")));
     let report = one(&detectors, echo(), &["panic"]).await;

@@ -186,11 +186,18 @@ impl Judgement {
     }
 
     fn resolve(&mut self, evidence: &Evidence, choices: &BTreeMap<Category, Choice>) {
+        // Shared by all scopes; each sets its own `spec`.
+        let mut hints = Hints {
+            spec: ResolveSpec::default(),
+            content_type: evidence.content_type,
+            file_weights: evidence.detectors.iter().map(|(d, f)| (d.clone(), f.weight)).collect(),
+            required: evidence.plan.required.clone(),
+        };
         for (scope, state) in &mut self.scopes {
             let choice = choices.get(scope).filter(|_| state.disagrees());
             let severities = self.findings.iter().filter(|finding| scope.covers(&finding.category));
             state.severity = severities.map(|finding| finding.severity).max();
-            self.degraded.extend(resolve(scope, state, evidence, choice));
+            self.degraded.extend(resolve((scope, state), evidence, &mut hints, choice));
         }
         for finding in &mut self.findings {
             let decisive = finding.category.path().find_map(|name| self.scopes.get(name));
@@ -308,23 +315,18 @@ fn own_score(report: &Report) -> Option<f64> {
 
 /// Resolves one scope and returns what was worked around.
 fn resolve(
-    scope: &Category,
-    state: &mut ScopeState,
+    (scope, state): (&Category, &mut ScopeState),
     evidence: &Evidence,
+    hints: &mut Hints,
     choice: Option<&Choice>,
 ) -> Vec<String> {
     let mut worked_around = Vec::new();
     let spec = evidence.spec(scope);
-    let mut hints = Hints {
-        spec: spec.cloned().unwrap_or_default(),
-        content_type: evidence.content_type,
-        file_weights: evidence.detectors.iter().map(|(d, f)| (d.clone(), f.weight)).collect(),
-        required: evidence.plan.required.clone(),
-    };
+    hints.spec = spec.cloned().unwrap_or_default();
     if let Some(choice) = choice {
         hints.spec.strategy = Some(choice.strategy.clone());
     }
-    let mut settled = conflict::settle(&state.candidates, &hints);
+    let mut settled = conflict::settle(&state.candidates, hints);
     if settled.unknown_strategy {
         let used = settled.strategy;
         worked_around.push(format!("{scope}: its strategy is unknown, {used} was used"));

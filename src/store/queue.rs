@@ -14,8 +14,8 @@ use super::{StoreError, WriterStats};
 
 /// Rows per transaction at most.
 const BATCH_ROWS_MAX: usize = 256;
-/// How long rows that nobody waits for may gather.
-const GATHER: Duration = Duration::from_millis(5);
+/// How long rows that nobody waits for may gather; they are promised within 100 ms.
+const GATHER: Duration = Duration::from_millis(25);
 
 /// Tells the waiting caller; `Some` is the failure of the whole batch.
 pub(super) type Finish = Box<dyn FnOnce(Option<&StoreError>) + Send>;
