@@ -53,7 +53,7 @@ pub struct OrchestrateRequest {
     /// Contexts, for policies.
     #[serde(default)]
     pub contexts: Vec<String>,
-    /// Wishes about detectors; they only tighten.
+    /// Wishes about detectors. What loosens the policy needs the right to, and is named in `relaxed`.
     #[serde(default)]
     pub detectors: WireWishes,
     /// Unit of the spans in the answer.
