@@ -82,6 +82,8 @@ pub struct Work {
     pub traceparent: Option<String>,
 }
 
+type Serving = HashMap<usize, (Arc<Detector>, Arc<Member>)>;
+
 /// The runtime state of all detectors; survives reloads.
 pub struct Detectors {
     config: DetectConfig,
@@ -89,7 +91,7 @@ pub struct Detectors {
     pool: local::Pool,
     members: RwLock<HashMap<Key, Arc<Member>>>,
     /// Members by the address of their definition, which the entry keeps alive: the way of a call.
-    serving: RwLock<HashMap<usize, (Arc<Detector>, Arc<Member>)>>,
+    serving: RwLock<Serving>,
 }
 
 impl Detectors {
