@@ -13,6 +13,11 @@ use crate::domain::error::{Code, Error};
 
 /// Parses one JSON document; the fault is `INVALID_REQUEST` with the pointer of the culprit.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    // serde would read a list into a struct by position.
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+        let detail = "the body is a list; send an object";
+        return Err(Error::field(Code::InvalidRequest, "", "wrong_type", detail));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer_of(error.path());
@@ -217,6 +222,7 @@ mod tests {
             (r#"{"tenant":1}"#, "/tenant", "wrong_type"),
             (r#"{"tenant":"a""#, "", "invalid_json"),
             (r#"{} {}"#, "", "invalid_json"),
+            (r#" ["a"]"#, "", "wrong_type"),
         ] {
             let (got_pointer, got_code) = fault(text);
             assert_eq!((got_code, text), (code, text));
