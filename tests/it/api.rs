@@ -100,6 +100,14 @@ async fn every_bad_request_names_its_fault() {
         (r#"{"content":"x","metadata":{"a":1,"a":2}}"#.into(), 400, "INVALID_REQUEST", "/metadata"),
         (deep, 400, "INVALID_REQUEST", "/metadata"),
         (format!(r#"{{"content":"{long}"}}"#), 400, "INVALID_REQUEST", "/content"),
+        (
+            r#"{"content":"x","detectors":[["pii"],[],[],{},{}]}"#.into(),
+            400,
+            "INVALID_REQUEST",
+            "/detectors",
+        ),
+        (r#"{"content":[["text","x"]]}"#.into(), 400, "INVALID_REQUEST", "/content/0"),
+        (r#"{"messages":[["user","x"]]}"#.into(), 400, "INVALID_REQUEST", "/messages/0"),
         (r#"{"content":"x","stream":{}}"#.into(), 400, "INVALID_REQUEST", "/stream"),
         (
             r#"{"content":"x","detectors":{"add":["nope"]}}"#.into(),

@@ -7,7 +7,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
-use crate::api::strict::Value;
+use crate::api::strict::{Object, Value};
 use crate::domain::content::{Content, FunctionCall, Message, Part, Role, ToolCall};
 
 /// A text or parts.
@@ -71,7 +71,8 @@ pub struct WireMessage {
     pub name: Option<String>,
     /// Calls the model asks for; their arguments are judged as text.
     #[serde(default)]
-    pub tool_calls: Vec<WireToolCall>,
+    #[schema(value_type = Vec<WireToolCall>)]
+    pub tool_calls: Vec<Object<WireToolCall>>,
     /// Which call a tool's message answers.
     pub tool_call_id: Option<String>,
 }
@@ -87,7 +88,8 @@ pub struct WireToolCall {
     #[serde(rename = "type")]
     pub kind: String,
     /// The function.
-    pub function: WireFunction,
+    #[schema(value_type = WireFunction)]
+    pub function: Object<WireFunction>,
 }
 
 /// A function and its arguments.
@@ -114,8 +116,8 @@ impl<'de> Deserialize<'de> for WireContent {
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<WireContent, A::Error> {
                 let mut parts = Vec::new();
-                while let Some(part) = seq.next_element()? {
-                    parts.push(part);
+                while let Some(part) = seq.next_element::<Object<WirePart>>()? {
+                    parts.push(part.0);
                 }
                 Ok(WireContent::Parts(parts))
             }
@@ -154,11 +156,11 @@ impl WireMessage {
                 .tool_calls
                 .into_iter()
                 .map(|call| ToolCall {
-                    id: call.id,
-                    kind: call.kind,
+                    id: call.0.id,
+                    kind: call.0.kind,
                     function: FunctionCall {
-                        name: call.function.name,
-                        arguments: call.function.arguments.into(),
+                        name: call.0.function.0.name,
+                        arguments: call.0.function.0.arguments.into(),
                     },
                 })
                 .collect(),

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::content::{ContentSchema, WireContent, WireMessage};
-use crate::api::strict::{self, Map, Value};
+use crate::api::strict::{self, Map, Object, Value};
 use crate::domain::category::Category;
 use crate::domain::content::{Body, ContentType, Direction, Judge};
 use crate::domain::error::{Code, Error, FieldFault};
@@ -24,7 +24,8 @@ pub struct OrchestrateRequest {
     #[schema(value_type = Option<ContentSchema>)]
     pub content: Option<WireContent>,
     /// A conversation; the last message is judged unless `judge` says `all`.
-    pub messages: Option<Vec<WireMessage>>,
+    #[schema(value_type = Option<Vec<WireMessage>>)]
+    pub messages: Option<Vec<Object<WireMessage>>>,
     /// Tools offered to the model, as the chat APIs write them.
     #[serde(default)]
     #[schema(value_type = Vec<Object>)]
@@ -37,7 +38,8 @@ pub struct OrchestrateRequest {
     pub judge: Option<Judge>,
     /// Sent to detectors that need it, never judged.
     #[serde(default)]
-    pub context: WireContext,
+    #[schema(value_type = Option<WireContext>)]
+    pub context: Object<WireContext>,
     /// Kind of content: text (default), document, code or image.
     #[serde(default, rename = "type")]
     #[schema(value_type = Option<String>)]
@@ -55,7 +57,8 @@ pub struct OrchestrateRequest {
     pub contexts: Vec<String>,
     /// Wishes about detectors. What loosens the policy needs the right to, and is named in `relaxed`.
     #[serde(default)]
-    pub detectors: WireWishes,
+    #[schema(value_type = Option<WireWishes>)]
+    pub detectors: Object<WireWishes>,
     /// Unit of the spans in the answer.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -157,13 +160,13 @@ impl OrchestrateRequest {
             tools: Vec::new(),
             direction: None,
             judge: None,
-            context: WireContext::default(),
+            context: Object::default(),
             content_type: ContentType::Text,
             policy: None,
             event: None,
             language: None,
             contexts: Vec::new(),
-            detectors: WireWishes::default(),
+            detectors: Object::default(),
             offsets: OffsetUnit::Codepoint,
             priority: None,
             timeout_ms: None,
@@ -185,7 +188,7 @@ impl OrchestrateRequest {
         let metadata = self.metadata.0.into_iter().map(|(k, v)| (k, v.0)).collect();
         faults.check_metadata(&metadata);
         let priority = priority_of(self.priority, &metadata);
-        let detectors = self.detectors.into_domain(&mut faults);
+        let detectors = self.detectors.0.into_domain(&mut faults);
         let policy = self.policy.and_then(|raw| {
             BundleName::parse(&raw)
                 .map_err(|error| faults.add("/policy", "invalid_name", error.to_string()))
@@ -193,7 +196,8 @@ impl OrchestrateRequest {
         });
         let body = body_of(self.content, self.messages, &mut faults);
         let judge = self.judge.unwrap_or_default();
-        let context = Context { prompt: self.context.prompt, documents: self.context.documents };
+        let context =
+            Context { prompt: self.context.0.prompt, documents: self.context.0.documents };
         if let Some(body) = &body {
             faults.check_body(body, judge, bounds);
         }
@@ -242,7 +246,7 @@ impl OrchestrateRequest {
         for (pointer, entries) in [
             ("/contexts", self.contexts.len()),
             ("/tools", self.tools.len()),
-            ("/context/documents", self.context.documents.len()),
+            ("/context/documents", self.context.0.documents.len()),
             ("/messages", self.messages.as_ref().map_or(0, Vec::len)),
         ] {
             if entries > ENTRIES_MAX {
@@ -273,14 +277,14 @@ fn priority_of(
 
 fn body_of(
     content: Option<WireContent>,
-    messages: Option<Vec<WireMessage>>,
+    messages: Option<Vec<Object<WireMessage>>>,
     faults: &mut Faults,
 ) -> Option<Body> {
     match (content, messages) {
         (Some(content), None) => Some(Body::Content(content.into_domain())),
-        (None, Some(messages)) => {
-            Some(Body::Messages(messages.into_iter().map(WireMessage::into_domain).collect()))
-        }
+        (None, Some(messages)) => Some(Body::Messages(
+            messages.into_iter().map(|message| message.0.into_domain()).collect(),
+        )),
         (Some(_), Some(_)) => {
             let detail = "send either `content` or `messages`, not both";
             faults.add("/messages", "ambiguous", detail.into());
