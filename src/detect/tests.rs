@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::catalog::detector::{self as file, Builtin, Mapping, Protocol};
 use crate::domain::category::Category;
-use crate::domain::content::{Body, Content, Judge as Which};
+use crate::domain::content::{Body, Content, ContentType, Direction, Judge as Which, Part};
+use crate::domain::id::{RequestId, TenantId};
 use crate::domain::report::Status;
 use crate::outbound::Env;
 
@@ -98,23 +99,25 @@ fn ask(detector: Detector) -> Ask {
     }
 }
 
-fn work(texts: &[&str]) -> Work {
-    let pieces: Vec<Piece> = texts
-        .iter()
-        .flat_map(|text| {
-            Body::Content(Content::Text((*text).into())).pieces(Which::Last, ContentType::Text)
-        })
-        .collect();
-    Work {
-        request_id: RequestId::parse("r-1").unwrap(),
-        tenant: TenantId::parse("acme").unwrap(),
-        direction: Direction::Input,
-        content_type: ContentType::Text,
-        language: None,
-        pieces: pieces.into(),
-        metadata: Map::new(),
-        traceparent: Some("00-1-2-01".into()),
+/// A request and its pieces; the texts are the parts of one content.
+struct Sample {
+    request: Request,
+    pieces: Vec<Piece>,
+}
+
+impl Sample {
+    fn work(&self) -> Work<'_> {
+        let traceparent = Some("00-1-2-01".into());
+        Work { request: &self.request, pieces: &self.pieces, traceparent }
     }
+}
+
+fn sample(texts: &[&str]) -> Sample {
+    let parts = texts.iter().map(|text| Part::Text { text: (*text).into() }).collect();
+    let body = Body::Content(Content::Parts(parts));
+    let (id, tenant) = (RequestId::parse("r-1").unwrap(), TenantId::parse("acme").unwrap());
+    let pieces = body.pieces(Which::Last, ContentType::Text);
+    Sample { request: Request::plain(id, tenant, body), pieces }
 }
 
 fn soon() -> Instant {
@@ -122,7 +125,7 @@ fn soon() -> Instant {
 }
 
 async fn one(detectors: &Detectors, detector: Detector, texts: &[&str]) -> Report {
-    detectors.fan_out(&[ask(detector)], &work(texts), soon()).await.remove(0)
+    detectors.fan_out(&[ask(detector)], &sample(texts).work(), soon()).await.remove(0)
 }
 
 /// What a server does after the head and body of a request arrived.
@@ -209,11 +212,11 @@ async fn the_request_deadline_cuts_and_says_so_without_feeding_the_breaker() {
     let detectors = detectors();
     let asks = [ask(detector("a", Protocol::Native, &uri))];
     let deadline = Instant::now() + Duration::from_millis(30);
-    let report = detectors.fan_out(&asks, &work(&["x"]), deadline).await.remove(0);
+    let report = detectors.fan_out(&asks, &sample(&["x"]).work(), deadline).await.remove(0);
     assert_eq!((report.status, report.error), (Status::Timeout, None));
     assert!(report.cut_by_deadline);
     assert_eq!(detectors.breakers()[0].failures, 0);
-    let report = detectors.fan_out(&asks, &work(&["x"]), Instant::now()).await.remove(0);
+    let report = detectors.fan_out(&asks, &sample(&["x"]).work(), Instant::now()).await.remove(0);
     assert_eq!((report.error, report.attempts), (Some(ReportError::Deadline), 0));
 }
 
@@ -273,7 +276,8 @@ async fn a_hanging_detector_with_a_full_bulkhead_does_not_slow_the_others() {
         bulkhead: file::Bulkhead { max_in_flight: 1, queue: 0 },
         ..detector("slow", Protocol::Native, &slow)
     };
-    let (asks, work) = ([ask(narrow())], work(&["x"]));
+    let (asks, sample) = ([ask(narrow())], sample(&["x"]));
+    let work = sample.work();
     let holding = detectors.fan_out(&asks, &work, soon());
     let quick = async {
         tokio::task::yield_now().await;
@@ -361,10 +365,10 @@ async fn fms_asks_once_for_all_texts_and_skips_what_has_none() {
     let body = r#"[[],[{"start":0,"end":1,"text":"b","detection":"EmailAddress","detection_type":"pii","score":1,"evidences":[]}]]"#;
     let (uri, count) = hostile(&mut tasks, ok(body), Then::Close).await;
     let base = uri.replace("/analyze", "");
-    let mut work = work(&["a", "b", "c"]);
-    let mut pieces = work.pieces.to_vec();
-    (pieces[1].text, pieces[1].content_type) = (None, ContentType::Image);
-    work.pieces = pieces.into();
+    let mut sample = sample(&["a", "b", "c"]);
+    let image = &mut sample.pieces[1];
+    (image.text, image.content_type) = (None, ContentType::Image);
+    let work = sample.work();
     let detectors = detectors();
     let asks = [ask(detector("a", Protocol::Fms, &base))];
     let report = detectors.fan_out(&asks, &work, soon()).await.remove(0);
@@ -426,7 +430,7 @@ async fn what_a_detector_cannot_judge_is_skipped_and_unknown_ones_are_not_regist
         assert_eq!((report.status, report.reason()), (Status::Skipped, reason));
     }
     let unknown = Ask { detector: None, ..ask(native()) };
-    let report = detectors.fan_out(&[unknown], &work(&["x"]), soon()).await.remove(0);
+    let report = detectors.fan_out(&[unknown], &sample(&["x"]).work(), soon()).await.remove(0);
     assert_eq!(report.error, Some(ReportError::NotRegistered));
 }
 
@@ -448,7 +452,8 @@ async fn built_in_detectors_share_the_rules_and_a_panic_stays_their_own() {
 #[test]
 fn a_fan_out_can_move_between_threads() {
     fn is_send<T: Send>(_: T) {}
-    let (detectors, work) = (detectors(), work(&["x"]));
+    let (detectors, sample) = (detectors(), sample(&["x"]));
+    let work = sample.work();
     is_send(detectors.fan_out(&[], &work, Instant::now()));
     is_send(detectors.health_loop());
 }
@@ -485,14 +490,16 @@ fn a_word_means_what_the_file_says_else_what_the_reply_says_else_the_only_catego
 
 #[test]
 fn native_detectors_without_parameters_share_one_body() {
-    let work = work(&["x"]);
-    let bodies = protocol::Bodies::new(&work);
+    let sample = sample(&["x"]);
+    let work = sample.work();
+    let texts = Texts::new(&work);
+    let batch = [texts.whole(0).unwrap()];
     let native = detector("a", Protocol::Native, "http://127.0.0.1:1/");
     let (plain, set) = (json!({}), json!({"a": 1}));
-    let first = protocol::body(&native, &plain, &bodies, &[0]);
-    assert_eq!(first.as_ptr(), protocol::body(&native, &plain, &bodies, &[0]).as_ptr());
+    let first = protocol::body(&native, &plain, &texts, &batch);
+    assert_eq!(first.as_ptr(), protocol::body(&native, &plain, &texts, &batch).as_ptr());
     let other: Value =
-        serde_json::from_slice(&protocol::body(&native, &set, &bodies, &[0])).unwrap();
+        serde_json::from_slice(&protocol::body(&native, &set, &texts, &batch)).unwrap();
     assert_eq!(other["params"], set);
     let sent: Value = serde_json::from_slice(&first).unwrap();
     let expected = json!({"content": "x", "content_type": "text", "metadata": {},
