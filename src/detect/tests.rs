@@ -18,6 +18,7 @@ use crate::outbound::Env;
 
 mod calls;
 mod hostile;
+mod parts;
 mod replies;
 
 fn prepare(kind: Builtin, params: &Value) -> Option<Arc<dyn Judge>> {
@@ -28,7 +29,11 @@ fn prepare(kind: Builtin, params: &Value) -> Option<Arc<dyn Judge>> {
             Judged { label: Some("echo".into()), score: Some(0.5), findings: vec![] }
         }
     }
-    (kind == Builtin::Echo && params.get("bad").is_none()).then(|| Arc::new(Echo) as Arc<dyn Judge>)
+    match kind {
+        Builtin::Echo if params.get("bad").is_none() => Some(Arc::new(Echo)),
+        Builtin::Keywords => Some(Arc::new(parts::Finder)),
+        _ => None,
+    }
 }
 
 fn detectors_in(env: Env) -> Detectors {
@@ -61,6 +66,7 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
         languages: Default::default(),
         directions: Default::default(),
         max_chars: None,
+        chunks: file::Chunks { overlap: 0, max: 64 },
         categories: [Category::parse("toxicity").unwrap()].into(),
         labels: Default::default(),
         annotator: false,

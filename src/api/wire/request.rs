@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::content::{ContentSchema, WireContent, WireMessage};
 use crate::api::strict::{self, Map, Object, Value};
 use crate::domain::category::Category;
-use crate::domain::content::{Body, ContentType, Direction, Judge};
+use crate::domain::content::{Body, ContentType, Direction, Judge, Message};
 use crate::domain::error::{Code, Error, FieldFault};
 use crate::domain::id::{BundleName, DetectorName, RequestId, TenantId};
 use crate::domain::request::{Context, DetectorWishes, Include, Priority, Request, direction_of};
@@ -369,7 +369,35 @@ impl Faults {
         }
     }
 
+    /// Nothing judges identifiers, so nothing else may hide in them.
+    fn check_identifiers(&mut self, messages: &[Message]) {
+        for (index, message) in messages.iter().enumerate() {
+            let at = format!("/messages/{index}");
+            if let Some(id) = &message.tool_call_id {
+                self.check_identifier(&format!("{at}/tool_call_id"), id);
+            }
+            for (call, tool) in message.tool_calls.iter().enumerate() {
+                let at = format!("{at}/tool_calls/{call}");
+                self.check_identifier(&format!("{at}/id"), &tool.id);
+                self.check_identifier(&format!("{at}/function/name"), &tool.function.name);
+            }
+        }
+    }
+
+    fn check_identifier(&mut self, pointer: &str, raw: &str) {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:/".contains(c);
+        if raw.len() > WORD_CHARS_MAX || !raw.chars().all(plain) {
+            let detail = format!(
+                "is no identifier; send at most {WORD_CHARS_MAX} of the characters A-Z a-z 0-9 _ - . : /"
+            );
+            self.add(pointer, "invalid_name", detail);
+        }
+    }
+
     fn check_body(&mut self, body: &Body, judge: Judge, bounds: Bounds) {
+        if let Body::Messages(messages) = body {
+            self.check_identifiers(messages);
+        }
         let pieces = body.pieces(judge, ContentType::Text);
         let pointer = format!("/{}", body.field());
         if pieces.is_empty() {

@@ -147,7 +147,6 @@ async fn what_a_detector_cannot_judge_is_skipped_and_unknown_ones_are_not_regist
             "unsupported_content_type",
         ),
         (Detector { types: [ContentType::Image].into(), ..native() }, "unsupported_content_type"),
-        (Detector { max_chars: Some(2), ..native() }, "too_long"),
     ];
     for (detector, reason) in cases {
         let report = one(&detectors, detector, &["abc"]).await;

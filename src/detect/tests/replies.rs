@@ -126,8 +126,8 @@ fn native_detectors_without_parameters_share_one_body() {
     let sample = sample(&["x"]);
     let work = sample.work();
     let texts = Texts::new(&work);
-    let batch = [texts.whole(0).unwrap()];
     let native = detector("a", Protocol::Native, "http://127.0.0.1:1/");
+    let batch = texts.excerpts(0, &native);
     let (plain, set) = (json!({}), json!({"a": 1}));
     let first = protocol::body(&native, &plain, &texts, &batch);
     assert_eq!(first.as_ptr(), protocol::body(&native, &plain, &texts, &batch).as_ptr());
