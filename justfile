@@ -15,6 +15,8 @@ lint:
 
 # Licences, bans and sources by cargo-deny (cargo install cargo-deny --locked)
 deny:
+    # cargo-deny reads the packages of every platform; a build fetches its own only.
+    cargo fetch --locked
     cargo deny --offline check licenses bans sources
 
 # The optimised binary

@@ -4,6 +4,7 @@
 
 pub mod action;
 pub mod category;
+pub mod chunk;
 pub mod conflict;
 pub mod content;
 pub mod coverage;
@@ -20,3 +21,4 @@ pub mod report;
 pub mod request;
 pub mod span;
 pub mod verdict;
+pub mod view;

@@ -130,6 +130,30 @@ pub struct Request {
 }
 
 impl Request {
+    /// A request that says nothing but its content.
+    pub fn plain(id: RequestId, tenant: TenantId, body: Body) -> Request {
+        Request {
+            id,
+            tenant,
+            body,
+            tools: Vec::new(),
+            direction: Direction::default(),
+            judge: Judge::default(),
+            context: Context::default(),
+            content_type: ContentType::default(),
+            policy: None,
+            event: None,
+            language: None,
+            contexts: Vec::new(),
+            detectors: DetectorWishes::default(),
+            offsets: OffsetUnit::default(),
+            priority: Priority::default(),
+            timeout_ms: None,
+            metadata: serde_json::Map::new(),
+            include: Vec::new(),
+        }
+    }
+
     /// Whether the answer holds the optional part.
     pub fn wants(&self, part: Include) -> bool {
         self.include.contains(&part) || self.include.contains(&Include::All)

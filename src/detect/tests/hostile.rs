@@ -141,7 +141,7 @@ async fn every_hostile_reply_ends_with_its_status_by_its_time_out() {
         expected.push((name, error));
     }
     let start = Instant::now();
-    let reports = detectors().fan_out(&asks, &work(&["hello"]), soon()).await;
+    let reports = detectors().fan_out(&asks, &sample(&["hello"]).work(), soon()).await;
     for (report, (name, error)) in reports.iter().zip(expected) {
         let status = error.map_or(Status::Timeout, ReportError::status);
         assert_eq!((report.status, report.error), (status, error), "{name}");
