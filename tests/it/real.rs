@@ -142,7 +142,9 @@ async fn presidio_places_every_finding_at_its_code_points() {
     for before in BEFORE {
         for (sentence, category, score, part) in cases {
             let content = format!("{before}{sentence}");
-            let value = app.ask(&ask(&content)).await.json();
+            let answer = app.ask(&ask(&content)).await;
+            assert!(!answer.text.contains(part), "the answer repeats it: {}", answer.text);
+            let value = answer.json();
             assert_eq!(outcome(&value), ("success", ""), "{content:?}: {value:#}");
             let found = found(&value, "/content", &content);
             let wanted = (category, score, part.to_owned());
@@ -182,7 +184,9 @@ async fn guardrails_detectors_place_every_finding_and_take_all_texts_at_once() {
     for before in BEFORE {
         for (sentence, category, part) in cases {
             let content = format!("{before}{sentence}");
-            let value = app.ask(&ask(&content)).await.json();
+            let answer = app.ask(&ask(&content)).await;
+            assert!(!answer.text.contains(part), "the answer repeats it: {}", answer.text);
+            let value = answer.json();
             assert_eq!(outcome(&value), ("success", ""), "{content:?}: {value:#}");
             let found = found(&value, "/content", &content);
             assert_eq!(found, [(category, 1.0, part.to_owned())], "{content:?}");
