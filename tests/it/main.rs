@@ -17,5 +17,6 @@ mod commands;
 mod completeness;
 mod detectors;
 mod logs;
+mod real;
 mod reload;
 mod scenarios;
