@@ -23,6 +23,10 @@ deny:
 release: deny
     cargo build --release --locked
 
+# Builds the Dockerfile without a Docker engine and asks the image (root; Debian's buildah, debootstrap)
+image-check:
+    scripts/image-check
+
 # The service against the floor; writes docs/benchmarks.md
 bench *note:
     scripts/bench {{note}}

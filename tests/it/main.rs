@@ -15,6 +15,7 @@ mod app;
 mod binary;
 mod commands;
 mod completeness;
+mod corpus;
 mod detectors;
 mod logs;
 mod real;
