@@ -31,7 +31,7 @@ pub enum Style {
     Numbered,
     /// `******`, whatever the length.
     Mask,
-    /// `[EMAIL:9f86d081]`: the first 8 hexadecimal digits of a keyed hash of the original.
+    /// `[EMAIL:9f86d081]`: 8 hexadecimal digits of a keyed hash of the original.
     Hash,
     /// One `*` for each code point; white space stays.
     Preserve,

@@ -17,5 +17,6 @@ mod commands;
 mod completeness;
 mod detectors;
 mod logs;
+mod redaction;
 mod reload;
 mod scenarios;

@@ -49,8 +49,7 @@ impl<'a> Placeholders<'a> {
             }
             Style::Mask => out.push_str(MASK),
             Style::Hash => {
-                let [a, b, c, d, ..] = (self.hash)(original);
-                out.extend(["[", label, ":", &hex::encode([a, b, c, d]), "]"]);
+                out.extend(["[", label, ":", &digits(&(self.hash)(original)), "]"]);
             }
             Style::Preserve => {
                 let kept = |c: char| if c.is_whitespace() { c } else { '*' };
@@ -84,6 +83,14 @@ impl<'a> Placeholders<'a> {
         }
         self.numbers.get(index).copied().unwrap_or_default()
     }
+}
+
+/// The first 8 hexadecimal digits; the next 8 where those hold no letter, so that no detector takes
+/// them for a number.
+fn digits(hash: &[u8; 32]) -> String {
+    let mut groups = hash.chunks(4).map(hex::encode);
+    let letters = |group: &String| group.contains(|c: char| c.is_ascii_alphabetic());
+    groups.find(letters).unwrap_or_else(|| hex::encode([0xff; 4]))
 }
 
 fn numbered(label: &str, number: usize) -> String {

@@ -63,6 +63,17 @@ fn every_style_has_its_placeholder() {
 }
 
 #[test]
+fn a_hash_never_looks_like_a_number() {
+    let mut all_digits = [0x12; 32];
+    all_digits[4..8].copy_from_slice(&[0x03, 0xd1, 0x23, 0x45]);
+    let hash = |_: &str| all_digits;
+    let mut placeholders = Placeholders::new(Style::Hash, &hash);
+    let mut out = String::new();
+    placeholders.put("PHONE", "x", &mut out);
+    assert_eq!(out, "[PHONE:03d12345]");
+}
+
+#[test]
 fn a_mask_tells_no_length_and_preserve_keeps_every_line() {
     let check = |text: &str, style, expected: &str| {
         let whole = span(0, text.chars().count());
@@ -109,7 +120,7 @@ fn no_grapheme_is_ever_cut() {
     check("مَرْحَبًا", 2, 3, "مَ[X]حَبًا");
     check("สวัสดี", 3, 4, "สวั[X]ดี");
     check("क्षि x", 1, 2, "[X] x");
-    check("각 x", 1, 2, "[X] x");
+    check("\u{1100}\u{1161}\u{11a8} x", 1, 2, "[X] x");
     check("z\u{300}\u{301}\u{302}\u{303}y", 3, 4, "[X]y");
     check("😀 x", 2, 3, "😀 [X]");
 }
