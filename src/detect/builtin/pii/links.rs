@@ -34,11 +34,13 @@ pub(super) fn find(text: &str, mut found: impl FnMut(&'static str, std::ops::Ran
 }
 
 fn email(address: &str) -> Option<String> {
-    let (_, domain) = address.rsplit_once('@')?;
+    let (local, domain) = address.rsplit_once('@')?;
+    // Stars stand for what was redacted.
+    let masked = local.chars().all(|c| c == '*');
     let (_, top) = domain.rsplit_once('.')?;
     let named = top.len() >= 2 && (top.starts_with("xn--") || top.chars().all(char::is_alphabetic));
     let domain = domain.to_lowercase();
-    (named && !FILES.contains(&top.to_lowercase().as_str())).then_some(domain)
+    (named && !masked && !FILES.contains(&top.to_lowercase().as_str())).then_some(domain)
 }
 
 fn url(address: &str) -> Option<String> {
