@@ -218,7 +218,8 @@ fn show(args: &ScanArgs, file: &Path, judged: &Judged) {
 }
 
 fn redacted_text(judged: &Judged) -> String {
-    let body = judged.outcome.redacted.as_ref().map_or(&judged.request.body, |redacted| &redacted.body);
+    let body =
+        judged.outcome.redacted.as_ref().map_or(&judged.request.body, |redacted| &redacted.body);
     match body {
         Body::Content(crate::domain::content::Content::Text(text)) => text.to_string(),
         Body::Content(_) | Body::Messages(_) => {

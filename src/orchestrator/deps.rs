@@ -73,11 +73,7 @@ impl Deps {
         Self::build(settings, Place::Memory, Key::random()?)
     }
 
-    fn build(
-        settings: Arc<Settings>,
-        place: Place,
-        redaction_key: Key,
-    ) -> Result<Deps, DepsError> {
+    fn build(settings: Arc<Settings>, place: Place, redaction_key: Key) -> Result<Deps, DepsError> {
         let store = Sqlite::open(&SqliteOptions::at(place))?;
         let metrics = Arc::new(Metrics::new(&settings.telemetry.tenant_labels, REVISION)?);
         let guard = Arc::new(guard(&settings)?);

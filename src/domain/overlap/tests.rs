@@ -22,7 +22,8 @@ fn the_rule_says_whose_label_stands_for_the_whole_union() {
     let long = candidate((0, 9), "LONG", (0.6, Severity::Low));
     let sure = candidate((8, 12), "SURE", (0.9, Severity::Medium));
     let bad = candidate((2, 4), "BAD", (0.7, Severity::Critical));
-    let secret = Candidate { category: "secrets.token", ..candidate((3, 4), "T", (0.1, Severity::Low)) };
+    let secret =
+        Candidate { category: "secrets.token", ..candidate((3, 4), "T", (0.1, Severity::Low)) };
     let order = || vec![Category::parse("secrets").unwrap()];
     for (prefer, order, expected) in [
         (Prefer::Length, vec![], "LONG"),

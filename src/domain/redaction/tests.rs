@@ -5,7 +5,9 @@ use unicode_segmentation::UnicodeSegmentation as _;
 
 use super::*;
 use crate::domain::category::Category;
-use crate::domain::content::{Content, ContentType, FunctionCall, Judge, Message, Part, Role, ToolCall};
+use crate::domain::content::{
+    Content, ContentType, FunctionCall, Judge, Message, Part, Role, ToolCall,
+};
 use crate::domain::finding::{Place, Severity};
 use crate::domain::span::Span;
 
@@ -211,9 +213,36 @@ fn arguments_that_are_no_json_are_text() {
 
 /// Bits of every script and encoding that has ever broken a span.
 const BITS: [&str; 30] = [
-    "a", "7", "42", " ", "\n", "\r\n", "\r", "e\u{301}", "\u{301}", "z\u{300}\u{316}\u{334}\u{35c}",
-    "👨\u{200d}👩\u{200d}👧", "👍🏽", "\u{200d}", "\u{200b}", "🇩🇪", "🇩", "𝒳", "ש", "שָׁ", "مَرْ", "\u{202e}", "ลี่",
-    "क्षि", "한", "ᄒ", "ᅡᆫ", "\u{feff}", "[", "_1]", "***",
+    "a",
+    "7",
+    "42",
+    " ",
+    "\n",
+    "\r\n",
+    "\r",
+    "e\u{301}",
+    "\u{301}",
+    "z\u{300}\u{316}\u{334}\u{35c}",
+    "👨\u{200d}👩\u{200d}👧",
+    "👍🏽",
+    "\u{200d}",
+    "\u{200b}",
+    "🇩🇪",
+    "🇩",
+    "𝒳",
+    "ש",
+    "שָׁ",
+    "مَرْ",
+    "\u{202e}",
+    "ลี่",
+    "क्षि",
+    "한",
+    "ᄒ",
+    "ᅡᆫ",
+    "\u{feff}",
+    "[",
+    "_1]",
+    "***",
 ];
 
 fn texts() -> impl Strategy<Value = String> {

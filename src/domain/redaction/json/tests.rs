@@ -85,7 +85,20 @@ fn depth_is_no_limit() {
 
 fn documents() -> impl Strategy<Value = Value> {
     let texts = prop::sample::select(vec![
-        "", "a", "a@b.io", "é", "e\u{301}", "😀", "👨\u{200d}👩", "\"", "\\", "\n\r\n", "\u{0}", "ש", "{", "]:,",
+        "",
+        "a",
+        "a@b.io",
+        "é",
+        "e\u{301}",
+        "😀",
+        "👨\u{200d}👩",
+        "\"",
+        "\\",
+        "\n\r\n",
+        "\u{0}",
+        "ש",
+        "{",
+        "]:,",
     ]);
     let text = prop::collection::vec(texts, 0..4).prop_map(|bits| bits.concat());
     let leaf = prop_oneof![
