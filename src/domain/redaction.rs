@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use unicode_segmentation::UnicodeSegmentation as _;
 
 use super::content::{Body, ContentType, Judge, Piece};
 use super::judgement::JudgedFinding;
 use super::overlap::{self, Candidate, Rule};
+use super::span::Span;
+use atoms::{Atom, Growth};
 
 mod atoms;
 mod json;
@@ -118,7 +121,7 @@ pub fn redact(
     placeholders: &mut Placeholders<'_>,
 ) -> String {
     let disjoint = overlap::resolve(candidates, rule);
-    let grown = overlap::resolve(atoms::grow(&disjoint, atoms::graphemes(text)), rule);
+    let grown = overlap::resolve(grown(text, &disjoint), rule);
     let mut out = String::with_capacity(text.len());
     let mut kept = 0;
     for candidate in &grown {
@@ -130,6 +133,23 @@ pub fn redact(
     }
     out.push_str(text.get(kept..).unwrap_or_default());
     out
+}
+
+/// Spans of code points as spans of bytes that hold whole graphemes.
+fn grown<'a>(text: &str, disjoint: &[Candidate<'a>]) -> Vec<Candidate<'a>> {
+    let mut growth = Growth::of(disjoint);
+    let (mut byte, mut point) = (0, 0);
+    for grapheme in text.graphemes(true) {
+        let (first_byte, first_point) = (byte, point);
+        byte += grapheme.len();
+        point += grapheme.chars().count();
+        growth.touch(Atom {
+            points: Span { start: first_point, end: point },
+            bytes: Span { start: first_byte, end: byte },
+            token: 0,
+        });
+    }
+    growth.finish()
 }
 
 fn candidate_of(finding: &JudgedFinding) -> Option<(usize, Candidate<'_>)> {

@@ -1,7 +1,5 @@
 //! What a redaction takes whole or leaves whole, and how spans grow to it.
 
-use unicode_segmentation::UnicodeSegmentation as _;
-
 use crate::domain::overlap::Candidate;
 use crate::domain::span::Span;
 
@@ -16,47 +14,44 @@ pub(super) struct Atom {
     pub(super) token: usize,
 }
 
-/// The graphemes of a text of one token.
-pub(super) fn graphemes(text: &str) -> impl Iterator<Item = Atom> {
-    let mut point = 0;
-    text.grapheme_indices(true).map(move |(byte, grapheme)| {
-        let start = point;
-        point += grapheme.chars().count();
-        Atom {
-            points: Span { start, end: point },
-            bytes: Span { start: byte, end: byte + grapheme.len() },
-            token: 0,
-        }
-    })
+/// Spans of code points, disjoint and in order, on their way to spans of bytes that hold every atom
+/// they touch: one for each token.
+pub(super) struct Growth<'c, 'a> {
+    coming: &'c [Candidate<'a>],
+    grown: Vec<Candidate<'a>>,
+    /// The token up to which the first coming candidate has grown.
+    open: Option<usize>,
 }
 
-/// Spans of code points, disjoint and in order, as spans of bytes that hold every atom they touch:
-/// one for each token. What touches no atom is left out. Linear.
-pub(super) fn grow<'a>(
-    disjoint: &[Candidate<'a>],
-    mut atoms: impl Iterator<Item = Atom>,
-) -> Vec<Candidate<'a>> {
-    let mut grown: Vec<Candidate<'a>> = Vec::with_capacity(disjoint.len());
-    let mut current = atoms.next();
-    for candidate in disjoint {
-        let mut open: Option<usize> = None;
-        while let Some(atom) = current {
-            if candidate.span.end <= atom.points.start {
-                break;
+impl<'c, 'a> Growth<'c, 'a> {
+    pub(super) fn of(disjoint: &'c [Candidate<'a>]) -> Self {
+        Self { coming: disjoint, grown: Vec::with_capacity(disjoint.len()), open: None }
+    }
+
+    /// Atoms come in order; a constant cost for each and for each candidate.
+    pub(super) fn touch(&mut self, atom: Atom) {
+        while let [candidate, after @ ..] = self.coming {
+            if atom.points.end <= candidate.span.start {
+                return;
             }
-            if candidate.span.start < atom.points.end {
-                match grown.last_mut() {
-                    Some(last) if open == Some(atom.token) => last.span.end = atom.bytes.end,
-                    _ => grown.push(Candidate { span: atom.bytes, ..*candidate }),
+            if atom.points.start < candidate.span.end {
+                match self.grown.last_mut() {
+                    Some(last) if self.open == Some(atom.token) => last.span.end = atom.bytes.end,
+                    _ => self.grown.push(Candidate { span: atom.bytes, ..*candidate }),
                 }
-                open = Some(atom.token);
-                if candidate.span.end <= atom.points.end {
-                    // The next candidate may start in the same atom.
-                    break;
-                }
+                self.open = Some(atom.token);
             }
-            current = atoms.next();
+            if atom.points.end < candidate.span.end {
+                return;
+            }
+            // The next candidate may start in the same atom.
+            self.coming = after;
+            self.open = None;
         }
     }
-    grown
+
+    /// What touched no atom is left out.
+    pub(super) fn finish(self) -> Vec<Candidate<'a>> {
+        self.grown
+    }
 }

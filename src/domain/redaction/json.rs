@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use serde::de::IgnoredAny;
 use unicode_segmentation::UnicodeSegmentation as _;
 
-use super::atoms::{self, Atom};
+use super::atoms::{Atom, Growth};
 use super::placeholder::Placeholders;
 use crate::domain::overlap::{self, Candidate, Rule};
 use crate::domain::span::Span;
@@ -38,8 +38,11 @@ pub(super) fn redact(
 ) -> String {
     let tokens = tokens(json);
     let disjoint = overlap::resolve(candidates, rule);
-    let all = tokens.iter().enumerate().flat_map(|(index, token)| token.atoms(index, json));
-    let grown = overlap::resolve(atoms::grow(&disjoint, all), rule);
+    let mut growth = Growth::of(&disjoint);
+    for (index, token) in tokens.iter().enumerate() {
+        token.atoms(index, json, |atom| growth.touch(atom));
+    }
+    let grown = overlap::resolve(growth.finish(), rule);
     let mut keys = Keys::untouched(json, &tokens, &grown);
     let mut coming = grown.iter().peekable();
     let mut out = String::with_capacity(json.len());
@@ -136,26 +139,32 @@ fn tokens(json: &str) -> Vec<Token> {
 }
 
 impl Token {
-    fn atoms(&self, index: usize, json: &str) -> Vec<Atom> {
-        let Span { start, end } = self.bytes;
-        if self.kind == Kind::Scalar {
-            let points = Span { start: self.point, end: self.point + (end - start) };
-            return vec![Atom { points, bytes: self.bytes, token: index }];
-        }
+    fn atoms(&self, index: usize, json: &str, mut each: impl FnMut(Atom)) {
         let raw = slice(json, self.bytes);
-        let said = decoded(raw);
-        let mut units = Units(raw);
-        let (mut byte, mut point) = (start, self.point);
-        let atom = |grapheme: &str| {
-            let (from_byte, from_point) = (byte, point);
-            for unit in units.by_ref().take(grapheme.chars().count()) {
-                byte += unit.bytes;
-                point += unit.points;
-            }
-            let points = Span { start: from_point, end: point };
-            Atom { points, bytes: Span { start: from_byte, end: byte }, token: index }
+        let (mut byte, mut point) = (self.bytes.start, self.point);
+        let mut atom = |bytes: usize, points: usize| {
+            let (first_byte, first_point) = (byte, point);
+            byte += bytes;
+            point += points;
+            each(Atom {
+                points: Span { start: first_point, end: point },
+                bytes: Span { start: first_byte, end: byte },
+                token: index,
+            });
         };
-        said.graphemes(true).map(atom).collect()
+        if self.kind == Kind::Scalar {
+            return atom(raw.len(), raw.len());
+        }
+        if !raw.contains('\\') {
+            return raw.graphemes(true).for_each(|g| atom(g.len(), g.chars().count()));
+        }
+        let mut units = Units(raw);
+        for grapheme in decoded(raw).graphemes(true) {
+            let own = units.by_ref().take(grapheme.chars().count());
+            let (bytes, points) =
+                own.fold((0, 0), |sum, unit| (sum.0 + unit.bytes, sum.1 + unit.points));
+            atom(bytes, points);
+        }
     }
 }
 

@@ -73,9 +73,13 @@ impl<'a> Placeholders<'a> {
     }
 
     fn number(&mut self, label: &str, original: &str) -> usize {
-        let originals = self.given.entry(label.to_owned()).or_default();
-        let next = originals.len();
-        let index = *originals.entry(original.to_owned()).or_insert(next);
+        let known = self.given.get(label).and_then(|originals| originals.get(original));
+        let index = known.copied().unwrap_or_else(|| {
+            let originals = self.given.entry(label.to_owned()).or_default();
+            let next = originals.len();
+            originals.insert(original.to_owned(), next);
+            next
+        });
         while self.numbers.len() <= index {
             let after = self.numbers.last().map_or(1, |last| last + 1);
             let free = (after..).find(|number| !self.avoided.contains(number));
