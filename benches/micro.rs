@@ -14,7 +14,7 @@ use detector_orchestrator::domain::content::{ContentType, Piece};
 use detector_orchestrator::domain::coverage::{self, Abilities};
 use detector_orchestrator::domain::finding::Severity;
 use detector_orchestrator::domain::id::DetectorName;
-use detector_orchestrator::domain::overlap::{self, Candidate, Rule};
+use detector_orchestrator::domain::overlap::{self, Mark, Rule};
 use detector_orchestrator::domain::plan::{Plan, ResolveSpec};
 use detector_orchestrator::domain::redaction::{self, Placeholders, Style};
 use detector_orchestrator::domain::report::{Report, ReportError, Status};
@@ -31,12 +31,11 @@ fn redact(criterion: &mut Criterion) {
     let ascii = "word other".repeat(SPANS);
     let wide = "wörd 👨\u{200d}👩 x ".repeat(SPANS);
     // Every 10 code points one span: of 4 it overlaps nothing, of 40 it does.
-    let spans = |length: usize| -> Vec<Candidate<'static>> {
+    let spans = |length: usize| -> Vec<Mark<'static>> {
         let span = |n| Span { start: 10 * n + 2, end: 10 * n + 2 + length };
         let severity = Severity::Medium;
-        let candidate =
-            |span| Candidate { span, label: "WORD", category: "pii", score: 0.5, severity };
-        (0..SPANS).map(span).map(candidate).collect()
+        let mark = |span| Mark { span, label: "WORD", category: "pii", score: 0.5, severity };
+        (0..SPANS).map(span).map(mark).collect()
     };
     let rule = Rule::default();
     let mut group = criterion.benchmark_group("redact 10^5 spans over 10^6 characters");
@@ -55,7 +54,7 @@ fn redact(criterion: &mut Criterion) {
             });
         }
     }
-    let nested: Vec<Candidate<'static>> = spans(400).into_iter().rev().collect();
+    let nested: Vec<Mark<'static>> = spans(400).into_iter().rev().collect();
     group.bench_function("overlaps alone", |b| {
         b.iter(|| overlap::resolve(black_box(nested.clone()), &rule));
     });

@@ -16,7 +16,7 @@ mod tests;
 
 /// A span that asks to be replaced.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Candidate<'a> {
+pub struct Mark<'a> {
     /// Where; the unit is the caller's choice.
     pub span: Span,
     /// What to call it.
@@ -54,9 +54,9 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// `Less` where `a` wins. The order is total over candidates that differ in span or label, so
+    /// `Less` where `a` wins. The order is total over marks that differ in span or label, so
     /// the order in which they come never matters.
-    fn compare(&self, a: &Candidate<'_>, b: &Candidate<'_>) -> Ordering {
+    fn compare(&self, a: &Mark<'_>, b: &Mark<'_>) -> Ordering {
         let length = (b.span.end - b.span.start).cmp(&(a.span.end - a.span.start));
         let score = b.score.total_cmp(&a.score);
         let severity = b.severity.cmp(&a.severity);
@@ -69,27 +69,27 @@ impl Rule {
         self.rank(a).cmp(&self.rank(b)).then(first).then(second).then(third).then(place)
     }
 
-    fn rank(&self, candidate: &Candidate<'_>) -> usize {
-        let listed = |category: &Category| covers(category.as_str(), candidate.category);
+    fn rank(&self, mark: &Mark<'_>) -> usize {
+        let listed = |category: &Category| covers(category.as_str(), mark.category);
         self.order.iter().position(listed).unwrap_or(usize::MAX)
     }
 }
 
 /// Disjoint spans in order, each the union of spans that overlap, with what the winner says.
 /// Empty spans are ignored. O(n log n).
-pub fn resolve<'a>(mut candidates: Vec<Candidate<'a>>, rule: &Rule) -> Vec<Candidate<'a>> {
-    candidates.retain(|candidate| candidate.span.start < candidate.span.end);
-    candidates.sort_by_key(|candidate| candidate.span);
-    unite(&candidates, |a, b| rule.compare(a, b) == Ordering::Less)
+pub fn resolve<'a>(mut marks: Vec<Mark<'a>>, rule: &Rule) -> Vec<Mark<'a>> {
+    marks.retain(|mark| mark.span.start < mark.span.end);
+    marks.sort_by_key(|mark| mark.span);
+    unite(&marks, |a, b| rule.compare(a, b) == Ordering::Less)
 }
 
-/// One pass over candidates sorted by their start; `wins(a, b)` is asked less than once for each.
+/// One pass over marks sorted by their start; `wins(a, b)` is asked less than once for each.
 fn unite<'a>(
-    sorted: &[Candidate<'a>],
-    mut wins: impl FnMut(&Candidate<'a>, &Candidate<'a>) -> bool,
-) -> Vec<Candidate<'a>> {
-    let mut united: Vec<Candidate<'a>> = Vec::new();
-    let mut winner: Option<Candidate<'a>> = None;
+    sorted: &[Mark<'a>],
+    mut wins: impl FnMut(&Mark<'a>, &Mark<'a>) -> bool,
+) -> Vec<Mark<'a>> {
+    let mut united: Vec<Mark<'a>> = Vec::new();
+    let mut winner: Option<Mark<'a>> = None;
     for next in sorted {
         match (united.last_mut(), &mut winner) {
             (Some(union), Some(best)) if next.span.start < union.span.end => {
@@ -98,7 +98,7 @@ fn unite<'a>(
                 }
                 let start = union.span.start;
                 let end = union.span.end.max(next.span.end);
-                *union = Candidate { span: Span { start, end }, ..*best };
+                *union = Mark { span: Span { start, end }, ..*best };
             }
             (_, best) => {
                 *best = Some(*next);

@@ -11,7 +11,7 @@ use unicode_segmentation::UnicodeSegmentation as _;
 
 use super::content::{Body, ContentType, Judge, Piece};
 use super::judgement::JudgedFinding;
-use super::overlap::{self, Candidate, Rule};
+use super::overlap::{self, Mark, Rule};
 use super::span::Span;
 use atoms::{Atom, Growth};
 
@@ -78,10 +78,10 @@ pub fn redact_body<'a>(
     findings: impl IntoIterator<Item = &'a JudgedFinding>,
     how: How<'_>,
 ) -> Redacted {
-    let mut by_piece: BTreeMap<usize, Vec<Candidate<'a>>> = BTreeMap::new();
+    let mut by_piece: BTreeMap<usize, Vec<Mark<'a>>> = BTreeMap::new();
     for finding in findings {
-        if let Some((piece, candidate)) = candidate_of(finding) {
-            by_piece.entry(piece).or_default().push(candidate);
+        if let Some((piece, mark)) = mark_of(finding) {
+            by_piece.entry(piece).or_default().push(mark);
         }
     }
     let mut placeholders = Placeholders::new(how.style, how.hash);
@@ -95,13 +95,13 @@ pub fn redact_body<'a>(
         }
     }
     let mut texts: BTreeMap<&str, Arc<str>> = BTreeMap::new();
-    for (index, candidates) in by_piece {
+    for (index, marks) in by_piece {
         let Some(piece) = pieces.get(index) else { continue };
         let Some(text) = piece.text.as_deref() else { continue };
         let redacted = if is_arguments(piece) && json::is_valid(text) {
-            json::redact(text, candidates, how.rule, &mut placeholders)
+            json::redact(text, marks, how.rule, &mut placeholders)
         } else {
-            redact(text, candidates, how.rule, &mut placeholders)
+            redact(text, marks, how.rule, &mut placeholders)
         };
         texts.insert(&piece.pointer, redacted.into());
     }
@@ -116,19 +116,19 @@ pub fn redact_body<'a>(
 /// ignored. Linear in the text, n log n in the spans.
 pub fn redact(
     text: &str,
-    candidates: Vec<Candidate<'_>>,
+    marks: Vec<Mark<'_>>,
     rule: &Rule,
     placeholders: &mut Placeholders<'_>,
 ) -> String {
-    let disjoint = overlap::resolve(candidates, rule);
+    let disjoint = overlap::resolve(marks, rule);
     let grown = overlap::resolve(grown(text, &disjoint), rule);
     let mut out = String::with_capacity(text.len());
     let mut kept = 0;
-    for candidate in &grown {
-        let (start, end) = (candidate.span.start, candidate.span.end);
+    for mark in &grown {
+        let (start, end) = (mark.span.start, mark.span.end);
         out.push_str(text.get(kept..start).unwrap_or_default());
         let original = text.get(start..end).unwrap_or_default();
-        placeholders.put(candidate.label, original, &mut out);
+        placeholders.put(mark.label, original, &mut out);
         kept = end;
     }
     out.push_str(text.get(kept..).unwrap_or_default());
@@ -136,7 +136,7 @@ pub fn redact(
 }
 
 /// Spans of code points as spans of bytes that hold whole graphemes.
-fn grown<'a>(text: &str, disjoint: &[Candidate<'a>]) -> Vec<Candidate<'a>> {
+fn grown<'a>(text: &str, disjoint: &[Mark<'a>]) -> Vec<Mark<'a>> {
     let mut growth = Growth::of(disjoint);
     let (mut byte, mut point) = (0, 0);
     for grapheme in text.graphemes(true) {
@@ -152,16 +152,16 @@ fn grown<'a>(text: &str, disjoint: &[Candidate<'a>]) -> Vec<Candidate<'a>> {
     growth.finish()
 }
 
-fn candidate_of(finding: &JudgedFinding) -> Option<(usize, Candidate<'_>)> {
+fn mark_of(finding: &JudgedFinding) -> Option<(usize, Mark<'_>)> {
     let place = finding.place?;
-    let candidate = Candidate {
+    let mark = Mark {
         span: place.span?,
         label: &finding.label,
         category: finding.category.as_str(),
         score: finding.score,
         severity: finding.severity,
     };
-    Some((place.piece, candidate))
+    Some((place.piece, mark))
 }
 
 /// Whether the piece holds a tool's arguments, which the tool reads as JSON.

@@ -5,7 +5,7 @@ use std::path::Path;
 use detector_orchestrator::catalog::detector::Builtin;
 use detector_orchestrator::detect::builtin::{Prepared, prepare};
 use detector_orchestrator::domain::finding::Finding;
-use detector_orchestrator::domain::overlap::{Candidate, Rule};
+use detector_orchestrator::domain::overlap::{Mark, Rule};
 use detector_orchestrator::domain::redaction::{Placeholders, Style, redact};
 use detector_orchestrator::domain::span::{OffsetUnit, Offsets, Span};
 use proptest::prelude::*;
@@ -207,8 +207,8 @@ fn found(builtins: &[Prepared], text: &str) -> Vec<Finding> {
     builtins.iter().flat_map(|builtin| builtin.judge(text).findings).collect()
 }
 
-fn candidate(finding: &Finding) -> Candidate<'_> {
-    Candidate {
+fn mark(finding: &Finding) -> Mark<'_> {
+    Mark {
         span: finding.place.unwrap().span.unwrap(),
         label: &finding.label,
         category: finding.category.as_str(),
@@ -221,8 +221,8 @@ fn once(text: &str, findings: &[Finding], style: Style, hash: [u8; 32]) -> Strin
     let hash = |_: &str| hash;
     let mut placeholders = Placeholders::new(style, &hash);
     placeholders.avoid(text);
-    let candidates = findings.iter().map(candidate).collect();
-    redact(text, candidates, &Rule::default(), &mut placeholders)
+    let marks = findings.iter().map(mark).collect();
+    redact(text, marks, &Rule::default(), &mut placeholders)
 }
 
 /// Hashes whose first digits look like numbers, words and dates.

@@ -4,26 +4,25 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn candidate(
+fn mark(
     (start, end): (usize, usize),
     label: &'static str,
     (score, severity): (f64, Severity),
-) -> Candidate<'static> {
-    Candidate { span: Span { start, end }, label, category: "pii", score, severity }
+) -> Mark<'static> {
+    Mark { span: Span { start, end }, label, category: "pii", score, severity }
 }
 
-fn shown(candidates: Vec<Candidate<'_>>, rule: &Rule) -> Vec<(usize, usize, String)> {
-    let united = resolve(candidates, rule);
+fn shown(marks: Vec<Mark<'_>>, rule: &Rule) -> Vec<(usize, usize, String)> {
+    let united = resolve(marks, rule);
     united.iter().map(|c| (c.span.start, c.span.end, c.label.to_owned())).collect()
 }
 
 #[test]
 fn the_rule_says_whose_label_stands_for_the_whole_union() {
-    let long = candidate((0, 9), "LONG", (0.6, Severity::Low));
-    let sure = candidate((8, 12), "SURE", (0.9, Severity::Medium));
-    let bad = candidate((2, 4), "BAD", (0.7, Severity::Critical));
-    let secret =
-        Candidate { category: "secrets.token", ..candidate((3, 4), "T", (0.1, Severity::Low)) };
+    let long = mark((0, 9), "LONG", (0.6, Severity::Low));
+    let sure = mark((8, 12), "SURE", (0.9, Severity::Medium));
+    let bad = mark((2, 4), "BAD", (0.7, Severity::Critical));
+    let secret = Mark { category: "secrets.token", ..mark((3, 4), "T", (0.1, Severity::Low)) };
     let order = || vec![Category::parse("secrets").unwrap()];
     for (prefer, order, expected) in [
         (Prefer::Length, vec![], "LONG"),
@@ -40,17 +39,17 @@ fn the_rule_says_whose_label_stands_for_the_whole_union() {
 
 #[test]
 fn ties_go_on_to_the_next_criterion() {
-    let check = |prefer, a: Candidate<'static>, b: Candidate<'static>, expected: &str| {
+    let check = |prefer, a: Mark<'static>, b: Mark<'static>, expected: &str| {
         let rule = Rule { prefer, ..Rule::default() };
         for both in [vec![a, b], vec![b, a]] {
             assert_eq!(shown(both, &rule)[0].2, expected, "{prefer:?}");
         }
     };
-    let base = candidate((0, 4), "A", (0.5, Severity::Medium));
-    let surer = candidate((1, 5), "B", (0.6, Severity::Low));
-    let worse = candidate((1, 5), "C", (0.5, Severity::High));
-    let longer = candidate((0, 5), "D", (0.5, Severity::Medium));
-    let later = candidate((1, 5), "E", (0.5, Severity::Medium));
+    let base = mark((0, 4), "A", (0.5, Severity::Medium));
+    let surer = mark((1, 5), "B", (0.6, Severity::Low));
+    let worse = mark((1, 5), "C", (0.5, Severity::High));
+    let longer = mark((0, 5), "D", (0.5, Severity::Medium));
+    let later = mark((1, 5), "E", (0.5, Severity::Medium));
     check(Prefer::Length, base, surer, "B");
     check(Prefer::Length, base, worse, "C");
     check(Prefer::Score, base, worse, "C");
@@ -58,12 +57,12 @@ fn ties_go_on_to_the_next_criterion() {
     check(Prefer::Severity, base, surer, "A");
     check(Prefer::Severity, base, longer, "D");
     check(Prefer::Severity, base, later, "A");
-    check(Prefer::Length, base, candidate((0, 4), "B", (0.5, Severity::Medium)), "A");
+    check(Prefer::Length, base, mark((0, 4), "B", (0.5, Severity::Medium)), "A");
 }
 
 #[test]
 fn touching_spans_stay_apart_and_chains_unite() {
-    let at = |start, end| candidate((start, end), "X", (0.5, Severity::Medium));
+    let at = |start, end| mark((start, end), "X", (0.5, Severity::Medium));
     let spans = |given| {
         let united = shown(given, &Rule::default());
         united.into_iter().map(|(start, end, _)| (start, end)).collect::<Vec<_>>()
@@ -76,9 +75,9 @@ fn touching_spans_stay_apart_and_chains_unite() {
 #[test]
 fn each_span_is_compared_at_most_once_after_the_sort() {
     for n in [1_000, 2_000, 4_000] {
-        let nested = |i| candidate((i, 2 * n - i), "N", (0.5, Severity::Medium));
-        let chained = |i| candidate((i, i + 2), "C", (0.5, Severity::Medium));
-        let shapes: [Vec<Candidate<'_>>; 2] =
+        let nested = |i| mark((i, 2 * n - i), "N", (0.5, Severity::Medium));
+        let chained = |i| mark((i, i + 2), "C", (0.5, Severity::Medium));
+        let shapes: [Vec<Mark<'_>>; 2] =
             [(0..n).map(nested).collect(), (0..n).map(chained).collect()];
         for sorted in shapes {
             let mut asked = 0;
@@ -91,12 +90,12 @@ fn each_span_is_compared_at_most_once_after_the_sort() {
     }
 }
 
-fn any() -> impl Strategy<Value = Vec<Candidate<'static>>> {
+fn any() -> impl Strategy<Value = Vec<Mark<'static>>> {
     let severities = [Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
     let one = (0usize..40, 1usize..9, 0u8..4, prop::sample::select(severities.to_vec()))
         .prop_flat_map(|given| (Just(given), prop::sample::select(vec!["A", "B", "C"])))
         .prop_map(|((start, len, score, severity), label)| {
-            candidate((start, start + len), label, (f64::from(score) / 4.0, severity))
+            mark((start, start + len), label, (f64::from(score) / 4.0, severity))
         });
     prop::collection::vec(one, 0..12)
 }
@@ -108,7 +107,7 @@ proptest! {
         for pair in united.windows(2) {
             prop_assert!(pair[0].span.end <= pair[1].span.start);
         }
-        let covered = |list: &[Candidate<'_>], at| list.iter().any(|c| c.span.start <= at && at < c.span.end);
+        let covered = |list: &[Mark<'_>], at| list.iter().any(|c| c.span.start <= at && at < c.span.end);
         for at in 0..60 {
             prop_assert_eq!(covered(&given, at), covered(&united, at), "{}", at);
         }

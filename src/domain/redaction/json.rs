@@ -11,7 +11,7 @@ use unicode_segmentation::UnicodeSegmentation as _;
 
 use super::atoms::{Atom, Growth};
 use super::placeholder::Placeholders;
-use crate::domain::overlap::{self, Candidate, Rule};
+use crate::domain::overlap::{self, Mark, Rule};
 use crate::domain::span::Span;
 
 #[cfg(test)]
@@ -32,12 +32,12 @@ pub(super) fn strings(json: &str) -> impl Iterator<Item = String> {
 /// A copy of valid JSON in which a placeholder stands for each span of code points.
 pub(super) fn redact(
     json: &str,
-    candidates: Vec<Candidate<'_>>,
+    marks: Vec<Mark<'_>>,
     rule: &Rule,
     placeholders: &mut Placeholders<'_>,
 ) -> String {
     let tokens = tokens(json);
-    let disjoint = overlap::resolve(candidates, rule);
+    let disjoint = overlap::resolve(marks, rule);
     let mut growth = Growth::of(&disjoint);
     for (index, token) in tokens.iter().enumerate() {
         token.atoms(index, json, |atom| growth.touch(atom));
@@ -50,13 +50,13 @@ pub(super) fn redact(
     for token in &tokens {
         let mut text = String::new();
         let mut from = token.bytes.start;
-        while let Some(candidate) = coming.next_if(|c| c.span.start < token.bytes.end) {
-            text.push_str(slice(json, Span { start: from, end: candidate.span.start }));
-            let original = decoded(slice(json, candidate.span));
+        while let Some(mark) = coming.next_if(|c| c.span.start < token.bytes.end) {
+            text.push_str(slice(json, Span { start: from, end: mark.span.start }));
+            let original = decoded(slice(json, mark.span));
             let mut placeholder = String::new();
-            placeholders.put(candidate.label, &original, &mut placeholder);
+            placeholders.put(mark.label, &original, &mut placeholder);
             text.push_str(&escaped(&placeholder));
-            from = candidate.span.end;
+            from = mark.span.end;
         }
         if text.is_empty() {
             continue;
@@ -223,7 +223,7 @@ struct Keys {
 
 impl Keys {
     /// The keys that no replacement touches.
-    fn untouched(json: &str, tokens: &[Token], grown: &[Candidate<'_>]) -> Self {
+    fn untouched(json: &str, tokens: &[Token], grown: &[Mark<'_>]) -> Self {
         let touched = |token: &Token| {
             let next = grown.partition_point(|c| c.span.end <= token.bytes.start);
             grown.get(next).is_some_and(|c| c.span.start < token.bytes.end)

@@ -18,8 +18,8 @@ fn span(start: usize, end: usize) -> Span {
     Span { start, end }
 }
 
-fn candidate<'a>((span, label): &(Span, &'a str)) -> Candidate<'a> {
-    Candidate { span: *span, label, category: "pii", score: 0.5, severity: Severity::Medium }
+fn mark<'a>((span, label): &(Span, &'a str)) -> Mark<'a> {
+    Mark { span: *span, label, category: "pii", score: 0.5, severity: Severity::Medium }
 }
 
 /// Eight bytes that differ where texts differ, which is all a test needs of a hash.
@@ -30,7 +30,7 @@ fn hash(text: &str) -> [u8; 32] {
 fn styled(text: &str, spans: &[(Span, &str)], style: Style) -> String {
     let mut placeholders = Placeholders::new(style, &hash);
     placeholders.avoid(text);
-    redact(text, spans.iter().map(candidate).collect(), &Rule::default(), &mut placeholders)
+    redact(text, spans.iter().map(mark).collect(), &Rule::default(), &mut placeholders)
 }
 
 fn labelled(text: &str, spans: &[(Span, &str)]) -> String {
@@ -311,8 +311,8 @@ proptest! {
     fn numbered_placeholders_lead_back_to_the_text(text in texts(), spans in spans()) {
         let mut placeholders = Placeholders::new(Style::Numbered, &hash);
         placeholders.avoid(&text);
-        let candidates = spans.iter().map(candidate).collect();
-        let mut redacted = redact(&text, candidates, &Rule::default(), &mut placeholders);
+        let marks = spans.iter().map(mark).collect();
+        let mut redacted = redact(&text, marks, &Rule::default(), &mut placeholders);
         let originals = placeholders.into_originals().unwrap();
         for placeholder in originals.keys() {
             prop_assert!(!text.contains(placeholder.as_str()));

@@ -12,15 +12,15 @@ fn hash(text: &str) -> [u8; 32] {
 }
 
 fn redacted(json: &str, spans: &[(usize, usize)], label: &str, style: Style) -> String {
-    let candidate = |&(start, end): &(usize, usize)| Candidate {
+    let mark = |&(start, end): &(usize, usize)| Mark {
         span: Span { start, end },
         label,
         category: "pii",
         score: 0.5,
         severity: Severity::Medium,
     };
-    let candidates = spans.iter().map(candidate).collect();
-    redact(json, candidates, &Rule::default(), &mut Placeholders::new(style, &hash))
+    let marks = spans.iter().map(mark).collect();
+    redact(json, marks, &Rule::default(), &mut Placeholders::new(style, &hash))
 }
 
 /// Redacts where `part` stands.
@@ -147,7 +147,7 @@ fn leaves(value: &Value, into: &mut Vec<Option<String>>) {
             }
         }
         Value::String(text) => into.push(Some(text.clone())),
-        scalar => into.push(Some(scalar.to_string())),
+        Value::Null | Value::Bool(_) | Value::Number(_) => into.push(Some(value.to_string())),
     }
 }
 
