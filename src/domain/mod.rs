@@ -15,6 +15,7 @@ pub mod head;
 pub mod id;
 pub mod judgement;
 pub mod outcome;
+pub mod overlap;
 pub mod plan;
 pub mod redaction;
 pub mod report;

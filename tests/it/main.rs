@@ -19,5 +19,6 @@ mod corpus;
 mod detectors;
 mod logs;
 mod real;
+mod redaction;
 mod reload;
 mod scenarios;

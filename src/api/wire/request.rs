@@ -9,6 +9,7 @@ use crate::domain::category::Category;
 use crate::domain::content::{Body, ContentType, Direction, Judge, Message};
 use crate::domain::error::{Code, Error, FieldFault};
 use crate::domain::id::{BundleName, DetectorName, RequestId, TenantId};
+use crate::domain::redaction::Style;
 use crate::domain::request::{Context, DetectorWishes, Include, Priority, Request, direction_of};
 use crate::domain::span::OffsetUnit;
 
@@ -63,6 +64,10 @@ pub struct OrchestrateRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub offsets: OffsetUnit,
+    /// How redacted text is replaced; by default as the tenant says.
+    #[serde(default)]
+    #[schema(value_type = Option<WireRedaction>)]
+    pub redaction: Object<WireRedaction>,
     /// low, normal (default), high or critical.
     #[schema(value_type = Option<String>)]
     pub priority: Option<WirePriority>,
@@ -79,6 +84,17 @@ pub struct OrchestrateRequest {
     /// Reserved; must be absent.
     #[schema(value_type = Option<Object>)]
     pub stream: Option<Value>,
+}
+
+/// How redacted text is replaced.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Redaction)]
+pub struct WireRedaction {
+    /// label (`[EMAIL]`), numbered (`[EMAIL_1]`, with the way back in `redactions`), mask
+    /// (`******`), hash (`[EMAIL:9f86d081]`) or preserve (one `*` per character).
+    #[schema(value_type = Option<String>)]
+    pub style: Option<Style>,
 }
 
 /// Priorities a caller may name.
@@ -168,6 +184,7 @@ impl OrchestrateRequest {
             contexts: Vec::new(),
             detectors: Object::default(),
             offsets: OffsetUnit::Codepoint,
+            redaction: Object::default(),
             priority: None,
             timeout_ms: None,
             metadata: Map::default(),
@@ -224,6 +241,7 @@ impl OrchestrateRequest {
             contexts: self.contexts,
             detectors,
             offsets: self.offsets,
+            redaction: self.redaction.0.style,
             priority,
             timeout_ms: self.timeout_ms.map(|ms| ms.clamp(10, 300_000)),
             metadata,

@@ -41,6 +41,10 @@ pub struct Answer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Object>>)]
     pub messages: Option<&'a Body>,
+    /// Under `redaction: {style: numbered}`: what each placeholder stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub redactions: Option<&'a BTreeMap<String, String>>,
     /// Why, strictest first.
     #[schema(value_type = Vec<ReasonSchema>)]
     pub reasons: &'a [Reason],
@@ -288,7 +292,7 @@ pub struct WireCandidate<'a> {
 pub fn render<'a>(outcome: &'a Outcome, request: &'a Request, took: Duration) -> Answer<'a> {
     let mut places = Places::new(outcome, request.offsets);
     let verdict = &outcome.verdict;
-    let (content, messages) = match &outcome.redacted {
+    let (content, messages) = match outcome.redacted.as_ref().map(|redacted| &redacted.body) {
         Some(body @ Body::Content(_)) => (Some(body), None),
         Some(body @ Body::Messages(_)) => (None, Some(body)),
         None => (None, None),
@@ -300,6 +304,7 @@ pub fn render<'a>(outcome: &'a Outcome, request: &'a Request, took: Duration) ->
         would: verdict.would,
         content,
         messages,
+        redactions: outcome.redacted.as_ref().and_then(|redacted| redacted.originals.as_ref()),
         reasons: &verdict.reasons,
         findings: outcome.judgement.findings.iter().map(|f| judged(f, &mut places)).collect(),
         coverage: coverage(outcome, request.wants(Include::Coverage)),

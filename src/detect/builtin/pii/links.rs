@@ -45,11 +45,13 @@ fn narrowed(text: &str, range: std::ops::Range<usize>) -> std::ops::Range<usize>
 }
 
 fn email(address: &str) -> Option<String> {
-    let (_, domain) = address.rsplit_once('@')?;
+    let (local, domain) = address.rsplit_once('@')?;
+    // Stars stand for what was redacted.
+    let masked = local.chars().all(|c| c == '*');
     let (_, top) = domain.rsplit_once('.')?;
     let named = top.len() >= 2 && (top.starts_with("xn--") || top.chars().all(char::is_alphabetic));
     let domain = domain.to_lowercase();
-    (named && !FILES.contains(&top.to_lowercase().as_str())).then_some(domain)
+    (named && !masked && !FILES.contains(&top.to_lowercase().as_str())).then_some(domain)
 }
 
 fn url(address: &str) -> Option<String> {
