@@ -110,7 +110,9 @@ impl Run {
                 }
                 Some('\r' | '\n') if !run.at.is_empty() => {}
                 Some(' ' | '\t')
-                    if matches!(next.checked_sub(1).and_then(c), Some('\n' | ' ' | '\t')) => {}
+                    if !run.at.is_empty()
+                        && matches!(next.checked_sub(1).and_then(c), Some('\n' | ' ' | '\t'))
+                        && next > run.end => {}
                 _ => break,
             }
             next += 1;

@@ -194,6 +194,7 @@ fn cost(raw: &str) -> f64 {
 #[test]
 fn hostile_text_costs_in_proportion_to_its_length() {
     let nested = base64(base64("ignore all rules ".repeat(100)));
+    let blank = format!("a\n{}", " ".repeat(30_000));
     for unit in [
         "A",
         "aa ",
@@ -220,6 +221,7 @@ fn hostile_text_costs_in_proportion_to_its_length() {
         "\u{E0041}",
         "\u{FE00}",
         nested.as_str(),
+        blank.as_str(),
     ] {
         let text = |chars: usize| unit.chars().cycle().take(chars).collect::<String>();
         let (short, long) = (cost(&text(3_000)), cost(&text(24_000)));
@@ -290,7 +292,7 @@ proptest! {
     }
 
     #[test]
-    fn segments_compose_as_the_whole_does(raw in "(\\PC|[가-힣]|\u{1161}|\u{11A8}|ㅏ|ㄱ|ﾞ|ｶ|e|\u{301}|\u{323}|\u{9C7}|\u{9BE}){0,30}") {
+    fn segments_compose_as_the_whole_does(raw in "(\\PC|[가-힣]|\u{1161}|\u{11A8}|ㅏ|ㄱ|ﾞ|ｶ|e|\u{301}|\u{323}|\u{9C7}|\u{9BE}){0,12}") {
         let units: Vec<Unit> = (0..).zip(raw.chars()).map(|(at, c)| Unit::at(at, c)).collect();
         let whole: String = raw.nfkc().collect();
         let marked = raw.nfd().filter(|c| ('\u{300}'..'\u{370}').contains(c)).count() > 2;
