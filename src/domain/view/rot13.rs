@@ -1,7 +1,7 @@
-//! rot13: line by line, where the turned words read as English and the written ones do not.
+//! rot13: sentence by sentence, where the turned words read as English.
 //!
-//! The measure: a line is turned if it holds more common words once turned than as written; one
-//! suffices where the text names rot13, else two are needed, and none as written.
+//! The measure: a sentence is turned if it holds more common words once turned than as written,
+//! and at least two of them, or one where the text names rot13.
 
 use super::{Region, Unit, replace};
 
@@ -50,21 +50,21 @@ const WORDS: &[&str] = &[
 ];
 const WORD_CHARS_MAX: usize = 12;
 
-/// Whether a line of `raw` may be turned.
+/// Whether a sentence of `raw` may be turned.
 pub(super) fn may_decode(raw: &str) -> bool {
     let hinted = hints(raw.chars());
-    raw.split('\n').any(|line| reads_turned(line.chars(), hinted))
+    raw.split(ends).any(|sentence| reads_turned(sentence.chars(), hinted))
 }
 
-/// The text with the lines turned that read better so.
+/// The text with the sentences turned that read better so.
 pub(super) fn decode(units: &[Unit]) -> Option<Vec<Unit>> {
     let hinted = hints(units.iter().map(|unit| unit.c));
     let mut regions = Vec::new();
     let mut from = 0;
-    for line in units.split(|unit| unit.c == '\n') {
-        let to = from + line.len();
-        if reads_turned(line.iter().map(|unit| unit.c), hinted) {
-            let text = line.iter().map(|unit| Unit { c: turn(unit.c), ..*unit }).collect();
+    for sentence in units.split(|unit| ends(unit.c)) {
+        let to = from + sentence.len();
+        if reads_turned(sentence.iter().map(|unit| unit.c), hinted) {
+            let text = sentence.iter().map(|unit| Unit { c: turn(unit.c), ..*unit }).collect();
             regions.push(Region { from, to, text });
         }
         from = to + 1;
@@ -89,10 +89,10 @@ fn hints(text: impl Iterator<Item = char>) -> bool {
     })
 }
 
-fn reads_turned(line: impl Iterator<Item = char>, hinted: bool) -> bool {
+fn reads_turned(sentence: impl Iterator<Item = char>, hinted: bool) -> bool {
     let (mut written, mut turned) = (0, 0);
     let (mut word, mut plain) = (String::new(), String::new());
-    for c in line.chain([' ']) {
+    for c in sentence.chain([' ']) {
         if c.is_alphanumeric() {
             if word.len() <= WORD_CHARS_MAX {
                 word.push(c.to_ascii_lowercase());
@@ -105,7 +105,11 @@ fn reads_turned(line: impl Iterator<Item = char>, hinted: bool) -> bool {
         word.clear();
         plain.clear();
     }
-    if hinted { turned > written } else { turned >= 2 && written == 0 }
+    turned > written && turned >= if hinted { 1 } else { 2 }
+}
+
+fn ends(c: char) -> bool {
+    matches!(c, '\n' | '.' | ':' | ';' | '!' | '?' | '"')
 }
 
 fn turn(c: char) -> char {
