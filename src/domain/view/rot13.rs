@@ -28,7 +28,6 @@ const WORDS: &[&str] = &[
     "zl",
     "jvyy",
     "pna",
-    "lbhe",
     "vtaber",
     "cerivbhf",
     "vafgehpgvbaf",
@@ -91,21 +90,26 @@ fn hints(text: impl Iterator<Item = char>) -> bool {
 
 fn reads_turned(sentence: impl Iterator<Item = char>, hinted: bool) -> bool {
     let (mut written, mut turned) = (0, 0);
-    let (mut word, mut plain) = (String::new(), String::new());
+    // One place more than the longest word, so that a longer one is none of them.
+    let (mut word, mut length) = ([0; WORD_CHARS_MAX + 1], 0);
     for c in sentence.chain([' ']) {
         if c.is_alphanumeric() {
-            if word.len() <= WORD_CHARS_MAX {
-                word.push(c.to_ascii_lowercase());
-                plain.push(turn(c.to_ascii_lowercase()));
+            if let Some(place) = word.get_mut(length) {
+                *place = u8::try_from(c.to_ascii_lowercase()).unwrap_or_default();
+                length += 1;
             }
             continue;
         }
-        turned += usize::from(WORDS.contains(&word.as_str()));
-        written += usize::from(WORDS.contains(&plain.as_str()));
-        word.clear();
-        plain.clear();
+        turned += usize::from(word.get(..length).is_some_and(is_common));
+        let plain = word.map(|byte| u8::try_from(turn(char::from(byte))).unwrap_or_default());
+        written += usize::from(plain.get(..length).is_some_and(is_common));
+        length = 0;
     }
     turned > written && turned >= if hinted { 1 } else { 2 }
+}
+
+fn is_common(word: &[u8]) -> bool {
+    word.len() > 1 && WORDS.iter().any(|common| common.as_bytes() == word)
 }
 
 fn ends(c: char) -> bool {
