@@ -1,7 +1,7 @@
 //! rot13: sentence by sentence, where the turned words read as English.
 //!
 //! The measure: a sentence is turned if it holds more common words once turned than as written,
-//! and at least two of them, or one where the text names rot13.
+//! at least two of them, or one where the text names rot13, and one in eight words.
 
 use super::{Region, Unit, replace};
 
@@ -89,7 +89,7 @@ fn hints(text: impl Iterator<Item = char>) -> bool {
 }
 
 fn reads_turned(sentence: impl Iterator<Item = char>, hinted: bool) -> bool {
-    let (mut written, mut turned) = (0, 0);
+    let (mut words, mut written, mut turned) = (0, 0, 0);
     // One place more than the longest word, so that a longer one is none of them.
     let (mut word, mut length) = ([0; WORD_CHARS_MAX + 1], 0);
     for c in sentence.chain([' ']) {
@@ -103,9 +103,10 @@ fn reads_turned(sentence: impl Iterator<Item = char>, hinted: bool) -> bool {
         turned += usize::from(word.get(..length).is_some_and(is_common));
         let plain = word.map(|byte| u8::try_from(turn(char::from(byte))).unwrap_or_default());
         written += usize::from(plain.get(..length).is_some_and(is_common));
+        words += usize::from(length > 0);
         length = 0;
     }
-    turned > written && turned >= if hinted { 1 } else { 2 }
+    turned > written && turned * 8 >= words && turned >= if hinted { 1 } else { 2 }
 }
 
 fn is_common(word: &[u8]) -> bool {
