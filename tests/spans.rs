@@ -40,7 +40,7 @@ fn hold<S: Strategy>(
 #[test]
 fn offsets_agree_with_the_definition_in_every_unit() {
     let met = Tally::default();
-    hold(1500, text::texts(10), |text| {
+    hold(500, text::texts(10), |text| {
         let (index, mut classes) = (Offsets::new(&text.text), text.met());
         let text = &text.text;
         let mut inside = false;
