@@ -7,7 +7,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::catalog::detector::{self as file, Builtin, Mapping, Protocol};
+use crate::catalog::detector::{self as file, Builtin, Protocol};
+use crate::catalog::{LoadContext, SourceFile};
 use crate::domain::category::Category;
 use crate::domain::content::{Body, Content, ContentType, Direction, Judge as Which, Part};
 use crate::domain::id::{RequestId, TenantId};
@@ -15,6 +16,7 @@ use crate::domain::report::Status;
 use crate::outbound::Env;
 
 mod hostile;
+mod replies;
 
 fn prepare(kind: Builtin, params: &Value) -> Option<Arc<dyn Judge>> {
     struct Echo;
@@ -72,6 +74,7 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
             slow_call: None,
         },
         bulkhead: file::Bulkhead { max_in_flight: 32, queue: 64 },
+        batch: None,
         health: file::Health {
             path: "/health".into(),
             interval: Duration::from_secs(10),
@@ -88,6 +91,18 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
         version: "1".into(),
         source: "test".into(),
     }
+}
+
+/// The detector `d` of a file's lines after its name.
+fn loaded(lines: &str) -> Detector {
+    let text = format!("name: d\n{lines}");
+    let kind = crate::yaml::fault::FaultKind::Detector;
+    let files = [SourceFile { kind, path: "d.yaml".to_owned(), bytes: text.as_bytes().into() }];
+    let secret = |_: &crate::catalog::SecretRef| Some("secret".into());
+    let env = crate::settings::Env::Development;
+    let context = LoadContext { env, secret: &secret, check_params: &|_| Ok(()) };
+    let (catalog, _) = Catalog::load(&files, &context).unwrap_or_else(|f| panic!("{f:?}"));
+    Detector::clone(&catalog.detectors["d"])
 }
 
 fn ask(detector: Detector) -> Ask {
@@ -362,15 +377,15 @@ async fn a_surer_clean_piece_does_not_hide_the_word_of_a_guilty_one() {
 #[tokio::test]
 async fn fms_asks_once_for_all_texts_and_skips_what_has_none() {
     let mut tasks = JoinSet::new();
-    let body = r#"[[],[{"start":0,"end":1,"text":"b","detection":"EmailAddress","detection_type":"pii","score":1,"evidences":[]}]]"#;
+    let body = r#"[[],[{"start":0,"end":1,"text":"b","detection":"Odd","detection_type":"pii","score":1,"evidences":[]}]]"#;
     let (uri, count) = hostile(&mut tasks, ok(body), Then::Close).await;
-    let base = uri.replace("/analyze", "");
+    let fms = |uri: &str| loaded(&format!("protocol: fms\nendpoint: {uri}\ncategories: [pii]\n"));
     let mut sample = sample(&["a", "b", "c"]);
     let image = &mut sample.pieces[1];
     (image.text, image.content_type) = (None, ContentType::Image);
     let work = sample.work();
     let detectors = detectors();
-    let asks = [ask(detector("a", Protocol::Fms, &base))];
+    let asks = [ask(fms(&uri))];
     let report = detectors.fan_out(&asks, &work, soon()).await.remove(0);
     assert_eq!(report.status, Status::Success, "{report:?}");
     assert_eq!(report.findings[0].place.unwrap().piece, 2);
@@ -378,7 +393,7 @@ async fn fms_asks_once_for_all_texts_and_skips_what_has_none() {
     assert_eq!((report.gaps.len(), report.gaps[0].piece), (1, 1));
     assert_eq!(count.load(Ordering::SeqCst), 1);
     let (uri, _) = hostile(&mut tasks, ok(r#"{"error":{"code":500}}"#), Then::Close).await;
-    let report = one(&detectors, detector("b", Protocol::Fms, &uri), &["x"]).await;
+    let report = one(&detectors, fms(&uri), &["x"]).await;
     assert_eq!(report.error, Some(ReportError::BadResponse));
 }
 
@@ -386,7 +401,8 @@ async fn fms_asks_once_for_all_texts_and_skips_what_has_none() {
 async fn a_mapping_speaks_to_any_json_service() {
     let server = wiremock::MockServer::start().await;
     let content = "say {{tenant}} \"é😀\"";
-    let sent = json!({"q": content, "all": [content], "who": "t=acme", "lang": null, "n": 1});
+    let sent = json!({"q": content, "all": [content], "who": "t=acme", "lang": null, "n": 1,
+        "k": 5, "d": "none"});
     let reply = json!({"r": {"hits": [
         {"kind": "rude", "safe": 0.25, "from": 18, "to": 22}, {"kind": "ok", "safe": 0.5},
     ]}});
@@ -396,16 +412,20 @@ async fn a_mapping_speaks_to_any_json_service() {
         .respond_with(wiremock::ResponseTemplate::new(200).set_body_json(reply))
         .mount(&server)
         .await;
-    let response = json!({"items": "r.hits", "label": "kind", "score": "safe", "start": "from",
-        "end": "to", "offset_unit": "byte", "score_transform": "invert", "error_when": "e"});
-    let mapping = Mapping {
-        request: json!({"q": "{{content}}", "all": "{{contents}}", "who": "t={{tenant}}",
-            "lang": "{{language}}", "n": 1}),
-        headers: [("x-extra".to_owned(), "1".to_owned())].into(),
-        response: serde_json::from_value(response).unwrap(),
-    };
-    let protocol = Protocol::Http(Box::new(mapping));
-    let report = one(&detectors(), detector("a", protocol, &server.uri()), &[content]).await;
+    let http = loaded(&format!(
+        r#"protocol: http
+endpoint: {}
+categories: [toxicity]
+params: {{k: 5}}
+headers: {{x-extra: "1"}}
+request: {{q: "{{{{content}}}}", all: "{{{{contents}}}}", who: "t={{{{tenant}}}}",
+  lang: "{{{{language}}}}", n: 1, k: "{{{{params.k}}}}", gone: "{{{{params.x?}}}}", d: "{{{{prompt|none}}}}"}}
+response: {{items: r.hits, label: kind, score: safe, start: from, end: to, offset_unit: byte,
+  score_transform: invert, error_when: e}}
+"#,
+        server.uri()
+    ));
+    let report = one(&detectors(), http, &[content]).await;
     assert_eq!(report.status, Status::Success, "{report:?}");
     assert_eq!(report.findings.len(), 1);
     assert_eq!(report.findings[0].score, 0.75);
@@ -470,7 +490,7 @@ fn a_word_means_what_the_file_says_else_what_the_reply_says_else_the_only_catego
     let polarity = crate::domain::finding::Polarity::Positive;
     let category = Category::parse("hate").ok();
     told.labels.insert("clean".into(), file::Label { category, polarity, severity });
-    let fms = Detector { protocol: Protocol::Fms, ..one.clone() };
+    let fms = loaded("protocol: fms\nendpoint: http://127.0.0.1:1/\ncategories: [toxicity]\n");
     for (detector, word, own, expected) in [
         (&told, "clean", Some("pii"), Some("hate")),
         (&one, "clean", Some("pii.email"), Some("pii.email")),
@@ -480,6 +500,7 @@ fn a_word_means_what_the_file_says_else_what_the_reply_says_else_the_only_catego
         (&two, "bad", None, Some("other.d")),
         (&two, "bad", Some("other.else"), Some("other.d")),
         (&fms, "bad", None, Some("other.d")),
+        (&fms, "no_pii", None, Some("other.d")),
     ] {
         let meaning = label::meaning(detector, word, own);
         assert_eq!(meaning.category.as_ref().map(Category::as_str), expected, "{word} {own:?}");
