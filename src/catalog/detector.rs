@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::mapping::{
-    Coverage, Exchange, Grain, Mapping, Reader, ResponseMapping, ScoreTransform,
+    Coverage, Exchange, Grain, Mapping, Reader, ResponseMapping, ScoreTransform, Signing,
 };
 pub use super::template::{Bit, Fill, Slot, Template};
 use crate::domain::category::Category;
 use crate::domain::content::{ContentType, Direction};
 use crate::domain::finding::{Polarity, Severity, TextView};
 use crate::domain::id::DetectorName;
+use crate::seal::AwsKeys;
 
 /// A detector as its file describes it, validated.
 #[derive(Debug, Clone, PartialEq)]
@@ -224,6 +225,8 @@ pub enum Auth {
         /// The whole value, such as `Bearer …`.
         value: secrecy::SecretString,
     },
+    /// A signature of AWS.
+    Aws(AwsKeys),
 }
 
 impl PartialEq for Auth {
@@ -234,7 +237,8 @@ impl PartialEq for Auth {
             (Auth::Header { name: a, value: x }, Auth::Header { name: b, value: y }) => {
                 a == b && x.expose_secret() == y.expose_secret()
             }
-            (Auth::None | Auth::Header { .. }, _) => false,
+            (Auth::Aws(a), Auth::Aws(b)) => a == b,
+            (Auth::None | Auth::Header { .. } | Auth::Aws(_), _) => false,
         }
     }
 }

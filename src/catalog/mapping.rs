@@ -1,6 +1,7 @@
 //! How to speak to a JSON service: what is sent, and what its reply means.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -20,6 +21,17 @@ pub struct Mapping {
     pub headers: BTreeMap<String, String>,
     /// The status by which the service says that it took too long.
     pub timeout_status: Option<u16>,
+    /// For signatures of AWS.
+    pub signing: Option<Signing>,
+}
+
+/// What a signature of AWS names beside the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signing {
+    /// The service.
+    pub service: String,
+    /// The region; `None` takes the host's.
+    pub region: Option<String>,
 }
 
 /// One kind of call.
@@ -29,6 +41,8 @@ pub struct Exchange {
     pub directions: BTreeSet<Direction>,
     /// Appended to the endpoint; may hold a query.
     pub path: String,
+    /// Most texts per call, for a list.
+    pub batch: Option<NonZeroUsize>,
     /// The body.
     pub request: Template,
     /// The reply.
@@ -53,6 +67,7 @@ pub(super) struct RawExchange {
     pub(super) when: BTreeMap<String, String>,
     pub(super) directions: BTreeSet<Direction>,
     pub(super) path: String,
+    pub(super) batch: Option<NonZeroUsize>,
     pub(super) request: Value,
     pub(super) response: ResponseMapping,
 }
@@ -102,7 +117,7 @@ pub struct Reader {
     pub score: String,
     /// How the raw score becomes 0..=1.
     pub score_transform: ScoreTransform,
-    /// The reply's own category.
+    /// The reply's own category; may be `=literal`.
     pub category: String,
     /// The reply's own severity: low, medium, high or critical.
     pub severity: String,
@@ -114,9 +129,10 @@ pub struct Reader {
     pub offset_unit: OffsetUnit,
     /// Index of the message that the positions are about.
     pub message: String,
-    /// The item counts only then: `path`, `!path` or `path=value`.
+    /// The item counts only then: `path`, `!path`, `path=value` or `path!=value`.
     pub when: String,
-    /// Truthy lifts the score to 0.5 at least; relative to where `items` begins, may hold `@key`.
+    /// Truthy lifts the score to 0.5 at least; relative to the item, else to where `items` begins;
+    /// may end in `@key`.
     pub flag: String,
     /// Counts only where the readers before it found nothing above 0.
     pub fallback: bool,
@@ -192,6 +208,7 @@ impl RawExchange {
         Ok(Exchange {
             directions: self.directions.clone(),
             path: fixed(&self.path, options, percent).map_err(under("path"))?,
+            batch: self.batch,
             request,
             response: self.response.clone(),
         })

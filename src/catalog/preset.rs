@@ -8,13 +8,17 @@ use serde_json::{Map, Value};
 
 use super::detector::Label;
 use super::detector_file::protocol::{any_labels, exchange};
-use super::mapping::{Mapping, RawExchange};
+use super::mapping::{Mapping, RawExchange, Signing};
 use super::template::{TemplateFault, fixed};
 use crate::yaml::fault::{Fault, FaultKind};
 use crate::yaml::{self, Data, Fields, Source};
 
-const TEXTS: [(&str, &str); 3] = [
+const TEXTS: [(&str, &str); 7] = [
+    ("azure-content-safety", include_str!("presets/azure-content-safety.yaml")),
+    ("bedrock-guardrail", include_str!("presets/bedrock-guardrail.yaml")),
     ("fms", include_str!("presets/fms.yaml")),
+    ("lakera", include_str!("presets/lakera.yaml")),
+    ("llm-guard", include_str!("presets/llm-guard.yaml")),
     ("openai-moderation", include_str!("presets/openai-moderation.yaml")),
     ("presidio", include_str!("presets/presidio.yaml")),
 ];
@@ -28,6 +32,7 @@ pub(super) struct Preset {
     /// Health path; empty where the service has none.
     pub(super) health: Option<String>,
     timeout_status: Option<u16>,
+    signed_as: Option<String>,
     headers: BTreeMap<String, String>,
     exchanges: Vec<RawExchange>,
     /// Every label that the vendor documents.
@@ -67,6 +72,10 @@ impl Preset {
             exchanges: fitting.map(|raw| raw.compile(options)).collect::<Result<_, _>>()?,
             headers: self.headers.iter().map(header).collect::<Result<_, _>>()?,
             timeout_status: self.timeout_status,
+            signing: self.signed_as.as_ref().map(|service| Signing {
+                service: service.clone(),
+                region: options.get("region").and_then(Value::as_str).map(str::to_owned),
+            }),
         })
     }
 }
@@ -82,6 +91,7 @@ fn read(name: &'static str, text: &str) -> Result<Preset, Vec<Fault>> {
     });
     let health = fields.take("health");
     let timeout_status = fields.take("timeout_status");
+    let signed_as = fields.take("signed_as");
     let headers = fields.take("headers").unwrap_or_default();
     let labels = any_labels(&mut fields);
     let mut exchanges = Vec::new();
@@ -105,6 +115,7 @@ fn read(name: &'static str, text: &str) -> Result<Preset, Vec<Fault>> {
         })
         .collect();
     let faults = fields.finish();
-    let preset = Preset { name, options, health, timeout_status, headers, exchanges, labels };
+    let preset =
+        Preset { name, options, health, timeout_status, signed_as, headers, exchanges, labels };
     if faults.is_empty() { Ok(preset) } else { Err(faults) }
 }

@@ -92,6 +92,7 @@ impl Run<'_> {
                         (report.label, report.score) = (judged.label, judged.score);
                     }
                     report.findings.extend(judged.findings);
+                    gaps.extend(judged.gaps);
                 }
                 Err(fail) => failed.push((batch, fail)),
             }
@@ -291,7 +292,8 @@ impl One<'_> {
     async fn send(&self, batch: &[Excerpt<'_>], body: bytes::Bytes) -> Result<Judged, Failed> {
         let uri = protocol::target(self.detector, self.run.texts.work.request);
         let uri = uri.ok_or_else(|| bad(ReportError::Communication))?;
-        let headers = self.headers();
+        let mut headers = self.headers();
+        protocol::sign(self.detector, &uri, &body, &mut headers);
         let body_max = self.run.detectors.config.reply_bytes_max;
         let call = Call { method: Method::POST, uri, headers, body, body_max };
         let reply = self.run.detectors.client.send(call).await.map_err(send_failed)?;

@@ -23,7 +23,7 @@ fn prepare(kind: Builtin, params: &Value) -> Option<Arc<dyn Judge>> {
     impl Judge for Echo {
         fn judge(&self, text: &str) -> Judged {
             assert_ne!(text, "panic");
-            Judged { label: Some("echo".into()), score: Some(0.5), findings: vec![] }
+            Judged { label: Some("echo".into()), score: Some(0.5), findings: vec![], gaps: vec![] }
         }
     }
     (kind == Builtin::Echo && params.get("bad").is_none()).then(|| Arc::new(Echo) as Arc<dyn Judge>)

@@ -125,11 +125,12 @@ fn own_mapping(
     }
     let (request, response) = body(fields, source)?;
     let directions = std::collections::BTreeSet::new();
-    let raw =
-        RawExchange { when: BTreeMap::new(), directions, path: String::new(), request, response };
+    let (when, path, batch) = (BTreeMap::new(), String::new(), None);
+    let raw = RawExchange { when, directions, path, batch, request, response };
     let exchange = raw.compile(&none).map_err(|fault| refuse(fields, "", fault)).ok()?;
     let exchanges = vec![exchange];
-    let mapping = Mapping { protocol: "http", exchanges, headers, timeout_status: None };
+    let mapping =
+        Mapping { protocol: "http", exchanges, headers, timeout_status: None, signing: None };
     Some(Protocol::Http(Box::new(mapping)))
 }
 
@@ -181,8 +182,9 @@ pub(in crate::catalog) fn exchange(
     let when = fields.take("when").unwrap_or_default();
     let directions = fields.take("directions").unwrap_or_default();
     let path = fields.take("path").unwrap_or_default();
+    let batch = fields.take("batch");
     let (request, response) = body(fields, source)?;
-    Some(RawExchange { when, directions, path, request, response })
+    Some(RawExchange { when, directions, path, batch, request, response })
 }
 
 /// What is sent, and how the reply is read.

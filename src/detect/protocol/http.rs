@@ -9,6 +9,7 @@ use crate::catalog::Detector;
 use crate::catalog::detector::{Exchange, Reader, ScoreTransform};
 use crate::detect::excerpt::{Excerpt, Spot, Texts};
 use crate::detect::{Judged, label};
+use crate::domain::report::{Gap, ReportError};
 
 /// What a call was about, for its reply.
 pub(super) struct Reading<'a> {
@@ -44,6 +45,7 @@ pub(super) fn read(
     let mut judged = Judged::default();
     let Some(path) = &shape.lists else {
         reading.entry(exchange, &reply, reading.batch, &mut judged)?;
+        judged.gaps.extend(reading.gap(exchange, &reply)?);
         return Ok(judged);
     };
     let Some(Value::Array(entries)) = at(&reply, path) else {
@@ -85,7 +87,10 @@ impl Reading<'_> {
                     judged.label = own_label(Some(&word));
                     judged.score = Some(score);
                 }
-                found |= score > 0.0;
+                if score == 0.0 {
+                    continue;
+                }
+                found = true;
                 let Some(spot) = self.spot(item.value, reader, about)? else { continue };
                 let category = given(item, &reader.category);
                 let (label, category) = self.known(&word, category.as_deref());
@@ -95,6 +100,18 @@ impl Reading<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The characters that the service says it left out.
+    fn gap(&self, exchange: &Exchange, reply: &Value) -> Result<Option<Gap>, Bad> {
+        let (Some(paths), [only, ..]) = (&exchange.response.coverage, self.batch) else {
+            return Ok(None);
+        };
+        let (judged, total) = (position(reply, &paths.judged)?, position(reply, &paths.total)?);
+        let left = total.unwrap_or(0).saturating_sub(judged.unwrap_or(0));
+        let chars = usize::try_from(left).unwrap_or(usize::MAX).min(only.text().chars().count());
+        let gap = Gap { piece: only.piece, chars, reason: ReportError::TooLong };
+        Ok((chars > 0).then_some(gap))
     }
 
     /// The table may name either word; the more specific one comes first.
@@ -114,37 +131,33 @@ impl Reading<'_> {
         about: &[Excerpt<'_>],
     ) -> Result<Option<Spot>, Bad> {
         let mut about = about;
+        let mut located = !reader.context;
         if let Some(index) = position(item, &reader.message)? {
-            let lies = |excerpt: &Excerpt<'_>| self.lies_in(excerpt, index);
+            let lies = |excerpt: &Excerpt<'_>| lies_in(self.pointer(excerpt.piece), index);
             let Some(first) = about.iter().position(lies) else { return Ok(None) };
             let count = about.iter().filter(|excerpt| lies(excerpt)).count();
             about = about.get(first..first + count).unwrap_or_default();
+            // Positions count in the message's text; one of several parts is not all of it.
+            let pieces = 0..self.texts.work.pieces.len();
+            located &= pieces.filter(|piece| lies_in(self.pointer(*piece), index)).count() == 1;
         }
-        let nowhere = Ok(Some(Spot { place: None, view: None }));
-        let ([only], false) = (about, reader.context) else { return nowhere };
-        if !reader.message.is_empty() && !self.is_whole_message(only) {
-            return nowhere;
-        }
+        let ([only], true) = (about, located) else {
+            return Ok(Some(Spot { place: None, view: None }));
+        };
         let range = (position(item, &reader.start)?, position(item, &reader.end)?);
         let outside = || Bad("a span is empty, half, or outside the text".to_owned());
         only.spot(range, reader.offset_unit).map(Some).ok_or_else(outside)
     }
 
-    fn pointer(&self, excerpt: &Excerpt<'_>) -> &str {
-        self.texts.work.pieces.get(excerpt.piece).map_or("", |piece| &*piece.pointer)
+    fn pointer(&self, piece: usize) -> &str {
+        self.texts.work.pieces.get(piece).map_or("", |piece| &*piece.pointer)
     }
+}
 
-    /// Whether the excerpt is of message `index`; a content is message 0.
-    fn lies_in(&self, excerpt: &Excerpt<'_>, index: u64) -> bool {
-        let pointer = self.pointer(excerpt);
-        pointer.starts_with(&format!("/messages/{index}/"))
-            || (index == 0 && pointer.starts_with("/content"))
-    }
-
-    /// Whether the excerpt is all that its message says, not a part or a tool's arguments.
-    fn is_whole_message(&self, excerpt: &Excerpt<'_>) -> bool {
-        self.pointer(excerpt).ends_with("/content")
-    }
+/// Whether the pointer leads into what message `index` says; a content is message 0.
+fn lies_in(pointer: &str, index: u64) -> bool {
+    pointer.starts_with(&format!("/messages/{index}/content"))
+        || (index == 0 && pointer.starts_with("/content"))
 }
 
 /// The items of a reader, and whether it is one value instead of a list.
@@ -230,7 +243,7 @@ fn truthy(value: &Value) -> bool {
     }
 }
 
-/// Whether the condition holds: `path`, `!path` or `path=value`; the empty one always does.
+/// Whether the condition holds: `path`, `!path`, `path=value` or `path!=value`; the empty one always does.
 fn holds(item: &Value, when: &str) -> bool {
     if when.is_empty() {
         return true;
@@ -238,12 +251,13 @@ fn holds(item: &Value, when: &str) -> bool {
     if let Some(path) = when.strip_prefix('!') {
         return !at(item, path).is_some_and(truthy);
     }
-    match when.split_once('=') {
-        Some((path, wanted)) => {
-            let value = Item { value: item, key: None };
-            text(value, path).is_some_and(|text| text == wanted)
-        }
-        None => at(item, when).is_some_and(truthy),
+    let is = |path: &str, wanted: &str| {
+        text(Item { value: item, key: None }, path).is_some_and(|text| text == wanted)
+    };
+    match (when.split_once("!="), when.split_once('=')) {
+        (Some((path, unwanted)), _) => !is(path, unwanted),
+        (None, Some((path, wanted))) => is(path, wanted),
+        (None, None) => at(item, when).is_some_and(truthy),
     }
 }
 
@@ -257,8 +271,12 @@ fn text<'a>(item: Item<'a>, path: &str) -> Option<Cow<'a, str>> {
 }
 
 /// The same for a path that a reader may leave out.
-fn given<'a>(item: Item<'a>, path: &str) -> Option<Cow<'a, str>> {
-    if path.is_empty() { None } else { text(item, path) }
+fn given<'a>(item: Item<'a>, path: &'a str) -> Option<Cow<'a, str>> {
+    match path.strip_prefix('=') {
+        _ if path.is_empty() => None,
+        Some(literal) => Some(Cow::Borrowed(literal)),
+        None => text(item, path),
+    }
 }
 
 fn word(item: Item<'_>, path: &str) -> Result<String, Bad> {
@@ -327,7 +345,7 @@ fn lifted(score: f64, entry: &Value, item: Item<'_>, reader: &Reader) -> f64 {
     }
     let flag = match (reader.flag.strip_suffix(".@key"), item.key) {
         (Some(path), Some(key)) => at(entry, path).and_then(|flags| flags.get(key)),
-        (Some(_) | None, _) => at(entry, &reader.flag),
+        (Some(_) | None, _) => at(item.value, &reader.flag).or_else(|| at(entry, &reader.flag)),
     };
     if flag.is_some_and(truthy) { score.max(0.5) } else { score }
 }

@@ -8,11 +8,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::catalog::Detector;
-use crate::catalog::detector::{Exchange, Fill, Grain, Mapping, Protocol, Slot};
+use crate::catalog::detector::{Auth, Exchange, Fill, Grain, Mapping, Protocol, Slot};
 use crate::detect::excerpt::{Excerpt, Spot, Texts};
 use crate::detect::{Judged, label};
 use crate::domain::finding::{Finding, Polarity, Severity};
 use crate::domain::request::Request;
+use crate::seal::AwsRequest;
 
 mod fill;
 mod http;
@@ -77,8 +78,12 @@ pub(super) fn batches<'a>(
     excerpts: Vec<Excerpt<'a>>,
 ) -> Vec<Vec<Excerpt<'a>>> {
     let most = |least| detector.batch.map_or(least, Into::into);
-    match exchange(detector, request).map(Exchange::grain) {
-        Some(Grain::List) => chunks(excerpts, most(LIST_MAX)),
+    let exchange = exchange(detector, request);
+    match exchange.map(Exchange::grain) {
+        Some(Grain::List) => {
+            let vendors = exchange.and_then(|exchange| exchange.batch).map(Into::into);
+            chunks(excerpts, most(LIST_MAX).min(vendors.unwrap_or(usize::MAX)))
+        }
         Some(Grain::Each) => chunks(excerpts, 1),
         Some(Grain::Whole) => rounds(excerpts),
         None => chunks(excerpts, most(1)),
@@ -128,6 +133,37 @@ pub(super) fn headers(detector: &Detector, into: &mut HeaderMap) {
             into.insert(name, value);
         }
     }
+}
+
+/// Signs the call where the credential asks for it; `headers` are complete.
+pub(super) fn sign(detector: &Detector, uri: &Uri, body: &[u8], headers: &mut HeaderMap) {
+    let Auth::Aws(keys) = &detector.auth else { return };
+    let Some(signing) = mapping(detector).and_then(|mapping| mapping.signing.as_ref()) else {
+        return;
+    };
+    let host = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    let region = signing.region.as_deref().or_else(|| aws_region(host)).unwrap_or("us-east-1");
+    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let request = AwsRequest {
+        time: &time,
+        region,
+        service: &signing.service,
+        method: "POST",
+        path: uri.path(),
+        headers: &[("content-type", "application/json"), ("host", host)],
+        body,
+    };
+    for (name, value) in keys.sign(&request) {
+        if let Ok(mut value) = HeaderValue::try_from(value) {
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// `eu-central-1` of `bedrock-runtime.eu-central-1.amazonaws.com`.
+fn aws_region(host: &str) -> Option<&str> {
+    host.split_once(".amazonaws.com")?.0.rsplit('.').next()
 }
 
 /// Whether the service says with `status` that it took too long.

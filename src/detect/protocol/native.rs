@@ -141,7 +141,7 @@ fn read_one(detector: &Detector, excerpt: &Excerpt<'_>, reply: &Reply) -> Result
             return Err(Bad("the reply has neither label and score nor findings".to_owned()));
         }
     }
-    Ok(Judged { label: own_label(word), score, findings })
+    Ok(Judged { label: own_label(word), score, findings, gaps: Vec::new() })
 }
 
 fn severity(raw: Option<&str>) -> Result<Option<crate::domain::finding::Severity>, Bad> {

@@ -267,3 +267,173 @@ async fn native_texts_travel_together_where_the_file_asks_for_it() {
     let played = play(lines, &sample(&["a", "b", "c"]), &reply).await;
     assert_eq!((played.sent.len(), played.report.gaps.len()), (2, 1));
 }
+
+const GUARD: &str = "protocol: llm-guard\nendpoint: SERVER\ncategories: [injection, pii]\n";
+
+#[tokio::test]
+async fn llm_guard_is_asked_about_prompts_and_outputs_by_direction() {
+    let found = ["pii Anonymize 1", "injection.prompt PromptInjection 0.9"];
+    let name = "llm-guard/analyze-prompt";
+    check(GUARD, &texts(name, "/prompt"), name, &found).await;
+    let name = "llm-guard/analyze-prompt-clean";
+    check(GUARD, &texts(name, "/prompt"), name, &[]).await;
+    let lines =
+        format!("{GUARD}options: {{mode: scan}}\nparams: {{scanners_suppress: [TokenLimit]}}\n");
+    let name = "llm-guard/scan-prompt";
+    check(&lines, &texts(name, "/prompt"), name, &["injection.prompt PromptInjection 0.9"]).await;
+    let name = "llm-guard/analyze-output";
+    let mut sample = texts(name, "/output");
+    sample.request.direction = Direction::Output;
+    sample.request.context.prompt = Some("Who runs the desk?".into());
+    check(GUARD, &sample, name, &["pii Sensitive 1", "toxicity Toxicity 0.8"]).await;
+}
+
+#[tokio::test]
+async fn llm_guard_may_be_invalid_without_a_scanner_and_has_its_own_time_out() {
+    let sample = sample(&["x"]);
+    let reply = json!({"status": 200, "body": {"is_valid": false, "scanners": {"Toxicity": -1.0}}});
+    assert_eq!(play(GUARD, &sample, &reply).await.findings(), ["other.d invalid 1"]);
+    let lines = format!("{GUARD}retry: {{attempts: 1}}\n");
+    let played = play(&lines, &sample, &fixture("llm-guard/timeout").reply).await;
+    assert_eq!((played.report.status, played.report.error), (Status::Timeout, None));
+    fails(GUARD, &sample, "llm-guard/invalid-key", ReportError::Rejected).await;
+    let empty = json!({"status": 200, "body": {}});
+    assert_eq!(play(GUARD, &sample, &empty).await.report.error, Some(ReportError::BadResponse));
+    let odd = json!({"status": 200, "body": {"is_valid": false, "scanners": {"Toxicity": -7}}});
+    assert_eq!(play(GUARD, &sample, &odd).await.report.error, Some(ReportError::BadResponse));
+}
+
+const LAKERA: &str = "protocol: lakera\nendpoint: SERVER/v2/guard\ncategories: [injection, pii]\n";
+
+#[tokio::test]
+async fn lakera_judges_the_conversation_and_only_the_judged_message_counts() {
+    let turns = [
+        (Role::System, "You help with orders."),
+        (Role::User, "Where is 🍕 order 7?"),
+        (Role::Assistant, "Call me: +1 202 555 0143."),
+    ];
+    let found = ["pii.phone pii/phone_number 1", "pii.phone pii/phone_number 0.5 9..24"];
+    check(LAKERA, &chat(&turns), "lakera/chat", &found).await;
+    let longer: Vec<_> = turns.into_iter().chain([(Role::User, "Thanks.")]).collect();
+    let played = play(LAKERA, &chat(&longer), &fixture("lakera/chat").reply).await;
+    assert!(played.findings().is_empty(), "the phone number is in a message of the past");
+    let name = "lakera/payload-and-breakdown";
+    let lines = format!("{LAKERA}options: {{project_id: project-1234567890}}\n");
+    let found = [
+        "injection.prompt prompt_attack 1",
+        "pii.person pii/name 1",
+        "pii.email pii/email 1",
+        "link unknown_links 1",
+        "pii.person pii/name 0.5 38..46",
+        "pii.email pii/email 0.5 48..63",
+        "link unknown_links 0.5 69..85",
+    ];
+    let body = fixture(name).request["body"].take();
+    let said = body["messages"][0]["content"].as_str().unwrap();
+    check(&lines, &chat(&[(Role::User, said)]), name, &found).await;
+}
+
+#[tokio::test]
+async fn lakera_may_flag_without_reason_and_locate_without_flag() {
+    let one = sample(&["I am Ana Lima."]);
+    let flagged = play(LAKERA, &one, &fixture("lakera/flagged-only").reply).await;
+    assert_eq!(flagged.findings(), ["other.d flagged 1"]);
+    let located = play(LAKERA, &one, &fixture("lakera/payload-not-flagged").reply).await;
+    assert_eq!(located.findings(), ["pii.person pii/name 0.4 5..13"]);
+    assert!(play(LAKERA, &one, &fixture("lakera/clean").reply).await.findings().is_empty());
+    fails(LAKERA, &one, "lakera/error", ReportError::Rejected).await;
+    let empty = json!({"status": 200, "body": {}});
+    assert_eq!(play(LAKERA, &one, &empty).await.report.error, Some(ReportError::BadResponse));
+}
+
+const AZURE: &str = "protocol: azure-content-safety\nendpoint: SERVER/\ncategories: [hate]\n\
+    auth: {type: api_key, header: ocp-apim-subscription-key, env: KEY}\n";
+
+#[tokio::test]
+async fn azure_severities_become_scores_and_a_blocklist_hit_is_certain() {
+    let name = "azure-content-safety/analyze";
+    let (four, six) = (4.0 / 7.0, 6.0 / 7.0);
+    let found = [format!("hate Hate {four}"), format!("violence Violence {six}")];
+    let found: Vec<&str> = found.iter().map(String::as_str).collect();
+    let played = check(AZURE, &texts(name, "/text"), name, &found).await;
+    assert_eq!(played.sent[0].1["ocp-apim-subscription-key"], "secret");
+    let name = "azure-content-safety/analyze-blocklist";
+    let lines = format!(
+        "{AZURE}params: {{blocklistNames: [projects], haltOnBlocklistHit: true, outputType: FourSeverityLevels}}\n"
+    );
+    check(&lines, &texts(name, "/text"), name, &["hate blocklist 1"]).await;
+    fails(AZURE, &sample(&["x"]), "azure-content-safety/error", ReportError::Rejected).await;
+    let nine = json!({"status": 200, "body": {"categoriesAnalysis": [{"category": "Hate", "severity": 9}]}});
+    let played = play(AZURE, &sample(&["x"]), &nine).await;
+    assert_eq!(played.report.error, Some(ReportError::BadResponse));
+}
+
+#[tokio::test]
+async fn azure_shields_prompts_and_documents() {
+    let lines = format!("{AZURE}options: {{api: shield-prompt}}\n");
+    let name = "azure-content-safety/shield-prompt";
+    let mut prompt = texts(name, "/userPrompt");
+    let documents = fixture(name).request["body"]["documents"].take();
+    prompt.request.context.documents = serde_json::from_value(documents).unwrap();
+    let found = ["injection.jailbreak prompt-attack 1", "injection.indirect document-attack 1"];
+    let played = check(&lines, &prompt, name, &found).await;
+    assert_eq!(played.report.findings[1].place, None, "the document is context");
+    let mut documents = sample(&["a", "b"]);
+    documents.request.direction = Direction::Retrieval;
+    let played = play(&lines, &documents, &fixture(name).reply).await;
+    assert_eq!(played.report.findings[0].place.map(|place| place.piece), Some(1));
+    assert_eq!(played.sent[0].2, json!({"userPrompt": "", "documents": ["a", "b"]}));
+    let mut many = sample(&["a"; 6]);
+    many.request.direction = Direction::Retrieval;
+    assert_eq!(play(&lines, &many, &fixture(name).reply).await.sent.len(), 2, "five at a time");
+}
+
+const BEDROCK: &str = "protocol: bedrock-guardrail\nendpoint: SERVER\ncategories: [topic]\n\
+    options: {guardrail: abcdefghijkl, version: \"1\"}\n\
+    auth: {type: aws_sigv4, access_key: {env: A}, secret_key: {env: B}, session_token: {env: C}}\n";
+
+#[tokio::test]
+async fn bedrock_calls_are_signed_and_every_policy_is_read() {
+    let name = "bedrock-guardrail/blocked";
+    let found = [
+        "topic DENY 1",
+        "injection.prompt PROMPT_ATTACK 1",
+        "toxicity.insult INSULTS 0.75",
+        "topic custom-word 1",
+        "toxicity.profanity PROFANITY 1",
+    ];
+    let played = check(BEDROCK, &texts(name, "/content/0/text/text"), name, &found).await;
+    let headers = &played.sent[0].1;
+    let signed = headers["authorization"].to_str().unwrap();
+    assert!(signed.starts_with("AWS4-HMAC-SHA256 Credential=secret/20"), "{signed}");
+    assert!(signed.contains("/us-east-1/bedrock/aws4_request"), "{signed}");
+    assert_eq!(headers["x-amz-security-token"], "secret");
+    let name = "bedrock-guardrail/anonymized";
+    let mut output = texts(name, "/content/0/text/text");
+    output.request.direction = Direction::Output;
+    let found = ["pii.person NAME 1", "pii.email EMAIL 1", "pii regex 1"];
+    let played = check(BEDROCK, &output, name, &found).await;
+    assert!(!format!("{:?}", played.report).contains("Lima"), "`match` is the matched text");
+}
+
+#[tokio::test]
+async fn bedrock_tells_what_it_left_out_and_may_fail_inside_a_200() {
+    let one = sample(&[&"x".repeat(200)]);
+    let played = play(BEDROCK, &one, &fixture("bedrock-guardrail/partly-guarded").reply).await;
+    assert_eq!(played.report.status, Success, "{:?}", played.report);
+    let gap = played.report.gaps[0];
+    assert_eq!((gap.piece, gap.chars, gap.reason), (0, 100, ReportError::TooLong));
+    for (name, found) in [
+        ("none", vec![]),
+        ("full-scope", vec![]),
+        ("grounding", vec!["topic GROUNDING 0.89".to_owned()]),
+    ] {
+        let reply = fixture(&format!("bedrock-guardrail/{name}")).reply;
+        assert_eq!(play(BEDROCK, &one, &reply).await.findings(), found, "{name}");
+    }
+    fails(BEDROCK, &one, "bedrock-guardrail/failure-in-200", ReportError::BadResponse).await;
+    fails(BEDROCK, &one, "bedrock-guardrail/validation", ReportError::Rejected).await;
+    let bare =
+        json!({"status": 200, "body": {"action": "GUARDRAIL_INTERVENED", "assessments": []}});
+    assert_eq!(play(BEDROCK, &one, &bare).await.findings(), ["topic intervened 1"]);
+}
