@@ -103,6 +103,8 @@ pub enum Protocol {
     Builtin(Builtin),
     /// Ours.
     Native,
+    /// The Open Inference Protocol (V2).
+    Kserve(Box<Kserve>),
     /// Any JSON service by mapping, the file's own or a preset's.
     Http(Box<Mapping>),
 }
@@ -113,6 +115,7 @@ impl Protocol {
         match self {
             Protocol::Builtin(_) => "builtin",
             Protocol::Native => "native",
+            Protocol::Kserve(_) => "kserve-v2",
             Protocol::Http(mapping) => mapping.protocol,
         }
     }
@@ -122,11 +125,45 @@ impl Protocol {
     /// Whether the words of a reply are the author's of the file, not those of a vendor's table.
     pub fn has_own_words(&self) -> bool {
         match self {
-            Protocol::Native => true,
+            Protocol::Native | Protocol::Kserve(_) => true,
             Protocol::Http(mapping) => mapping.protocol == "http",
             Protocol::Builtin(_) => false,
         }
     }
+}
+
+/// A model behind the Open Inference Protocol.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kserve {
+    /// Appended to the endpoint.
+    pub path: String,
+    /// Name of the tensor that takes the texts.
+    pub input: String,
+    /// Whether it is a column, `[n, 1]`, not `[n]`.
+    pub column: bool,
+    /// Name of the tensor that answers; `None` takes the first.
+    pub output: Option<String>,
+    /// Name of the tensor with the scores, where `output` holds labels.
+    pub scores: Option<String>,
+    /// Labels in the order of the tensor's axis.
+    pub labels: Vec<String>,
+    /// Axis of the labels; `None` is the last.
+    pub axis: Option<usize>,
+    /// What makes probabilities of the numbers.
+    pub activation: Activation,
+}
+
+/// What makes probabilities of numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// They are some already.
+    #[default]
+    None,
+    /// Over all labels.
+    Softmax,
+    /// Each for itself.
+    Sigmoid,
 }
 
 /// The built-in detectors; the file's `builtin` key, by default its name.

@@ -223,7 +223,7 @@ impl RawExchange {
 }
 
 /// All but the unreserved characters of RFC 3986 as `%XX`.
-fn percent(raw: &str) -> String {
+pub(super) fn percent(raw: &str) -> String {
     raw.bytes().fold(String::new(), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));

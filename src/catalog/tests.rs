@@ -90,6 +90,9 @@ fn every_bad_option_and_mapping_is_refused_at_its_place() {
         ("protocol: http\nrequest: {a: 1}\nresponse: {findings: [], items: a}\n", "5:26:bad_value"),
         ("protocol: http\nrequest: {a: 1}\nheaders: {x: '{{tenant}}'}\n", "5:14:bad_value"),
         ("protocol: http\n", "1:1:missing_key"),
+        ("protocol: kserve-v2\n", "1:1:missing_key"),
+        ("protocol: kserve-v2\noptions: {model: m, labls: [a]}\n", "4:21:unknown_key"),
+        ("protocol: bedrock-guardrail\n", "1:1:missing_key"),
     ] {
         let text = format!("name: d\nendpoint: http://h/x\n{lines}categories: [pii]\n");
         let files = [file(FaultKind::Detector, "d.yaml", &text)];

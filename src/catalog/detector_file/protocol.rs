@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::catalog::detector::{Builtin, Endpoint, Label, Protocol};
-use crate::catalog::mapping::{Mapping, RawExchange, Reader, ResponseMapping};
+use crate::catalog::detector::{Activation, Builtin, Endpoint, Kserve, Label, Protocol};
+use crate::catalog::mapping::{Mapping, RawExchange, Reader, ResponseMapping, percent};
 use crate::catalog::preset::{OptionSpec, Preset};
 use crate::catalog::template::{TemplateFault, fixed};
 use crate::domain::category::{Category, TREE};
@@ -28,6 +28,24 @@ enum Named {
     BedrockGuardrail,
     Native,
     Http,
+}
+
+/// The options of `kserve-v2`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KserveEntry {
+    model: String,
+    version: Option<String>,
+    input: Option<String>,
+    #[serde(default)]
+    column: bool,
+    output: Option<String>,
+    scores: Option<String>,
+    #[serde(default)]
+    labels: Vec<String>,
+    axis: Option<usize>,
+    #[serde(default)]
+    activation: Activation,
 }
 
 #[derive(Debug, Deserialize)]
@@ -68,7 +86,7 @@ pub(super) fn read(
         ("response", response, "http", named == Some(Named::Http)),
         ("headers", fields.node("headers"), "http", named == Some(Named::Http)),
         ("builtin", builtin, "builtin", named == Some(Named::Builtin)),
-        ("options", options, "presidio", preset.is_some()),
+        ("options", options, "presidio", preset.is_some() || named == Some(Named::KserveV2)),
     ] {
         if given.is_some() && !fits {
             let message = format!("`{key}` does not belong to this protocol");
@@ -77,15 +95,21 @@ pub(super) fn read(
     }
     let spoken = |protocol| {
         let labels = preset.map(|preset| preset.labels.clone()).unwrap_or_default();
-        let health = preset.and_then(|preset| preset.health.clone());
+        let ready = || (named == Some(Named::KserveV2)).then(|| "/v2/health/ready".to_owned());
+        let health = preset.and_then(|preset| preset.health.clone()).or_else(ready);
         Spoken { protocol, endpoint, labels, health }
     };
     match (named?, preset) {
         (Named::Builtin, _) => builtin_of(fields, name).map(Protocol::Builtin).map(spoken),
         (Named::Native, _) => Some(spoken(Protocol::Native)),
         (Named::Http, _) => own_mapping(fields, source, headers.unwrap_or_default()).map(spoken),
+        (Named::KserveV2, _) => kserve(fields).map(Box::new).map(Protocol::Kserve).map(spoken),
         (_, Some(preset)) => {
+            let faults = fields.faults.len();
             let options = choose(fields, source, &preset.options, name);
+            if fields.faults.len() > faults {
+                return None;
+            }
             let mapping =
                 preset.mapping(&options).map_err(|fault| refuse(fields, "/options", fault));
             mapping.ok().map(|mapping| spoken(Protocol::Http(Box::new(mapping))))
@@ -94,15 +118,25 @@ pub(super) fn read(
     }
 }
 
+fn kserve(fields: &mut Fields<'_>) -> Option<Kserve> {
+    let entry: KserveEntry = fields.need("options")?;
+    let version = entry.version.map(|version| format!("/versions/{}", percent(&version)));
+    Some(Kserve {
+        path: format!("/v2/models/{}{}/infer", percent(&entry.model), version.unwrap_or_default()),
+        input: entry.input.unwrap_or_else(|| "text".to_owned()),
+        column: entry.column,
+        output: entry.output,
+        scores: entry.scores,
+        labels: entry.labels,
+        axis: entry.axis,
+        activation: entry.activation,
+    })
+}
+
 /// The preset of a protocol that is one.
 fn preset(fields: &mut Fields<'_>, named: Named) -> Option<&'static Preset> {
     let name = serde_json::to_value(named).ok()?;
     match Preset::named(name.as_str()?) {
-        Ok(None) if !matches!(named, Named::Builtin | Named::Native | Named::Http) => {
-            let message = "this protocol is not supported by this release".to_owned();
-            fields.refuse("protocol", "not_built", message, "use native, http or builtin");
-            None
-        }
         Ok(found) => found,
         Err(faults) => {
             fields.faults.extend(faults);

@@ -17,6 +17,7 @@ use crate::seal::AwsRequest;
 
 mod fill;
 mod http;
+mod kserve;
 mod native;
 
 const DEPTH_MAX: usize = 32;
@@ -60,6 +61,7 @@ pub(super) fn target(detector: &Detector, request: &Request) -> Option<Uri> {
     let path = match &detector.protocol {
         Protocol::Builtin(_) => return None,
         Protocol::Native => "",
+        Protocol::Kserve(model) => &model.path,
         Protocol::Http(mapping) => &mapping.exchange(request.direction)?.path,
     };
     if path.is_empty() {
@@ -86,7 +88,10 @@ pub(super) fn batches<'a>(
         }
         Some(Grain::Each) => chunks(excerpts, 1),
         Some(Grain::Whole) => rounds(excerpts),
-        None => chunks(excerpts, most(1)),
+        None => {
+            let list = matches!(detector.protocol, Protocol::Kserve(_));
+            chunks(excerpts, most(if list { LIST_MAX } else { 1 }))
+        }
     }
 }
 
@@ -121,7 +126,7 @@ fn exchange<'a>(detector: &'a Detector, request: &Request) -> Option<&'a Exchang
 fn mapping(detector: &Detector) -> Option<&Mapping> {
     match &detector.protocol {
         Protocol::Http(mapping) => Some(mapping),
-        Protocol::Native | Protocol::Builtin(_) => None,
+        Protocol::Native | Protocol::Kserve(_) | Protocol::Builtin(_) => None,
     }
 }
 
@@ -180,6 +185,7 @@ pub(super) fn body(
 ) -> Bytes {
     match (&detector.protocol, exchange(detector, texts.work.request)) {
         (Protocol::Native, _) => native::body(detector, params, texts, batch),
+        (Protocol::Kserve(model), _) => kserve::body(model, params, batch),
         (_, Some(exchange)) => {
             to_bytes(&fill::Filling { texts, batch, params }.fill(&exchange.request))
         }
@@ -199,6 +205,7 @@ pub(super) fn read(
     }
     let judged = match (&detector.protocol, exchange(detector, texts.work.request)) {
         (Protocol::Native, _) => native::read(detector, batch, reply),
+        (Protocol::Kserve(model), _) => kserve::read(detector, model, batch, reply),
         (_, Some(exchange)) => {
             http::read(&http::Reading { detector, texts, batch }, exchange, reply)
         }
