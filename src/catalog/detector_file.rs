@@ -1,13 +1,14 @@
 //! A detector file becomes a `Detector`.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::credential;
 use super::detector::{Auth, Detector, Protocol};
 use super::load::{LoadContext, SourceFile, named_as_file, not_built, schema_version, tree};
+use super::{chunks, credential};
 use crate::domain::category::Category;
 use crate::domain::content::ContentType;
 use crate::domain::finding::TextView;
@@ -19,7 +20,8 @@ use crate::yaml::{Data, Fields, Node, Source, Span};
 mod limits;
 pub(super) mod protocol;
 
-use limits::{Limits, in_range};
+use limits::Limits;
+pub(super) use limits::in_range;
 use protocol::Spoken;
 
 /// Keys of the design whose behaviour comes later.
@@ -100,10 +102,11 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
     let cost = fields.take("cost").unwrap_or(1.0);
     in_range(fields, "cost", cost, (0.0, 1_000_000.0));
     let views = fields.take("views").unwrap_or_else(|| vec![TextView::Raw]);
-    if views != [TextView::Raw] {
-        let message = "views other than `raw` are not supported by this release".to_owned();
-        fields.refuse("views", "not_built", message, "write `views: [raw]`");
+    if views.iter().all(|view| *view == TextView::Decoded) {
+        let message = "`views` names no form in which the whole text stands".to_owned();
+        fields.refuse("views", "bad_value", message, "add `raw` or `normalized`");
     }
+    let max_chars = fields.take::<NonZeroUsize>("max_chars");
     let params = fields.node("params").map_or_else(|| serde_json::json!({}), Node::to_json);
     if !params.is_object() {
         fields.refuse(
@@ -130,7 +133,8 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         types: fields.take("types").unwrap_or_else(|| BTreeSet::from([ContentType::Text])),
         languages: fields.take("languages").unwrap_or_default(),
         directions: fields.take("directions").unwrap_or_default(),
-        max_chars: fields.take::<std::num::NonZeroUsize>("max_chars").map(Into::into),
+        max_chars,
+        chunks: chunks::read(fields, max_chars),
         categories,
         labels,
         annotator: fields.take("annotator").unwrap_or_default(),

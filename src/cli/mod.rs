@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::domain::redaction::Style;
+
 mod check;
 mod detectors;
 mod init;
@@ -91,6 +93,9 @@ pub struct ScanArgs {
     /// Print the redacted content instead of the report.
     #[arg(long)]
     pub redact: bool,
+    /// What stands in the place of redacted text; the tenant's unless set.
+    #[arg(long, value_parser = Style::NAMES)]
+    pub style: Option<String>,
     /// One JSON object per file.
     #[arg(long, conflicts_with = "redact")]
     pub json: bool,

@@ -12,14 +12,17 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::breaker::{Ended, OPEN_MAX};
 use super::excerpt::{Excerpt, Texts};
+use super::fit::{self, Fit};
 use super::limits::jittered;
 use super::local::{Judged, Trouble};
 use super::member::Member;
+use super::merge::{self, Ending};
 use super::protocol;
-use super::{Ask, Detectors, Work, unsent};
+use super::{Ask, Detectors, unsent};
 use crate::catalog::Detector;
 use crate::catalog::detector::{Auth, Protocol};
-use crate::domain::report::{Gap, Report, ReportError, Status};
+use crate::domain::content::Piece;
+use crate::domain::report::{Report, ReportError, Status};
 use crate::outbound::{Call, Reply, SendError};
 
 /// Tells a detector which request a call belongs to.
@@ -62,8 +65,8 @@ impl Run<'_> {
             return unsent(ask, ReportError::NotRegistered);
         };
         let start = Instant::now();
-        let (fit, mut gaps) = match fitting(detector, self.texts) {
-            Ok(found) => found,
+        let Fit { excerpts, several, late, mut gaps } = match fit::fit(detector, self.texts) {
+            Ok(fit) => fit,
             Err(error) => return unsent(ask, error),
         };
         let member = self.detectors.member(detector);
@@ -72,7 +75,7 @@ impl Run<'_> {
         }
         let params = overlay(&detector.params, &ask.params);
         let one = One { run: *self, ask, detector, member: &member, params: &params };
-        let batches = protocol::batches(detector, self.texts.work.request, fit);
+        let batches = protocol::batches(detector, self.texts.work.request, excerpts);
         let ends = join_all(batches.iter().map(|batch| one.call(batch))).await;
         let mut report = Report {
             status: Status::Success,
@@ -81,7 +84,7 @@ impl Run<'_> {
             ..unsent(ask, ReportError::Decided)
         };
         // The word of the piece with findings, then of the surest one, stands for all.
-        let (mut best, mut failed) = (None, Vec::new());
+        let (mut best, mut failed, mut endings) = (None, Vec::new(), Vec::new());
         for (batch, (attempts, end)) in batches.iter().zip(ends) {
             report.attempts += attempts;
             match end {
@@ -92,6 +95,8 @@ impl Run<'_> {
                         (report.label, report.score) = (judged.label, judged.score);
                     }
                     report.findings.extend(judged.findings);
+                    let ending = |excerpt| Ending { excerpt, left_out: None };
+                    endings.extend(batch.iter().map(ending));
                     gaps.extend(judged.gaps);
                 }
                 Err(fail) => failed.push((batch, fail)),
@@ -101,16 +106,32 @@ impl Run<'_> {
             return failed.first().map_or(report.clone(), |(_, fail)| fail_report(report, *fail));
         }
         for (batch, fail) in failed {
-            let reason = match fail {
-                Fail::Error(error) => error,
-                Fail::Timeout { cut: true } => ReportError::Deadline,
-                Fail::Timeout { cut: false } => ReportError::Communication,
-            };
-            gaps.extend(batch.iter().map(|text| gap(self.texts, text.piece, reason)));
+            report.cut_by_deadline |= fail == Fail::Timeout { cut: true };
+            let left_out = Some(fail.reason());
+            endings.extend(batch.iter().map(|excerpt| Ending { excerpt, left_out }));
         }
+        let left_out = Some(ReportError::TooLong);
+        endings.extend(late.iter().map(|excerpt| Ending { excerpt, left_out }));
+        let chars =
+            |piece| self.texts.work.pieces.get(piece).map_or(0, |piece: &Piece| piece.chars);
+        gaps.extend(merge::gaps(&endings, &chars));
         gaps.sort_by_key(|gap| gap.piece);
         report.gaps = gaps;
+        if several {
+            report.findings = merge::findings(report.findings);
+        }
         report
+    }
+}
+
+impl Fail {
+    /// Why a part was left out of an answer that others gave.
+    fn reason(self) -> ReportError {
+        match self {
+            Fail::Error(error) => error,
+            Fail::Timeout { cut: true } => ReportError::Deadline,
+            Fail::Timeout { cut: false } => ReportError::Communication,
+        }
     }
 }
 
@@ -124,43 +145,6 @@ fn fail_report(mut report: Report, fail: Fail) -> Report {
         report.duration = Duration::ZERO;
     }
     report
-}
-
-fn gap(texts: &Texts<'_>, piece: usize, reason: ReportError) -> Gap {
-    let chars = texts.work.pieces.get(piece).map_or(0, |piece| piece.chars);
-    Gap { piece, chars, reason }
-}
-
-/// The pieces that the detector can judge, and gaps for the others; an error when there is none.
-fn fitting<'a>(
-    detector: &Detector,
-    texts: &'a Texts<'_>,
-) -> Result<(Vec<Excerpt<'a>>, Vec<Gap>), ReportError> {
-    let Work { request, pieces, .. } = texts.work;
-    let language = |wanted: &String| {
-        let primary = |tag: &str| tag.split(['-', '_']).next().map(str::to_ascii_lowercase);
-        request.language.as_deref().is_none_or(|given| primary(given) == primary(wanted))
-    };
-    let direction =
-        detector.directions.is_empty() || detector.directions.contains(&request.direction);
-    let spoken = detector.languages.is_empty() || detector.languages.iter().any(language);
-    if !direction || !spoken || !protocol::suits(detector, request) {
-        return Err(ReportError::UnsupportedContentType);
-    }
-    let (mut fit, mut gaps) = (Vec::new(), Vec::new());
-    for (index, piece) in pieces.iter().enumerate() {
-        if piece.text.is_none() || !detector.types.contains(&piece.content_type) {
-            gaps.push(gap(texts, index, ReportError::UnsupportedContentType));
-        } else if detector.max_chars.is_some_and(|max| piece.chars > max) {
-            gaps.push(gap(texts, index, ReportError::TooLong));
-        } else {
-            fit.extend(texts.whole(index));
-        }
-    }
-    if fit.is_empty() {
-        return Err(gaps.first().map_or(ReportError::UnsupportedContentType, |gap| gap.reason));
-    }
-    Ok((fit, gaps))
 }
 
 /// Why the detector is not worth asking now.

@@ -1,21 +1,37 @@
-//! What one call is about: judged pieces or excerpts of them, and the way back to their characters.
+//! What one call is about: pieces, their views, or excerpts of either, and the way back to the
+//! characters that were sent.
 
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::Work;
+use crate::catalog::Detector;
+use crate::domain::chunk;
+use crate::domain::content::Piece;
 use crate::domain::finding::{Place, TextView};
 use crate::domain::span::{OffsetUnit, Offsets, Span};
+use crate::domain::view::{self, View};
 
-use super::Work;
-
-/// One text to be judged: a piece as sent.
+/// One text to be judged.
 pub(super) struct Excerpt<'a> {
     /// Index into the request's pieces.
     pub(super) piece: usize,
-    text: &'a Arc<str>,
-    offsets: &'a OnceLock<Offsets>,
+    /// Which form of the piece it was cut from: 0 is the raw text, then its views.
+    pub(super) form: usize,
+    view: Option<&'a View>,
+    /// What of that form, in code points; `None` is all of it.
+    part: Option<Span>,
+    whole: &'a Arc<str>,
+    text: &'a str,
+    offsets: Index<'a>,
     native: Option<&'a OnceLock<Bytes>>,
+}
+
+/// Positions of a text: those of whole pieces are shared by all detectors.
+enum Index<'a> {
+    Shared(&'a OnceLock<Offsets>),
+    Own(OnceLock<Offsets>),
 }
 
 /// Where something lies that a reply speaks of.
@@ -30,30 +46,96 @@ pub(super) struct Spot {
 /// The texts of one fan-out, with what is made of them at most once.
 pub(super) struct Texts<'a> {
     pub(super) work: &'a Work<'a>,
-    offsets: Vec<OnceLock<Offsets>>,
-    native: Vec<OnceLock<Bytes>>,
+    forms: Vec<Forms>,
+}
+
+#[derive(Default)]
+struct Forms {
+    offsets: OnceLock<Offsets>,
+    native: OnceLock<Bytes>,
+    views: OnceLock<Vec<View>>,
 }
 
 impl<'a> Texts<'a> {
     pub(super) fn new(work: &'a Work<'a>) -> Self {
-        Self {
-            work,
-            offsets: work.pieces.iter().map(|_| OnceLock::new()).collect(),
-            native: work.pieces.iter().map(|_| OnceLock::new()).collect(),
-        }
+        Self { work, forms: work.pieces.iter().map(|_| Forms::default()).collect() }
     }
 
-    /// The whole piece as sent; `None` for one without text.
-    pub(super) fn whole(&self, piece: usize) -> Option<Excerpt<'_>> {
-        let text = self.work.pieces.get(piece)?.text.as_ref()?;
-        let (offsets, native) = (self.offsets.get(piece)?, self.native.get(piece));
-        Some(Excerpt { piece, text, offsets, native })
+    /// What `detector` is to judge of a piece: the views it wants, each cut to the length it takes.
+    /// Nothing for a piece without text.
+    ///
+    /// The raw text is left out only where a normalised form stands for it.
+    pub(super) fn excerpts(&self, piece: usize, detector: &Detector) -> Vec<Excerpt<'_>> {
+        let (Some(Piece { text: Some(text), chars, .. }), Some(forms)) =
+            (self.work.pieces.get(piece), self.forms.get(piece))
+        else {
+            return Vec::new();
+        };
+        let raw = Excerpt {
+            piece,
+            form: 0,
+            view: None,
+            part: None,
+            whole: text,
+            text,
+            offsets: Index::Shared(&forms.offsets),
+            native: Some(&forms.native),
+        };
+        if detector.views.iter().all(|view| *view == TextView::Raw) {
+            return raw.cut(detector, *chars);
+        }
+        let views =
+            forms.views.get_or_init(|| view::of(text, &[TextView::Normalized, TextView::Decoded]));
+        let wanted = || views.iter().enumerate().filter(|(_, v)| detector.views.contains(&v.kind));
+        let stood_for = wanted().any(|(_, view)| view.kind == TextView::Normalized);
+        let mut excerpts = Vec::new();
+        if detector.views.contains(&TextView::Raw) || !stood_for {
+            excerpts.extend(raw.cut(detector, *chars));
+        }
+        for (index, view) in wanted() {
+            let whole = Excerpt {
+                piece,
+                form: index + 1,
+                view: Some(view),
+                part: None,
+                whole: &view.text,
+                text: &view.text,
+                offsets: Index::Own(OnceLock::new()),
+                native: None,
+            };
+            excerpts.extend(whole.cut(detector, view.text.chars().count()));
+        }
+        excerpts
     }
 }
 
-impl Excerpt<'_> {
+impl<'a> Excerpt<'a> {
+    /// Parts that the detector can take, `chars` being the length of this one.
+    fn cut(self, detector: &Detector, chars: usize) -> Vec<Excerpt<'a>> {
+        let Some(most) = detector.max_chars.filter(|most| chars > most.get()) else {
+            return vec![self];
+        };
+        let positions = self.index();
+        let byte = |point| positions.from_codepoint(point, OffsetUnit::Byte);
+        let cut = |part: Span| Excerpt {
+            piece: self.piece,
+            form: self.form,
+            view: self.view,
+            part: Some(part),
+            whole: self.whole,
+            text: self.text.get(byte(part.start)..byte(part.end)).unwrap_or_default(),
+            offsets: Index::Own(OnceLock::new()),
+            native: None,
+        };
+        chunk::split(self.text, most, detector.chunks.overlap).into_iter().map(cut).collect()
+    }
+
     pub(super) fn text(&self) -> &str {
         self.text
+    }
+
+    pub(super) fn shared(&self) -> Arc<str> {
+        if self.part.is_none() { Arc::clone(self.whole) } else { self.text.into() }
     }
 
     /// The native body without parameters, made once for all detectors.
@@ -64,8 +146,17 @@ impl Excerpt<'_> {
         }
     }
 
-    pub(super) fn shared(&self) -> Arc<str> {
-        Arc::clone(self.text)
+    /// The raw characters it was made from; `None` is the whole piece.
+    pub(super) fn covers(&self) -> Option<Span> {
+        let part = match (self.part, self.view) {
+            (None, None) => return None,
+            (Some(part), _) => part,
+            (None, Some(_)) => Span { start: 0, end: self.index().chars() },
+        };
+        match self.view {
+            Some(view) => view.to_raw(part),
+            None => Some(part),
+        }
     }
 
     /// The spot of `start..end`, counted in `unit` within this text; without positions the whole
@@ -74,17 +165,33 @@ impl Excerpt<'_> {
         let span = match range {
             (None, None) => None,
             (Some(start), Some(end)) => {
-                let offsets = self.offsets.get_or_init(|| Offsets::new(self.text));
                 let (start, end) = (usize::try_from(start).ok()?, usize::try_from(end).ok()?);
-                Some(offsets.to_span(start, end, unit)?)
+                Some(self.index().to_span(start, end, unit)?)
             }
             (Some(_), None) | (None, Some(_)) => return None,
         };
         self.spot_of(span)
     }
 
-    /// The spot of a span in code points of this text.
+    /// The spot of a span in code points of this text; `None` when it lies outside.
     pub(super) fn spot_of(&self, span: Option<Span>) -> Option<Spot> {
-        Some(Spot { place: Some(Place { piece: self.piece, span }), view: None })
+        let from = self.part.map_or(0, |part| part.start);
+        let span = match (span, self.view) {
+            (None, _) => None,
+            (Some(span), view) => {
+                let moved = Span { start: from + span.start, end: from + span.end };
+                Some(view.map_or(Some(moved), |view| view.to_raw(moved))?)
+            }
+        };
+        let view = self.view.map(|view| view.kind);
+        Some(Spot { place: Some(Place { piece: self.piece, span }), view })
+    }
+
+    fn index(&self) -> &Offsets {
+        let cell = match &self.offsets {
+            Index::Shared(shared) => shared,
+            Index::Own(own) => own,
+        };
+        cell.get_or_init(|| Offsets::new(self.text))
     }
 }

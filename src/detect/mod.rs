@@ -20,11 +20,13 @@ mod breaker;
 pub mod builtin;
 mod call;
 mod excerpt;
+mod fit;
 mod health;
 mod label;
 mod limits;
 mod local;
 mod member;
+mod merge;
 mod protocol;
 
 pub use breaker::{Breaker, BreakerState, BreakerStats, Force};

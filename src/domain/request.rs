@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::content::{Body, ContentType, Direction, Judge, Message, Role};
 use super::id::{BundleName, DetectorName, RequestId, TenantId};
+use super::redaction::Style;
 use super::span::OffsetUnit;
 
 /// How urgent a request is, most urgent first.
@@ -119,6 +120,8 @@ pub struct Request {
     pub detectors: DetectorWishes,
     /// The unit of spans in the answer.
     pub offsets: OffsetUnit,
+    /// What stands in the place of redacted text; `None` takes the tenant's.
+    pub redaction: Option<Style>,
     /// Urgency.
     pub priority: Priority,
     /// The caller's own deadline in milliseconds, 10..=300 000; `None` takes the priority's.

@@ -191,7 +191,12 @@ fn batch(fields: &mut Fields<'_>) -> Option<NonZeroUsize> {
 }
 
 /// Refuses a number outside its range.
-pub(super) fn in_range(fields: &mut Fields<'_>, key: &str, value: f64, (least, most): (f64, f64)) {
+pub(in crate::catalog) fn in_range(
+    fields: &mut Fields<'_>,
+    key: &str,
+    value: f64,
+    (least, most): (f64, f64),
+) {
     if !(least..=most).contains(&value) {
         let name = key.trim_start_matches('/').replace('/', ".");
         let message = format!("`{name}` holds {value}, outside {least}..={most}");

@@ -110,7 +110,8 @@ impl Reading<'_> {
         let (judged, total) = (position(reply, &paths.judged)?, position(reply, &paths.total)?);
         let left = total.unwrap_or(0).saturating_sub(judged.unwrap_or(0));
         let chars = usize::try_from(left).unwrap_or(usize::MAX).min(only.text().chars().count());
-        let gap = Gap { piece: only.piece, chars, reason: ReportError::TooLong };
+        let reason = ReportError::TooLong;
+        let gap = Gap { piece: only.piece, span: None, chars, reason };
         Ok((chars > 0).then_some(gap))
     }
 
