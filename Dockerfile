@@ -14,4 +14,5 @@ COPY --from=build --chown=65532:65532 /out/data /home/nonroot/data
 WORKDIR /home/nonroot
 ENV ORCHESTRATION_SERVER__LISTEN=0.0.0.0:8000
 EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["orchestrator", "health"]
 ENTRYPOINT ["orchestrator"]

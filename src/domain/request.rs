@@ -153,6 +153,7 @@ impl Request {
             priority: Priority::default(),
             timeout_ms: None,
             metadata: serde_json::Map::new(),
+            redaction: None,
             include: Vec::new(),
         }
     }

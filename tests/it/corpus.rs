@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::app::write;
-use crate::binary::{run, text};
+use crate::app::{edit, write};
+use crate::binary::{command, run, text};
 
 const CORPUS: &str = include_str!("../corpus/multilingual.jsonl");
 
@@ -44,8 +44,11 @@ fn each_expectation_of_the_corpus_stands_once_in_its_text() {
 }
 
 #[test]
-fn what_stands_raw_in_any_script_is_found_exactly_where_it_stands() {
+fn what_stands_or_hides_in_any_script_is_found_exactly_where_it_stands() {
     let dir = tempfile::tempdir().unwrap();
+    // On a busy machine the first text, which compiles every pattern, may take its time.
+    assert_eq!(run(dir.path(), &["init"]).status.code(), Some(0));
+    edit(dir.path(), "detectors/pii.yaml", "params: {}", "params: {}\ntimeout: 60s");
     let lines = lines();
     let names: Vec<String> = (0..lines.len()).map(|at| format!("{at:03}.txt")).collect();
     for (name, line) in names.iter().zip(&lines) {
@@ -53,7 +56,9 @@ fn what_stands_raw_in_any_script_is_found_exactly_where_it_stands() {
     }
     let args: Vec<&str> =
         ["scan", "--json"].into_iter().chain(names.iter().map(String::as_str)).collect();
-    let output = text(&run(dir.path(), &args).stdout);
+    let mut scan = command(dir.path());
+    scan.env("ORCHESTRATION_ORCHESTRATION__SLA__NORMAL_MS", "60000").args(&args);
+    let output = text(&scan.output().unwrap().stdout);
     let mut wrong = Vec::new();
     assert_eq!(output.lines().count(), lines.len());
     for (answer, line) in output.lines().zip(&lines) {
@@ -67,11 +72,9 @@ fn what_stands_raw_in_any_script_is_found_exactly_where_it_stands() {
                 (finding["category"].as_str().unwrap().to_owned(), part)
             })
             .collect();
-        let raw = expected(line, false);
-        // A detector may also see what only another view shows, or a part of it.
-        let evaded = expected(line, true) != raw;
-        if !raw.is_subset(&found) || !evaded && found != raw {
-            wrong.push(format!("{}: {found:?} instead of {raw:?}", line["note"]));
+        let all = expected(line, true);
+        if found != all {
+            wrong.push(format!("{}: {found:?} instead of {all:?}", line["note"]));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -37,9 +37,9 @@ fn a_grapheme_is_cut_only_when_it_alone_exceeds_the_limit() {
 }
 
 #[test]
-fn a_megabyte_of_anything_makes_few_ranges() {
+fn a_long_text_of_anything_makes_few_ranges() {
     for unit in ["a", "a ", "a. ", "\n", "\u{301}", "👩\u{200D}", "🇩", "1."] {
-        let text = unit.repeat(1_000_000 / unit.len());
+        let text = unit.repeat(200_000 / unit.len());
         let spans = split(&text, NonZeroUsize::new(1_000).unwrap(), usize::MAX);
         let len = text.chars().count();
         assert!(spans.len() <= len / 200, "{unit:?} made {} ranges of {len}", spans.len());

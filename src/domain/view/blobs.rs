@@ -37,7 +37,7 @@ pub(super) fn decode(units: &[Unit]) -> Option<Vec<Unit>> {
         if at >= hex_from {
             let (end, bytes) = hex(units, at);
             hex_from = end;
-            let found = stretches(units, &bytes, RUN_CHARS_MIN / 2, HEX_PART_MIN);
+            let found = hex_regions(units, &bytes);
             if let Some(last) = found.last() {
                 at = last.to;
                 regions.extend(found);
@@ -51,6 +51,16 @@ pub(super) fn decode(units: &[Unit]) -> Option<Vec<Unit>> {
         regions.extend(found);
     }
     replace(units, regions)
+}
+
+/// The texts in a run of hex: in all of it, else in its groups.
+fn hex_regions(units: &[Unit], bytes: &[Byte]) -> Vec<Region> {
+    let read = |bytes: &[Byte]| stretches(units, bytes, RUN_CHARS_MIN / 2, HEX_PART_MIN);
+    let found = read(bytes);
+    if !found.is_empty() {
+        return found;
+    }
+    bytes.chunk_by(|one, next| one.to == next.from).flat_map(read).collect()
 }
 
 /// The hex bytes at `at`, and where a next try may begin: pairs of digits, each group of them
@@ -110,7 +120,9 @@ impl Run {
                 }
                 Some('\r' | '\n') if !run.at.is_empty() => {}
                 Some(' ' | '\t')
-                    if matches!(next.checked_sub(1).and_then(c), Some('\n' | ' ' | '\t')) => {}
+                    if !run.at.is_empty()
+                        && matches!(next.checked_sub(1).and_then(c), Some('\n' | ' ' | '\t'))
+                        && next > run.end => {}
                 _ => break,
             }
             next += 1;
@@ -122,9 +134,23 @@ impl Run {
         run
     }
 
-    /// The texts in the run. Each of the four phases is read, so what stands before and behind
-    /// does not hide the text.
+    /// The texts in the run, else in its lines.
     fn regions(&self, units: &[Unit]) -> Vec<Region> {
+        let found = self.joined(units);
+        if !found.is_empty() {
+            return found;
+        }
+        let lines = self.at.chunk_by(|one, next| one + 1 == *next).map(|at| {
+            let end = at.last().map_or(self.end, |last| last + 1);
+            let padding = if at.last() == self.at.last() { self.padding } else { 0 };
+            Self { at: at.to_vec(), end: end + padding, padding }
+        });
+        lines.flat_map(|line| line.joined(units)).collect()
+    }
+
+    /// The texts in the run, read over its line breaks. Each of the four phases is read, so what
+    /// stands before and behind does not hide the text.
+    fn joined(&self, units: &[Unit]) -> Vec<Region> {
         if self.at.len() + self.padding < RUN_CHARS_MIN {
             return Vec::new();
         }

@@ -1,7 +1,7 @@
-//! rot13: line by line, where the turned words read as English and the written ones do not.
+//! rot13: sentence by sentence, where the turned words read as English.
 //!
-//! The measure: a line is turned if it holds more common words once turned than as written; one
-//! suffices where the text names rot13, else two are needed, and none as written.
+//! The measure: a sentence is turned if it holds more common words once turned than as written,
+//! at least two of them, or one where the text names rot13, and one in eight words.
 
 use super::{Region, Unit, replace};
 
@@ -28,7 +28,6 @@ const WORDS: &[&str] = &[
     "zl",
     "jvyy",
     "pna",
-    "lbhe",
     "vtaber",
     "cerivbhf",
     "vafgehpgvbaf",
@@ -50,21 +49,21 @@ const WORDS: &[&str] = &[
 ];
 const WORD_CHARS_MAX: usize = 12;
 
-/// Whether a line of `raw` may be turned.
+/// Whether a sentence of `raw` may be turned.
 pub(super) fn may_decode(raw: &str) -> bool {
     let hinted = hints(raw.chars());
-    raw.split('\n').any(|line| reads_turned(line.chars(), hinted))
+    raw.split(ends).any(|sentence| reads_turned(sentence.chars(), hinted))
 }
 
-/// The text with the lines turned that read better so.
+/// The text with the sentences turned that read better so.
 pub(super) fn decode(units: &[Unit]) -> Option<Vec<Unit>> {
     let hinted = hints(units.iter().map(|unit| unit.c));
     let mut regions = Vec::new();
     let mut from = 0;
-    for line in units.split(|unit| unit.c == '\n') {
-        let to = from + line.len();
-        if reads_turned(line.iter().map(|unit| unit.c), hinted) {
-            let text = line.iter().map(|unit| Unit { c: turn(unit.c), ..*unit }).collect();
+    for sentence in units.split(|unit| ends(unit.c)) {
+        let to = from + sentence.len();
+        if reads_turned(sentence.iter().map(|unit| unit.c), hinted) {
+            let text = sentence.iter().map(|unit| Unit { c: turn(unit.c), ..*unit }).collect();
             regions.push(Region { from, to, text });
         }
         from = to + 1;
@@ -89,23 +88,33 @@ fn hints(text: impl Iterator<Item = char>) -> bool {
     })
 }
 
-fn reads_turned(line: impl Iterator<Item = char>, hinted: bool) -> bool {
-    let (mut written, mut turned) = (0, 0);
-    let (mut word, mut plain) = (String::new(), String::new());
-    for c in line.chain([' ']) {
+fn reads_turned(sentence: impl Iterator<Item = char>, hinted: bool) -> bool {
+    let (mut words, mut written, mut turned) = (0, 0, 0);
+    // One place more than the longest word, so that a longer one is none of them.
+    let (mut word, mut length) = ([0; WORD_CHARS_MAX + 1], 0);
+    for c in sentence.chain([' ']) {
         if c.is_alphanumeric() {
-            if word.len() <= WORD_CHARS_MAX {
-                word.push(c.to_ascii_lowercase());
-                plain.push(turn(c.to_ascii_lowercase()));
+            if let Some(place) = word.get_mut(length) {
+                *place = u8::try_from(c.to_ascii_lowercase()).unwrap_or_default();
+                length += 1;
             }
             continue;
         }
-        turned += usize::from(WORDS.contains(&word.as_str()));
-        written += usize::from(WORDS.contains(&plain.as_str()));
-        word.clear();
-        plain.clear();
+        turned += usize::from(word.get(..length).is_some_and(is_common));
+        let plain = word.map(|byte| u8::try_from(turn(char::from(byte))).unwrap_or_default());
+        written += usize::from(plain.get(..length).is_some_and(is_common));
+        words += usize::from(length > 0);
+        length = 0;
     }
-    if hinted { turned > written } else { turned >= 2 && written == 0 }
+    turned > written && turned * 8 >= words && turned >= if hinted { 1 } else { 2 }
+}
+
+fn is_common(word: &[u8]) -> bool {
+    word.len() > 1 && WORDS.iter().any(|common| common.as_bytes() == word)
+}
+
+fn ends(c: char) -> bool {
+    matches!(c, '\n' | '.' | ':' | ';' | '!' | '?' | '"')
 }
 
 fn turn(c: char) -> char {
