@@ -4,6 +4,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::detector::Auth;
 use super::load::{LoadContext, not_built};
+use crate::seal::AwsKeys;
 use crate::yaml::fault::Fault;
 use crate::yaml::{Fields, Node, Source};
 
@@ -24,6 +25,7 @@ enum Kind {
     Bearer,
     Basic,
     Oauth2,
+    AwsSigv4,
 }
 
 /// Reads `auth`: the secret is resolved here, so a missing one is a fault of the file.
@@ -34,27 +36,54 @@ pub(super) fn read(
 ) -> Result<Auth, Vec<Fault>> {
     let mut fields = Fields::new(node, source);
     let kind: Option<Kind> = fields.need("type");
-    let header: Option<String> = fields.take("header");
-    let user: Option<String> = fields.take("username");
-    let env: Option<String> = fields.take("env");
-    let file: Option<String> = fields.take("file");
-    not_built(&mut fields, &["vault"]);
     let mut auth = Auth::None;
+    if !matches!(kind, Some(Kind::AwsSigv4)) {
+        for key in ["header", "username", "env", "file"] {
+            fields.node(key);
+        }
+    }
     match kind {
         None | Some(Kind::None) => {}
+        Some(Kind::AwsSigv4) => {
+            let mut part = |key| nested(&mut fields, key, source, context);
+            let keys = (part("access_key"), part("secret_key"), part("session_token"));
+            for (key, given) in [("access_key", &keys.0), ("secret_key", &keys.1)] {
+                if given.is_none() && node.get(key).is_none() {
+                    fields.missing(key);
+                }
+            }
+            if let (Some(access_key), Some(secret_key), session_token) = keys {
+                auth = Auth::Aws(AwsKeys { access_key, secret_key, session_token });
+            }
+        }
         Some(Kind::Oauth2) => {
             let message = "auth type `oauth2` is not supported by this release".to_owned();
             fields.refuse("type", "not_built", message, "use api_key, bearer or basic");
         }
         Some(kind @ (Kind::ApiKey | Kind::Bearer | Kind::Basic)) => {
+            let header: Option<String> = fields.take("header");
+            let user: Option<String> = fields.take("username");
             let name = header_name(&mut fields, kind, header);
-            if let Some(secret) = secret(&mut fields, env, file, context) {
+            if let Some(secret) = secret(&mut fields, context) {
                 auth = Auth::Header { name, value: value(kind, user, &secret) };
             }
         }
     }
     let faults = fields.finish();
     if faults.is_empty() { Ok(auth) } else { Err(faults) }
+}
+
+/// The secret below `key`.
+fn nested(
+    fields: &mut Fields<'_>,
+    key: &'static str,
+    source: Source<'_>,
+    context: &LoadContext<'_>,
+) -> Option<SecretString> {
+    let mut inner = Fields::new(fields.node(key)?, source);
+    let secret = secret(&mut inner, context);
+    fields.faults.extend(inner.finish());
+    secret
 }
 
 fn header_name(fields: &mut Fields<'_>, kind: Kind, given: Option<String>) -> String {
@@ -67,12 +96,10 @@ fn header_name(fields: &mut Fields<'_>, kind: Kind, given: Option<String>) -> St
     name
 }
 
-fn secret(
-    fields: &mut Fields<'_>,
-    env: Option<String>,
-    file: Option<String>,
-    context: &LoadContext<'_>,
-) -> Option<SecretString> {
+fn secret(fields: &mut Fields<'_>, context: &LoadContext<'_>) -> Option<SecretString> {
+    let env: Option<String> = fields.take("env");
+    let file: Option<String> = fields.take("file");
+    not_built(fields, &["vault"]);
     let (key, place) = match (env, file) {
         (Some(name), None) => ("env", SecretRef::Env(name)),
         (None, Some(path)) => ("file", SecretRef::File(path)),
@@ -100,7 +127,7 @@ fn value(kind: Kind, user: Option<String>, secret: &SecretString) -> SecretStrin
         (Kind::Bearer, _) => format!("Bearer {secret}"),
         (Kind::Basic, Some(user)) => format!("Basic {}", base64(&format!("{user}:{secret}"))),
         (Kind::Basic, None) => format!("Basic {}", base64(secret)),
-        (Kind::ApiKey | Kind::None | Kind::Oauth2, _) => secret.to_owned(),
+        (Kind::ApiKey | Kind::None | Kind::Oauth2 | Kind::AwsSigv4, _) => secret.to_owned(),
     }
     .into()
 }

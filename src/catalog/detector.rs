@@ -5,10 +5,15 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::mapping::{
+    Coverage, Exchange, Grain, Mapping, Reader, ResponseMapping, ScoreTransform, Signing,
+};
+pub use super::template::{Bit, Fill, Slot, Template};
 use crate::domain::category::Category;
 use crate::domain::content::{ContentType, Direction};
 use crate::domain::finding::{Polarity, Severity, TextView};
 use crate::domain::id::DetectorName;
+use crate::seal::AwsKeys;
 
 /// A detector as its file describes it, validated.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +62,8 @@ pub struct Detector {
     pub health: Health,
     /// Name and value source of the credential header, resolved at load.
     pub auth: Auth,
+    /// Texts per call; `None` takes the protocol's.
+    pub batch: Option<NonZeroUsize>,
     /// In conflicts.
     pub weight: f64,
     /// Relative cost, for cascades.
@@ -96,11 +103,11 @@ pub struct Endpoint {
 pub enum Protocol {
     /// In this process.
     Builtin(Builtin),
-    /// The open Detector API, text contents.
-    Fms,
     /// Ours.
     Native,
-    /// Any JSON service by mapping.
+    /// The Open Inference Protocol (V2).
+    Kserve(Box<Kserve>),
+    /// Any JSON service by mapping, the file's own or a preset's.
     Http(Box<Mapping>),
 }
 
@@ -109,11 +116,56 @@ impl Protocol {
     pub fn name(&self) -> &'static str {
         match self {
             Protocol::Builtin(_) => "builtin",
-            Protocol::Fms => "fms",
             Protocol::Native => "native",
-            Protocol::Http(_) => "http",
+            Protocol::Kserve(_) => "kserve-v2",
+            Protocol::Http(mapping) => mapping.protocol,
         }
     }
+}
+
+impl Protocol {
+    /// Whether the words of a reply are the author's of the file, not those of a vendor's table.
+    pub fn has_own_words(&self) -> bool {
+        match self {
+            Protocol::Native | Protocol::Kserve(_) => true,
+            Protocol::Http(mapping) => mapping.protocol == "http",
+            Protocol::Builtin(_) => false,
+        }
+    }
+}
+
+/// A model behind the Open Inference Protocol.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kserve {
+    /// Appended to the endpoint.
+    pub path: String,
+    /// Name of the tensor that takes the texts.
+    pub input: String,
+    /// Whether it is a column, `[n, 1]`, not `[n]`.
+    pub column: bool,
+    /// Name of the tensor that answers; `None` takes the first.
+    pub output: Option<String>,
+    /// Name of the tensor with the scores, where `output` holds labels.
+    pub scores: Option<String>,
+    /// Labels in the order of the tensor's axis.
+    pub labels: Vec<String>,
+    /// Axis of the labels; `None` is the last.
+    pub axis: Option<usize>,
+    /// What makes probabilities of the numbers.
+    pub activation: Activation,
+}
+
+/// What makes probabilities of numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// They are some already.
+    #[default]
+    None,
+    /// Over all labels.
+    Softmax,
+    /// Each for itself.
+    Sigmoid,
 }
 
 /// The built-in detectors; the file's `builtin` key, by default its name.
@@ -134,58 +186,6 @@ pub enum Builtin {
     ToxicityFixture,
     /// Fixture: SSN, e-mail.
     RegexPii,
-}
-
-/// Declarative mapping of the `http` protocol.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Mapping {
-    /// Request template: JSON whose strings may hold `{{content}}` and friends.
-    pub request: serde_json::Value,
-    /// Extra request headers.
-    pub headers: BTreeMap<String, String>,
-    /// How to read the reply.
-    pub response: ResponseMapping,
-}
-
-/// How to read a reply; paths are dotted keys and array indexes, `a.b.0`; empty is the root.
-#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ResponseMapping {
-    /// The list of findings; the value itself when it is no list.
-    pub items: String,
-    /// The label, relative to an item; a literal when it starts with `=`.
-    pub label: String,
-    /// The score, relative to an item; 1.0 when empty.
-    pub score: String,
-    /// First position.
-    pub start: String,
-    /// One past the last position.
-    pub end: String,
-    /// Unit of the positions.
-    pub offset_unit: crate::domain::span::OffsetUnit,
-    /// How the raw score becomes 0..=1.
-    pub score_transform: ScoreTransform,
-    /// Path that, when present and truthy, makes a 200 a failure.
-    pub error_when: String,
-    /// A missing list means clean; an empty one always does.
-    pub ok_when_empty: bool,
-}
-
-/// How the raw score becomes 0..=1.
-#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ScoreTransform {
-    /// As it is.
-    #[default]
-    Identity,
-    /// 1 − s.
-    Invert,
-    /// 0..7 → s/7.
-    Severity,
-    /// true → 1, false → 0.
-    Bool,
-    /// By name.
-    Enum(BTreeMap<String, f64>),
 }
 
 /// How texts over `max_chars` are cut.
@@ -273,6 +273,8 @@ pub enum Auth {
         /// The whole value, such as `Bearer …`.
         value: secrecy::SecretString,
     },
+    /// A signature of AWS.
+    Aws(AwsKeys),
 }
 
 impl PartialEq for Auth {
@@ -283,7 +285,8 @@ impl PartialEq for Auth {
             (Auth::Header { name: a, value: x }, Auth::Header { name: b, value: y }) => {
                 a == b && x.expose_secret() == y.expose_secret()
             }
-            (Auth::None | Auth::Header { .. }, _) => false,
+            (Auth::Aws(a), Auth::Aws(b)) => a == b,
+            (Auth::None | Auth::Header { .. } | Auth::Aws(_), _) => false,
         }
     }
 }

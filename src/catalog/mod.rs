@@ -11,7 +11,10 @@ mod credential;
 pub mod detector;
 mod detector_file;
 mod load;
+mod mapping;
+mod preset;
 mod strategy_file;
+mod template;
 pub mod tenant;
 mod tenant_file;
 

@@ -63,6 +63,10 @@ fn every_bad_detector_file_is_refused_at_its_place() {
         ("auth: {type: bearer, env: NONE}\n", "5:27:secret_missing"),
         ("auth: {type: bearer}\n", "5:7:bad_value"),
         ("request: {a: 1}\n", "5:10:bad_value"),
+        ("options: {a: 1}\n", "5:10:bad_value"),
+        ("batch: {max_items: 0}\n", "5:20:bad_value"),
+        ("batch: {max_items: 2000}\n", "5:20:out_of_range"),
+        ("batch: {max_delay: 5ms}\n", "5:20:not_built"),
         ("risk: huge\n", "5:7:bad_value"),
         ("breaker: {probes: 0}\n", "5:19:out_of_range"),
         ("health: {path: up}\n", "5:16:bad_value"),
@@ -77,16 +81,53 @@ fn every_bad_detector_file_is_refused_at_its_place() {
 }
 
 #[test]
+fn every_bad_option_and_mapping_is_refused_at_its_place() {
+    for (lines, expected) in [
+        ("protocol: fms\noptions: {kind: talk}\n", "4:17:bad_value"),
+        ("protocol: fms\noptions: {knd: chat}\n", "4:11:unknown_key"),
+        ("protocol: fms\noptions: {kind: 1}\n", "4:17:bad_value"),
+        ("protocol: fms\nrequest: {a: 1}\n", "4:10:bad_value"),
+        ("protocol: http\nrequest: {a: '{{conten}}'}\n", "4:14:bad_value"),
+        ("protocol: http\nrequest: {a: 1}\nresponse: {lists: ''}\n", "5:19:bad_value"),
+        ("protocol: http\nrequest: {a: 1}\nresponse: {itms: a}\n", "5:12:unknown_key"),
+        ("protocol: http\nrequest: {a: 1}\nresponse: {findings: [], items: a}\n", "5:26:bad_value"),
+        ("protocol: http\nrequest: {a: 1}\nheaders: {x: '{{tenant}}'}\n", "5:14:bad_value"),
+        ("protocol: http\n", "1:1:missing_key"),
+        ("protocol: kserve-v2\n", "1:1:missing_key"),
+        ("protocol: kserve-v2\noptions: {model: m, labls: [a]}\n", "4:21:unknown_key"),
+        ("protocol: bedrock-guardrail\n", "1:1:missing_key"),
+    ] {
+        let text = format!("name: d\nendpoint: http://h/x\n{lines}categories: [pii]\n");
+        let files = [file(FaultKind::Detector, "d.yaml", &text)];
+        let faults = load(Env::Development, &files).unwrap_err();
+        assert_eq!(codes(&faults), format!("d.yaml:{expected}"), "{lines} {faults:?}");
+    }
+}
+
+#[test]
+fn the_files_own_labels_lie_over_the_presets() {
+    let text = "name: d\nprotocol: presidio\nendpoint: http://h\ncategories: [pii]\n\
+        labels: {URL: {polarity: negative}, NEW: {category: pii.person}}\n";
+    let files = [file(FaultKind::Detector, "d.yaml", text)];
+    let (catalog, _) = load(Env::Development, &files).unwrap();
+    let detector = &catalog.detectors["d"];
+    assert_eq!(detector.labels["URL"].category, None);
+    let category = |label: &str| detector.labels[label].category.as_ref().map(|c| c.as_str());
+    assert_eq!((category("NEW"), category("US_SSN")), (Some("pii.person"), Some("pii.ssn")));
+    assert_eq!((detector.protocol.name(), &*detector.health.path), ("presidio", "/health"));
+}
+
+#[test]
 fn all_faults_of_all_files_come_at_once() {
     let files = [
-        file(FaultKind::Detector, "a.yaml", "name: b\nprotocol: presidio\ncategories: [pi]\n"),
+        file(FaultKind::Detector, "a.yaml", "name: b\nprotocol: natve\ncategories: [pi]\n"),
         file(FaultKind::Detector, "c.yaml", "name: [\n"),
         file(FaultKind::Tenant, "t.yaml", "id: t\nmode: loud\n"),
     ];
     let faults = load(Env::Development, &files).unwrap_err();
     assert_eq!(
         codes(&faults),
-        "a.yaml:1:7:name_mismatch a.yaml:2:11:not_built a.yaml:3:14:unknown_category \
+        "a.yaml:1:7:name_mismatch a.yaml:2:11:bad_value a.yaml:3:14:unknown_category \
          c.yaml:1:7:yaml_syntax t.yaml:1:1:missing_key t.yaml:2:7:bad_value"
     );
 }

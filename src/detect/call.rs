@@ -75,7 +75,7 @@ impl Run<'_> {
         }
         let params = overlay(&detector.params, &ask.params);
         let one = One { run: *self, ask, detector, member: &member, params: &params };
-        let batches = protocol::batches(detector, excerpts);
+        let batches = protocol::batches(detector, self.texts.work.request, excerpts);
         let ends = join_all(batches.iter().map(|batch| one.call(batch))).await;
         let mut report = Report {
             status: Status::Success,
@@ -97,6 +97,7 @@ impl Run<'_> {
                     report.findings.extend(judged.findings);
                     let ending = |excerpt| Ending { excerpt, left_out: None };
                     endings.extend(batch.iter().map(ending));
+                    gaps.extend(judged.gaps);
                 }
                 Err(fail) => failed.push((batch, fail)),
             }
@@ -273,15 +274,18 @@ impl One<'_> {
     }
 
     async fn send(&self, batch: &[Excerpt<'_>], body: bytes::Bytes) -> Result<Judged, Failed> {
-        let uri = self.member.target.clone().ok_or_else(|| bad(ReportError::Communication))?;
-        let headers = self.headers();
+        let uri = protocol::target(self.detector, self.run.texts.work.request);
+        let uri = uri.ok_or_else(|| bad(ReportError::Communication))?;
+        let mut headers = self.headers();
+        protocol::sign(self.detector, &uri, &body, &mut headers);
         let body_max = self.run.detectors.config.reply_bytes_max;
         let call = Call { method: Method::POST, uri, headers, body, body_max };
         let reply = self.run.detectors.client.send(call).await.map_err(send_failed)?;
         if !reply.status.is_success() {
             return Err(self.status_failed(&reply));
         }
-        protocol::read(self.detector, batch, &reply.body).map_err(|_| bad(ReportError::BadResponse))
+        protocol::read(self.detector, self.run.texts, batch, &reply.body)
+            .map_err(|_| bad(ReportError::BadResponse))
     }
 
     fn status_failed(&self, reply: &Reply) -> Failed {
@@ -295,6 +299,10 @@ impl One<'_> {
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             tracing::warn!(detector = %self.detector.name, status = status.as_u16(),
                 "A detector refuses our credential");
+        }
+        if protocol::is_timeout(self.detector, status) {
+            let (fail, ended) = (Fail::Timeout { cut: false }, Ended::Failure);
+            return Failed { fail, retryable: true, ended };
         }
         if status.is_server_error() {
             let retryable = rest.is_none();
@@ -322,18 +330,7 @@ impl One<'_> {
         if let Some(parent) = &self.run.texts.work.traceparent {
             put(&mut headers, "traceparent", parent);
         }
-        match &self.detector.protocol {
-            Protocol::Fms => {
-                put(&mut headers, "detector-id", self.detector.name.as_str());
-                put(&mut headers, "x-model-name", self.detector.name.as_str());
-            }
-            Protocol::Http(mapping) => {
-                for (name, value) in &mapping.headers {
-                    put(&mut headers, name, value);
-                }
-            }
-            Protocol::Native | Protocol::Builtin(_) => {}
-        }
+        protocol::headers(self.detector, &mut headers);
         if let Auth::Header { name, value } = &self.detector.auth {
             put(&mut headers, name, value.expose_secret());
         }

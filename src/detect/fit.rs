@@ -1,7 +1,7 @@
 //! What of a request a detector can judge.
 
-use super::Work;
 use super::excerpt::{Excerpt, Texts};
+use super::{Work, protocol};
 use crate::catalog::Detector;
 use crate::domain::report::{Gap, ReportError};
 use crate::domain::request::Request;
@@ -21,7 +21,7 @@ pub(super) struct Fit<'a> {
 /// Chooses what `detector` can judge; an error when there is nothing.
 pub(super) fn fit<'a>(detector: &Detector, texts: &'a Texts<'_>) -> Result<Fit<'a>, ReportError> {
     let Work { request, pieces, .. } = texts.work;
-    if !suits(detector, request) {
+    if !suits(detector, request) || !protocol::suits(detector, request) {
         return Err(ReportError::UnsupportedContentType);
     }
     let (mut excerpts, mut gaps) = (Vec::with_capacity(pieces.len()), Vec::new());

@@ -114,7 +114,9 @@ impl Detectors {
         loop {
             let now = Instant::now();
             let due = self.all().into_iter().filter(|member| {
-                member.target.is_some() && lock(&member.probes).due.is_none_or(|due| due <= now)
+                member.target.is_some()
+                    && !member.detector().health.path.is_empty()
+                    && lock(&member.probes).due.is_none_or(|due| due <= now)
             });
             futures_util::stream::iter(due.collect::<Vec<_>>())
                 .for_each_concurrent(PROBES_AT_ONCE, |member| async move {
@@ -130,6 +132,7 @@ impl Detectors {
         let member = self.member(detector);
         let start = Instant::now();
         let health = match &member.target {
+            Some(_) if detector.health.path.is_empty() => HealthState::Unknown,
             Some(target) => ping(&self.client, target, &detector.health).await,
             None => HealthState::Healthy,
         };

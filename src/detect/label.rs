@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::catalog::Detector;
-use crate::catalog::detector::{Label, Protocol};
+use crate::catalog::detector::Label;
 use crate::domain::category::Category;
 use crate::domain::finding::{Polarity, Severity};
 
@@ -33,7 +33,7 @@ pub(super) fn meaning(detector: &Detector, label: &str, own: Option<&str>) -> La
     if let Some(Ok(category)) = own.filter(|own| !own.starts_with("other.")).map(Category::parse) {
         return positive(category, Severity::Medium);
     }
-    let ours = matches!(detector.protocol, Protocol::Native | Protocol::Http(_));
+    let ours = detector.protocol.has_own_words();
     if ours && is_negative(label) {
         let polarity = Polarity::Negative;
         return Label { category: None, polarity, severity: Severity::Medium };

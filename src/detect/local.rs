@@ -11,6 +11,7 @@ use super::DetectConfig;
 use super::member::lock;
 use crate::catalog::detector::Builtin;
 use crate::domain::finding::Finding;
+use crate::domain::report::Gap;
 
 /// What a detector says about one piece or several.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -21,6 +22,8 @@ pub struct Judged {
     pub score: Option<f64>,
     /// What it found; built-in detectors use piece 0.
     pub findings: Vec<Finding>,
+    /// What it says that it left out.
+    pub gaps: Vec<Gap>,
 }
 
 /// A built-in detector with its parameters.

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::breaker::{Admission, Breaker, BreakerState, BreakerStats, Ended};
 use super::health::{HealthState, HealthView, Probes};
 use super::limits::{Bulkhead, Latency, RetryBudget};
-use super::protocol::target;
 use crate::catalog::Detector;
 use crate::domain::id::DetectorName;
 
@@ -53,7 +52,7 @@ pub struct BreakerView {
 #[derive(Debug)]
 pub(super) struct Member {
     detector: Mutex<Arc<Detector>>,
-    /// Where calls go; `None` for built-in detectors.
+    /// Where it answers; `None` for built-in detectors.
     pub(super) target: Option<Uri>,
     breaker: Mutex<Breaker>,
     bulkhead: Mutex<Arc<Bulkhead>>,
@@ -70,7 +69,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Member {
     pub(super) fn new(detector: &Arc<Detector>) -> Self {
         Self {
-            target: target(detector),
+            target: detector.endpoint.as_ref().map(|endpoint| endpoint.uri.clone()),
             detector: Mutex::new(Arc::clone(detector)),
             breaker: Mutex::default(),
             bulkhead: Mutex::new(Arc::new(Bulkhead::new(detector.bulkhead))),

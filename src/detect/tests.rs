@@ -9,7 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::catalog::detector::{self as file, Builtin, Mapping, Protocol};
+use crate::catalog::detector::{self as file, Builtin, Protocol};
+use crate::catalog::{LoadContext, SourceFile};
 use crate::domain::category::Category;
 use crate::domain::content::{Body, Content, ContentType, Direction, Judge as Which, Part};
 use crate::domain::id::{RequestId, TenantId};
@@ -19,6 +20,7 @@ use crate::outbound::Env;
 mod calls;
 mod hostile;
 mod parts;
+mod protocols;
 mod replies;
 
 fn prepare(kind: Builtin, params: &Value) -> Option<Arc<dyn Judge>> {
@@ -26,7 +28,7 @@ fn prepare(kind: Builtin, params: &Value) -> Option<Arc<dyn Judge>> {
     impl Judge for Echo {
         fn judge(&self, text: &str) -> Judged {
             assert_ne!(text, "panic");
-            Judged { label: Some("echo".into()), score: Some(0.5), findings: vec![] }
+            Judged { label: Some("echo".into()), score: Some(0.5), findings: vec![], gaps: vec![] }
         }
     }
     match kind {
@@ -82,6 +84,7 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
             slow_call: None,
         },
         bulkhead: file::Bulkhead { max_in_flight: 32, queue: 64 },
+        batch: None,
         health: file::Health {
             path: "/health".into(),
             interval: Duration::from_secs(10),
@@ -98,6 +101,18 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
         version: "1".into(),
         source: "test".into(),
     }
+}
+
+/// The detector `d` of a file's lines after its name.
+fn loaded(lines: &str) -> Detector {
+    let text = format!("name: d\n{lines}");
+    let kind = crate::yaml::fault::FaultKind::Detector;
+    let files = [SourceFile { kind, path: "d.yaml".to_owned(), bytes: text.as_bytes().into() }];
+    let secret = |_: &crate::catalog::SecretRef| Some("secret".into());
+    let env = crate::settings::Env::Development;
+    let context = LoadContext { env, secret: &secret, check_params: &|_| Ok(()) };
+    let (catalog, _) = Catalog::load(&files, &context).unwrap_or_else(|f| panic!("{f:?}"));
+    Detector::clone(&catalog.detectors["d"])
 }
 
 fn ask(detector: Detector) -> Ask {

@@ -111,7 +111,7 @@ impl ReportError {
 pub struct Gap {
     /// Index into the request's pieces.
     pub piece: usize,
-    /// Which characters of it; `None` is the whole piece.
+    /// Which characters of it; `None` is the whole piece, or nobody knows.
     pub span: Option<Span>,
     /// How many characters that is.
     pub chars: usize,

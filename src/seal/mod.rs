@@ -10,6 +10,10 @@ use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
+mod aws;
+
+pub use aws::{AwsKeys, AwsRequest};
+
 /// Bytes of a key.
 const KEY_BYTES: usize = 32;
 /// Bytes of a block of SHA-256.

@@ -51,6 +51,7 @@ impl Fixture {
         };
         let findings = category.and_then(|name| Category::parse(name).ok()).map(finding);
         Judged {
+            gaps: vec![],
             label: Some(label.into()),
             score: Some(score),
             findings: findings.into_iter().collect(),

@@ -1,103 +1,236 @@
-//! Any JSON service by mapping: a template makes the request, paths read the reply.
+//! Any JSON service by mapping: paths read the reply.
 
-use bytes::Bytes;
+use std::borrow::Cow;
+
 use serde_json::Value;
 
-use super::{Bad, Said, own_label, parse, probability, to_bytes};
+use super::{Bad, Said, own_label, parse, probability};
 use crate::catalog::Detector;
-use crate::catalog::detector::{Mapping, ResponseMapping, ScoreTransform};
-use crate::detect::Judged;
-use crate::detect::excerpt::{Excerpt, Texts};
+use crate::catalog::detector::{Exchange, Reader, ScoreTransform};
+use crate::detect::excerpt::{Excerpt, Spot, Texts};
+use crate::detect::{Judged, label};
+use crate::domain::report::{Gap, ReportError};
 
-pub(super) fn body(mapping: &Mapping, texts: &Texts<'_>, excerpt: &Excerpt<'_>) -> Bytes {
-    to_bytes(&fill(&mapping.request, texts, excerpt))
+/// What a call was about, for its reply.
+pub(super) struct Reading<'a> {
+    pub(super) detector: &'a Detector,
+    pub(super) texts: &'a Texts<'a>,
+    pub(super) batch: &'a [Excerpt<'a>],
 }
 
-fn fill(template: &Value, texts: &Texts<'_>, excerpt: &Excerpt<'_>) -> Value {
-    match template {
-        Value::String(text) => fill_text(text, texts, excerpt),
-        Value::Array(items) => items.iter().map(|item| fill(item, texts, excerpt)).collect(),
-        Value::Object(map) => Value::Object(
-            map.iter().map(|(key, value)| (key.clone(), fill(value, texts, excerpt))).collect(),
-        ),
-        Value::Null | Value::Bool(_) | Value::Number(_) => template.clone(),
-    }
-}
-
-/// One pass from left to right, so what is filled in is never filled again.
-fn fill_text(text: &str, texts: &Texts<'_>, excerpt: &Excerpt<'_>) -> Value {
-    let request = texts.work.request;
-    let value = |name: &str| match name.trim() {
-        "content" => Some(excerpt.text()),
-        "tenant" => Some(request.tenant.as_str()),
-        "language" => Some(request.language.as_deref().unwrap_or_default()),
-        "request_id" => Some(request.id.as_str()),
-        _ => None,
-    };
-    match text.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")).map(str::trim) {
-        Some("contents") => return Value::from(vec![excerpt.text()]),
-        Some("language") if request.language.is_none() => return Value::Null,
-        Some(_) | None => {}
-    }
-    let (mut out, mut rest) = (String::new(), text);
-    while let Some((before, after)) = rest.split_once("{{") {
-        out.push_str(before);
-        match after.split_once("}}").and_then(|(name, tail)| Some((value(name)?, tail))) {
-            Some((value, tail)) => {
-                out.push_str(value);
-                rest = tail;
-            }
-            None => {
-                out.push_str("{{");
-                rest = after;
-            }
-        }
-    }
-    out.push_str(rest);
-    Value::String(out)
+/// One candidate for a finding, with the key that the last `*` stepped through.
+#[derive(Clone, Copy)]
+struct Item<'a> {
+    value: &'a Value,
+    key: Option<&'a str>,
 }
 
 pub(super) fn read(
-    detector: &Detector,
-    mapping: &Mapping,
-    excerpt: &Excerpt<'_>,
+    reading: &Reading<'_>,
+    exchange: &Exchange,
     reply: &[u8],
 ) -> Result<Judged, Bad> {
     let reply: Value = parse(reply)?;
-    let paths = &mapping.response;
-    if !paths.error_when.is_empty() && at(&reply, &paths.error_when).is_some_and(truthy) {
-        return Err(Bad);
-    }
-    let (items, single) = match at(&reply, &paths.items) {
-        Some(Value::Array(items)) => (items.as_slice(), false),
-        // An empty list is an answer; no list at all is one only where the file says so.
-        None | Some(Value::Null) if paths.ok_when_empty => (&[][..], false),
-        None | Some(Value::Null) => return Err(Bad),
-        Some(item) => (std::slice::from_ref(item), true),
-    };
-    let mut judged = Judged::default();
-    for item in items {
-        let word = word(item, &paths.label)?;
-        let score = score(item, paths)?;
-        let range = (position(item, &paths.start)?, position(item, &paths.end)?);
-        let spot = excerpt.spot(range, paths.offset_unit).ok_or(Bad)?;
-        if single {
-            judged.label = own_label(Some(&word));
-            judged.score = Some(score);
+    let shape = &exchange.response;
+    for path in &shape.error_when {
+        if at(&reply, path).is_some_and(truthy) {
+            return Err(Bad(format!("the reply speaks of an error at `{path}`")));
         }
-        let said = Said { label: &word, category: None, severity: None, score, spot };
-        judged.findings.extend(said.finding(detector));
+    }
+    for path in &shape.require {
+        if at(&reply, path).is_none_or(Value::is_null) {
+            return Err(missing("nothing", path));
+        }
+    }
+    let mut judged = Judged::default();
+    let Some(path) = &shape.lists else {
+        reading.entry(exchange, &reply, reading.batch, &mut judged)?;
+        judged.gaps.extend(reading.gap(exchange, &reply)?);
+        return Ok(judged);
+    };
+    let Some(Value::Array(entries)) = at(&reply, path) else {
+        return Err(missing("no list", path));
+    };
+    if entries.len() != reading.batch.len() {
+        let (told, asked) = (entries.len(), reading.batch.len());
+        return Err(Bad(format!("{told} entries at `{path}` answer {asked} texts")));
+    }
+    for (entry, excerpt) in entries.iter().zip(reading.batch) {
+        reading.entry(exchange, entry, std::slice::from_ref(excerpt), &mut judged)?;
     }
     Ok(judged)
 }
 
+impl Reading<'_> {
+    /// What `entry` says about `about`.
+    fn entry(
+        &self,
+        exchange: &Exchange,
+        entry: &Value,
+        about: &[Excerpt<'_>],
+        judged: &mut Judged,
+    ) -> Result<(), Bad> {
+        let readers = &exchange.response.findings;
+        let mut found = false;
+        for reader in readers {
+            if reader.fallback && found {
+                continue;
+            }
+            let (items, single) = items(entry, reader, exchange.response.ok_when_empty)?;
+            for item in items {
+                if !holds(item.value, &reader.when) {
+                    continue;
+                }
+                let word = word(item, &reader.label)?;
+                let score = lifted(score(item, reader)?, entry, item, reader);
+                if single && readers.len() == 1 && exchange.response.lists.is_none() {
+                    judged.label = own_label(Some(&word));
+                    judged.score = Some(score);
+                }
+                if score == 0.0 {
+                    continue;
+                }
+                found = true;
+                let Some(spot) = self.spot(item.value, reader, about)? else { continue };
+                let category = given(item, &reader.category);
+                let (label, category) = self.known(&word, category.as_deref());
+                let severity = severity(item, reader)?;
+                let said = Said { label, category, severity, score, spot };
+                judged.findings.extend(said.finding(self.detector));
+            }
+        }
+        Ok(())
+    }
+
+    /// The characters that the service says it left out.
+    fn gap(&self, exchange: &Exchange, reply: &Value) -> Result<Option<Gap>, Bad> {
+        let (Some(paths), [only, ..]) = (&exchange.response.coverage, self.batch) else {
+            return Ok(None);
+        };
+        let (judged, total) = (position(reply, &paths.judged)?, position(reply, &paths.total)?);
+        let left = total.unwrap_or(0).saturating_sub(judged.unwrap_or(0));
+        let chars = usize::try_from(left).unwrap_or(usize::MAX).min(only.text().chars().count());
+        let reason = ReportError::TooLong;
+        let gap = Gap { piece: only.piece, span: None, chars, reason };
+        Ok((chars > 0).then_some(gap))
+    }
+
+    /// The table may name either word; the more specific one comes first.
+    fn known<'w>(&self, word: &'w str, category: Option<&'w str>) -> (&'w str, Option<&'w str>) {
+        let labels = &self.detector.labels;
+        match category.filter(|own| !labels.contains_key(word) && labels.contains_key(*own)) {
+            Some(own) => (own, category),
+            None => (word, category),
+        }
+    }
+
+    /// Where the item lies; `Ok(None)` in a message that is not judged.
+    fn spot(
+        &self,
+        item: &Value,
+        reader: &Reader,
+        about: &[Excerpt<'_>],
+    ) -> Result<Option<Spot>, Bad> {
+        let mut about = about;
+        let mut located = !reader.context;
+        if let Some(index) = position(item, &reader.message)? {
+            let lies = |excerpt: &Excerpt<'_>| lies_in(self.pointer(excerpt.piece), index);
+            let Some(first) = about.iter().position(lies) else { return Ok(None) };
+            let count = about.iter().filter(|excerpt| lies(excerpt)).count();
+            about = about.get(first..first + count).unwrap_or_default();
+            // Positions count in the message's text; one of several parts is not all of it.
+            let pieces = 0..self.texts.work.pieces.len();
+            located &= pieces.filter(|piece| lies_in(self.pointer(*piece), index)).count() == 1;
+        }
+        let ([only], true) = (about, located) else {
+            return Ok(Some(Spot { place: None, view: None }));
+        };
+        let range = (position(item, &reader.start)?, position(item, &reader.end)?);
+        let outside = || Bad("a span is empty, half, or outside the text".to_owned());
+        only.spot(range, reader.offset_unit).map(Some).ok_or_else(outside)
+    }
+
+    fn pointer(&self, piece: usize) -> &str {
+        self.texts.work.pieces.get(piece).map_or("", |piece| &*piece.pointer)
+    }
+}
+
+/// Whether the pointer leads into what message `index` says; a content is message 0.
+fn lies_in(pointer: &str, index: u64) -> bool {
+    pointer.starts_with(&format!("/messages/{index}/content"))
+        || (index == 0 && pointer.starts_with("/content"))
+}
+
+/// The items of a reader, and whether it is one value instead of a list.
+fn items<'a>(
+    entry: &'a Value,
+    reader: &Reader,
+    ok_when_empty: bool,
+) -> Result<(Vec<Item<'a>>, bool), Bad> {
+    let mut found = vec![Item { value: entry, key: None }];
+    let mut many = false;
+    for step in reader.items.split('.').filter(|step| !step.is_empty()) {
+        many |= step == "*";
+        let mut next = Vec::new();
+        for item in found {
+            match (step, item.value) {
+                (_, Value::Null) if ok_when_empty => {}
+                ("*", Value::Array(values)) => {
+                    next.extend(values.iter().map(|value| Item { value, ..item }));
+                }
+                ("*", Value::Object(map)) => {
+                    let inner = |(key, value)| Item { value, key: Some(key) };
+                    next.extend(map.iter().map(|(key, value)| inner((key.as_str(), value))));
+                }
+                _ => match at(item.value, step) {
+                    Some(value) => next.push(Item { value, ..item }),
+                    // An empty list is an answer; no list at all only where the file says so.
+                    None if ok_when_empty => {}
+                    None => return Err(missing("nothing", &reader.items)),
+                },
+            }
+        }
+        found = next;
+    }
+    let single = !many && matches!(&found[..], [item] if !item.value.is_array());
+    if !reader.items.ends_with('*') {
+        found = unfold(found, ok_when_empty, &reader.items)?;
+    }
+    if reader.nested {
+        found = unfold(found, true, &reader.items)?;
+    }
+    Ok((found, single))
+}
+
+/// Lists in the place of items count as their elements.
+fn unfold<'a>(found: Vec<Item<'a>>, ok: bool, path: &str) -> Result<Vec<Item<'a>>, Bad> {
+    let mut items = Vec::new();
+    for item in found {
+        match item.value {
+            Value::Array(values) => {
+                items.extend(values.iter().map(|value| Item { value, ..item }));
+            }
+            Value::Null if ok => {}
+            Value::Null => return Err(missing("nothing", path)),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+                items.push(item);
+            }
+        }
+    }
+    Ok(items)
+}
+
 /// The value at a dotted path of keys and indexes; the empty path is the value itself.
-fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+pub(super) fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').filter(|step| !step.is_empty()).try_fold(value, |value, step| match value {
         Value::Array(items) => items.get(step.parse::<usize>().ok()?),
         Value::Object(map) => map.get(step),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     })
+}
+
+fn missing(what: &str, path: &str) -> Bad {
+    Bad(format!("the reply has {what} at `{path}`"))
 }
 
 fn truthy(value: &Value) -> bool {
@@ -111,37 +244,116 @@ fn truthy(value: &Value) -> bool {
     }
 }
 
-fn word(item: &Value, path: &str) -> Result<String, Bad> {
-    if let Some(literal) = path.strip_prefix('=') {
-        return Ok(literal.to_owned());
+/// Whether the condition holds: `path`, `!path`, `path=value` or `path!=value`; the empty one always does.
+fn holds(item: &Value, when: &str) -> bool {
+    if when.is_empty() {
+        return true;
     }
-    match at(item, path) {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(value @ (Value::Bool(_) | Value::Number(_))) => Ok(value.to_string()),
-        None | Some(Value::Null | Value::Array(_) | Value::Object(_)) => Err(Bad),
+    if let Some(path) = when.strip_prefix('!') {
+        return !at(item, path).is_some_and(truthy);
+    }
+    let is = |path: &str, wanted: &str| {
+        text(Item { value: item, key: None }, path).is_some_and(|text| text == wanted)
+    };
+    match (when.split_once("!="), when.split_once('=')) {
+        (Some((path, unwanted)), _) => !is(path, unwanted),
+        (None, Some((path, wanted))) => is(path, wanted),
+        (None, None) => at(item, when).is_some_and(truthy),
     }
 }
 
-fn score(item: &Value, paths: &ResponseMapping) -> Result<f64, Bad> {
-    if paths.score.is_empty() {
-        return Ok(1.0);
+/// A text, number or boolean as text.
+fn text<'a>(item: Item<'a>, path: &str) -> Option<Cow<'a, str>> {
+    match at(item.value, path)? {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        value @ (Value::Bool(_) | Value::Number(_)) => Some(Cow::Owned(value.to_string())),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
-    let raw = at(item, &paths.score).ok_or(Bad)?;
-    let number = || raw.as_f64().ok_or(Bad);
-    match &paths.score_transform {
-        ScoreTransform::Identity => probability(number()?),
-        ScoreTransform::Invert => Ok(1.0 - probability(number()?)?),
-        ScoreTransform::Severity => probability(number()? / 7.0),
-        ScoreTransform::Bool => Ok(if raw.as_bool().ok_or(Bad)? { 1.0 } else { 0.0 }),
+}
+
+/// The same for a path that a reader may leave out.
+fn given<'a>(item: Item<'a>, path: &'a str) -> Option<Cow<'a, str>> {
+    match path.strip_prefix('=') {
+        _ if path.is_empty() => None,
+        Some(literal) => Some(Cow::Borrowed(literal)),
+        None => text(item, path),
+    }
+}
+
+fn word(item: Item<'_>, path: &str) -> Result<String, Bad> {
+    let word = match (path.strip_prefix('='), path) {
+        (Some(literal), _) => Some(literal.to_owned()),
+        (None, "@key") => item.key.map(str::to_owned),
+        (None, _) => text(item, path).map(Cow::into_owned),
+    };
+    word.ok_or_else(|| missing("no label", path))
+}
+
+fn severity(
+    item: Item<'_>,
+    reader: &Reader,
+) -> Result<Option<crate::domain::finding::Severity>, Bad> {
+    let raw = given(item, &reader.severity);
+    let known = |raw: Cow<'_, str>| label::severity(&raw.to_ascii_lowercase());
+    match raw {
+        None => Ok(None),
+        Some(raw) => known(raw)
+            .map(Some)
+            .ok_or_else(|| Bad(format!("`{}` holds no known severity", reader.severity))),
+    }
+}
+
+fn score(item: Item<'_>, reader: &Reader) -> Result<f64, Bad> {
+    let path = reader.score.as_str();
+    let literal;
+    let raw = match (path.strip_prefix('='), path) {
+        (_, "") => return Ok(1.0),
+        (Some(text), _) => {
+            literal = serde_json::from_str(text).unwrap_or_default();
+            &literal
+        }
+        (None, "@value") => item.value,
+        (None, _) => at(item.value, path).ok_or_else(|| missing("no score", path))?,
+    };
+    let odd = |what: &str| Bad(format!("the score at `{path}` is {what}"));
+    let number = || raw.as_f64().ok_or_else(|| odd("no number"));
+    let inside = |score: f64| probability(score).map_err(|_| odd("out of range"));
+    match &reader.score_transform {
+        ScoreTransform::Identity => inside(number()?),
+        ScoreTransform::Invert => Ok(1.0 - inside(number()?)?),
+        ScoreTransform::Percent => inside(number()? / 100.0),
+        ScoreTransform::Risk => inside(number()?.abs()).and(Ok(number()?.max(0.0))),
+        ScoreTransform::Severity => inside(number()? / 7.0),
+        ScoreTransform::Bool => match raw {
+            Value::Bool(flag) => Ok(f64::from(u8::from(*flag))),
+            Value::Null
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_)
+            | Value::Object(_) => Err(odd("no boolean")),
+        },
         ScoreTransform::Enum(names) => {
-            probability(*names.get(raw.as_str().ok_or(Bad)?).ok_or(Bad)?)
+            let named = raw.as_str().and_then(|name| names.get(name));
+            inside(*named.ok_or_else(|| odd("none of the names"))?)
         }
     }
+}
+
+/// A vendor's own flag is worth 0.5 at least.
+fn lifted(score: f64, entry: &Value, item: Item<'_>, reader: &Reader) -> f64 {
+    if reader.flag.is_empty() {
+        return score;
+    }
+    let flag = match (reader.flag.strip_suffix(".@key"), item.key) {
+        (Some(path), Some(key)) => at(entry, path).and_then(|flags| flags.get(key)),
+        (Some(_) | None, _) => at(item.value, &reader.flag).or_else(|| at(entry, &reader.flag)),
+    };
+    if flag.is_some_and(truthy) { score.max(0.5) } else { score }
 }
 
 fn position(item: &Value, path: &str) -> Result<Option<u64>, Bad> {
     match at(item, path).filter(|_| !path.is_empty()) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => value.as_u64().map(Some).ok_or(Bad),
+        Some(value) => value.as_u64().map(Some).ok_or_else(|| missing("no position", path)),
     }
 }

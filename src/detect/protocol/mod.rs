@@ -2,54 +2,178 @@
 
 use std::sync::Arc;
 
-use ::http::Uri;
+use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::catalog::Detector;
-use crate::catalog::detector::Protocol;
+use crate::catalog::detector::{Auth, Exchange, Fill, Grain, Mapping, Protocol, Slot};
 use crate::detect::excerpt::{Excerpt, Spot, Texts};
 use crate::detect::{Judged, label};
 use crate::domain::finding::{Finding, Polarity, Severity};
+use crate::domain::request::Request;
+use crate::seal::AwsRequest;
 
-mod fms;
+mod fill;
 mod http;
+mod kserve;
 mod native;
 
 const DEPTH_MAX: usize = 32;
 const FINDINGS_MAX: usize = 10_000;
+/// Texts per call of a protocol that takes a list, unless the file says otherwise.
+const LIST_MAX: usize = 32;
 
-/// The reply breaks the protocol or a bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bad;
+/// Why the reply breaks the protocol or a bound, for people; never text of the reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bad(pub(super) String);
 
-/// Where calls go: the endpoint, with the protocol's path appended where it has one.
-pub(super) fn target(detector: &Detector) -> Option<Uri> {
+/// Whether the request holds what the detector must be told.
+pub(super) fn suits(detector: &Detector, request: &Request) -> bool {
+    let Protocol::Http(mapping) = &detector.protocol else { return true };
+    let has = |slot: &Slot| match slot {
+        Slot::Prompt => fill::prompt(request).is_some(),
+        Slot::Documents => !request.context.documents.is_empty(),
+        Slot::Content
+        | Slot::Contents
+        | Slot::ContentType
+        | Slot::Direction
+        | Slot::Language
+        | Slot::LanguagePrimary
+        | Slot::Messages
+        | Slot::Metadata
+        | Slot::Params
+        | Slot::Param(_)
+        | Slot::RequestId
+        | Slot::Tenant
+        | Slot::Tools
+        | Slot::Literal(_) => true,
+    };
+    let fits = |fill: &&Fill| fill.drop || fill.ways.iter().any(has);
+    let exchange = mapping.exchange(request.direction);
+    exchange.is_some_and(|exchange| exchange.request.fills().iter().all(fits))
+}
+
+/// Where a call goes: the endpoint, with the protocol's path appended where it has one.
+pub(super) fn target(detector: &Detector, request: &Request) -> Option<Uri> {
     let uri = &detector.endpoint.as_ref()?.uri;
-    match detector.protocol {
-        Protocol::Builtin(_) => None,
-        Protocol::Native | Protocol::Http(_) => Some(uri.clone()),
-        Protocol::Fms => {
-            let mut parts = uri.clone().into_parts();
-            let path = format!("{}{}", uri.path().trim_end_matches('/'), fms::PATH);
-            parts.path_and_query = Some(path.parse().ok()?);
-            Uri::from_parts(parts).ok()
+    let path = match &detector.protocol {
+        Protocol::Builtin(_) => return None,
+        Protocol::Native => "",
+        Protocol::Kserve(model) => &model.path,
+        Protocol::Http(mapping) => &mapping.exchange(request.direction)?.path,
+    };
+    if path.is_empty() {
+        return Some(uri.clone());
+    }
+    let mut parts = uri.clone().into_parts();
+    let path = format!("{}{path}", uri.path().trim_end_matches('/'));
+    parts.path_and_query = Some(path.parse().ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// The calls that `excerpts` need: a list where the protocol takes one.
+pub(super) fn batches<'a>(
+    detector: &Detector,
+    request: &Request,
+    excerpts: Vec<Excerpt<'a>>,
+) -> Vec<Vec<Excerpt<'a>>> {
+    let most = |least| detector.batch.map_or(least, Into::into);
+    let exchange = exchange(detector, request);
+    match exchange.map(Exchange::grain) {
+        Some(Grain::List) => {
+            let vendors = exchange.and_then(|exchange| exchange.batch).map(Into::into);
+            chunks(excerpts, most(LIST_MAX).min(vendors.unwrap_or(usize::MAX)))
+        }
+        Some(Grain::Each) => chunks(excerpts, 1),
+        Some(Grain::Whole) => rounds(excerpts),
+        None => {
+            let list = matches!(detector.protocol, Protocol::Kserve(_));
+            chunks(excerpts, most(if list { LIST_MAX } else { 1 }))
         }
     }
 }
 
-/// The calls that `pieces` need: one for all where the protocol takes a list.
-pub(super) fn batches<'a>(
-    detector: &Detector,
-    excerpts: Vec<Excerpt<'a>>,
-) -> Vec<Vec<Excerpt<'a>>> {
-    match detector.protocol {
-        Protocol::Fms => vec![excerpts],
-        Protocol::Native | Protocol::Http(_) | Protocol::Builtin(_) => {
-            excerpts.into_iter().map(|excerpt| vec![excerpt]).collect()
+fn chunks(excerpts: Vec<Excerpt<'_>>, most: usize) -> Vec<Vec<Excerpt<'_>>> {
+    let mut batches: Vec<Vec<_>> = Vec::new();
+    for excerpt in excerpts {
+        match batches.last_mut() {
+            Some(last) if last.len() < most => last.push(excerpt),
+            Some(_) | None => batches.push(vec![excerpt]),
         }
     }
+    batches
+}
+
+/// One call for the whole conversation, and one more for each further excerpt of a piece.
+fn rounds(excerpts: Vec<Excerpt<'_>>) -> Vec<Vec<Excerpt<'_>>> {
+    let mut rounds: Vec<Vec<Excerpt<'_>>> = Vec::new();
+    for excerpt in excerpts {
+        let free = |round: &&mut Vec<Excerpt<'_>>| round.iter().all(|e| e.piece != excerpt.piece);
+        match rounds.iter_mut().find(free) {
+            Some(round) => round.push(excerpt),
+            None => rounds.push(vec![excerpt]),
+        }
+    }
+    rounds
+}
+
+fn exchange<'a>(detector: &'a Detector, request: &Request) -> Option<&'a Exchange> {
+    mapping(detector)?.exchange(request.direction)
+}
+
+fn mapping(detector: &Detector) -> Option<&Mapping> {
+    match &detector.protocol {
+        Protocol::Http(mapping) => Some(mapping),
+        Protocol::Native | Protocol::Kserve(_) | Protocol::Builtin(_) => None,
+    }
+}
+
+/// The headers that the protocol adds.
+pub(super) fn headers(detector: &Detector, into: &mut HeaderMap) {
+    for (name, value) in mapping(detector).into_iter().flat_map(|mapping| &mapping.headers) {
+        let (name, value) = (HeaderName::try_from(name), HeaderValue::from_str(value));
+        if let (Ok(name), Ok(value)) = (name, value) {
+            into.insert(name, value);
+        }
+    }
+}
+
+/// Signs the call where the credential asks for it; `headers` are complete.
+pub(super) fn sign(detector: &Detector, uri: &Uri, body: &[u8], headers: &mut HeaderMap) {
+    let Auth::Aws(keys) = &detector.auth else { return };
+    let Some(signing) = mapping(detector).and_then(|mapping| mapping.signing.as_ref()) else {
+        return;
+    };
+    let host = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    let region = signing.region.as_deref().or_else(|| aws_region(host)).unwrap_or("us-east-1");
+    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let request = AwsRequest {
+        time: &time,
+        region,
+        service: &signing.service,
+        method: "POST",
+        path: uri.path(),
+        headers: &[("content-type", "application/json"), ("host", host)],
+        body,
+    };
+    for (name, value) in keys.sign(&request) {
+        if let Ok(mut value) = HeaderValue::try_from(value) {
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// `eu-central-1` of `bedrock-runtime.eu-central-1.amazonaws.com`.
+fn aws_region(host: &str) -> Option<&str> {
+    host.split_once(".amazonaws.com")?.0.rsplit('.').next()
+}
+
+/// Whether the service says with `status` that it took too long.
+pub(super) fn is_timeout(detector: &Detector, status: StatusCode) -> bool {
+    mapping(detector).and_then(|mapping| mapping.timeout_status) == Some(status.as_u16())
 }
 
 /// The body of one call.
@@ -59,36 +183,52 @@ pub(super) fn body(
     texts: &Texts<'_>,
     batch: &[Excerpt<'_>],
 ) -> Bytes {
-    let Some(first) = batch.first() else { return Bytes::new() };
-    match &detector.protocol {
-        Protocol::Builtin(_) => Bytes::new(),
-        Protocol::Fms => fms::body(params, batch),
-        Protocol::Native => native::body(params, texts, first),
-        Protocol::Http(mapping) => http::body(mapping, texts, first),
+    match (&detector.protocol, exchange(detector, texts.work.request)) {
+        (Protocol::Native, _) => native::body(detector, params, texts, batch),
+        (Protocol::Kserve(model), _) => kserve::body(model, params, batch),
+        (_, Some(exchange)) => {
+            to_bytes(&fill::Filling { texts, batch, params }.fill(&exchange.request))
+        }
+        (Protocol::Builtin(_) | Protocol::Http(_), None) => Bytes::new(),
     }
 }
 
 /// What the body of a 2xx says.
 pub(super) fn read(
     detector: &Detector,
+    texts: &Texts<'_>,
     batch: &[Excerpt<'_>],
     reply: &[u8],
 ) -> Result<Judged, Bad> {
     if too_deep(reply) {
-        return Err(Bad);
+        return Err(Bad(format!("the reply nests deeper than {DEPTH_MAX}")));
     }
-    let first = batch.first().ok_or(Bad)?;
-    let judged = match &detector.protocol {
-        Protocol::Builtin(_) => Err(Bad),
-        Protocol::Fms => fms::read(detector, batch, reply),
-        Protocol::Native => native::read(detector, first, reply),
-        Protocol::Http(mapping) => http::read(detector, mapping, first, reply),
+    let judged = match (&detector.protocol, exchange(detector, texts.work.request)) {
+        (Protocol::Native, _) => native::read(detector, batch, reply),
+        (Protocol::Kserve(model), _) => kserve::read(detector, model, batch, reply),
+        (_, Some(exchange)) => {
+            http::read(&http::Reading { detector, texts, batch }, exchange, reply)
+        }
+        (Protocol::Builtin(_) | Protocol::Http(_), None) => {
+            Err(Bad("the protocol has no call for this direction".to_owned()))
+        }
     }?;
-    if judged.findings.len() > FINDINGS_MAX { Err(Bad) } else { Ok(judged) }
+    if judged.findings.len() > FINDINGS_MAX {
+        return Err(Bad(format!("the reply holds more than {FINDINGS_MAX} findings")));
+    }
+    Ok(judged)
 }
 
 fn parse<T: DeserializeOwned>(reply: &[u8]) -> Result<T, Bad> {
-    serde_json::from_slice(reply).map_err(|_| Bad)
+    serde_json::from_slice(reply).map_err(|error| {
+        let what = match error.classify() {
+            serde_json::error::Category::Data => "has not the shape of the protocol",
+            serde_json::error::Category::Io
+            | serde_json::error::Category::Syntax
+            | serde_json::error::Category::Eof => "is no JSON",
+        };
+        Bad(format!("the reply {what} (line {}, column {})", error.line(), error.column()))
+    })
 }
 
 /// Whether brackets outside strings nest deeper than allowed; looks at bytes, parses nothing.
@@ -111,7 +251,10 @@ fn too_deep(reply: &[u8]) -> bool {
 }
 
 fn probability(score: f64) -> Result<f64, Bad> {
-    if (0.0..=1.0).contains(&score) { Ok(score) } else { Err(Bad) }
+    if (0.0..=1.0).contains(&score) {
+        return Ok(score);
+    }
+    Err(Bad("a score is out of range".to_owned()))
 }
 
 /// One thing a reply says, before its word is understood.

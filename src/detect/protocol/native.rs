@@ -42,31 +42,77 @@ struct Item {
     end: Option<u64>,
 }
 
-/// Equal for every native detector without parameters, and made once.
-pub(super) fn body(params: &Value, texts: &Texts<'_>, excerpt: &Excerpt<'_>) -> Bytes {
-    let plain = params.as_object().is_none_or(Map::is_empty);
-    let make = || {
-        let Work { request, pieces, .. } = texts.work;
-        let piece = pieces.get(excerpt.piece);
-        let content_type = piece.map_or(request.content_type, |piece| piece.content_type);
-        to_bytes(&Request {
-            content: excerpt.text(),
-            content_type: content_type.name(),
-            metadata: &request.metadata,
-            request_id: request.id.as_str(),
-            tenant_id: request.tenant.as_str(),
-            params: (!plain).then_some(params),
-        })
-    };
-    if plain { excerpt.native(make) } else { make() }
+/// Equal for every native detector without parameters, and made once; `{items: […]}` where the
+/// file asks for batches.
+pub(super) fn body(
+    detector: &Detector,
+    params: &Value,
+    texts: &Texts<'_>,
+    batch: &[Excerpt<'_>],
+) -> Bytes {
+    #[derive(Serialize)]
+    struct Items<'a> {
+        items: Vec<Request<'a>>,
+    }
+    let params = Some(params).filter(|p| p.as_object().is_some_and(|p| !p.is_empty()));
+    let one = |excerpt| request(params, texts, excerpt);
+    match batch {
+        _ if detector.batch.is_some() => {
+            to_bytes(&Items { items: batch.iter().map(one).collect() })
+        }
+        [first, ..] if params.is_none() => first.native(|| to_bytes(&one(first))),
+        [first, ..] => to_bytes(&one(first)),
+        [] => Bytes::new(),
+    }
+}
+
+fn request<'a>(
+    params: Option<&'a Value>,
+    texts: &'a Texts<'_>,
+    excerpt: &'a Excerpt<'_>,
+) -> Request<'a> {
+    let Work { request, pieces, .. } = texts.work;
+    let piece = pieces.get(excerpt.piece);
+    Request {
+        content: excerpt.text(),
+        content_type: piece.map_or(request.content_type, |piece| piece.content_type).name(),
+        metadata: &request.metadata,
+        request_id: request.id.as_str(),
+        tenant_id: request.tenant.as_str(),
+        params,
+    }
 }
 
 pub(super) fn read(
     detector: &Detector,
-    excerpt: &Excerpt<'_>,
+    batch: &[Excerpt<'_>],
     reply: &[u8],
 ) -> Result<Judged, Bad> {
-    let reply: Reply = parse(reply)?;
+    #[derive(Deserialize)]
+    struct Items {
+        items: Vec<Reply>,
+    }
+    let replies =
+        if detector.batch.is_some() { parse::<Items>(reply)?.items } else { vec![parse(reply)?] };
+    if replies.len() != batch.len() {
+        return Err(Bad(format!("{} items answer {} texts", replies.len(), batch.len())));
+    }
+    let mut all = Judged::default();
+    let mut best = None;
+    for (excerpt, reply) in batch.iter().zip(replies) {
+        let judged = read_one(detector, excerpt, &reply)?;
+        // The word of the text with findings, then of the surest one, stands for all.
+        let rank = Some((!judged.findings.is_empty(), judged.score));
+        if rank > best {
+            best = rank;
+            (all.label, all.score) = (judged.label, judged.score);
+        }
+        all.findings.extend(judged.findings);
+    }
+    Ok(all)
+}
+
+fn read_one(detector: &Detector, excerpt: &Excerpt<'_>, reply: &Reply) -> Result<Judged, Bad> {
     let word = reply.label.as_deref().or(reply.output.as_deref());
     let score = reply.score.or(reply.confidence).map(probability).transpose()?;
     let mut findings = Vec::new();
@@ -77,25 +123,35 @@ pub(super) fn read(
             category: item.category.as_deref(),
             severity: severity(item.severity.as_deref())?,
             score: probability(item.score)?,
-            spot: excerpt.spot(range, OffsetUnit::Codepoint).ok_or(Bad)?,
+            spot: excerpt.spot(range, OffsetUnit::Codepoint).ok_or_else(outside)?,
         };
         findings.extend(said.finding(detector));
     }
     let severity = severity(reply.severity.as_deref())?;
     match (word, score) {
         (Some(word), Some(score)) if reply.findings.as_ref().is_none_or(Vec::is_empty) => {
-            let spot = excerpt.spot_of(None).ok_or(Bad)?;
+            let spot = excerpt.spot_of(None).ok_or_else(outside)?;
             let category = reply.category.as_deref();
             findings
                 .extend(Said { label: word, category, severity, score, spot }.finding(detector));
         }
         (Some(_), Some(_)) => {}
         (None, None) if reply.findings.is_some() => {}
-        (Some(_) | None, _) => return Err(Bad),
+        (Some(_) | None, _) => {
+            return Err(Bad("the reply has neither label and score nor findings".to_owned()));
+        }
     }
-    Ok(Judged { label: own_label(word), score, findings })
+    Ok(Judged { label: own_label(word), score, findings, gaps: Vec::new() })
 }
 
 fn severity(raw: Option<&str>) -> Result<Option<crate::domain::finding::Severity>, Bad> {
-    raw.map(|raw| label::severity(raw).ok_or(Bad)).transpose()
+    raw.map(|raw| label::severity(raw).ok_or_else(unknown)).transpose()
+}
+
+fn outside() -> Bad {
+    Bad("a span is empty, half, or outside the text".to_owned())
+}
+
+fn unknown() -> Bad {
+    Bad("a severity is none of low, medium, high and critical".to_owned())
 }

@@ -40,15 +40,15 @@ async fn a_surer_clean_piece_does_not_hide_the_word_of_a_guilty_one() {
 #[tokio::test]
 async fn fms_asks_once_for_all_texts_and_skips_what_has_none() {
     let mut tasks = JoinSet::new();
-    let body = r#"[[],[{"start":0,"end":1,"text":"b","detection":"EmailAddress","detection_type":"pii","score":1,"evidences":[]}]]"#;
+    let body = r#"[[],[{"start":0,"end":1,"text":"b","detection":"Odd","detection_type":"pii","score":1,"evidences":[]}]]"#;
     let (uri, count) = hostile(&mut tasks, ok(body), Then::Close).await;
-    let base = uri.replace("/analyze", "");
+    let fms = |uri: &str| loaded(&format!("protocol: fms\nendpoint: {uri}\ncategories: [pii]\n"));
     let mut sample = sample(&["a", "b", "c"]);
     let image = &mut sample.pieces[1];
     (image.text, image.content_type) = (None, ContentType::Image);
     let work = sample.work();
     let detectors = detectors();
-    let asks = [ask(detector("a", Protocol::Fms, &base))];
+    let asks = [ask(fms(&uri))];
     let report = detectors.fan_out(&asks, &work, soon()).await.remove(0);
     assert_eq!(report.status, Status::Success, "{report:?}");
     assert_eq!(report.findings[0].place.unwrap().piece, 2);
@@ -56,7 +56,7 @@ async fn fms_asks_once_for_all_texts_and_skips_what_has_none() {
     assert_eq!((report.gaps.len(), report.gaps[0].piece), (1, 1));
     assert_eq!(count.load(Ordering::SeqCst), 1);
     let (uri, _) = hostile(&mut tasks, ok(r#"{"error":{"code":500}}"#), Then::Close).await;
-    let report = one(&detectors, detector("b", Protocol::Fms, &uri), &["x"]).await;
+    let report = one(&detectors, fms(&uri), &["x"]).await;
     assert_eq!(report.error, Some(ReportError::BadResponse));
 }
 
@@ -64,7 +64,8 @@ async fn fms_asks_once_for_all_texts_and_skips_what_has_none() {
 async fn a_mapping_speaks_to_any_json_service() {
     let server = wiremock::MockServer::start().await;
     let content = "say {{tenant}} \"é😀\"";
-    let sent = json!({"q": content, "all": [content], "who": "t=acme", "lang": null, "n": 1});
+    let sent = json!({"q": content, "all": [content], "who": "t=acme", "lang": null, "n": 1,
+        "k": 5, "d": "none"});
     let reply = json!({"r": {"hits": [
         {"kind": "rude", "safe": 0.25, "from": 18, "to": 22}, {"kind": "ok", "safe": 0.5},
     ]}});
@@ -74,16 +75,20 @@ async fn a_mapping_speaks_to_any_json_service() {
         .respond_with(wiremock::ResponseTemplate::new(200).set_body_json(reply))
         .mount(&server)
         .await;
-    let response = json!({"items": "r.hits", "label": "kind", "score": "safe", "start": "from",
-        "end": "to", "offset_unit": "byte", "score_transform": "invert", "error_when": "e"});
-    let mapping = Mapping {
-        request: json!({"q": "{{content}}", "all": "{{contents}}", "who": "t={{tenant}}",
-            "lang": "{{language}}", "n": 1}),
-        headers: [("x-extra".to_owned(), "1".to_owned())].into(),
-        response: serde_json::from_value(response).unwrap(),
-    };
-    let protocol = Protocol::Http(Box::new(mapping));
-    let report = one(&detectors(), detector("a", protocol, &server.uri()), &[content]).await;
+    let http = loaded(&format!(
+        r#"protocol: http
+endpoint: {}
+categories: [toxicity]
+params: {{k: 5}}
+headers: {{x-extra: "1"}}
+request: {{q: "{{{{content}}}}", all: "{{{{contents}}}}", who: "t={{{{tenant}}}}",
+  lang: "{{{{language}}}}", n: 1, k: "{{{{params.k}}}}", gone: "{{{{params.x?}}}}", d: "{{{{prompt|none}}}}"}}
+response: {{items: r.hits, label: kind, score: safe, start: from, end: to, offset_unit: byte,
+  score_transform: invert, error_when: e}}
+"#,
+        server.uri()
+    ));
+    let report = one(&detectors(), http, &[content]).await;
     assert_eq!(report.status, Status::Success, "{report:?}");
     assert_eq!(report.findings.len(), 1);
     assert_eq!(report.findings[0].score, 0.75);
@@ -103,7 +108,7 @@ fn a_word_means_what_the_file_says_else_what_the_reply_says_else_the_only_catego
     let polarity = crate::domain::finding::Polarity::Positive;
     let category = Category::parse("hate").ok();
     told.labels.insert("clean".into(), file::Label { category, polarity, severity });
-    let fms = Detector { protocol: Protocol::Fms, ..one.clone() };
+    let fms = loaded("protocol: fms\nendpoint: http://127.0.0.1:1/\ncategories: [toxicity]\n");
     for (detector, word, own, expected) in [
         (&told, "clean", Some("pii"), Some("hate")),
         (&one, "clean", Some("pii.email"), Some("pii.email")),

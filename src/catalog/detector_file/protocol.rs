@@ -1,0 +1,358 @@
+//! Which protocol a detector speaks, with what it needs, and what its words mean.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::catalog::detector::{Activation, Builtin, Endpoint, Kserve, Label, Protocol};
+use crate::catalog::mapping::{Mapping, RawExchange, Reader, ResponseMapping, percent};
+use crate::catalog::preset::{OptionSpec, Preset};
+use crate::catalog::template::{TemplateFault, fixed};
+use crate::domain::category::{Category, TREE};
+use crate::domain::finding::{Polarity, Severity};
+use crate::domain::id::DetectorName;
+use crate::yaml::{self, Data, Entry, Fields, Node, Source};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Named {
+    Builtin,
+    Fms,
+    Presidio,
+    OpenaiModeration,
+    LlmGuard,
+    KserveV2,
+    Lakera,
+    AzureContentSafety,
+    BedrockGuardrail,
+    Native,
+    Http,
+}
+
+/// The options of `kserve-v2`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KserveEntry {
+    model: String,
+    version: Option<String>,
+    input: Option<String>,
+    #[serde(default)]
+    column: bool,
+    output: Option<String>,
+    scores: Option<String>,
+    #[serde(default)]
+    labels: Vec<String>,
+    axis: Option<usize>,
+    #[serde(default)]
+    activation: Activation,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LabelEntry {
+    category: Option<String>,
+    #[serde(default)]
+    polarity: Polarity,
+    #[serde(default)]
+    severity: Severity,
+}
+
+/// How a detector is spoken to.
+pub(super) struct Spoken {
+    pub(super) protocol: Protocol,
+    pub(super) endpoint: Option<Endpoint>,
+    /// The protocol's own labels.
+    pub(super) labels: BTreeMap<String, Label>,
+    /// The protocol's own health path, empty where it has none.
+    pub(super) health: Option<String>,
+}
+
+/// Reads every key about speaking.
+pub(super) fn read(
+    fields: &mut Fields<'_>,
+    source: Source<'_>,
+    name: Option<&DetectorName>,
+) -> Option<Spoken> {
+    let named: Option<Named> = fields.need("protocol");
+    let endpoint = endpoint(fields, named);
+    let options = fields.node("options");
+    let headers: Option<BTreeMap<String, String>> = fields.take("headers");
+    let builtin = fields.node("builtin");
+    let (request, response) = (fields.node("request"), fields.node("response"));
+    let preset = preset(fields, named?);
+    for (key, given, owner, fits) in [
+        ("request", request, "http", named == Some(Named::Http)),
+        ("response", response, "http", named == Some(Named::Http)),
+        ("headers", fields.node("headers"), "http", named == Some(Named::Http)),
+        ("builtin", builtin, "builtin", named == Some(Named::Builtin)),
+        ("options", options, "presidio", preset.is_some() || named == Some(Named::KserveV2)),
+    ] {
+        if given.is_some() && !fits {
+            let message = format!("`{key}` does not belong to this protocol");
+            fields.refuse(key, "bad_value", message, &format!("remove it; it fits `{owner}`"));
+        }
+    }
+    let spoken = |protocol| {
+        let labels = preset.map(|preset| preset.labels.clone()).unwrap_or_default();
+        let ready = || (named == Some(Named::KserveV2)).then(|| "/v2/health/ready".to_owned());
+        let health = preset.and_then(|preset| preset.health.clone()).or_else(ready);
+        Spoken { protocol, endpoint, labels, health }
+    };
+    match (named?, preset) {
+        (Named::Builtin, _) => builtin_of(fields, name).map(Protocol::Builtin).map(spoken),
+        (Named::Native, _) => Some(spoken(Protocol::Native)),
+        (Named::Http, _) => own_mapping(fields, source, headers.unwrap_or_default()).map(spoken),
+        (Named::KserveV2, _) => kserve(fields).map(Box::new).map(Protocol::Kserve).map(spoken),
+        (_, Some(preset)) => {
+            let faults = fields.faults.len();
+            let options = choose(fields, source, &preset.options, name);
+            if fields.faults.len() > faults {
+                return None;
+            }
+            let mapping =
+                preset.mapping(&options).map_err(|fault| refuse(fields, "/options", fault));
+            mapping.ok().map(|mapping| spoken(Protocol::Http(Box::new(mapping))))
+        }
+        (_, None) => None,
+    }
+}
+
+fn kserve(fields: &mut Fields<'_>) -> Option<Kserve> {
+    let entry: KserveEntry = fields.need("options")?;
+    let version = entry.version.map(|version| format!("/versions/{}", percent(&version)));
+    Some(Kserve {
+        path: format!("/v2/models/{}{}/infer", percent(&entry.model), version.unwrap_or_default()),
+        input: entry.input.unwrap_or_else(|| "text".to_owned()),
+        column: entry.column,
+        output: entry.output,
+        scores: entry.scores,
+        labels: entry.labels,
+        axis: entry.axis,
+        activation: entry.activation,
+    })
+}
+
+/// The preset of a protocol that is one.
+fn preset(fields: &mut Fields<'_>, named: Named) -> Option<&'static Preset> {
+    let name = serde_json::to_value(named).ok()?;
+    match Preset::named(name.as_str()?) {
+        Ok(found) => found,
+        Err(faults) => {
+            fields.faults.extend(faults);
+            None
+        }
+    }
+}
+
+/// The mapping of protocol `http`.
+fn own_mapping(
+    fields: &mut Fields<'_>,
+    source: Source<'_>,
+    headers: BTreeMap<String, String>,
+) -> Option<Protocol> {
+    let none = Map::new();
+    for (name, value) in &headers {
+        if let Err(fault) = fixed(value, &none, str::to_owned) {
+            refuse(fields, &format!("/headers/{name}"), fault);
+        }
+    }
+    let (request, response) = body(fields, source)?;
+    let directions = std::collections::BTreeSet::new();
+    let (when, path, batch) = (BTreeMap::new(), String::new(), None);
+    let raw = RawExchange { when, directions, path, batch, request, response };
+    let exchange = raw.compile(&none).map_err(|fault| refuse(fields, "", fault)).ok()?;
+    let exchanges = vec![exchange];
+    let mapping =
+        Mapping { protocol: "http", exchanges, headers, timeout_status: None, signing: None };
+    Some(Protocol::Http(Box::new(mapping)))
+}
+
+fn refuse(fields: &mut Fields<'_>, under: &str, fault: TemplateFault) {
+    let pointer = format!("{under}{}", fault.pointer);
+    fields.refuse(&pointer, "bad_value", fault.message, &fault.hint);
+}
+
+/// The options a preset takes: what the file says, else the default.
+fn choose(
+    fields: &mut Fields<'_>,
+    source: Source<'_>,
+    specs: &'static [(String, OptionSpec)],
+    name: Option<&DetectorName>,
+) -> Map<String, Value> {
+    let empty = Node { line: 1, column: 1, data: Data::Map(Vec::new()) };
+    let node = fields.node("options").unwrap_or(&empty);
+    let mut given = Fields::new(node, source);
+    let mut options = Map::new();
+    for (key, spec) in specs {
+        let value: Option<String> = given.take(key);
+        if let Some(value) = &value
+            && !spec.one_of.is_empty()
+            && !spec.one_of.contains(value)
+        {
+            let message = format!("option `{key}` cannot be `{}`", yaml::shown(value));
+            let hint = format!("write one of {}", spec.one_of.join(", "));
+            given.refuse(key, "bad_value", message, &hint);
+        }
+        if spec.required && node.get(key).is_none() {
+            let message = format!("option `{key}` is missing");
+            fields.refuse("options", "missing_key", message, &format!("add `{key}:` to `options`"));
+        }
+        let own = || name.map(|name| name.as_str().to_owned()).unwrap_or_default();
+        let default = || spec.default.as_ref().map(|text| text.replace("{{name}}", &own()));
+        if let Some(value) = value.or_else(default) {
+            options.insert(key.clone(), value.into());
+        }
+    }
+    fields.faults.extend(given.finish());
+    options
+}
+
+/// One call of a preset.
+pub(in crate::catalog) fn exchange(
+    fields: &mut Fields<'_>,
+    source: Source<'_>,
+) -> Option<RawExchange> {
+    let when = fields.take("when").unwrap_or_default();
+    let directions = fields.take("directions").unwrap_or_default();
+    let path = fields.take("path").unwrap_or_default();
+    let batch = fields.take("batch");
+    let (request, response) = body(fields, source)?;
+    Some(RawExchange { when, directions, path, batch, request, response })
+}
+
+/// What is sent, and how the reply is read.
+fn body(fields: &mut Fields<'_>, source: Source<'_>) -> Option<(Value, ResponseMapping)> {
+    let response = match fields.node("response") {
+        Some(node) => response(node, source).map_err(|faults| fields.faults.extend(faults)),
+        None => Ok(ResponseMapping { findings: vec![Reader::default()], ..Default::default() }),
+    };
+    let Some(request) = fields.node("request").map(Node::to_json) else {
+        fields.missing("request");
+        return None;
+    };
+    Some((request, response.ok()?))
+}
+
+/// Keys beside those of the one reader that may stand directly under `response`.
+const GENERAL: [&str; 6] =
+    ["error_when", "require", "ok_when_empty", "lists", "coverage", "findings"];
+
+fn response(
+    node: &Node,
+    source: Source<'_>,
+) -> Result<ResponseMapping, Vec<crate::yaml::fault::Fault>> {
+    let part = |general: bool| {
+        let wanted = |entry: &&Entry| GENERAL.contains(&entry.key.as_str()) == general;
+        let entries = node.entries().iter().filter(wanted).cloned().collect();
+        Node { line: node.line, column: node.column, data: Data::Map(entries) }
+    };
+    if !matches!(node.data, Data::Map(_)) {
+        return node.decode(source).map_err(|fault| vec![fault]);
+    }
+    let (general, reader) = (part(true), part(false));
+    let mut response: ResponseMapping = general.decode(source).map_err(|fault| vec![fault])?;
+    if node.get("findings").is_none() {
+        response.findings = vec![reader.decode(source).map_err(|fault| vec![fault])?];
+    } else if let Some(entry) = reader.entries().first() {
+        let message = format!("`{}` stands beside `findings`", yaml::shown(&entry.key));
+        let hint = Some("move it into an entry of `findings`".to_owned());
+        return Err(vec![source.fault(entry.at, "bad_value", message, hint)]);
+    }
+    Ok(response)
+}
+
+/// The built-in detector of the `builtin` key, else of the file's name.
+fn builtin_of(fields: &mut Fields<'_>, name: Option<&DetectorName>) -> Option<Builtin> {
+    if fields.node("builtin").is_some() {
+        return fields.take("builtin");
+    }
+    let builtin = serde_json::from_value(serde_json::json!(name?)).ok();
+    if builtin.is_none() {
+        let message = "no built-in detector has this name".to_owned();
+        fields.refuse(
+            "name",
+            "unknown_builtin",
+            message,
+            "add `builtin: regex` or another of them",
+        );
+    }
+    builtin
+}
+
+fn endpoint(fields: &mut Fields<'_>, protocol: Option<Named>) -> Option<Endpoint> {
+    let raw: Option<String> = fields.take("endpoint");
+    match (raw, protocol) {
+        (Some(_), Some(Named::Builtin)) => {
+            let message = "a built-in detector has no endpoint".to_owned();
+            fields.refuse("endpoint", "bad_endpoint", message, "remove the key");
+            None
+        }
+        (Some(raw), _) => {
+            let uri = raw.parse::<http::Uri>().ok().filter(|uri| {
+                matches!(uri.scheme_str(), Some("http" | "https"))
+                    && uri.host().is_some_and(|host| !host.is_empty())
+                    && uri.authority().is_some_and(|a| !a.as_str().contains('@'))
+            });
+            if uri.is_none() {
+                let message = "the endpoint is no http or https address without credentials";
+                let hint = "write http://host:port/path and put credentials into `auth`";
+                fields.refuse("endpoint", "bad_endpoint", message.to_owned(), hint);
+            }
+            uri.map(|uri| Endpoint { uri })
+        }
+        (None, Some(Named::Builtin) | None) => None,
+        (None, Some(_)) => {
+            fields.missing("endpoint");
+            None
+        }
+    }
+}
+
+pub(super) fn category(fields: &mut Fields<'_>, key: &str, name: &str) -> Option<Category> {
+    Category::parse(name)
+        .map_err(|error| {
+            let hint = match yaml::nearest(name, TREE.iter().copied()) {
+                Some(near) => format!("write `{near}`"),
+                None => "use a name of the category table".to_owned(),
+            };
+            fields.refuse(key, "unknown_category", error.to_string(), &hint);
+        })
+        .ok()
+}
+
+/// The labels of a detector file: a positive one needs a category.
+pub(in crate::catalog) fn labels(fields: &mut Fields<'_>) -> BTreeMap<String, Label> {
+    let labels = any_labels(fields);
+    for (label, meaning) in &labels {
+        if meaning.category.is_none() && meaning.polarity == Polarity::Positive {
+            let at = label_pointer(label);
+            let message = format!("label `{}` is positive and has no category", yaml::shown(label));
+            fields.refuse(&at, "missing_key", message, "add `category:` to it");
+        }
+    }
+    labels
+}
+
+fn label_pointer(label: &str) -> String {
+    format!("/labels/{}", label.replace('~', "~0").replace('/', "~1"))
+}
+
+/// The same for a preset, where a label may stand for the file's only category.
+pub(in crate::catalog) fn any_labels(fields: &mut Fields<'_>) -> BTreeMap<String, Label> {
+    let entries: BTreeMap<String, LabelEntry> = fields.take("labels").unwrap_or_default();
+    let mut labels = BTreeMap::new();
+    for (label, entry) in entries {
+        let at = label_pointer(&label);
+        let category = match entry.category {
+            None => None,
+            Some(name) => match category(fields, &format!("{at}/category"), &name) {
+                None => continue,
+                known => known,
+            },
+        };
+        let (polarity, severity) = (entry.polarity, entry.severity);
+        labels.insert(label, Label { category, polarity, severity });
+    }
+    labels
+}
