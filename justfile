@@ -15,11 +15,17 @@ lint:
 
 # Licences, bans and sources by cargo-deny (cargo install cargo-deny --locked)
 deny:
+    # cargo-deny reads the packages of every platform; a build fetches its own only.
+    cargo fetch --locked
     cargo deny --offline check licenses bans sources
 
 # The optimised binary
 release: deny
     cargo build --release --locked
+
+# Builds the Dockerfile without a Docker engine and asks the image (root; Debian's buildah, debootstrap)
+image-check:
+    scripts/image-check
 
 # The service against the floor; writes docs/benchmarks.md
 bench *note:

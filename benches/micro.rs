@@ -12,9 +12,11 @@ use detector_orchestrator::detect::builtin::prepare;
 use detector_orchestrator::domain::conflict::{self, Candidate, Hints};
 use detector_orchestrator::domain::content::{ContentType, Piece};
 use detector_orchestrator::domain::coverage::{self, Abilities};
+use detector_orchestrator::domain::finding::Severity;
 use detector_orchestrator::domain::id::DetectorName;
+use detector_orchestrator::domain::overlap::{self, Mark, Rule};
 use detector_orchestrator::domain::plan::{Plan, ResolveSpec};
-use detector_orchestrator::domain::redaction;
+use detector_orchestrator::domain::redaction::{self, Placeholders, Style};
 use detector_orchestrator::domain::report::{Report, ReportError, Status};
 use detector_orchestrator::domain::span::Span;
 
@@ -26,15 +28,36 @@ fn names() -> Vec<DetectorName> {
 }
 
 fn redact(criterion: &mut Criterion) {
-    let ascii = "word ".repeat(SPANS);
-    let wide = "wörd ".repeat(SPANS);
-    let spans: Vec<(Span, &str)> =
-        (0..SPANS).map(|n| (Span { start: 5 * n, end: 5 * n + 4 }, "WORD")).collect();
-    let mut group = criterion.benchmark_group("redact 10^5 spans");
+    let ascii = "word other".repeat(SPANS);
+    let wide = "wörd 👨\u{200d}👩 x ".repeat(SPANS);
+    // Every 10 code points one span: of 4 it overlaps nothing, of 40 it does.
+    let spans = |length: usize| -> Vec<Mark<'static>> {
+        let span = |n| Span { start: 10 * n + 2, end: 10 * n + 2 + length };
+        let severity = Severity::Medium;
+        let mark = |span| Mark { span, label: "WORD", category: "pii", score: 0.5, severity };
+        (0..SPANS).map(span).map(mark).collect()
+    };
+    let rule = Rule::default();
+    let mut group = criterion.benchmark_group("redact 10^5 spans over 10^6 characters");
     group.sample_size(10);
-    for (name, text) in [("ascii", ascii), ("wide", wide)] {
-        group.bench_function(name, |b| b.iter(|| redaction::redact(black_box(&text), &spans)));
+    for (name, text, length) in
+        [("ascii", &ascii, 4), ("wide", &wide, 4), ("wide, overlapping", &wide, 40)]
+    {
+        let spans = spans(length);
+        for style in [Style::Label, Style::Numbered] {
+            group.bench_function(format!("{name}, {style:?}"), |b| {
+                b.iter(|| {
+                    let mut placeholders = Placeholders::new(style, &|_| [0; 32]);
+                    let text = black_box(text.as_str());
+                    redaction::redact(text, spans.clone(), &rule, &mut placeholders)
+                });
+            });
+        }
     }
+    let nested: Vec<Mark<'static>> = spans(400).into_iter().rev().collect();
+    group.bench_function("overlaps alone", |b| {
+        b.iter(|| overlap::resolve(black_box(nested.clone()), &rule));
+    });
     group.finish();
 }
 

@@ -1,6 +1,7 @@
 //! One detector file as typed values.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +35,10 @@ pub struct Detector {
     pub languages: BTreeSet<String>,
     /// Directions; empty means all.
     pub directions: BTreeSet<Direction>,
-    /// Longest text in code points.
-    pub max_chars: Option<usize>,
+    /// Longest text of one call in code points; longer ones are cut.
+    pub max_chars: Option<NonZeroUsize>,
+    /// How longer texts are cut.
+    pub chunks: Chunks,
     /// What it can find; decides votes and coverage. Never empty.
     pub categories: BTreeSet<Category>,
     /// Label → meaning, the file's own over the protocol's.
@@ -191,6 +194,15 @@ pub enum ScoreTransform {
     Bool,
     /// By name.
     Enum(BTreeMap<String, f64>),
+}
+
+/// How texts over `max_chars` are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunks {
+    /// Code points that neighbours share, less than `max_chars`.
+    pub overlap: usize,
+    /// Calls or list entries for one request; what is left over is `too_long`.
+    pub max: usize,
 }
 
 /// Retries of one call, all inside the deadline.

@@ -1,16 +1,17 @@
 //! A detector file becomes a `Detector`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::credential;
 use super::detector::{
     Auth, BreakerMode, BreakerSpec, Builtin, Bulkhead, Detector, Endpoint, Health, Label, Mapping,
     Protocol, Retry,
 };
 use super::load::{LoadContext, SourceFile, named_as_file, not_built, schema_version, tree};
+use super::{chunks, credential};
 use crate::domain::category::{Category, TREE};
 use crate::domain::content::ContentType;
 use crate::domain::finding::{Polarity, Severity, TextView};
@@ -201,10 +202,11 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
     let cost = fields.take("cost").unwrap_or(1.0);
     in_range(fields, "cost", cost, (0.0, 1_000_000.0));
     let views = fields.take("views").unwrap_or_else(|| vec![TextView::Raw]);
-    if views != [TextView::Raw] {
-        let message = "views other than `raw` are not supported by this release".to_owned();
-        fields.refuse("views", "not_built", message, "write `views: [raw]`");
+    if views.iter().all(|view| *view == TextView::Decoded) {
+        let message = "`views` names no form in which the whole text stands".to_owned();
+        fields.refuse("views", "bad_value", message, "add `raw` or `normalized`");
     }
+    let max_chars = fields.take::<NonZeroUsize>("max_chars");
     let params = fields.node("params").map_or_else(|| serde_json::json!({}), Node::to_json);
     if !params.is_object() {
         fields.refuse(
@@ -230,7 +232,8 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         types: fields.take("types").unwrap_or_else(|| BTreeSet::from([ContentType::Text])),
         languages: fields.take("languages").unwrap_or_default(),
         directions: fields.take("directions").unwrap_or_default(),
-        max_chars: fields.take::<std::num::NonZeroUsize>("max_chars").map(Into::into),
+        max_chars,
+        chunks: chunks::read(fields, max_chars),
         categories,
         labels,
         annotator: fields.take("annotator").unwrap_or_default(),
@@ -302,7 +305,7 @@ fn limits(fields: &mut Fields<'_>) -> (Retry, BreakerSpec, Bulkhead, Health) {
 }
 
 /// Refuses a number outside its range.
-fn in_range(fields: &mut Fields<'_>, key: &str, value: f64, (least, most): (f64, f64)) {
+pub(super) fn in_range(fields: &mut Fields<'_>, key: &str, value: f64, (least, most): (f64, f64)) {
     if !(least..=most).contains(&value) {
         let name = key.trim_start_matches('/').replace('/', ".");
         let message = format!("`{name}` holds {value}, outside {least}..={most}");

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::domain::action::Action;
 use crate::domain::head::TenantFacts;
 use crate::domain::id::{BundleName, DetectorName, TenantId};
+use crate::domain::overlap::Rule;
 use crate::domain::plan::CoverageSpec;
+use crate::domain::redaction::Style;
 use crate::domain::request::Priority;
 use crate::domain::verdict::Mode;
 
@@ -43,6 +45,8 @@ pub struct Tenant {
     pub max_priority: Priority,
     /// Longest content in code points; `None` takes the setting.
     pub content_max_chars: Option<usize>,
+    /// How text that must go is replaced.
+    pub redaction: Redaction,
     /// True when every request is refused.
     pub paused: bool,
     /// Where the definition came from.
@@ -82,6 +86,15 @@ pub struct Sla {
     pub normal_ms: Option<u64>,
     /// Low and batch.
     pub low_ms: Option<u64>,
+}
+
+/// How text that must go is replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Redaction {
+    /// What stands in its place, unless the request says so.
+    pub style: Style,
+    /// Whose label stands for overlapping findings.
+    pub rule: Rule,
 }
 
 /// Tenants by id.

@@ -5,11 +5,13 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::load::{SourceFile, named_as_file, not_built, schema_version, tree};
-use super::tenant::{DefaultPlan, Sla, Tenant};
+use super::tenant::{DefaultPlan, Redaction, Sla, Tenant};
 use crate::domain::action::Action;
 use crate::domain::category::{Category, TREE};
 use crate::domain::head::TenantFacts;
 use crate::domain::id::{BundleName, TenantId};
+use crate::domain::overlap::{Prefer, Rule};
+use crate::domain::redaction::Style;
 use crate::domain::request::Priority;
 use crate::yaml::fault::Fault;
 use crate::yaml::{self, Fields, Source};
@@ -63,6 +65,7 @@ pub(super) fn read(file: &SourceFile) -> Result<Tenant, Vec<Fault>> {
     let sla = sla(&mut fields);
     let max_priority = fields.take("max_priority").unwrap_or(Priority::Critical);
     let content_max_chars = fields.take::<NonZeroUsize>("content_max_chars").map(Into::into);
+    let redaction = redaction(&mut fields);
     let paused = fields.take("paused").unwrap_or_default();
     let faults = fields.finish();
     let (Some(id), Some(default_policy), true) = (id, default_policy, faults.is_empty()) else {
@@ -84,6 +87,7 @@ pub(super) fn read(file: &SourceFile) -> Result<Tenant, Vec<Fault>> {
         sla,
         max_priority,
         content_max_chars,
+        redaction,
         paused,
         source: file.path.clone(),
     })
@@ -138,6 +142,18 @@ fn thresholds(fields: &mut Fields<'_>) -> BTreeMap<String, f64> {
         }
     }
     thresholds
+}
+
+fn redaction(fields: &mut Fields<'_>) -> Redaction {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct File {
+        style: Style,
+        overlap: Prefer,
+        order: Vec<Category>,
+    }
+    let File { style, overlap, order } = fields.take("redaction").unwrap_or_default();
+    Redaction { style, rule: Rule { order, prefer: overlap } }
 }
 
 fn sla(fields: &mut Fields<'_>) -> Sla {

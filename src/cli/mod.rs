@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::domain::redaction::Style;
+
 mod check;
 mod detectors;
+mod health;
 mod init;
 mod scan;
 mod session;
@@ -43,12 +46,15 @@ pub enum Command {
     /// Look at detectors.
     #[command(subcommand, after_help = "Example: orchestrator detectors probe pii")]
     Detectors(DetectorsCommand),
+    /// Ask the service on this machine whether it is ready; exit 0 when it is, 69 when not.
+    #[command(after_help = "Example: orchestrator health --listen 127.0.0.1:8000")]
+    Health(ServeArgs),
     /// Print the OpenAPI document.
     #[command(after_help = "Example: orchestrator openapi > openapi.json")]
     Openapi,
 }
 
-/// Options of `serve`.
+/// Options of `serve` and `health`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServeArgs {
     /// Settings file; config/settings.yaml where it exists, else the embedded one.
@@ -91,6 +97,9 @@ pub struct ScanArgs {
     /// Print the redacted content instead of the report.
     #[arg(long)]
     pub redact: bool,
+    /// What stands in the place of redacted text; the tenant's unless set.
+    #[arg(long, value_parser = Style::NAMES)]
+    pub style: Option<String>,
     /// One JSON object per file.
     #[arg(long, conflicts_with = "redact")]
     pub json: bool,
@@ -170,6 +179,7 @@ pub fn run(command: Command) -> u8 {
         Command::Init(args) => init::run(&args),
         Command::Detectors(DetectorsCommand::List(args)) => detectors::list(&args),
         Command::Detectors(DetectorsCommand::Probe(args)) => detectors::probe(&args),
+        Command::Health(args) => health::run(&args),
         Command::Openapi => {
             print(&crate::api::openapi());
             exit::OK

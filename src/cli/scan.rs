@@ -165,6 +165,10 @@ fn wire(args: &ScanArgs, file: &Path, bytes: Vec<u8>) -> Result<OrchestrateReque
     };
     wire.policy = args.policy.clone().or(wire.policy);
     wire.tenant_id = None;
+    if let Some(style) = &args.style {
+        // Only names of styles are accepted.
+        wire.redaction.0.style = serde_json::from_value(style.as_str().into()).ok();
+    }
     if args.content_type != "text" {
         wire.content_type =
             serde_json::from_value(args.content_type.clone().into()).map_err(|_| {
@@ -214,7 +218,8 @@ fn show(args: &ScanArgs, file: &Path, judged: &Judged) {
 }
 
 fn redacted_text(judged: &Judged) -> String {
-    let body = judged.outcome.redacted.as_ref().unwrap_or(&judged.request.body);
+    let body =
+        judged.outcome.redacted.as_ref().map_or(&judged.request.body, |redacted| &redacted.body);
     match body {
         Body::Content(crate::domain::content::Content::Text(text)) => text.to_string(),
         Body::Content(_) | Body::Messages(_) => {

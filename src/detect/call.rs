@@ -11,14 +11,18 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::breaker::{Ended, OPEN_MAX};
+use super::excerpt::{Excerpt, Texts};
+use super::fit::{self, Fit};
 use super::limits::jittered;
 use super::local::{Judged, Trouble};
 use super::member::Member;
-use super::protocol::{self, Batch, Bodies};
+use super::merge::{self, Ending};
+use super::protocol;
 use super::{Ask, Detectors, unsent};
 use crate::catalog::Detector;
 use crate::catalog::detector::{Auth, Protocol};
-use crate::domain::report::{Gap, Report, ReportError, Status};
+use crate::domain::content::Piece;
+use crate::domain::report::{Report, ReportError, Status};
 use crate::outbound::{Call, Reply, SendError};
 
 /// Tells a detector which request a call belongs to.
@@ -28,7 +32,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Clone, Copy)]
 pub(super) struct Run<'a> {
     pub(super) detectors: &'a Detectors,
-    pub(super) bodies: &'a Bodies<'a>,
+    pub(super) texts: &'a Texts<'a>,
     pub(super) slots: &'a Semaphore,
     pub(super) deadline: Instant,
 }
@@ -61,8 +65,8 @@ impl Run<'_> {
             return unsent(ask, ReportError::NotRegistered);
         };
         let start = Instant::now();
-        let (fit, mut gaps) = match fitting(detector, self.bodies) {
-            Ok(found) => found,
+        let Fit { excerpts, several, late, mut gaps } = match fit::fit(detector, self.texts) {
+            Ok(fit) => fit,
             Err(error) => return unsent(ask, error),
         };
         let member = self.detectors.member(detector);
@@ -71,7 +75,7 @@ impl Run<'_> {
         }
         let params = overlay(&detector.params, &ask.params);
         let one = One { run: *self, ask, detector, member: &member, params: &params };
-        let batches = protocol::batches(detector, fit);
+        let batches = protocol::batches(detector, excerpts);
         let ends = join_all(batches.iter().map(|batch| one.call(batch))).await;
         let mut report = Report {
             status: Status::Success,
@@ -80,7 +84,7 @@ impl Run<'_> {
             ..unsent(ask, ReportError::Decided)
         };
         // The word of the piece with findings, then of the surest one, stands for all.
-        let (mut best, mut failed) = (None, Vec::new());
+        let (mut best, mut failed, mut endings) = (None, Vec::new(), Vec::new());
         for (batch, (attempts, end)) in batches.iter().zip(ends) {
             report.attempts += attempts;
             match end {
@@ -91,6 +95,8 @@ impl Run<'_> {
                         (report.label, report.score) = (judged.label, judged.score);
                     }
                     report.findings.extend(judged.findings);
+                    let ending = |excerpt| Ending { excerpt, left_out: None };
+                    endings.extend(batch.iter().map(ending));
                 }
                 Err(fail) => failed.push((batch, fail)),
             }
@@ -99,16 +105,32 @@ impl Run<'_> {
             return failed.first().map_or(report.clone(), |(_, fail)| fail_report(report, *fail));
         }
         for (batch, fail) in failed {
-            let reason = match fail {
-                Fail::Error(error) => error,
-                Fail::Timeout { cut: true } => ReportError::Deadline,
-                Fail::Timeout { cut: false } => ReportError::Communication,
-            };
-            gaps.extend(batch.iter().map(|piece| gap(self.bodies, *piece, reason)));
+            report.cut_by_deadline |= fail == Fail::Timeout { cut: true };
+            let left_out = Some(fail.reason());
+            endings.extend(batch.iter().map(|excerpt| Ending { excerpt, left_out }));
         }
+        let left_out = Some(ReportError::TooLong);
+        endings.extend(late.iter().map(|excerpt| Ending { excerpt, left_out }));
+        let chars =
+            |piece| self.texts.work.pieces.get(piece).map_or(0, |piece: &Piece| piece.chars);
+        gaps.extend(merge::gaps(&endings, &chars));
         gaps.sort_by_key(|gap| gap.piece);
         report.gaps = gaps;
+        if several {
+            report.findings = merge::findings(report.findings);
+        }
         report
+    }
+}
+
+impl Fail {
+    /// Why a part was left out of an answer that others gave.
+    fn reason(self) -> ReportError {
+        match self {
+            Fail::Error(error) => error,
+            Fail::Timeout { cut: true } => ReportError::Deadline,
+            Fail::Timeout { cut: false } => ReportError::Communication,
+        }
     }
 }
 
@@ -122,42 +144,6 @@ fn fail_report(mut report: Report, fail: Fail) -> Report {
         report.duration = Duration::ZERO;
     }
     report
-}
-
-fn gap(bodies: &Bodies<'_>, piece: usize, reason: ReportError) -> Gap {
-    let chars = bodies.work.pieces.get(piece).map_or(0, |piece| piece.chars);
-    Gap { piece, chars, reason }
-}
-
-/// The pieces that the detector can judge, and gaps for the others; an error when there is none.
-fn fitting(
-    detector: &Detector,
-    bodies: &Bodies<'_>,
-) -> Result<(Vec<usize>, Vec<Gap>), ReportError> {
-    let work = bodies.work;
-    let language = |wanted: &String| {
-        let primary = |tag: &str| tag.split(['-', '_']).next().map(str::to_ascii_lowercase);
-        work.language.as_deref().is_none_or(|given| primary(given) == primary(wanted))
-    };
-    let direction = detector.directions.is_empty() || detector.directions.contains(&work.direction);
-    let spoken = detector.languages.is_empty() || detector.languages.iter().any(language);
-    if !direction || !spoken {
-        return Err(ReportError::UnsupportedContentType);
-    }
-    let (mut fit, mut gaps) = (Vec::new(), Vec::new());
-    for (index, piece) in work.pieces.iter().enumerate() {
-        if piece.text.is_none() || !detector.types.contains(&piece.content_type) {
-            gaps.push(gap(bodies, index, ReportError::UnsupportedContentType));
-        } else if detector.max_chars.is_some_and(|max| piece.chars > max) {
-            gaps.push(gap(bodies, index, ReportError::TooLong));
-        } else {
-            fit.push(index);
-        }
-    }
-    if fit.is_empty() {
-        return Err(gaps.first().map_or(ReportError::UnsupportedContentType, |gap| gap.reason));
-    }
-    Ok((fit, gaps))
 }
 
 /// Why the detector is not worth asking now.
@@ -195,7 +181,7 @@ fn overlay(file: &Value, over: &Value) -> Value {
 
 impl One<'_> {
     /// All tries of one call: how many were sent, and how they ended.
-    async fn call(&self, batch: &Batch) -> (u32, Result<Judged, Fail>) {
+    async fn call(&self, batch: &[Excerpt<'_>]) -> (u32, Result<Judged, Fail>) {
         let deadline = self.run.deadline;
         let Ok(Ok(_slot)) = timeout_at(deadline, self.run.slots.acquire()).await else {
             return (0, Err(Fail::Error(ReportError::Deadline)));
@@ -211,13 +197,11 @@ impl One<'_> {
         };
         self.member.budget().call();
         if let Protocol::Builtin(kind) = self.detector.protocol {
-            let texts = &self.run.bodies.work.pieces;
-            let piece = batch.first().copied().unwrap_or_default();
-            let Some(text) = texts.get(piece).and_then(|piece| piece.text.as_ref()) else {
+            let Some(text) = batch.first() else {
                 return (0, Err(Fail::Error(ReportError::UnsupportedContentType)));
             };
-            let judging = self.run.detectors.pool.judge(kind, self.params, text, room);
-            let end = self.one_try(async { local_end(judging.await, piece) }).await;
+            let judging = self.run.detectors.pool.judge(kind, self.params, text.shared(), room);
+            let end = self.one_try(async { local_end(judging.await, text) }).await;
             return end.map_or_else(
                 |failed| (u32::from(failed.is_some()), Err(fail_of(failed))),
                 |judged| (1, Ok(judged)),
@@ -226,8 +210,8 @@ impl One<'_> {
         self.tries(batch).await
     }
 
-    async fn tries(&self, batch: &Batch) -> (u32, Result<Judged, Fail>) {
-        let body = protocol::body(self.detector, self.params, self.run.bodies, batch);
+    async fn tries(&self, batch: &[Excerpt<'_>]) -> (u32, Result<Judged, Fail>) {
+        let body = protocol::body(self.detector, self.params, self.run.texts, batch);
         let mut backoff = self.detector.retry.backoff;
         let (mut attempts, mut last) = (0, None);
         while attempts < self.detector.retry.attempts.max(1) {
@@ -288,7 +272,7 @@ impl One<'_> {
         }
     }
 
-    async fn send(&self, batch: &Batch, body: bytes::Bytes) -> Result<Judged, Failed> {
+    async fn send(&self, batch: &[Excerpt<'_>], body: bytes::Bytes) -> Result<Judged, Failed> {
         let uri = self.member.target.clone().ok_or_else(|| bad(ReportError::Communication))?;
         let headers = self.headers();
         let body_max = self.run.detectors.config.reply_bytes_max;
@@ -297,8 +281,7 @@ impl One<'_> {
         if !reply.status.is_success() {
             return Err(self.status_failed(&reply));
         }
-        protocol::read(self.detector, self.run.bodies, batch, &reply.body)
-            .map_err(|_| bad(ReportError::BadResponse))
+        protocol::read(self.detector, batch, &reply.body).map_err(|_| bad(ReportError::BadResponse))
     }
 
     fn status_failed(&self, reply: &Reply) -> Failed {
@@ -333,10 +316,10 @@ impl One<'_> {
                 headers.insert(name, value);
             }
         };
-        if let Ok(id) = HeaderValue::from_str(self.run.bodies.work.request_id.as_str()) {
+        if let Ok(id) = HeaderValue::from_str(self.run.texts.work.request.id.as_str()) {
             headers.insert(REQUEST_ID, id);
         }
-        if let Some(parent) = &self.run.bodies.work.traceparent {
+        if let Some(parent) = &self.run.texts.work.traceparent {
             put(&mut headers, "traceparent", parent);
         }
         match &self.detector.protocol {
@@ -380,11 +363,13 @@ fn send_failed(error: SendError) -> Failed {
     }
 }
 
-fn local_end(end: Result<Judged, Trouble>, piece: usize) -> Result<Judged, Failed> {
+fn local_end(end: Result<Judged, Trouble>, text: &Excerpt<'_>) -> Result<Judged, Failed> {
     match end {
         Ok(mut judged) => {
-            for place in judged.findings.iter_mut().filter_map(|found| found.place.as_mut()) {
-                place.piece = piece;
+            for found in &mut judged.findings {
+                let span = found.place.and_then(|place| place.span);
+                let spot = text.spot_of(span).ok_or_else(|| bad(ReportError::BadResponse))?;
+                (found.place, found.view) = (spot.place, spot.view);
             }
             Ok(judged)
         }

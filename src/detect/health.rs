@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::sync::Arc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -14,8 +14,10 @@ use super::member::{Member, lock};
 use super::{Ask, Detectors, Work};
 use crate::catalog::Detector;
 use crate::catalog::detector::Health;
-use crate::domain::content::{Body, Content, Direction, Judge};
+use crate::domain::content::{Body, Content};
+use crate::domain::id::{RequestId, TenantId};
 use crate::domain::report::Report;
+use crate::domain::request::Request;
 use crate::outbound::{Call, Client};
 
 /// What probes say.
@@ -139,8 +141,12 @@ impl Detectors {
             params: Value::Null,
         }];
         let deadline = Instant::now() + detector.timeout * (detector.retry.attempts + 1);
-        let report = match sample_work(sample, detector) {
-            Some(work) => self.fan_out(&asks, &work, deadline).await.pop(),
+        let report = match sample_request(sample, detector) {
+            Some(request) => {
+                let pieces = request.body.pieces(request.judge, request.content_type);
+                let work = Work { request: &request, pieces: &pieces, traceparent: None };
+                self.fan_out(&asks, &work, deadline).await.pop()
+            }
             None => None,
         };
         let unasked = || super::unsent(&asks[0], crate::domain::report::ReportError::Deadline);
@@ -148,19 +154,15 @@ impl Detectors {
     }
 }
 
-fn sample_work(sample: &str, detector: &Detector) -> Option<Work> {
-    let content_type = detector.types.first().copied().unwrap_or_default();
+fn sample_request(sample: &str, detector: &Detector) -> Option<Request> {
+    let id = RequestId::parse("probe").ok()?;
+    let tenant = TenantId::parse("default").ok()?;
     let body = Body::Content(Content::Text(sample.into()));
-    Some(Work {
-        request_id: crate::domain::id::RequestId::parse("probe").ok()?,
-        tenant: crate::domain::id::TenantId::parse("default").ok()?,
-        direction: detector.directions.first().copied().unwrap_or(Direction::Input),
-        content_type,
-        language: detector.languages.first().cloned(),
-        pieces: body.pieces(Judge::Last, content_type).into(),
-        metadata: Map::new(),
-        traceparent: None,
-    })
+    let mut request = Request::plain(id, tenant, body);
+    request.content_type = detector.types.first().copied().unwrap_or_default();
+    request.direction = detector.directions.first().copied().unwrap_or_default();
+    request.language = detector.languages.first().cloned();
+    Some(request)
 }
 
 async fn check(client: &Client, member: &Member) {

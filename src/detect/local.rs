@@ -71,11 +71,11 @@ impl Pool {
         &self,
         kind: Builtin,
         params: &Value,
-        text: &Arc<str>,
+        text: Arc<str>,
         slot: OwnedSemaphorePermit,
     ) -> Result<Judged, Trouble> {
         let (prepare, prepared) = (self.prepare, Arc::clone(&self.prepared));
-        let (params, text) = (params.clone(), Arc::clone(text));
+        let params = params.clone();
         let short = text.len() <= self.inline_bytes_max;
         let job = move || {
             let _slot = slot;

@@ -5,24 +5,28 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::catalog::{Catalog, Detector};
-use crate::domain::content::{ContentType, Direction, Piece};
-use crate::domain::id::{DetectorName, RequestId, TenantId};
+use crate::domain::content::Piece;
+use crate::domain::id::DetectorName;
 use crate::domain::report::{Report, ReportError};
+use crate::domain::request::Request;
 use crate::outbound::{Client, Guard};
 
 mod breaker;
 pub mod builtin;
 mod call;
+mod excerpt;
+mod fit;
 mod health;
 mod label;
 mod limits;
 mod local;
 mod member;
+mod merge;
 mod protocol;
 
 pub use breaker::{Breaker, BreakerState, BreakerStats, Force};
@@ -30,6 +34,7 @@ pub use health::{HealthState, HealthView, ProbeView};
 pub use local::{Judge, Judged, Prepare};
 pub use member::BreakerView;
 
+use excerpt::Texts;
 use member::{Key, Member};
 
 /// What the runtime needs at start.
@@ -63,21 +68,11 @@ pub struct Ask {
 
 /// What detectors are asked about.
 #[derive(Debug, Clone)]
-pub struct Work {
-    /// Of the request.
-    pub request_id: RequestId,
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// Which way it flows.
-    pub direction: Direction,
-    /// Of the request; each piece has its own.
-    pub content_type: ContentType,
-    /// BCP 47, if known.
-    pub language: Option<String>,
-    /// What is judged.
-    pub pieces: Arc<[Piece]>,
-    /// Passed to native detectors.
-    pub metadata: Map<String, Value>,
+pub struct Work<'a> {
+    /// The request.
+    pub request: &'a Request,
+    /// What of it is judged.
+    pub pieces: &'a [Piece],
     /// W3C trace context to be sent on.
     pub traceparent: Option<String>,
 }
@@ -122,10 +117,10 @@ impl Detectors {
 
     /// Asks all at once, at most `parallel_max` calls running; the reports stand in the order of
     /// `asks`. Dropping the future cancels every call.
-    pub async fn fan_out(&self, asks: &[Ask], work: &Work, deadline: Instant) -> Vec<Report> {
-        let bodies = protocol::Bodies::new(work);
+    pub async fn fan_out(&self, asks: &[Ask], work: &Work<'_>, deadline: Instant) -> Vec<Report> {
+        let texts = Texts::new(work);
         let slots = Semaphore::new(self.config.parallel_max.max(1));
-        let run = call::Run { detectors: self, bodies: &bodies, slots: &slots, deadline };
+        let run = call::Run { detectors: self, texts: &texts, slots: &slots, deadline };
         join_all(asks.iter().map(|ask| run.ask(ask))).await
     }
 

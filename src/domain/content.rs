@@ -78,9 +78,9 @@ pub struct Message {
     pub role: Role,
     /// What is said; may be absent beside tool calls.
     pub content: Option<Content>,
-    /// The speaker's name.
+    /// The speaker's name; judged as text.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
     /// Calls the model asks for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<ToolCall>,
@@ -104,7 +104,7 @@ pub struct ToolCall {
 /// A function and its arguments.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FunctionCall {
-    /// The function.
+    /// The function; a plain identifier, so nothing judges it.
     pub name: String,
     /// JSON text, judged as text.
     pub arguments: Arc<str>,
@@ -279,6 +279,10 @@ impl Content {
 
 impl Message {
     fn pieces(&self, index: usize, content_type: ContentType, into: &mut Vec<Piece>) {
+        if let Some(name) = &self.name {
+            let pointer = format!("/messages/{index}/name");
+            into.push(Piece::text(pointer, ContentType::Text, name));
+        }
         if let Some(content) = &self.content {
             content.pieces(&format!("/messages/{index}/content"), content_type, into);
         }
@@ -290,6 +294,9 @@ impl Message {
 
     fn with_texts(&self, index: usize, replace: &dyn Fn(&str) -> Option<Arc<str>>) -> Message {
         let mut message = self.clone();
+        if let Some(name) = replace(&format!("/messages/{index}/name")) {
+            message.name = Some(name);
+        }
         message.content = self
             .content
             .as_ref()

@@ -8,6 +8,7 @@ use super::content::Piece;
 use super::id::DetectorName;
 use super::plan::{CoverageMethod, Plan};
 use super::report::{Report, ReportError};
+use super::span::Span;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,8 @@ pub enum CoverageCode {
 pub struct Unjudged {
     /// Which piece, when the gap is one piece's.
     pub pointer: Option<Arc<str>>,
+    /// Which characters of it, in code points; `None` is all of it.
+    pub span: Option<Span>,
     /// Which detector; `None` when nobody judged the piece.
     pub detector: Option<DetectorName>,
     /// Why: a report's reason, or `no_detector`.
@@ -226,7 +229,8 @@ fn judged_by_nobody(reports: &[Report], pieces: &[Piece]) -> Vec<Unjudged> {
             Said::LeftOut(reason) => reason,
             Said::Nothing | Said::LeftOutVariously => "no_detector",
         };
-        Some(Unjudged { pointer: Some(Arc::clone(&piece.pointer)), detector: None, reason })
+        let pointer = Some(Arc::clone(&piece.pointer));
+        Some(Unjudged { pointer, span: None, detector: None, reason })
     });
     alone.collect()
 }
@@ -235,23 +239,27 @@ fn judged_by_nobody(reports: &[Report], pieces: &[Piece]) -> Vec<Unjudged> {
 fn gaps(plan: &Plan, reports: &[Report], pieces: &[Piece]) -> Vec<Unjudged> {
     let mut found = Vec::new();
     for report in reports {
-        let mut add = |pointer, reason| {
-            found.push(Unjudged { pointer, detector: Some(report.detector.clone()), reason });
+        let mut add = |pointer, span, reason| {
+            let detector = Some(report.detector.clone());
+            found.push(Unjudged { pointer, span, detector, reason });
         };
         if !report.answered() {
-            add(None, report.reason());
+            add(None, None, report.reason());
             continue;
         }
-        let mut gaps: Vec<_> = report.gaps.iter().map(|gap| (gap.piece, gap.reason)).collect();
+        let mut gaps: Vec<_> =
+            report.gaps.iter().map(|gap| (gap.piece, gap.span, gap.reason)).collect();
         gaps.sort_unstable();
         gaps.dedup();
-        for (piece, reason) in gaps {
-            add(pieces.get(piece).map(|piece| Arc::clone(&piece.pointer)), reason.name());
+        for (piece, span, reason) in gaps {
+            let pointer = pieces.get(piece).map(|piece| Arc::clone(&piece.pointer));
+            add(pointer, span, reason.name());
         }
     }
     let silent = |name: &&DetectorName| !reports.iter().any(|report| report.detector == **name);
     found.extend(plan.required.iter().filter(silent).map(|name| Unjudged {
         pointer: None,
+        span: None,
         detector: Some(name.clone()),
         reason: ReportError::NotRegistered.name(),
     }));

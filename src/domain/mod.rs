@@ -4,6 +4,7 @@
 
 pub mod action;
 pub mod category;
+pub mod chunk;
 pub mod conflict;
 pub mod content;
 pub mod coverage;
@@ -14,9 +15,11 @@ pub mod head;
 pub mod id;
 pub mod judgement;
 pub mod outcome;
+pub mod overlap;
 pub mod plan;
 pub mod redaction;
 pub mod report;
 pub mod request;
 pub mod span;
 pub mod verdict;
+pub mod view;

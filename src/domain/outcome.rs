@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::content::Body;
 use super::coverage::Coverage;
 use super::head::Head;
 use super::id::{BundleName, RequestId};
 use super::judgement::Judgement;
 use super::plan::Plan;
+use super::redaction::Redacted;
 use super::report::Report;
 use super::verdict::Verdict;
 
@@ -47,7 +47,7 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// The request's body with what must go replaced; present when the action is redact or the
     /// caller asked for it.
-    pub redacted: Option<Body>,
+    pub redacted: Option<Redacted>,
     /// How each detector stood when it was asked; filled when the caller wants the plan.
     pub health: Vec<(super::id::DetectorName, &'static str)>,
     /// What was worked around.

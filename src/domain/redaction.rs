@@ -1,93 +1,170 @@
-//! Replaces found spans by their labels.
+//! Replaces found spans by what may stand in their place.
 //!
-//! It never cuts a grapheme and never leaves a part of an overlapping or nested span.
+//! It never cuts a grapheme, never leaves a part of an overlapping or nested span, never puts two
+//! originals under one numbered placeholder, and never makes a tool's arguments cease to be JSON.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use unicode_segmentation::UnicodeSegmentation as _;
 
-use super::content::{Body, Piece};
-use super::finding::Place;
+use super::content::{Body, ContentType, Judge, Piece};
+use super::judgement::JudgedFinding;
+use super::overlap::{self, Mark, Rule};
 use super::span::Span;
+use atoms::{Atom, Growth};
 
+mod atoms;
+mod json;
+mod placeholder;
 #[cfg(test)]
 mod tests;
 
-/// A copy of `text` in which `[label]` stands for each span.
-///
-/// Spans grow to whole graphemes. Spans that then overlap are replaced once, by the label of the
-/// longest, of equals the first. Touching spans stay apart. What lies outside the text is ignored.
-/// Linear in the text, n log n in the spans.
-pub fn redact(text: &str, spans: &[(Span, &str)]) -> String {
-    let mut sorted: Vec<&(Span, &str)> =
-        spans.iter().filter(|(span, _)| span.start < span.end).collect();
-    sorted.sort_by_key(|(span, _)| (span.start, Reverse(span.end)));
-    let mut coming = sorted.into_iter().peekable();
-    let mut out = String::with_capacity(text.len());
-    let mut open: Option<Cover> = None;
-    let mut point = 0;
-    for grapheme in text.graphemes(true) {
-        point += grapheme.chars().count();
-        while let Some((span, label)) = coming.next_if(|(span, _)| span.start < point) {
-            open = Some(Cover::with(open, *span, label));
-        }
-        match open.take() {
-            None => out.push_str(grapheme),
-            Some(cover) if cover.end <= point => cover.close(&mut out),
-            still_open => open = still_open,
-        }
-    }
-    if let Some(cover) = open {
-        cover.close(&mut out);
-    }
-    out
+pub use placeholder::Placeholders;
+
+/// What stands in the place of a span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Style {
+    /// `[EMAIL]`.
+    #[default]
+    Label,
+    /// `[EMAIL_1]`: within one answer equal originals of equal label share a number.
+    Numbered,
+    /// `******`, whatever the length.
+    Mask,
+    /// `[EMAIL:9f86d081]`: 8 hexadecimal digits of a keyed hash of the original.
+    Hash,
+    /// One `*` for each code point; white space stays.
+    Preserve,
 }
 
-/// A copy of `body` in which each of its pieces is redacted; places without a span are ignored.
+impl Style {
+    /// The names in the API and in tenant files.
+    pub const NAMES: [&'static str; 5] = ["label", "numbered", "mask", "hash", "preserve"];
+}
+
+/// How to redact.
+#[derive(Clone, Copy)]
+pub struct How<'a> {
+    /// What stands in the place of a span.
+    pub style: Style,
+    /// Whose label stands for overlapping spans.
+    pub rule: &'a Rule,
+    /// A keyed hash; asked under [`Style::Hash`] only.
+    pub hash: &'a dyn Fn(&str) -> [u8; 32],
+}
+
+/// A redacted body, and the way back. For the caller only: never logged, recorded or counted.
+#[derive(Clone, PartialEq)]
+pub struct Redacted {
+    /// The body in the shape it was sent.
+    pub body: Body,
+    /// Under [`Style::Numbered`]: placeholder → original.
+    pub originals: Option<BTreeMap<String, String>>,
+}
+
+impl std::fmt::Debug for Redacted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Redacted")
+    }
+}
+
+/// A copy of `body` in which each of `pieces` is redacted; findings without a span are ignored.
 pub fn redact_body<'a>(
     body: &Body,
     pieces: &[Piece],
-    findings: impl IntoIterator<Item = (&'a Place, &'a str)>,
-) -> Body {
-    let mut by_piece: BTreeMap<usize, Vec<(Span, &str)>> = BTreeMap::new();
-    for (place, label) in findings {
-        if let Some(span) = place.span {
-            by_piece.entry(place.piece).or_default().push((span, label));
+    findings: impl IntoIterator<Item = &'a JudgedFinding>,
+    how: How<'_>,
+) -> Redacted {
+    let mut by_piece: BTreeMap<usize, Vec<Mark<'a>>> = BTreeMap::new();
+    for finding in findings {
+        if let Some((piece, mark)) = mark_of(finding) {
+            by_piece.entry(piece).or_default().push(mark);
         }
     }
-    let redacted = by_piece.into_iter().filter_map(|(index, spans)| {
-        let piece = pieces.get(index)?;
-        let text: Arc<str> = redact(piece.text.as_deref()?, &spans).into();
-        Some((piece.pointer.as_ref(), text))
-    });
-    let by_pointer: BTreeMap<&str, Arc<str>> = redacted.collect();
-    body.with_texts(&|pointer| by_pointer.get(pointer).cloned())
-}
-
-/// Overlapping spans that are being left out.
-struct Cover<'a> {
-    end: usize,
-    longest: usize,
-    label: &'a str,
-}
-
-impl<'a> Cover<'a> {
-    fn with(open: Option<Cover<'a>>, span: Span, label: &'a str) -> Cover<'a> {
-        let next = Cover { end: span.end, longest: span.end - span.start, label };
-        match open {
-            Some(cover) if cover.longest >= next.longest => {
-                Cover { end: cover.end.max(next.end), ..cover }
+    let mut placeholders = Placeholders::new(how.style, how.hash);
+    if how.style == Style::Numbered {
+        for piece in body.pieces(Judge::All, ContentType::Text) {
+            let text = piece.text.as_deref().unwrap_or_default();
+            placeholders.avoid(text);
+            if is_arguments(&piece) && json::is_valid(text) {
+                json::strings(text).for_each(|decoded| placeholders.avoid(&decoded));
             }
-            Some(cover) => Cover { end: cover.end.max(next.end), ..next },
-            None => next,
         }
     }
-
-    fn close(&self, out: &mut String) {
-        out.push('[');
-        out.push_str(self.label);
-        out.push(']');
+    let mut texts: BTreeMap<&str, Arc<str>> = BTreeMap::new();
+    for (index, marks) in by_piece {
+        let Some(piece) = pieces.get(index) else { continue };
+        let Some(text) = piece.text.as_deref() else { continue };
+        let redacted = if is_arguments(piece) && json::is_valid(text) {
+            json::redact(text, marks, how.rule, &mut placeholders)
+        } else {
+            redact(text, marks, how.rule, &mut placeholders)
+        };
+        texts.insert(&piece.pointer, redacted.into());
     }
+    let body = body.with_texts(&|pointer| texts.get(pointer).cloned());
+    Redacted { body, originals: placeholders.into_originals() }
+}
+
+/// A copy of `text` in which a placeholder stands for each span.
+///
+/// Spans count code points and grow to whole graphemes. Spans that then overlap are replaced once,
+/// by the label that `rule` chooses. Touching spans stay apart. What lies outside the text is
+/// ignored. Linear in the text, n log n in the spans.
+pub fn redact(
+    text: &str,
+    marks: Vec<Mark<'_>>,
+    rule: &Rule,
+    placeholders: &mut Placeholders<'_>,
+) -> String {
+    let disjoint = overlap::resolve(marks, rule);
+    let grown = overlap::resolve(grown(text, &disjoint), rule);
+    let mut out = String::with_capacity(text.len());
+    let mut kept = 0;
+    for mark in &grown {
+        let (start, end) = (mark.span.start, mark.span.end);
+        out.push_str(text.get(kept..start).unwrap_or_default());
+        let original = text.get(start..end).unwrap_or_default();
+        placeholders.put(mark.label, original, &mut out);
+        kept = end;
+    }
+    out.push_str(text.get(kept..).unwrap_or_default());
+    out
+}
+
+/// Spans of code points as spans of bytes that hold whole graphemes.
+fn grown<'a>(text: &str, disjoint: &[Mark<'a>]) -> Vec<Mark<'a>> {
+    let mut growth = Growth::of(disjoint);
+    let (mut byte, mut point) = (0, 0);
+    for grapheme in text.graphemes(true) {
+        let (first_byte, first_point) = (byte, point);
+        byte += grapheme.len();
+        point += grapheme.chars().count();
+        growth.touch(Atom {
+            points: Span { start: first_point, end: point },
+            bytes: Span { start: first_byte, end: byte },
+            token: 0,
+        });
+    }
+    growth.finish()
+}
+
+fn mark_of(finding: &JudgedFinding) -> Option<(usize, Mark<'_>)> {
+    let place = finding.place?;
+    let mark = Mark {
+        span: place.span?,
+        label: &finding.label,
+        category: finding.category.as_str(),
+        score: finding.score,
+        severity: finding.severity,
+    };
+    Some((place.piece, mark))
+}
+
+/// Whether the piece holds a tool's arguments, which the tool reads as JSON.
+fn is_arguments(piece: &Piece) -> bool {
+    piece.pointer.ends_with("/function/arguments")
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::finding::Finding;
 use super::id::DetectorName;
+use super::span::Span;
 
 /// How the call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -110,7 +111,9 @@ impl ReportError {
 pub struct Gap {
     /// Index into the request's pieces.
     pub piece: usize,
-    /// Characters not judged.
+    /// Which characters of it; `None` is the whole piece.
+    pub span: Option<Span>,
+    /// How many characters that is.
     pub chars: usize,
     /// Why.
     pub reason: ReportError,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::content::{Body, ContentType, Direction, Judge, Message, Role};
 use super::id::{BundleName, DetectorName, RequestId, TenantId};
+use super::redaction::Style;
 use super::span::OffsetUnit;
 
 /// How urgent a request is, most urgent first.
@@ -119,6 +120,8 @@ pub struct Request {
     pub detectors: DetectorWishes,
     /// The unit of spans in the answer.
     pub offsets: OffsetUnit,
+    /// What stands in the place of redacted text; `None` takes the tenant's.
+    pub redaction: Option<Style>,
     /// Urgency.
     pub priority: Priority,
     /// The caller's own deadline in milliseconds, 10..=300 000; `None` takes the priority's.
@@ -130,6 +133,31 @@ pub struct Request {
 }
 
 impl Request {
+    /// A request that says nothing but its content.
+    pub fn plain(id: RequestId, tenant: TenantId, body: Body) -> Request {
+        Request {
+            id,
+            tenant,
+            body,
+            tools: Vec::new(),
+            direction: Direction::default(),
+            judge: Judge::default(),
+            context: Context::default(),
+            content_type: ContentType::default(),
+            policy: None,
+            event: None,
+            language: None,
+            contexts: Vec::new(),
+            detectors: DetectorWishes::default(),
+            offsets: OffsetUnit::default(),
+            priority: Priority::default(),
+            timeout_ms: None,
+            metadata: serde_json::Map::new(),
+            redaction: None,
+            include: Vec::new(),
+        }
+    }
+
     /// Whether the answer holds the optional part.
     pub fn wants(&self, part: Include) -> bool {
         self.include.contains(&part) || self.include.contains(&Include::All)

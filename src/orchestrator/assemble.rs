@@ -2,12 +2,11 @@
 
 use super::Run;
 use crate::domain::action::Action;
-use crate::domain::content::Body;
 use crate::domain::coverage::Coverage;
 use crate::domain::judgement::{JudgedFinding, Judgement};
 use crate::domain::outcome::{Degraded, Outcome};
 use crate::domain::plan::Plan;
-use crate::domain::redaction;
+use crate::domain::redaction::{self, How, Redacted};
 use crate::domain::report::Report;
 use crate::domain::request::Include;
 use crate::domain::verdict::Verdict;
@@ -60,15 +59,22 @@ pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
 }
 
 /// The body with every redacted span replaced, when the action is redact or it was asked for.
-fn redacted(run: &Run<'_>, parts: &Parts) -> Option<Body> {
+fn redacted(run: &Run<'_>, parts: &Parts) -> Option<Redacted> {
     let verdict = &parts.verdict;
     if verdict.action != Action::Redact && !run.request.wants(Include::Redacted) {
         return None;
     }
     let named = verdict.redact.iter().filter_map(|id| parts.judgement.findings.get(*id as usize));
     let floor = verdict.floor_redact.iter().filter_map(|id| parts.raw.get(*id as usize));
-    let places = named
-        .chain(floor)
-        .filter_map(|finding| Some((finding.place.as_ref()?, finding.label.as_ref())));
-    Some(redaction::redact_body(&run.request.body, &run.pieces, places))
+    let wanted = &run.tenant.redaction;
+    // A purpose and the tenant, so that no other tenant's hashes and no other use compare.
+    let tenant = run.tenant.id.as_str().as_bytes();
+    let key = &run.deps.redaction_key;
+    let hash = |original: &str| key.hash([&b"redaction"[..], tenant, original.as_bytes()]);
+    let how = How {
+        style: run.request.redaction.unwrap_or(wanted.style),
+        rule: &wanted.rule,
+        hash: &hash,
+    };
+    Some(redaction::redact_body(&run.request.body, &run.pieces, named.chain(floor), how))
 }

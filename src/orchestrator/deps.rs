@@ -7,6 +7,7 @@ use crate::detect::{DetectConfig, Detectors, builtin};
 use crate::metrics::{Metrics, MetricsError};
 use crate::outbound::{self, Allow, AllowError, Guard};
 use crate::policy::Evaluator;
+use crate::seal::{Key, SealError};
 use crate::settings::{Env, Settings};
 use crate::store::{Place, Sqlite, SqliteOptions, StoreError};
 
@@ -33,6 +34,9 @@ pub enum DepsError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The key of hashed placeholders could not be read or made.
+    #[error("the key for hashes in redacted text: {0}")]
+    Key(#[from] SealError),
     /// The metrics could not be registered.
     #[error("the metrics could not be registered: {0}")]
     Metrics(#[from] MetricsError),
@@ -60,15 +64,16 @@ impl Deps {
         std::fs::create_dir_all(data)
             .map_err(|source| DepsError::Folder { folder: data.display().to_string(), source })?;
         let place = Place::File(data.join("orchestrator.db"));
-        Self::build(settings, place)
+        let redaction_key = Key::load_or_create(&data.join("redaction.key"))?;
+        Self::build(settings, place, redaction_key)
     }
 
-    /// With a store that is gone with the process.
+    /// With a store, and a key for hashes, that are gone with the process.
     pub fn without_store(settings: Arc<Settings>) -> Result<Deps, DepsError> {
-        Self::build(settings, Place::Memory)
+        Self::build(settings, Place::Memory, Key::random()?)
     }
 
-    fn build(settings: Arc<Settings>, place: Place) -> Result<Deps, DepsError> {
+    fn build(settings: Arc<Settings>, place: Place, redaction_key: Key) -> Result<Deps, DepsError> {
         let store = Sqlite::open(&SqliteOptions::at(place))?;
         let metrics = Arc::new(Metrics::new(&settings.telemetry.tenant_labels, REVISION)?);
         let guard = Arc::new(guard(&settings)?);
@@ -85,6 +90,7 @@ impl Deps {
             detectors: Detectors::new(config),
             evaluator: Evaluator::new(crate::snapshot::policy_limits(&settings)),
             store: Arc::new(store),
+            redaction_key,
             metrics,
             settings,
         })

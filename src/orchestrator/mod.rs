@@ -18,6 +18,7 @@ use crate::domain::request::Request;
 use crate::domain::verdict::{self, Joined};
 use crate::metrics::Metrics;
 use crate::policy::{Evaluator, View};
+use crate::seal::Key;
 use crate::settings::Settings;
 use crate::snapshot::{Seen, Snapshot};
 use crate::store::Store;
@@ -43,6 +44,8 @@ pub struct Deps {
     pub evaluator: Evaluator,
     /// Where decisions go.
     pub store: Arc<dyn Store>,
+    /// For placeholders that are hashes.
+    pub redaction_key: Key,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Static settings.

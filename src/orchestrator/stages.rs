@@ -11,16 +11,7 @@ use crate::domain::report::Report;
 
 /// Asks everyone the plan names; reports come back in plan order.
 pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Vec<Report> {
-    let work = Work {
-        request_id: run.request.id.clone(),
-        tenant: run.tenant.id.clone(),
-        direction: run.request.direction,
-        content_type: run.request.content_type,
-        language: run.request.language.clone(),
-        pieces: run.pieces.clone(),
-        metadata: run.request.metadata.clone(),
-        traceparent: None,
-    };
+    let work = Work { request: run.request, pieces: &run.pieces, traceparent: None };
     let mut reports = Vec::new();
     for stage in stages(plan) {
         reports.extend(one(run, plan, &work, &stage).await);
@@ -48,7 +39,7 @@ fn count(run: &Run<'_>, report: &Report) {
     }
 }
 
-async fn one(run: &Run<'_>, plan: &Plan, work: &Work, stage: &[DetectorName]) -> Vec<Report> {
+async fn one(run: &Run<'_>, plan: &Plan, work: &Work<'_>, stage: &[DetectorName]) -> Vec<Report> {
     let asks: Vec<Ask> = stage.iter().map(|name| ask_of(run, plan, name)).collect();
     run.deps.detectors.fan_out(&asks, work, run.deadline).await
 }

@@ -192,7 +192,7 @@ pub struct Security {
 #[serde(default, deny_unknown_fields)]
 pub struct Orchestration {
     /// Characters of one request.
-    #[validate(range(min = 1, max = 10_000_000))]
+    #[validate(range(min = 1, max = 1_000_000))]
     pub content_max_chars: usize,
     /// Detectors asked at once.
     #[validate(range(min = 1, max = 100))]

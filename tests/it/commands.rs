@@ -156,3 +156,18 @@ fn detectors_can_be_listed_and_probed() {
     let dead = run(dir.path(), &["detectors", "probe", "dead"]);
     assert_eq!(dead.status.code(), Some(69), "{}", text(&dead.stdout));
 }
+
+#[test]
+fn health_says_whether_the_service_is_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut serve = command(dir.path());
+    serve.args(["serve", "--listen", "127.0.0.1:0"]);
+    let served = Served::start(serve);
+    let address = served.address.clone();
+    let ready = run(dir.path(), &["health", "--listen", &address]);
+    assert_eq!(ready.status.code(), Some(0), "{}", text(&ready.stderr));
+    served.stop();
+    let gone = run(dir.path(), &["health", "--listen", &address]);
+    assert_eq!(gone.status.code(), Some(69), "{}", text(&gone.stderr));
+    assert!(text(&gone.stderr).contains(&address), "{}", text(&gone.stderr));
+}

@@ -151,7 +151,7 @@ impl WireMessage {
         Message {
             role: self.role,
             content: self.content.map(WireContent::into_domain),
-            name: self.name,
+            name: self.name.map(Into::into),
             tool_calls: self
                 .tool_calls
                 .into_iter()

@@ -6,9 +6,10 @@ use utoipa::ToSchema;
 use super::content::{ContentSchema, WireContent, WireMessage};
 use crate::api::strict::{self, Map, Object, Value};
 use crate::domain::category::Category;
-use crate::domain::content::{Body, ContentType, Direction, Judge};
+use crate::domain::content::{Body, ContentType, Direction, Judge, Message};
 use crate::domain::error::{Code, Error, FieldFault};
 use crate::domain::id::{BundleName, DetectorName, RequestId, TenantId};
+use crate::domain::redaction::Style;
 use crate::domain::request::{Context, DetectorWishes, Include, Priority, Request, direction_of};
 use crate::domain::span::OffsetUnit;
 
@@ -63,6 +64,10 @@ pub struct OrchestrateRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub offsets: OffsetUnit,
+    /// How redacted text is replaced; by default as the tenant says.
+    #[serde(default)]
+    #[schema(value_type = Option<WireRedaction>)]
+    pub redaction: Object<WireRedaction>,
     /// low, normal (default), high or critical.
     #[schema(value_type = Option<String>)]
     pub priority: Option<WirePriority>,
@@ -79,6 +84,17 @@ pub struct OrchestrateRequest {
     /// Reserved; must be absent.
     #[schema(value_type = Option<Object>)]
     pub stream: Option<Value>,
+}
+
+/// How redacted text is replaced.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Redaction)]
+pub struct WireRedaction {
+    /// label (`[EMAIL]`), numbered (`[EMAIL_1]`, with the way back in `redactions`), mask
+    /// (`******`), hash (`[EMAIL:9f86d081]`) or preserve (one `*` per character).
+    #[schema(value_type = Option<String>)]
+    pub style: Option<Style>,
 }
 
 /// Priorities a caller may name.
@@ -168,6 +184,7 @@ impl OrchestrateRequest {
             contexts: Vec::new(),
             detectors: Object::default(),
             offsets: OffsetUnit::Codepoint,
+            redaction: Object::default(),
             priority: None,
             timeout_ms: None,
             metadata: Map::default(),
@@ -224,6 +241,7 @@ impl OrchestrateRequest {
             contexts: self.contexts,
             detectors,
             offsets: self.offsets,
+            redaction: self.redaction.0.style,
             priority,
             timeout_ms: self.timeout_ms.map(|ms| ms.clamp(10, 300_000)),
             metadata,
@@ -369,7 +387,35 @@ impl Faults {
         }
     }
 
+    /// Nothing judges identifiers, so nothing else may hide in them.
+    fn check_identifiers(&mut self, messages: &[Message]) {
+        for (index, message) in messages.iter().enumerate() {
+            let at = format!("/messages/{index}");
+            if let Some(id) = &message.tool_call_id {
+                self.check_identifier(&format!("{at}/tool_call_id"), id);
+            }
+            for (call, tool) in message.tool_calls.iter().enumerate() {
+                let at = format!("{at}/tool_calls/{call}");
+                self.check_identifier(&format!("{at}/id"), &tool.id);
+                self.check_identifier(&format!("{at}/function/name"), &tool.function.name);
+            }
+        }
+    }
+
+    fn check_identifier(&mut self, pointer: &str, raw: &str) {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:/".contains(c);
+        if raw.len() > WORD_CHARS_MAX || !raw.chars().all(plain) {
+            let detail = format!(
+                "is no identifier; send at most {WORD_CHARS_MAX} of the characters A-Z a-z 0-9 _ - . : /"
+            );
+            self.add(pointer, "invalid_name", detail);
+        }
+    }
+
     fn check_body(&mut self, body: &Body, judge: Judge, bounds: Bounds) {
+        if let Body::Messages(messages) = body {
+            self.check_identifiers(messages);
+        }
         let pieces = body.pieces(judge, ContentType::Text);
         let pointer = format!("/{}", body.field());
         if pieces.is_empty() {

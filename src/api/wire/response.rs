@@ -8,7 +8,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::action::Action;
-use crate::domain::content::Body;
+use crate::domain::content::{Body, Piece};
+use crate::domain::coverage::Unjudged;
 use crate::domain::finding::{Finding, Place};
 use crate::domain::judgement::{JudgedFinding, ScopeState};
 use crate::domain::outcome::{Degraded, Outcome};
@@ -40,6 +41,10 @@ pub struct Answer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Object>>)]
     pub messages: Option<&'a Body>,
+    /// Under `redaction: {style: numbered}`: what each placeholder stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub redactions: Option<&'a BTreeMap<String, String>>,
     /// Why, strictest first.
     #[schema(value_type = Vec<ReasonSchema>)]
     pub reasons: &'a [Reason],
@@ -163,11 +168,24 @@ pub struct WireUnjudged<'a> {
     /// Which part of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<&'a str>,
+    /// Which characters of it; absent when it is all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span: Option<WireRange>,
     /// Which detector did not judge it; absent when none did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detector: Option<&'a str>,
     /// Why.
     pub reason: &'a str,
+}
+
+/// A half-open range within the part that `pointer` names.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Range)]
+pub struct WireRange {
+    /// First character, in the unit the request chose.
+    pub start: usize,
+    /// One past the last.
+    pub end: usize,
 }
 
 /// A policy.
@@ -274,7 +292,7 @@ pub struct WireCandidate<'a> {
 pub fn render<'a>(outcome: &'a Outcome, request: &'a Request, took: Duration) -> Answer<'a> {
     let mut places = Places::new(outcome, request.offsets);
     let verdict = &outcome.verdict;
-    let (content, messages) = match &outcome.redacted {
+    let (content, messages) = match outcome.redacted.as_ref().map(|redacted| &redacted.body) {
         Some(body @ Body::Content(_)) => (Some(body), None),
         Some(body @ Body::Messages(_)) => (None, Some(body)),
         None => (None, None),
@@ -286,10 +304,11 @@ pub fn render<'a>(outcome: &'a Outcome, request: &'a Request, took: Duration) ->
         would: verdict.would,
         content,
         messages,
+        redactions: outcome.redacted.as_ref().and_then(|redacted| redacted.originals.as_ref()),
         reasons: &verdict.reasons,
         findings: outcome.judgement.findings.iter().map(|f| judged(f, &mut places)).collect(),
         coverage: coverage(outcome, request.wants(Include::Coverage)),
-        unjudged: unjudged(outcome),
+        unjudged: unjudged(outcome, &mut places),
         policy: PolicyRef { name: outcome.policy.as_str(), revision: &outcome.revision },
         degraded: &outcome.degraded,
         relaxed: &outcome.plan.relaxed,
@@ -318,6 +337,13 @@ struct Places<'a> {
 impl<'a> Places<'a> {
     fn new(outcome: &'a Outcome, unit: OffsetUnit) -> Self {
         Self { outcome, unit, offsets: BTreeMap::new() }
+    }
+
+    fn range(&mut self, gap: &Unjudged) -> Option<WireRange> {
+        let named = |piece: &Piece| Some(&piece.pointer) == gap.pointer.as_ref();
+        let piece = gap.span.and_then(|_| self.outcome.pieces.iter().position(named))?;
+        let span = self.span(Some(Place { piece, span: gap.span }))?;
+        Some(WireRange { start: span.start, end: span.end })
     }
 
     fn span(&mut self, place: Option<Place>) -> Option<WireSpan> {
@@ -381,13 +407,14 @@ fn coverage(outcome: &Outcome, whole: bool) -> WireCoverage<'_> {
     }
 }
 
-fn unjudged(outcome: &Outcome) -> Vec<WireUnjudged<'_>> {
+fn unjudged<'a>(outcome: &'a Outcome, places: &mut Places<'_>) -> Vec<WireUnjudged<'a>> {
     outcome
         .coverage
         .unjudged
         .iter()
         .map(|gap| WireUnjudged {
             pointer: gap.pointer.as_deref(),
+            span: places.range(gap),
             detector: gap.detector.as_ref().map(|name| name.as_str()),
             reason: gap.reason,
         })

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Bad, Bodies, Said, parse, probability, texts, to_bytes};
+use super::{Bad, Said, parse, probability, to_bytes};
 use crate::catalog::Detector;
 use crate::detect::Judged;
+use crate::detect::excerpt::Excerpt;
 use crate::domain::span::OffsetUnit;
 
 /// Appended to the endpoint.
@@ -22,20 +23,22 @@ struct Item {
 }
 
 /// `detector_params` is sent even when empty: some servers demand it.
-pub(super) fn body(params: &Value, bodies: &Bodies<'_>, batch: &[usize]) -> Bytes {
+pub(super) fn body(params: &Value, batch: &[Excerpt<'_>]) -> Bytes {
     let params = if params.is_object() { params } else { &json!({}) };
     #[derive(serde::Serialize)]
     struct Request<'a> {
         contents: Vec<&'a str>,
         detector_params: &'a Value,
     }
-    to_bytes(&Request { contents: texts(bodies, batch), detector_params: params })
+    to_bytes(&Request {
+        contents: batch.iter().map(Excerpt::text).collect(),
+        detector_params: params,
+    })
 }
 
 pub(super) fn read(
     detector: &Detector,
-    bodies: &Bodies<'_>,
-    batch: &[usize],
+    batch: &[Excerpt<'_>],
     reply: &[u8],
 ) -> Result<Judged, Bad> {
     let lists: Vec<Vec<Item>> = parse(reply)?;
@@ -43,7 +46,7 @@ pub(super) fn read(
         return Err(Bad);
     }
     let mut findings = Vec::new();
-    for (piece, items) in batch.iter().zip(&lists) {
+    for (excerpt, items) in batch.iter().zip(&lists) {
         for item in items {
             // The table may name either word; the more specific one comes first.
             let by_type = !detector.labels.contains_key(&item.detection)
@@ -53,11 +56,9 @@ pub(super) fn read(
                 category: Some(&item.detection_type),
                 severity: None,
                 score: probability(item.score)?,
-                place: bodies.place(
-                    *piece,
-                    (Some(item.start), Some(item.end)),
-                    OffsetUnit::Codepoint,
-                )?,
+                spot: excerpt
+                    .spot((Some(item.start), Some(item.end)), OffsetUnit::Codepoint)
+                    .ok_or(Bad)?,
             };
             findings.extend(said.finding(detector));
         }

@@ -3,39 +3,40 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Bad, Bodies, Said, own_label, parse, probability, to_bytes};
+use super::{Bad, Said, own_label, parse, probability, to_bytes};
 use crate::catalog::Detector;
 use crate::catalog::detector::{Mapping, ResponseMapping, ScoreTransform};
 use crate::detect::Judged;
+use crate::detect::excerpt::{Excerpt, Texts};
 
-pub(super) fn body(mapping: &Mapping, bodies: &Bodies<'_>, piece: usize) -> Bytes {
-    to_bytes(&fill(&mapping.request, bodies, piece))
+pub(super) fn body(mapping: &Mapping, texts: &Texts<'_>, excerpt: &Excerpt<'_>) -> Bytes {
+    to_bytes(&fill(&mapping.request, texts, excerpt))
 }
 
-fn fill(template: &Value, bodies: &Bodies<'_>, piece: usize) -> Value {
+fn fill(template: &Value, texts: &Texts<'_>, excerpt: &Excerpt<'_>) -> Value {
     match template {
-        Value::String(text) => fill_text(text, bodies, piece),
-        Value::Array(items) => items.iter().map(|item| fill(item, bodies, piece)).collect(),
+        Value::String(text) => fill_text(text, texts, excerpt),
+        Value::Array(items) => items.iter().map(|item| fill(item, texts, excerpt)).collect(),
         Value::Object(map) => Value::Object(
-            map.iter().map(|(key, value)| (key.clone(), fill(value, bodies, piece))).collect(),
+            map.iter().map(|(key, value)| (key.clone(), fill(value, texts, excerpt))).collect(),
         ),
         Value::Null | Value::Bool(_) | Value::Number(_) => template.clone(),
     }
 }
 
 /// One pass from left to right, so what is filled in is never filled again.
-fn fill_text(text: &str, bodies: &Bodies<'_>, piece: usize) -> Value {
-    let work = bodies.work;
+fn fill_text(text: &str, texts: &Texts<'_>, excerpt: &Excerpt<'_>) -> Value {
+    let request = texts.work.request;
     let value = |name: &str| match name.trim() {
-        "content" => Some(bodies.text(piece)),
-        "tenant" => Some(work.tenant.as_str()),
-        "language" => Some(work.language.as_deref().unwrap_or_default()),
-        "request_id" => Some(work.request_id.as_str()),
+        "content" => Some(excerpt.text()),
+        "tenant" => Some(request.tenant.as_str()),
+        "language" => Some(request.language.as_deref().unwrap_or_default()),
+        "request_id" => Some(request.id.as_str()),
         _ => None,
     };
     match text.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")).map(str::trim) {
-        Some("contents") => return Value::from(vec![bodies.text(piece)]),
-        Some("language") if work.language.is_none() => return Value::Null,
+        Some("contents") => return Value::from(vec![excerpt.text()]),
+        Some("language") if request.language.is_none() => return Value::Null,
         Some(_) | None => {}
     }
     let (mut out, mut rest) = (String::new(), text);
@@ -59,7 +60,7 @@ fn fill_text(text: &str, bodies: &Bodies<'_>, piece: usize) -> Value {
 pub(super) fn read(
     detector: &Detector,
     mapping: &Mapping,
-    (bodies, piece): (&Bodies<'_>, usize),
+    excerpt: &Excerpt<'_>,
     reply: &[u8],
 ) -> Result<Judged, Bad> {
     let reply: Value = parse(reply)?;
@@ -79,12 +80,12 @@ pub(super) fn read(
         let word = word(item, &paths.label)?;
         let score = score(item, paths)?;
         let range = (position(item, &paths.start)?, position(item, &paths.end)?);
-        let place = bodies.place(piece, range, paths.offset_unit)?;
+        let spot = excerpt.spot(range, paths.offset_unit).ok_or(Bad)?;
         if single {
             judged.label = own_label(Some(&word));
             judged.score = Some(score);
         }
-        let said = Said { label: &word, category: None, severity: None, score, place };
+        let said = Said { label: &word, category: None, severity: None, score, spot };
         judged.findings.extend(said.finding(detector));
     }
     Ok(judged)

@@ -1,6 +1,6 @@
 //! The wire protocols: what is sent for a piece, and what a reply means. Every reply is untrusted.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use ::http::Uri;
 use bytes::Bytes;
@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use crate::catalog::Detector;
 use crate::catalog::detector::Protocol;
-use crate::detect::{Judged, Work, label};
+use crate::detect::excerpt::{Excerpt, Spot, Texts};
+use crate::detect::{Judged, label};
 use crate::domain::finding::{Finding, Polarity, Severity};
-use crate::domain::span::{OffsetUnit, Offsets};
 
 mod fms;
 mod http;
@@ -23,47 +23,6 @@ const FINDINGS_MAX: usize = 10_000;
 /// The reply breaks the protocol or a bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bad;
-
-/// Pieces, by index, that one call is about.
-pub(super) type Batch = Vec<usize>;
-
-/// Bodies of one fan-out, made once per distinct shape.
-pub(super) struct Bodies<'a> {
-    pub(super) work: &'a Work,
-    native: Vec<OnceLock<Bytes>>,
-    offsets: Vec<OnceLock<Offsets>>,
-}
-
-impl<'a> Bodies<'a> {
-    pub(super) fn new(work: &'a Work) -> Self {
-        let count = work.pieces.len();
-        Self {
-            work,
-            native: (0..count).map(|_| OnceLock::new()).collect(),
-            offsets: (0..count).map(|_| OnceLock::new()).collect(),
-        }
-    }
-
-    pub(super) fn text(&self, piece: usize) -> &str {
-        self.work.pieces.get(piece).and_then(|piece| piece.text.as_deref()).unwrap_or_default()
-    }
-
-    fn place(&self, piece: usize, range: (Option<u64>, Option<u64>), unit: OffsetUnit) -> Spot {
-        let span = match range {
-            (None, None) => None,
-            (Some(start), Some(end)) => {
-                let offsets = self.offsets.get(piece).ok_or(Bad)?;
-                let offsets = offsets.get_or_init(|| Offsets::new(self.text(piece)));
-                let at = |n: u64| usize::try_from(n).map_err(|_| Bad);
-                Some(offsets.to_span(at(start)?, at(end)?, unit).ok_or(Bad)?)
-            }
-            (Some(_), None) | (None, Some(_)) => return Err(Bad),
-        };
-        Ok(crate::domain::finding::Place { piece, span })
-    }
-}
-
-type Spot = Result<crate::domain::finding::Place, Bad>;
 
 /// Where calls go: the endpoint, with the protocol's path appended where it has one.
 pub(super) fn target(detector: &Detector) -> Option<Uri> {
@@ -81,11 +40,14 @@ pub(super) fn target(detector: &Detector) -> Option<Uri> {
 }
 
 /// The calls that `pieces` need: one for all where the protocol takes a list.
-pub(super) fn batches(detector: &Detector, pieces: Vec<usize>) -> Vec<Batch> {
+pub(super) fn batches<'a>(
+    detector: &Detector,
+    excerpts: Vec<Excerpt<'a>>,
+) -> Vec<Vec<Excerpt<'a>>> {
     match detector.protocol {
-        Protocol::Fms => vec![pieces],
+        Protocol::Fms => vec![excerpts],
         Protocol::Native | Protocol::Http(_) | Protocol::Builtin(_) => {
-            pieces.into_iter().map(|piece| vec![piece]).collect()
+            excerpts.into_iter().map(|excerpt| vec![excerpt]).collect()
         }
     }
 }
@@ -94,34 +56,33 @@ pub(super) fn batches(detector: &Detector, pieces: Vec<usize>) -> Vec<Batch> {
 pub(super) fn body(
     detector: &Detector,
     params: &Value,
-    bodies: &Bodies<'_>,
-    batch: &[usize],
+    texts: &Texts<'_>,
+    batch: &[Excerpt<'_>],
 ) -> Bytes {
-    let first = batch.first().copied().unwrap_or_default();
+    let Some(first) = batch.first() else { return Bytes::new() };
     match &detector.protocol {
         Protocol::Builtin(_) => Bytes::new(),
-        Protocol::Fms => fms::body(params, bodies, batch),
-        Protocol::Native => native::body(params, bodies, first),
-        Protocol::Http(mapping) => http::body(mapping, bodies, first),
+        Protocol::Fms => fms::body(params, batch),
+        Protocol::Native => native::body(params, texts, first),
+        Protocol::Http(mapping) => http::body(mapping, texts, first),
     }
 }
 
 /// What the body of a 2xx says.
 pub(super) fn read(
     detector: &Detector,
-    bodies: &Bodies<'_>,
-    batch: &[usize],
+    batch: &[Excerpt<'_>],
     reply: &[u8],
 ) -> Result<Judged, Bad> {
     if too_deep(reply) {
         return Err(Bad);
     }
-    let first = batch.first().copied().unwrap_or_default();
+    let first = batch.first().ok_or(Bad)?;
     let judged = match &detector.protocol {
         Protocol::Builtin(_) => Err(Bad),
-        Protocol::Fms => fms::read(detector, bodies, batch, reply),
-        Protocol::Native => native::read(detector, bodies, first, reply),
-        Protocol::Http(mapping) => http::read(detector, mapping, (bodies, first), reply),
+        Protocol::Fms => fms::read(detector, batch, reply),
+        Protocol::Native => native::read(detector, first, reply),
+        Protocol::Http(mapping) => http::read(detector, mapping, first, reply),
     }?;
     if judged.findings.len() > FINDINGS_MAX { Err(Bad) } else { Ok(judged) }
 }
@@ -159,7 +120,7 @@ struct Said<'a> {
     category: Option<&'a str>,
     severity: Option<Severity>,
     score: f64,
-    place: crate::domain::finding::Place,
+    spot: Spot,
 }
 
 impl Said<'_> {
@@ -175,15 +136,11 @@ impl Said<'_> {
             label: label::clean(self.label),
             score: self.score,
             severity: self.severity.filter(|_| !known).unwrap_or(meaning.severity),
-            place: Some(self.place),
-            view: None,
+            place: self.spot.place,
+            view: self.spot.view,
             attributes: std::collections::BTreeMap::new(),
         })
     }
-}
-
-fn texts<'a>(bodies: &'a Bodies<'_>, batch: &[usize]) -> Vec<&'a str> {
-    batch.iter().map(|piece| bodies.text(*piece)).collect()
 }
 
 fn to_bytes(value: &impl serde::Serialize) -> Bytes {

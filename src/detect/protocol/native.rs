@@ -4,9 +4,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Bad, Bodies, Said, own_label, parse, probability, to_bytes};
+use super::{Bad, Said, own_label, parse, probability, to_bytes};
 use crate::catalog::Detector;
-use crate::detect::{Judged, label};
+use crate::detect::excerpt::{Excerpt, Texts};
+use crate::detect::{Judged, Work, label};
 use crate::domain::span::OffsetUnit;
 
 #[derive(Serialize)]
@@ -42,31 +43,27 @@ struct Item {
 }
 
 /// Equal for every native detector without parameters, and made once.
-pub(super) fn body(params: &Value, bodies: &Bodies<'_>, piece: usize) -> Bytes {
+pub(super) fn body(params: &Value, texts: &Texts<'_>, excerpt: &Excerpt<'_>) -> Bytes {
     let plain = params.as_object().is_none_or(Map::is_empty);
     let make = || {
-        let work = bodies.work;
-        let content_type =
-            work.pieces.get(piece).map_or(work.content_type, |piece| piece.content_type);
+        let Work { request, pieces, .. } = texts.work;
+        let piece = pieces.get(excerpt.piece);
+        let content_type = piece.map_or(request.content_type, |piece| piece.content_type);
         to_bytes(&Request {
-            content: bodies.text(piece),
+            content: excerpt.text(),
             content_type: content_type.name(),
-            metadata: &work.metadata,
-            request_id: work.request_id.as_str(),
-            tenant_id: work.tenant.as_str(),
+            metadata: &request.metadata,
+            request_id: request.id.as_str(),
+            tenant_id: request.tenant.as_str(),
             params: (!plain).then_some(params),
         })
     };
-    match bodies.native.get(piece).filter(|_| plain) {
-        Some(shared) => shared.get_or_init(make).clone(),
-        None => make(),
-    }
+    if plain { excerpt.native(make) } else { make() }
 }
 
 pub(super) fn read(
     detector: &Detector,
-    bodies: &Bodies<'_>,
-    piece: usize,
+    excerpt: &Excerpt<'_>,
     reply: &[u8],
 ) -> Result<Judged, Bad> {
     let reply: Reply = parse(reply)?;
@@ -80,17 +77,17 @@ pub(super) fn read(
             category: item.category.as_deref(),
             severity: severity(item.severity.as_deref())?,
             score: probability(item.score)?,
-            place: bodies.place(piece, range, OffsetUnit::Codepoint)?,
+            spot: excerpt.spot(range, OffsetUnit::Codepoint).ok_or(Bad)?,
         };
         findings.extend(said.finding(detector));
     }
     let severity = severity(reply.severity.as_deref())?;
     match (word, score) {
         (Some(word), Some(score)) if reply.findings.as_ref().is_none_or(Vec::is_empty) => {
-            let place = bodies.place(piece, (None, None), OffsetUnit::Codepoint)?;
+            let spot = excerpt.spot_of(None).ok_or(Bad)?;
             let category = reply.category.as_deref();
             findings
-                .extend(Said { label: word, category, severity, score, place }.finding(detector));
+                .extend(Said { label: word, category, severity, score, spot }.finding(detector));
         }
         (Some(_), Some(_)) => {}
         (None, None) if reply.findings.is_some() => {}

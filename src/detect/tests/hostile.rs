@@ -137,15 +137,21 @@ async fn every_hostile_reply_ends_with_its_status_by_its_time_out() {
     let (mut asks, mut expected) = (Vec::new(), Vec::new());
     for (index, (name, reply, then, error)) in cases.enumerate() {
         let (uri, _) = hostile(&mut tasks, reply, then).await;
-        asks.push(ask(detector(&format!("d{index}"), Protocol::Native, &uri)));
+        let mut detector = detector(&format!("d{index}"), Protocol::Native, &uri);
+        if error.is_some() {
+            // Only those who say nothing may use up their time, however busy the machine is.
+            detector.timeout = Duration::from_secs(60);
+        }
+        asks.push(ask(detector));
         expected.push((name, error));
     }
     let start = Instant::now();
-    let reports = detectors().fan_out(&asks, &work(&["hello"]), soon()).await;
+    let deadline = start + Duration::from_secs(120);
+    let reports = detectors().fan_out(&asks, &sample(&["hello"]).work(), deadline).await;
     for (report, (name, error)) in reports.iter().zip(expected) {
         let status = error.map_or(Status::Timeout, ReportError::status);
         assert_eq!((report.status, report.error), (status, error), "{name}");
         assert!(!report.cut_by_deadline && report.attempts == 1, "{name}");
     }
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }

@@ -32,7 +32,7 @@ fn failed(detector: &str) -> Report {
 }
 
 fn partly(detector: &str, gaps: &[(usize, usize)]) -> Report {
-    let gap = |&(piece, chars)| Gap { piece, chars, reason: ReportError::TooLong };
+    let gap = |&(piece, chars)| Gap { piece, span: None, chars, reason: ReportError::TooLong };
     Report { gaps: gaps.iter().map(gap).collect(), ..ok(detector) }
 }
 
@@ -144,7 +144,7 @@ fn a_part_of_the_characters_counts_as_a_part_of_the_detector() {
 fn a_piece_that_nobody_judged_makes_any_share_incomplete() {
     let mut lax = plan("a", RequiredSet);
     lax.coverage.threshold = 0.1;
-    let image = Gap { piece: 1, chars: 1, reason: ReportError::UnsupportedContentType };
+    let image = Gap { piece: 1, span: None, chars: 1, reason: ReportError::UnsupportedContentType };
     let given = [Report { gaps: vec![image], ..ok("a") }];
     let coverage = measure(&lax, &given, &pieces(&[99, 1]), &Abilities::new());
     check("image", &coverage, 0.99, false);

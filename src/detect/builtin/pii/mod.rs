@@ -151,12 +151,21 @@ fn run(found: &str) -> usize {
     (lead + word).max(1)
 }
 
+/// Whether `c` beside an address or number would be part of it: the alphabets that put spaces
+/// between words, and full-width forms. East Asian and South-East Asian scripts and emoji do not.
+fn joins(c: char) -> bool {
+    c < '\u{e00}'
+        || c.is_alphanumeric() && matches!(c, '\u{1e00}'..='\u{1fff}' | '\u{ff01}'..='\u{ff5e}')
+}
+
 /// Whether the match is no part of a longer word, number, version, path or hash.
 fn clear(text: &str, start: usize, end: usize) -> bool {
     let mut before = text.get(..start).unwrap_or_default().chars().rev();
     let mut after = text.get(end..).unwrap_or_default().chars();
     let joint = |c: char| matches!(c, '.' | '-' | '/' | ':' | ',' | '+' | '_');
-    let word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let word = |c: Option<char>| {
+        c.is_some_and(|c| c == '_' || c.is_alphanumeric() && (joins(c) || c.is_numeric()))
+    };
     let (b, a) = (before.next(), after.next());
     if word(b) || word(a) {
         return false;

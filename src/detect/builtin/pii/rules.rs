@@ -31,8 +31,9 @@ pub(super) fn all() -> &'static [Rule] {
 fn rule(row: &Row) -> Option<Rule> {
     let (kind, region, digits, colons, pattern, check, words) = *row;
     let words = Regex::new(&format!(r"(?i)\b(?:{words})\b")).ok();
-    // `\d` means 0 to 9 only.
-    let pattern = Regex::new(&pattern.replace(r"\d", "[0-9]")).ok()?;
+    // `\d` means 0 to 9 only, and letters of other scripts bound a word: `clear` looks at them.
+    let pattern = pattern.replace(r"\d", "[0-9]").replace(r"\b", r"(?-u:\b)");
+    let pattern = Regex::new(&pattern).ok()?;
     let region = Some(region).filter(|region| !region.is_empty());
     Some(Rule { kind, region, digits, colons, pattern, check, words })
 }

@@ -12,6 +12,25 @@ fn found(text: &str) -> Vec<(String, String)> {
 }
 
 #[test]
+fn scripts_without_spaces_and_emoji_hide_and_lengthen_nothing() {
+    for (text, kind, matched) in [
+        ("邮箱是ana@evil.io。", "email", "ana@evil.io"),
+        ("ส่งมาที่ana@evil.io.thได้เลย", "email", "ana@evil.io.th"),
+        ("메일은 ana@evil.io입니다", "email", "ana@evil.io"),
+        ("🏳️‍🌈ana@evil.io🏳️‍🌈", "email", "ana@evil.io"),
+        ("卡号是4242 4242 4242 4242，", "credit_card", "4242 4242 4242 4242"),
+        ("电话+81 3-1234-5678です", "phone", "+81 3-1234-5678"),
+        ("账户DE89370400440532013000。", "iban", "DE89370400440532013000"),
+        ("jörg@straße.example.de", "email", "jörg@straße.example.de"),
+        ("nguyễn@example.vn", "email", "nguyễn@example.vn"),
+        ("用户@example.cn", "email", "用户@example.cn"),
+    ] {
+        assert_eq!(found(text), [(format!("pii.{kind}"), matched.to_owned())], "{text}");
+    }
+    assert_eq!(found("éDE89370400440532013000"), []);
+}
+
+#[test]
 fn each_kind_is_found_behind_characters_of_any_width() {
     let rows = [
         ("email", "to ana.b+x@mail.example.co.uk.", "ana.b+x@mail.example.co.uk"),

@@ -1,0 +1,206 @@
+//! The normalised form: what a reader sees, in plain characters.
+
+use unicode_normalization::char::{canonical_combining_class, decompose_compatible};
+use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfc_quick, is_nfkc_quick};
+
+use super::{Unit, glyphs, hidden};
+
+/// Marks on one letter that count as damage; orthographies need two.
+const MARKS_MAX: usize = 2;
+/// Single characters in a row that count as one spaced-out word.
+const SPACED_MIN: usize = 4;
+/// The same for digits alone: shorter ones are addresses, versions and dates.
+const SPACED_DIGITS_MIN: usize = 8;
+
+/// Whether [`normalize`] may change `raw`: one scan, no allocation.
+pub(super) fn may_change(raw: &str) -> bool {
+    if spaced(raw) {
+        return true;
+    }
+    if raw.is_ascii() {
+        return raw.bytes().any(|byte| hidden::is_hidden(char::from(byte)));
+    }
+    raw.chars()
+        .any(|c| hidden::is_hidden(c) || glyphs::is_foreign(c) || is_diacritic(c) || plain(c) != c)
+        || is_nfkc_quick(raw.chars()) != IsNormalized::Yes
+}
+
+/// The normalised form, at most `length_max` characters unless `units` is longer.
+pub(super) fn normalize(units: Vec<Unit>, length_max: usize) -> Vec<Unit> {
+    let ascii = units.iter().all(|unit| unit.c.is_ascii());
+    let seen = show(units);
+    if ascii {
+        return join_spaced(seen);
+    }
+    let mut joined = join_spaced(compose(&seen, length_max));
+    glyphs::fold(&mut joined);
+    joined
+}
+
+/// Without invisible characters, but for joiners and selectors inside an emoji; plain spaces.
+fn show(units: Vec<Unit>) -> Vec<Unit> {
+    let mut out: Vec<Unit> = Vec::with_capacity(units.len());
+    let mut coming = units.into_iter().peekable();
+    while let Some(unit) = coming.next() {
+        if hidden::is_hidden(unit.c) {
+            let after = out.last().is_some_and(|last| is_emoji(last.c));
+            let before = coming.peek().is_some_and(|next| is_emoji(next.c));
+            let kept = after && (unit.c == '\u{FE0F}' || (unit.c == '\u{200D}' && before));
+            if !kept {
+                continue;
+            }
+        }
+        out.push(Unit { c: plain(unit.c), ..unit });
+    }
+    out
+}
+
+/// NFKC by segments: a character, and those after it that may melt into it.
+pub(super) fn compose(units: &[Unit], length_max: usize) -> Vec<Unit> {
+    let mut out = Vec::with_capacity(units.len());
+    let mut rest = units;
+    while !rest.is_empty() {
+        let end = rest.iter().skip(1).position(|unit| !continues(unit.c));
+        let (segment, after) =
+            rest.split_at_checked(end.map_or(rest.len(), |end| end + 1)).unwrap_or((rest, &[]));
+        rest = after;
+        match segment {
+            [unit] if unit.c.is_ascii() => out.push(*unit),
+            _ => compose_segment(
+                segment,
+                length_max.saturating_sub(out.len() + rest.len()),
+                &mut out,
+            ),
+        }
+    }
+    out
+}
+
+fn compose_segment(segment: &[Unit], room: usize, out: &mut Vec<Unit>) {
+    let raw = || segment.iter().map(|unit| unit.c);
+    let mut text: Vec<char> = raw().nfkc().collect();
+    if text.iter().any(|c| is_diacritic(*c)) {
+        let marks = raw().nfd().filter(|c| is_diacritic(*c)).count();
+        text = match marks > MARKS_MAX {
+            true => raw().nfd().filter(|c| !is_diacritic(*c)).nfkc().collect(),
+            false => text.into_iter().filter(|c| !is_overlay(*c)).collect(),
+        };
+    }
+    if text.len() > room.max(segment.len()) || text.iter().copied().eq(raw()) {
+        out.extend_from_slice(segment);
+    } else {
+        out.extend(text.into_iter().filter_map(|c| Unit::made(c, segment)));
+    }
+}
+
+/// Without the separators of spaced-out words: at least [`SPACED_MIN`] single letters or digits
+/// with one separator between each two, or two that are no spaces.
+fn join_spaced(units: Vec<Unit>) -> Vec<Unit> {
+    let is_word = |at: usize| units.get(at).is_some_and(|unit| unit.c.is_alphanumeric());
+    let gap = |at: usize| units.get(at).map(|unit| unit.c).filter(|c| is_separator(*c));
+    let next_single = |at: usize| {
+        let next = match (gap(at + 1)?, gap(at + 2)) {
+            (_, None) => at + 2,
+            (first, Some(second)) if first != ' ' && second != ' ' => at + 3,
+            _ => return None,
+        };
+        (is_word(next) && !is_word(next + 1)).then_some(next)
+    };
+    let (mut out, mut at) = (Vec::with_capacity(units.len()), 0);
+    while at < units.len() {
+        let mut run = single_at(at, &is_word);
+        while let Some(next) = run.last().and_then(|last| next_single(*last)) {
+            run.push(next);
+        }
+        let single = |at: &usize| units.get(*at).copied();
+        let lettered = run.iter().filter_map(single).any(|unit| unit.c.is_alphabetic());
+        let end = run.last().map_or(at + 1, |last| last + 1);
+        if run.len() >= if lettered { SPACED_MIN } else { SPACED_DIGITS_MIN } {
+            out.extend(run.iter().filter_map(single));
+        } else {
+            out.extend_from_slice(units.get(at..end).unwrap_or_default());
+        }
+        at = end;
+    }
+    out
+}
+
+/// `at`, if a letter or digit stands there alone.
+fn single_at(at: usize, is_word: &dyn Fn(usize) -> bool) -> Vec<usize> {
+    let alone = is_word(at) && !is_word(at + 1) && at.checked_sub(1).is_none_or(|at| !is_word(at));
+    if alone { vec![at] } else { Vec::new() }
+}
+
+/// Whether a spaced-out word may be in `raw`.
+fn spaced(raw: &str) -> bool {
+    let (mut singles, mut word, mut gap) = (0, 0, 0);
+    for c in raw.chars().chain(['\n']) {
+        if c.is_alphanumeric() {
+            (word, gap) = (word + 1, 0);
+            continue;
+        }
+        singles = match word {
+            0 => singles,
+            1 => singles + 1,
+            _ => 0,
+        };
+        if singles >= SPACED_MIN {
+            return true;
+        }
+        (word, gap) = (0, gap + 1);
+        let unseen = plain(c);
+        if gap > 2 || !(is_separator(unseen) || hidden::is_hidden(c)) {
+            singles = 0;
+        }
+    }
+    false
+}
+
+/// Whether NFKC may melt `c` into what stands before it.
+fn continues(c: char) -> bool {
+    if c.is_ascii() {
+        return false;
+    }
+    let mut first = None;
+    decompose_compatible(c, |part| {
+        first.get_or_insert(part);
+    });
+    let first = first.unwrap_or(c);
+    canonical_combining_class(first) != 0
+        || is_nfc_quick(std::iter::once(first)) != IsNormalized::Yes
+}
+
+/// Blanks that NFKC leaves alone become plain ones.
+fn plain(c: char) -> char {
+    match c {
+        '\u{1680}'
+        | '\u{2800}'
+        | '\u{A0}'
+        | '\u{2000}'..='\u{200A}'
+        | '\u{202F}'
+        | '\u{205F}'
+        | '\u{3000}' => ' ',
+        '\u{85}' | '\u{2028}' | '\u{2029}' => '\n',
+        _ => c,
+    }
+}
+
+fn is_separator(c: char) -> bool {
+    matches!(c, ' ' | '.' | '-' | '_')
+}
+
+/// The marks of the general blocks; those of one script belong to its orthography.
+fn is_diacritic(c: char) -> bool {
+    matches!(c, '\u{300}'..='\u{36F}' | '\u{483}'..='\u{489}' | '\u{1AB0}'..='\u{1AFF}'
+        | '\u{1DC0}'..='\u{1DFF}' | '\u{20D0}'..='\u{20FF}' | '\u{FE20}'..='\u{FE2F}')
+}
+
+/// Marks that strike through or enclose a letter; no orthography needs them uncomposed.
+fn is_overlay(c: char) -> bool {
+    matches!(c, '\u{334}'..='\u{338}' | '\u{488}'..='\u{489}' | '\u{20D0}'..='\u{20FF}')
+}
+
+fn is_emoji(c: char) -> bool {
+    matches!(c, '\u{2190}'..='\u{21FF}' | '\u{2300}'..='\u{23FF}' | '\u{2600}'..='\u{27BF}'
+        | '\u{2B00}'..='\u{2BFF}' | '\u{FE0F}' | '\u{1F300}'..='\u{1FAFF}')
+}
