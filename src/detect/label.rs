@@ -9,16 +9,24 @@ use crate::domain::finding::{Polarity, Severity};
 
 const CHARS_MAX: usize = 128;
 
-/// The word as data: at most 128 characters, control characters escaped.
+/// The word as data: at most 128 characters; what controls a terminal or the order of writing is
+/// escaped.
 pub(super) fn clean(raw: &str) -> Arc<str> {
-    if raw.len() <= CHARS_MAX && !raw.contains(char::is_control) {
+    if raw.len() <= CHARS_MAX && !raw.contains(is_unseen) {
         return raw.into();
     }
     let mut label = String::new();
     for c in raw.chars().take(CHARS_MAX) {
-        if c.is_control() { label.extend(c.escape_unicode()) } else { label.push(c) }
+        if is_unseen(c) { label.extend(c.escape_unicode()) } else { label.push(c) }
     }
     label.chars().take(CHARS_MAX).collect::<String>().into()
+}
+
+/// Control characters, separators of lines, and invisible ones that join or turn the writing.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
+            | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
 }
 
 /// The meaning of `label`: the file's table, the reply's own category, the file's only category,

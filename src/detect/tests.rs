@@ -18,6 +18,7 @@ use crate::domain::report::Status;
 use crate::outbound::Env;
 
 mod calls;
+mod fuzz;
 mod hostile;
 mod parts;
 mod protocols;

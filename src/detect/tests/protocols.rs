@@ -5,12 +5,12 @@ use crate::domain::content::{Message, Role};
 use crate::domain::report::Status::{Failed, Success};
 
 /// One recorded or documented exchange.
-struct Fixture {
-    request: Value,
-    reply: Value,
+pub(super) struct Fixture {
+    pub(super) request: Value,
+    pub(super) reply: Value,
 }
 
-fn fixture(name: &str) -> Fixture {
+pub(super) fn fixture(name: &str) -> Fixture {
     let path = format!("{}/tests/fixtures/replies/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
     let mut value: Value = serde_json::from_str(&text).unwrap();
@@ -69,7 +69,7 @@ async fn fails(lines: &str, sample: &Sample, name: &str, error: ReportError) {
     assert_eq!((played.report.status, played.report.error), (Failed, Some(error)), "{name}");
 }
 
-fn texts(name: &str, pointer: &str) -> Sample {
+pub(super) fn texts(name: &str, pointer: &str) -> Sample {
     let body = fixture(name).request["body"].take();
     let found = body.pointer(pointer).unwrap();
     let list: Vec<&str> = match found {
@@ -79,7 +79,7 @@ fn texts(name: &str, pointer: &str) -> Sample {
     sample(&list)
 }
 
-fn chat(messages: &[(Role, &str)]) -> Sample {
+pub(super) fn chat(messages: &[(Role, &str)]) -> Sample {
     let message = |(role, text): &(Role, &str)| Message {
         role: *role,
         content: Some(Content::Text((*text).into())),
@@ -93,7 +93,7 @@ fn chat(messages: &[(Role, &str)]) -> Sample {
     Sample { request: Request::plain(id, tenant, body), pieces }
 }
 
-const PRESIDIO: &str = "protocol: presidio\nendpoint: SERVER/\ncategories: [pii]\n";
+pub(super) const PRESIDIO: &str = "protocol: presidio\nendpoint: SERVER/\ncategories: [pii]\n";
 
 #[tokio::test]
 async fn presidio_judges_all_texts_in_one_call() {
@@ -135,7 +135,7 @@ async fn presidio_is_told_the_language_and_the_parameters_it_knows() {
     }
 }
 
-const MODERATION: &str =
+pub(super) const MODERATION: &str =
     "protocol: openai-moderation\nendpoint: SERVER/v1/moderations\ncategories: [toxicity]\n";
 
 #[tokio::test]
@@ -185,7 +185,7 @@ fn played_moderation(fixture: &Fixture) -> Vec<String> {
     all
 }
 
-fn fms(more: &str) -> String {
+pub(super) fn fms(more: &str) -> String {
     format!("protocol: fms\nendpoint: SERVER\ncategories: [injection]\n{more}\n")
 }
 
@@ -268,7 +268,8 @@ async fn native_texts_travel_together_where_the_file_asks_for_it() {
     assert_eq!((played.sent.len(), played.report.gaps.len()), (2, 1));
 }
 
-const GUARD: &str = "protocol: llm-guard\nendpoint: SERVER\ncategories: [injection, pii]\n";
+pub(super) const GUARD: &str =
+    "protocol: llm-guard\nendpoint: SERVER\ncategories: [injection, pii]\n";
 
 #[tokio::test]
 async fn llm_guard_is_asked_about_prompts_and_outputs_by_direction() {
@@ -303,7 +304,8 @@ async fn llm_guard_may_be_invalid_without_a_scanner_and_has_its_own_time_out() {
     assert_eq!(play(GUARD, &sample, &odd).await.report.error, Some(ReportError::BadResponse));
 }
 
-const LAKERA: &str = "protocol: lakera\nendpoint: SERVER/v2/guard\ncategories: [injection, pii]\n";
+pub(super) const LAKERA: &str =
+    "protocol: lakera\nendpoint: SERVER/v2/guard\ncategories: [injection, pii]\n";
 
 #[tokio::test]
 async fn lakera_judges_the_conversation_and_only_the_judged_message_counts() {
@@ -346,7 +348,7 @@ async fn lakera_may_flag_without_reason_and_locate_without_flag() {
     assert_eq!(play(LAKERA, &one, &empty).await.report.error, Some(ReportError::BadResponse));
 }
 
-const AZURE: &str = "protocol: azure-content-safety\nendpoint: SERVER/\ncategories: [hate]\n\
+pub(super) const AZURE: &str = "protocol: azure-content-safety\nendpoint: SERVER/\ncategories: [hate]\n\
     auth: {type: api_key, header: ocp-apim-subscription-key, env: KEY}\n";
 
 #[tokio::test]
@@ -388,7 +390,7 @@ async fn azure_shields_prompts_and_documents() {
     assert_eq!(play(&lines, &many, &fixture(name).reply).await.sent.len(), 2, "five at a time");
 }
 
-const BEDROCK: &str = "protocol: bedrock-guardrail\nendpoint: SERVER\ncategories: [topic]\n\
+pub(super) const BEDROCK: &str = "protocol: bedrock-guardrail\nendpoint: SERVER\ncategories: [topic]\n\
     options: {guardrail: abcdefghijkl, version: \"1\"}\n\
     auth: {type: aws_sigv4, access_key: {env: A}, secret_key: {env: B}, session_token: {env: C}}\n";
 
