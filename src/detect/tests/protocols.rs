@@ -72,10 +72,9 @@ async fn fails(lines: &str, sample: &Sample, name: &str, error: ReportError) {
 fn texts(name: &str, pointer: &str) -> Sample {
     let body = fixture(name).request["body"].take();
     let found = body.pointer(pointer).unwrap();
-    let list: Vec<&str> = match found {
-        Value::Array(items) => items.iter().map(|item| item.as_str().unwrap()).collect(),
-        one => vec![one.as_str().unwrap()],
-    };
+    let one = std::slice::from_ref(found);
+    let list = found.as_array().map_or(one, Vec::as_slice);
+    let list: Vec<&str> = list.iter().map(|text| text.as_str().unwrap()).collect();
     sample(&list)
 }
 
@@ -129,9 +128,19 @@ async fn presidio_is_told_the_language_and_the_parameters_it_knows() {
     assert_eq!(played.sent[0].2, sent);
     assert_eq!((played.report.status, played.report.findings.len()), (Success, 0));
     fails(&lines, &sample, "presidio/recorded-unknown-language", ReportError::Communication).await;
-    for body in [json!([]), json!({}), json!([[], []]), json!([[{"entity_type": "URL"}]])] {
+    for (body, detail) in [
+        (json!({"error": "secret words"}), "the reply speaks of an error at `error`"),
+        (json!({}), "the reply has no list at its top"),
+        (json!([[], []]), "2 entries at its top answer 1 texts"),
+        (json!([[{"entity_type": "URL"}]]), "the reply has no score at `score`"),
+        (
+            json!([[{"entity_type": "secret words", "score": 7}]]),
+            "the score at `score` is out of range",
+        ),
+    ] {
         let played = play(&lines, &sample, &json!({"status": 200, "body": body})).await;
         assert_eq!(played.report.error, Some(ReportError::BadResponse), "{body}");
+        assert_eq!(played.report.detail.as_deref(), Some(detail));
     }
 }
 
