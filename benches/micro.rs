@@ -115,7 +115,14 @@ fn measure(criterion: &mut Criterion) {
 fn builtin(criterion: &mut Criterion) {
     let clean = include_str!("../samples/clean-prose.txt");
     let mail = include_str!("../samples/support-mail.txt");
-    for (detector, kind) in [("pii", Builtin::Pii), ("secrets", Builtin::Secrets)] {
+    for (detector, kind) in [
+        ("pii", Builtin::Pii),
+        ("secrets", Builtin::Secrets),
+        ("toxicity", Builtin::Toxicity),
+        ("urls", Builtin::Urls),
+        ("language", Builtin::Language),
+        ("code", Builtin::Code),
+    ] {
         let judge = prepare(kind, &serde_json::Value::Null).ok().unwrap();
         let mut group = criterion.benchmark_group(detector);
         group.sample_size(10);

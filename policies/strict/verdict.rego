@@ -41,4 +41,5 @@ review contains {"finding": finding.id, "reason": "not clean"} if {
 	some finding in input.findings
 	finding.standing
 	not finding.id in ignore
+	data.standard.actions[finding.category] != "allow"
 }

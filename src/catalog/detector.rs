@@ -180,6 +180,14 @@ pub enum Builtin {
     Regex,
     /// Word lists from `params.lists`.
     Keywords,
+    /// Insults, profanity, threats.
+    Toxicity,
+    /// Links that deceive or are not wanted.
+    Urls,
+    /// Annotator: the language of the text.
+    Language,
+    /// Annotator: code, shell, SQL.
+    Code,
     /// Fixture: always `echo` 0.5.
     Echo,
     /// Fixture: toxic, hate, abuse.

@@ -20,6 +20,15 @@ fn expected(line: &Value, views: bool) -> BTreeSet<(String, String)> {
         .collect()
 }
 
+/// The expectations that only the decoded view shows.
+fn encoded(line: &Value) -> Vec<(String, String)> {
+    let all = line["expect"].as_array().unwrap().iter();
+    let part = |expect: &Value, name: &str| expect[name].as_str().unwrap().to_owned();
+    all.filter(|expect| expect["view"] == "decoded")
+        .map(|expect| (part(expect, "category"), part(expect, "text")))
+        .collect()
+}
+
 fn lines() -> Vec<Value> {
     CORPUS.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -73,7 +82,12 @@ fn what_stands_or_hides_in_any_script_is_found_exactly_where_it_stands() {
             })
             .collect();
         let all = expected(line, true);
-        if found != all {
+        // What an encoding hides is found at its groups, which lie inside the encoded run.
+        let hidden = |(category, part): &(String, String)| {
+            let raw = all.contains(&(category.clone(), part.clone()));
+            raw || encoded(line).iter().any(|(c, run)| c == category && run.contains(part))
+        };
+        if found.len() != all.len() || !found.iter().all(hidden) {
             wrong.push(format!("{}: {found:?} instead of {all:?}", line["note"]));
         }
     }

@@ -15,6 +15,15 @@ impl Folded {
         if raw.is_ascii() {
             return Self { text: raw.to_ascii_lowercase(), from: Vec::new() };
         }
+        Self::mapped(raw, |cluster, text| text.extend(fold(cluster)))
+    }
+
+    /// The text with `map` applied to each character and the marks that follow it; `map` leaves
+    /// ASCII as it is.
+    pub(super) fn mapped(raw: &str, map: impl Fn(&str, &mut String)) -> Self {
+        if raw.is_ascii() {
+            return Self { text: raw.to_owned(), from: Vec::new() };
+        }
         let (mut text, mut from) =
             (String::with_capacity(raw.len()), Vec::with_capacity(raw.len()));
         let mut start = 0;
@@ -22,7 +31,7 @@ impl Folded {
             let rest = raw.get(start..).unwrap_or_default();
             let end = rest.char_indices().skip(1).find(|(_, c)| !continues(*c));
             let end = start + end.map_or(rest.len(), |(at, _)| at);
-            text.extend(fold(raw.get(start..end).unwrap_or_default()));
+            map(raw.get(start..end).unwrap_or_default(), &mut text);
             from.resize(text.len(), (start, end));
             start = end;
         }

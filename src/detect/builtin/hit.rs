@@ -16,7 +16,7 @@ pub(super) struct Hit {
     pub(super) label: Arc<str>,
     pub(super) score: f64,
     pub(super) severity: Severity,
-    pub(super) attribute: Option<(&'static str, String)>,
+    pub(super) attributes: Vec<(&'static str, String)>,
 }
 
 impl Hit {
@@ -41,9 +41,7 @@ pub(super) fn findings(text: &str, mut hits: Vec<Hit>) -> Vec<Finding> {
             severity: hit.severity,
             place: Some(Place { piece: 0, span: Some(span) }),
             view: None,
-            attributes: hit.attribute.map_or_else(BTreeMap::new, |(key, value)| {
-                BTreeMap::from([(key.to_owned(), value)])
-            }),
+            attributes: hit.attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
         })
     };
     hits.into_iter().filter_map(finding).collect()

@@ -75,12 +75,13 @@ impl List {
             label: self.label.clone(),
             score: self.score,
             severity: self.severity,
-            attribute: None,
+            attributes: Vec::new(),
         }
     }
 }
 
-fn stands_alone(text: &str, start: usize, end: usize) -> bool {
+/// Whether no letter or digit of the same word touches the bytes `start..end`.
+pub(super) fn stands_alone(text: &str, start: usize, end: usize) -> bool {
     let before = text.get(..start).and_then(|t| t.chars().next_back());
     let after = text.get(end..).and_then(|t| t.chars().next());
     !before.is_some_and(joins) && !after.is_some_and(joins)

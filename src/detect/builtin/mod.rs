@@ -8,14 +8,18 @@ use super::Judged;
 use crate::catalog::detector::{Builtin, Protocol};
 use crate::catalog::{self, Detector};
 
+mod code;
 mod fixtures;
 mod fold;
 mod hit;
 mod keywords;
+mod language;
 mod params;
 mod pii;
 mod regex;
 mod secrets;
+mod toxicity;
+mod urls;
 
 pub use params::ParamFault;
 
@@ -27,6 +31,10 @@ enum Judge {
     Secrets(secrets::Secrets),
     Regex(regex::Patterns),
     Keywords(keywords::Lists),
+    Toxicity(toxicity::Toxicity),
+    Urls(urls::Urls),
+    Language(language::Language),
+    Code(code::Code),
     Fixture(fixtures::Fixture),
 }
 
@@ -53,6 +61,10 @@ pub fn prepare(kind: Builtin, params: &serde_json::Value) -> Result<Prepared, Pa
         Builtin::Secrets => Judge::Secrets(secrets::Secrets::prepare(&params)?),
         Builtin::Regex => Judge::Regex(regex::Patterns::prepare(&params)?),
         Builtin::Keywords => Judge::Keywords(keywords::Lists::prepare(&params)?),
+        Builtin::Toxicity => Judge::Toxicity(toxicity::Toxicity::prepare(&params)?),
+        Builtin::Urls => Judge::Urls(urls::Urls::prepare(&params)?),
+        Builtin::Language => Judge::Language(language::Language::prepare(&params)?),
+        Builtin::Code => Judge::Code(code::Code::prepare(&params)?),
         Builtin::Echo => Judge::Fixture(fixtures::Fixture::Echo),
         Builtin::ToxicityFixture => Judge::Fixture(fixtures::Fixture::Toxicity),
         Builtin::RegexPii => Judge::Fixture(fixtures::Fixture::RegexPii),
@@ -70,10 +82,14 @@ impl Prepared {
     pub fn judge(&self, text: &str) -> Judged {
         let hits = match &self.0 {
             Judge::Fixture(fixture) => return fixture.judge(text),
+            Judge::Language(language) => return language.judge(text),
             Judge::Pii(pii) => pii.find(text),
             Judge::Secrets(secrets) => secrets.find(text),
             Judge::Regex(patterns) => patterns.find(text),
             Judge::Keywords(lists) => lists.find(text),
+            Judge::Toxicity(toxicity) => toxicity.find(text),
+            Judge::Urls(urls) => urls.find(text),
+            Judge::Code(code) => code.find(text),
         };
         Judged { findings: hit::findings(text, hits), ..Judged::default() }
     }

@@ -152,10 +152,14 @@ impl Params {
     }
 
     pub(super) fn severity(&self) -> Result<Severity, ParamFault> {
-        match self.map.get("severity") {
-            None => Ok(Severity::Medium),
+        self.severity_or("severity", Severity::Medium)
+    }
+
+    pub(super) fn severity_or(&self, key: &str, default: Severity) -> Result<Severity, ParamFault> {
+        match self.map.get(key) {
+            None => Ok(default),
             Some(value) => serde_json::from_value(value.clone()).map_err(|_| {
-                self.fault("severity", "is no severity", "write low, medium, high or critical")
+                self.fault(key, "is no severity", "write low, medium, high or critical")
             }),
         }
     }

@@ -100,7 +100,7 @@ impl Pattern {
             label: self.label.clone(),
             score: self.score,
             severity: self.severity,
-            attribute: None,
+            attributes: Vec::new(),
         }
     }
 }

@@ -166,7 +166,7 @@ impl Rule {
             label: self.label.clone(),
             score: self.score,
             severity: self.severity,
-            attribute: None,
+            attributes: Vec::new(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The contract of the built-in detectors, through `prepare` and `judge`.
 
+use proptest::strategy::Strategy as _;
 use serde_json::{Value, json};
 
 use super::*;
@@ -182,39 +183,68 @@ fn ordinary_lines_hold_no_secret() {
     }
 }
 
+const HOSTILE: [&str; 22] = [
+    "1",
+    "1 ",
+    "a@",
+    "a.",
+    "http://",
+    "-----BEGIN PRIVATE KEY-----",
+    "key=",
+    "ey",
+    "0:",
+    "+1(",
+    "AB12 ",
+    "*",
+    "s3x",
+    "fuck ",
+    "you stupid ",
+    "[a.io](http://b.io) ",
+    "javascript:",
+    "http://1.",
+    "```\n",
+    "select a,",
+    "x = 1;\n",
+    "u\u{301}",
+];
+
 /// Work that grows with the square of the text would give a ratio near 16.
+fn costs_in_proportion(kind: Builtin, bytes: usize) {
+    let prepared = prepare(kind, &Value::Null).unwrap();
+    for unit in HOSTILE {
+        let time = |n: usize| {
+            let text = unit.repeat(n / unit.len());
+            let best = (0..3).map(|_| {
+                // The thread's own time: what else the machine does must not count.
+                let start = cpu_time::ThreadTime::now();
+                std::hint::black_box(prepared.judge(&text));
+                start.elapsed()
+            });
+            best.min().unwrap().as_secs_f64() + 0.002
+        };
+        time(1000);
+        let (short, long) = (time(bytes), time(bytes * 4));
+        assert!(long / short < 10.0, "{unit:?} {kind:?}: {short} then {long}");
+    }
+}
+
 #[test]
 fn hostile_texts_cost_time_in_proportion_to_their_length() {
-    for unit in [
-        "1",
-        "1 ",
-        "a@",
-        "a.",
-        "http://",
-        "-----BEGIN PRIVATE KEY-----",
-        "key=",
-        "ey",
-        "0:",
-        "+1(",
-        "AB12 ",
-    ] {
-        for kind in [Builtin::Pii, Builtin::Secrets] {
-            let prepared = prepare(kind, &Value::Null).unwrap();
-            let time = |n: usize| {
-                let text = unit.repeat(n / unit.len());
-                let best = (0..3).map(|_| {
-                    // The thread's own time: what else the machine does must not count.
-                    let start = cpu_time::ThreadTime::now();
-                    std::hint::black_box(prepared.judge(&text));
-                    start.elapsed()
-                });
-                best.min().unwrap().as_secs_f64() + 0.002
-            };
-            time(1000);
-            let (short, long) = (time(8_000), time(32_000));
-            assert!(long / short < 10.0, "{unit} {kind:?}: {short} then {long}");
-        }
+    for kind in [Builtin::Pii, Builtin::Secrets] {
+        costs_in_proportion(kind, 8_000);
     }
+}
+
+#[test]
+fn hostile_links_and_lines_cost_time_in_proportion_to_their_length() {
+    for kind in [Builtin::Urls, Builtin::Code, Builtin::Language] {
+        costs_in_proportion(kind, 8_000);
+    }
+}
+
+#[test]
+fn hostile_words_cost_time_in_proportion_to_their_length() {
+    costs_in_proportion(Builtin::Toxicity, 4_000);
 }
 
 /// Prints microseconds per call for 200 clean bytes: `cargo test --release … -- --nocapture`.
@@ -228,5 +258,37 @@ fn clean_text_costs_little() {
         let start = std::time::Instant::now();
         (0..1000).for_each(|_| drop(std::hint::black_box(prepared.judge(&text[..200]))));
         println!("{kind:?}: {:?} per 1000", start.elapsed());
+    }
+}
+
+proptest::proptest! {
+    /// Any text: no panic, spans inside it and on characters, the same answer twice.
+    #[test]
+    fn spans_of_the_newer_detectors_lie_inside_any_text(
+        parts in proptest::collection::vec(
+            proptest::prop_oneof![
+                "\\PC{0,12}",
+                proptest::sample::select(vec![
+                    "fuck", "s\u{301}hit", "you idiot", " ", "\n", "```sh\n", "SELECT * FROM t;",
+                    "http://", "xn--80ak6aa92e.com", "[a.io](https://b.io)", "\u{E000}",
+                    "\u{1100}\u{1161}", "\u{9C7}\u{9BE}", "\u{378}", "\u{202E}", "ﷺ", "\0", "\r",
+                ]).prop_map(str::to_owned),
+            ],
+            0..8,
+        )
+    ) {
+        let text = parts.concat();
+        let chars = text.chars().count();
+        for kind in [Builtin::Toxicity, Builtin::Urls, Builtin::Language, Builtin::Code] {
+            let prepared = prepare(kind, &Value::Null).unwrap();
+            let judged = prepared.judge(&text);
+            for finding in &judged.findings {
+                proptest::prop_assert!((0.0..=1.0).contains(&finding.score));
+                if let Some(span) = finding.place.unwrap().span {
+                    proptest::prop_assert!(span.start < span.end && span.end <= chars);
+                }
+            }
+            proptest::prop_assert_eq!(judged, prepared.judge(&text));
+        }
     }
 }

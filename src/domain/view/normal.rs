@@ -94,11 +94,16 @@ fn compose_segment(segment: &[Unit], room: usize, out: &mut Vec<Unit>) {
 }
 
 /// Without the separators of spaced-out words: at least [`SPACED_MIN`] single letters or digits
-/// with one separator between each two, or two that are no spaces.
+/// with one separator between each two, or two that are no spaces. A sign that binds, as in
+/// `a n a @ e v i l . i o` spelled with spaces, is a character of the word.
 fn join_spaced(units: Vec<Unit>) -> Vec<Unit> {
     let is_word = |at: usize| units.get(at).is_some_and(|unit| unit.c.is_alphanumeric());
     let gap = |at: usize| units.get(at).map(|unit| unit.c).filter(|c| is_separator(*c));
+    let is_joint = |at: usize| units.get(at).is_some_and(|unit| "@.:/+".contains(unit.c));
     let next_single = |at: usize| {
+        if gap(at + 1) == Some(' ') && is_joint(at + 2) && gap(at + 3) == Some(' ') {
+            return Some(at + 2);
+        }
         let next = match (gap(at + 1)?, gap(at + 2)) {
             (_, None) => at + 2,
             (first, Some(second)) if first != ' ' && second != ' ' => at + 3,
@@ -115,7 +120,8 @@ fn join_spaced(units: Vec<Unit>) -> Vec<Unit> {
         let single = |at: &usize| units.get(*at).copied();
         let lettered = run.iter().filter_map(single).any(|unit| unit.c.is_alphabetic());
         let end = run.last().map_or(at + 1, |last| last + 1);
-        if run.len() >= if lettered { SPACED_MIN } else { SPACED_DIGITS_MIN } {
+        let words = run.iter().filter(|at| is_word(**at)).count();
+        if words >= if lettered { SPACED_MIN } else { SPACED_DIGITS_MIN } {
             out.extend(run.iter().filter_map(single));
         } else {
             out.extend_from_slice(units.get(at..end).unwrap_or_default());
@@ -181,8 +187,25 @@ fn plain(c: char) -> char {
         | '\u{205F}'
         | '\u{3000}' => ' ',
         '\u{85}' | '\u{2028}' | '\u{2029}' => '\n',
+        '\u{660}'.. => digit(c).unwrap_or(c),
         _ => c,
     }
+}
+
+/// The noughts of the scripts whose decimal digits NFKC leaves alone (Unicode 16, general category
+/// Nd); the other nine follow each.
+const NOUGHTS: [u32; 44] = [
+    0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xDE6,
+    0xE50, 0xED0, 0xF20, 0x1040, 0x1090, 0x17E0, 0x1810, 0x1946, 0x19D0, 0x1A80, 0x1A90, 0x1B50,
+    0x1BB0, 0x1C40, 0x1C50, 0xA620, 0xA8D0, 0xA900, 0xA9D0, 0xA9F0, 0xAA50, 0xABF0, 0x104A0,
+    0x10D30, 0x11066, 0x110F0, 0x11136, 0x111D0, 0x112F0, 0x11450, 0x114D0,
+];
+
+/// The ASCII digit of the same value.
+fn digit(c: char) -> Option<char> {
+    let after = NOUGHTS.partition_point(|nought| *nought <= u32::from(c));
+    let nought = NOUGHTS.get(after.checked_sub(1)?)?;
+    char::from_digit(u32::from(c) - nought, 10)
 }
 
 fn is_separator(c: char) -> bool {

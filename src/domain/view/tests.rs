@@ -80,6 +80,8 @@ fn the_normalised_form_is_what_a_reader_sees() {
         ("ɪɢɴᴏʀᴇ all", "ignore all"),
         ("🅸🅶🅽🅾🆁🅴", "IGNORE"),
         ("i g n o r e  r u l e s", "ignore  rules"),
+        ("mail a n a @ e v i l . i o now", "mail ana@evil.io now"),
+        ("٤١١١ ۴۱۱۱ ४१११ ๔๑๑๑", "4111 4111 4111 4111"),
         ("k.i.l-l and s-_k-_1-_a", "kill and sk1a"),
         ("4 1 1 1 1 1 1 1", "41111111"),
         ("i\u{336}g\u{336}nore", "ignore"),

@@ -125,7 +125,7 @@ impl Pii {
             label: kind.to_ascii_uppercase().into(),
             score: seen.near,
             severity: severity(kind),
-            attribute: seen.attribute.clone(),
+            attributes: seen.attribute.iter().cloned().collect(),
         })
     }
 }

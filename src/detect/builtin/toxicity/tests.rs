@@ -1,0 +1,116 @@
+use serde_json::{Value, json};
+
+use super::super::tests::judged;
+use crate::catalog::detector::Builtin;
+
+/// What is found at the default threshold of 0.5, behind characters of several bytes.
+fn found(params: &Value, text: &str) -> Vec<(String, String)> {
+    let judge = super::super::prepare(Builtin::Toxicity, params).unwrap();
+    let text = format!("é😀 {text}");
+    let chars: Vec<char> = text.chars().collect();
+    let sure = judge.judge(&text).findings.into_iter().filter(|f| f.score >= 0.5);
+    sure.map(|f| {
+        let span = f.place.unwrap().span.unwrap();
+        (f.category.to_string(), chars[span.start..span.end].iter().collect())
+    })
+    .collect()
+}
+
+fn check(text: &str, expected: &[(&str, &str)]) {
+    let found = found(&Value::Null, text);
+    let found: Vec<_> = found.iter().map(|(c, m)| (c.as_str(), m.as_str())).collect();
+    assert_eq!(found, expected, "{text}");
+}
+
+#[test]
+fn the_gravest_class_of_a_word_is_named_at_its_characters() {
+    check("f.u.c.king ana.lopez", &[("toxicity.obscene", "f.u.c.king")]);
+    check("well shit happens", &[("toxicity.profanity", "shit")]);
+    check("you are a complete moron, sir", &[("toxicity.insult", "moron")]);
+    check("you stupid idiot!", &[("toxicity.insult", "stupid"), ("toxicity.insult", "idiot")]);
+    check("a n1gger", &[("hate.identity", "n1gger")]);
+    check("go kys now", &[("toxicity.severe", "kys")]);
+    check("I'm going to kill you tonight", &[("toxicity.threat", "I'm going to kill you")]);
+    check("we will break your legs", &[("toxicity.threat", "we will break your legs")]);
+    check("you deserve to die", &[("toxicity.threat", "you deserve to die")]);
+    check("free porn", &[("sexual", "porn")]);
+    check("I really hate you", &[("toxicity.insult", "I really hate you")]);
+}
+
+#[test]
+fn disguises_are_seen_through_and_covered_whole() {
+    for disguise in [
+        "sh1t",
+        "$hit",
+        "s.h.i.t",
+        "s h i t",
+        "shiiiiit",
+        "SHIT",
+        "ѕhіt",
+        "ｓｈｉｔ",
+        "𝐬𝐡𝐢𝐭",
+        "śhìt",
+        "s\u{301}hi\u{300}t",
+        "sh\u{200b}it",
+        "s\u{202e}hit",
+        "s-h-i-t",
+    ] {
+        check(&format!("what a {disguise} day"), &[("toxicity.profanity", disguise)]);
+    }
+}
+
+#[test]
+fn technical_medical_and_plain_words_are_not_found() {
+    for text in [
+        "kill the process with kill -9 1234, then abort the child and reap the orphan",
+        "the master/slave replication has a slave node and a dumb terminal",
+        "Scunthorpe, Penistone and Essex assess the cocktail; Dickens read Moby Dick",
+        "the classic analysis of the assembly was passed to the assistant",
+        "breast cancer screening, sex education and the penis of a mammal; fatty acids",
+        "the gay and Jewish communities of Niger and Nigeria",
+        "Hitler and the Nazis were defeated in 1945; slavery ended earlier",
+        "I hate Mondays. This sucks. What the hell, damn it!",
+        "thank you. Stupid printer again",
+        "this will kill you if you drink it; smoking kills; shoot me a mail",
+        "execute the script, mount the disk, strip the binary and blame the commit",
+        "let $hash = @array[5]; assert_eq!(a.class(), \"button\"); x |= 0xA55;",
+        "日本語のテキストです。これは普通の文です。",
+    ] {
+        check(text, &[]);
+    }
+}
+
+#[test]
+fn params_choose_categories_severity_and_words() {
+    let only = json!({"categories": ["hate"]});
+    assert_eq!(found(&only, "shit and n1gger"), [("hate.identity".into(), "n1gger".into())]);
+    let high = json!({"min_severity": "high"});
+    assert_eq!(found(&high, "shit and then kys"), [("toxicity.severe".into(), "kys".into())]);
+    assert_eq!(found(&json!({"allow": ["SHIT happens"]}), "shit happens").len(), 0);
+    let denied = found(&json!({"deny": ["Blöder Wicht"]}), "du BLÖDER wicht, wichtig");
+    assert_eq!(denied, [("toxicity".to_owned(), "BLÖDER wicht".to_owned())]);
+    let low = judged(Builtin::Toxicity, Value::Null, "damn");
+    assert_eq!(low.len(), 1, "low severity is reported below the usual threshold");
+}
+
+#[test]
+fn of_the_samples_only_the_toxic_one_is_found() {
+    for text in [
+        include_str!("../../../../samples/first-example.txt"),
+        include_str!("../../../../samples/support-mail.txt"),
+        include_str!("../../../../samples/code-with-secrets.py"),
+        include_str!("../../../../samples/clean-prose.txt"),
+        include_str!("../../../../samples/clean-code.rs"),
+        include_str!("../../../../samples/numbers.txt"),
+        include_str!("../../../../samples/injection-direct.txt"),
+        include_str!("../../../../samples/injection-document.txt"),
+        include_str!("../../../../samples/other-scripts.txt"),
+        include_str!("../../../../samples/emoji.txt"),
+        include_str!("../../../../samples/patient.txt"),
+        include_str!("../../../../samples/long.txt"),
+        include_str!("../../../../samples/chat.json"),
+    ] {
+        check(text, &[]);
+    }
+    check(include_str!("../../../../samples/toxic.txt").trim(), &[("toxicity.insult", "idiot")]);
+}
