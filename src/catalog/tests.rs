@@ -63,6 +63,11 @@ fn every_bad_detector_file_is_refused_at_its_place() {
         ("auth: {type: oauth2, env: KEY}\n", "5:14:not_built"),
         ("auth: {type: bearer, env: NONE}\n", "5:27:secret_missing"),
         ("auth: {type: bearer}\n", "5:7:bad_value"),
+        (
+            "auth: {type: aws_sigv4, access_key: {env: KEY}, secret_key: {env: KEY}}\n",
+            "5:7:bad_value",
+        ),
+        ("auth: {type: aws_sigv4, access_key: {env: KEY}}\n", "5:7:missing_key"),
         ("request: {a: 1}\n", "5:10:bad_value"),
         ("options: {a: 1}\n", "5:10:bad_value"),
         ("batch: {max_items: 0}\n", "5:20:bad_value"),
