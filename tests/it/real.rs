@@ -130,8 +130,17 @@ const BEFORE: [&str; 6] = [
 
 #[tokio::test]
 async fn presidio_places_every_finding_at_its_code_points() {
+    places_every_finding("presidio").await;
+}
+
+#[tokio::test]
+async fn presidio_attached_by_a_mapping_alone_says_the_same() {
+    places_every_finding("presidio-by-mapping").await;
+}
+
+async fn places_every_finding(name: &str) {
     let server = presidio().await;
-    let app = required("presidio", &example("presidio", server)).await;
+    let app = required(name, &example(name, server)).await;
     let cases = [
         ("write to ana@example.org today", "pii.email", 1.0, "ana@example.org"),
         ("paid by 4111 1111 1111 1111 ok", "pii.credit_card", 1.0, "4111 1111 1111 1111"),
@@ -161,11 +170,12 @@ async fn presidio_places_every_finding_at_its_code_points() {
 }
 
 #[tokio::test]
-async fn presidio_judges_every_text_of_a_conversation() {
+async fn presidio_judges_every_text_of_a_conversation_in_one_call() {
     let server = presidio().await;
     let app = required("presidio", &example("presidio", server)).await;
     let texts = ["🍕 I am Ada Lovelace", "The soup is warm.", "e\u{301} mail ana@example.org"];
-    judges_every_text(&app, &texts, &["pii.person", "", "pii.email"]).await;
+    let value = judges_every_text(&app, &texts, &["pii.person", "", "pii.email"]).await;
+    assert_eq!(report(&value)["attempts"], 1, "three texts, one call: {value:#}");
     let probed = probe("presidio", server, "🍕 My name is Ada Lovelace");
     assert!(probed.starts_with("presidio: success after "), "{probed}");
     assert!(probed.contains("  13..25     pii.person PERSON 0.85\n"), "{probed}");
