@@ -135,6 +135,7 @@ fn report(result: ResultIn) -> Report {
         status: Status::Success,
         error: None,
         cut_by_deadline: false,
+        detail: None,
         label: result.label.map(Arc::from),
         score: result.score,
         findings: result.findings.into_iter().map(finding).collect(),

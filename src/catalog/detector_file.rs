@@ -57,6 +57,10 @@ pub(super) fn read(file: &SourceFile, context: &LoadContext<'_>) -> Result<Detec
     let spoken = protocol::read(&mut fields, source, name.as_ref());
     let health_path = spoken.as_ref().and_then(|spoken| spoken.health.as_deref());
     let limits = limits::read(&mut fields, health_path);
+    if matches!(auth, Auth::Aws(_)) && !spoken.as_ref().is_none_or(Spoken::is_signed) {
+        let message = "auth type `aws_sigv4` does not belong to this protocol".to_owned();
+        fields.refuse("auth", "bad_value", message, "use it with `protocol: bedrock-guardrail`");
+    }
     governance(&mut fields, context.env);
     let detector = rest(&mut fields, file);
     let mut faults = fields.finish();

@@ -6,6 +6,7 @@ use secrecy::ExposeSecret as _;
 
 use super::detector::{Auth, Protocol};
 use super::*;
+use crate::domain::finding::Polarity;
 use crate::domain::id::DetectorName;
 use crate::settings::Env;
 use crate::yaml::fault::{Fault, FaultKind};
@@ -62,6 +63,11 @@ fn every_bad_detector_file_is_refused_at_its_place() {
         ("auth: {type: oauth2, env: KEY}\n", "5:14:not_built"),
         ("auth: {type: bearer, env: NONE}\n", "5:27:secret_missing"),
         ("auth: {type: bearer}\n", "5:7:bad_value"),
+        (
+            "auth: {type: aws_sigv4, access_key: {env: KEY}, secret_key: {env: KEY}}\n",
+            "5:7:bad_value",
+        ),
+        ("auth: {type: aws_sigv4, access_key: {env: KEY}}\n", "5:7:missing_key"),
         ("request: {a: 1}\n", "5:10:bad_value"),
         ("options: {a: 1}\n", "5:10:bad_value"),
         ("batch: {max_items: 0}\n", "5:20:bad_value"),
@@ -258,6 +264,54 @@ fn every_key_of_every_file_is_in_the_manual() {
         assert!(known.len() > 1, "{hint}");
         for key in known {
             assert!(manual.contains(&format!("`{key}`")), "{name}: {key} is not in the manual");
+        }
+    }
+}
+
+const PROTOCOLS: [&str; 10] = [
+    "azure-content-safety",
+    "bedrock-guardrail",
+    "fms",
+    "http",
+    "kserve-v2",
+    "lakera",
+    "llm-guard",
+    "native",
+    "openai-moderation",
+    "presidio",
+];
+
+#[test]
+fn the_file_on_every_protocols_page_loads_and_the_page_holds_its_labels() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocols");
+    assert_eq!(std::fs::read_dir(&root).unwrap().count(), PROTOCOLS.len());
+    for protocol in PROTOCOLS {
+        let page = std::fs::read_to_string(root.join(format!("{protocol}.md"))).unwrap();
+        let text = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+        let name = text.lines().next().unwrap().strip_prefix("name: ").unwrap();
+        let files = [file(FaultKind::Detector, &format!("{name}.yaml"), text)];
+        let secret = |_: &SecretRef| Some("key".into());
+        let env = Env::Development;
+        let context = LoadContext { env, secret: &secret, check_params: &|_| Ok(()) };
+        let (catalog, warnings) = Catalog::load(&files, &context).unwrap();
+        assert!(warnings.is_empty(), "{protocol}: {warnings:?}");
+        let detector = &catalog.detectors[name];
+        assert_eq!(detector.protocol.name(), protocol);
+        let own = |label: &str| text.contains(&format!("{label}: {{"));
+        for (label, meaning) in detector.labels.iter().filter(|(label, _)| !own(label)) {
+            let row = match (&meaning.category, meaning.polarity) {
+                (_, Polarity::Negative) => format!("| `{label}` | speaks for the content |  |"),
+                (Some(category), _) => {
+                    format!("| `{label}` | {category} | {} |", meaning.severity.name())
+                }
+                (None, _) => {
+                    format!(
+                        "| `{label}` | the file's only category | {} |",
+                        meaning.severity.name()
+                    )
+                }
+            };
+            assert!(page.contains(&row), "{protocol}: {row}");
         }
     }
 }

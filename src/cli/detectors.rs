@@ -75,6 +75,9 @@ pub(super) fn probe(args: &ProbeArgs) -> u8 {
         report.duration.as_secs_f64() * 1e3,
         report.attempts
     ));
+    if let Some(detail) = &report.detail {
+        print(&format!("  {detail}"));
+    }
     for finding in &report.findings {
         let span = finding.place.and_then(|place| place.span);
         let span = span.map(|span| format!("{}..{}", span.start, span.end)).unwrap_or_default();

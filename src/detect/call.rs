@@ -1,5 +1,6 @@
 //! One detector in one fan-out: fitness, bulkhead, tries, and the report they make.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -38,10 +39,14 @@ pub(super) struct Run<'a> {
 }
 
 /// Why a call has no judgement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Fail {
     Error(ReportError),
-    Timeout { cut: bool },
+    /// With what people should know of it.
+    Told(ReportError, Arc<str>),
+    Timeout {
+        cut: bool,
+    },
 }
 
 /// A failed try.
@@ -103,7 +108,7 @@ impl Run<'_> {
             }
         }
         if failed.len() == batches.len() {
-            return failed.first().map_or(report.clone(), |(_, fail)| fail_report(report, *fail));
+            return failed.first().map_or(report.clone(), |(_, fail)| fail_report(report, fail));
         }
         for (batch, fail) in failed {
             report.cut_by_deadline |= fail == Fail::Timeout { cut: true };
@@ -126,21 +131,24 @@ impl Run<'_> {
 
 impl Fail {
     /// Why a part was left out of an answer that others gave.
-    fn reason(self) -> ReportError {
+    fn reason(&self) -> ReportError {
         match self {
-            Fail::Error(error) => error,
+            Fail::Error(error) | Fail::Told(error, _) => *error,
             Fail::Timeout { cut: true } => ReportError::Deadline,
             Fail::Timeout { cut: false } => ReportError::Communication,
         }
     }
 }
 
-fn fail_report(mut report: Report, fail: Fail) -> Report {
+fn fail_report(mut report: Report, fail: &Fail) -> Report {
     (report.status, report.error) = match fail {
-        Fail::Error(error) => (error.status(), Some(error)),
+        Fail::Error(error) | Fail::Told(error, _) => (error.status(), Some(*error)),
         Fail::Timeout { .. } => (Status::Timeout, None),
     };
-    report.cut_by_deadline = fail == Fail::Timeout { cut: true };
+    report.cut_by_deadline = *fail == Fail::Timeout { cut: true };
+    if let Fail::Told(_, detail) = fail {
+        report.detail = Some(Arc::clone(detail));
+    }
     if report.attempts == 0 {
         report.duration = Duration::ZERO;
     }
@@ -285,11 +293,12 @@ impl One<'_> {
             return Err(self.status_failed(&reply));
         }
         protocol::read(self.detector, self.run.texts, batch, &reply.body)
-            .map_err(|_| bad(ReportError::BadResponse))
+            .map_err(|why| told(ReportError::BadResponse, &why.0))
     }
 
     fn status_failed(&self, reply: &Reply) -> Failed {
         let status = reply.status;
+        let says = format!("the service answers with status {}", status.as_u16());
         let asks_for_rest =
             matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let rest = reply.retry_after.filter(|_| asks_for_rest);
@@ -306,12 +315,12 @@ impl One<'_> {
         }
         if status.is_server_error() {
             let retryable = rest.is_none();
-            return Failed { retryable, ..bad(ReportError::Communication) };
+            return Failed { retryable, ..told(ReportError::Communication, &says) };
         }
         if status.is_client_error() {
-            return Failed { ended: Ended::Success, ..bad(ReportError::Rejected) };
+            return Failed { ended: Ended::Success, ..told(ReportError::Rejected, &says) };
         }
-        bad(ReportError::BadResponse)
+        told(ReportError::BadResponse, &says)
     }
 
     fn headers(&self) -> HeaderMap {
@@ -345,6 +354,10 @@ fn fail_of(failed: Option<Failed>) -> Fail {
 
 fn bad(error: ReportError) -> Failed {
     Failed { fail: Fail::Error(error), retryable: false, ended: Ended::Failure }
+}
+
+fn told(error: ReportError, detail: &str) -> Failed {
+    Failed { fail: Fail::Told(error, detail.into()), ..bad(error) }
 }
 
 fn send_failed(error: SendError) -> Failed {

@@ -17,7 +17,7 @@ use crate::catalog::detector::Health;
 use crate::domain::content::{Body, Content};
 use crate::domain::id::{RequestId, TenantId};
 use crate::domain::report::Report;
-use crate::domain::request::Request;
+use crate::domain::request::{Context, Request};
 use crate::outbound::{Call, Client};
 
 /// What probes say.
@@ -164,6 +164,7 @@ fn sample_request(sample: &str, detector: &Detector) -> Option<Request> {
     let mut request = Request::plain(id, tenant, body);
     request.content_type = detector.types.first().copied().unwrap_or_default();
     request.direction = detector.directions.first().copied().unwrap_or_default();
+    request.context = Context { prompt: Some(sample.into()), documents: vec![sample.into()] };
     request.language = detector.languages.first().cloned();
     Some(request)
 }

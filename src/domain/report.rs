@@ -132,6 +132,8 @@ pub struct Report {
     pub error: Option<ReportError>,
     /// True for a time-out that the request's deadline caused, not the detector's own time-out.
     pub cut_by_deadline: bool,
+    /// What people should know of the error; never text of the reply.
+    pub detail: Option<Arc<str>>,
     /// The reply's own label.
     pub label: Option<Arc<str>>,
     /// The reply's own score, 0..=1.
@@ -155,6 +157,7 @@ impl Report {
             status: error.status(),
             error: Some(error),
             cut_by_deadline: false,
+            detail: None,
             label: None,
             score: None,
             findings: Vec::new(),

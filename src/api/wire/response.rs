@@ -210,6 +210,9 @@ pub struct WireReport<'a> {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'a str>,
+    /// More about the error, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<&'a str>,
     /// Its own label.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<&'a str>,
@@ -427,6 +430,7 @@ fn report<'a>(report: &'a Report, places: &mut Places<'_>) -> WireReport<'a> {
         version: &report.version,
         status: report.status.name(),
         error: report.error.map(|error| error.name()),
+        detail: report.detail.as_deref(),
         label: report.label.as_deref(),
         score: report.score,
         findings: report.findings.iter().map(|finding| found(finding, places)).collect(),

@@ -68,6 +68,13 @@ pub(super) struct Spoken {
     pub(super) health: Option<String>,
 }
 
+impl Spoken {
+    /// Whether calls may be signed.
+    pub(super) fn is_signed(&self) -> bool {
+        matches!(&self.protocol, Protocol::Http(mapping) if mapping.signing.is_some())
+    }
+}
+
 /// Reads every key about speaking.
 pub(super) fn read(
     fields: &mut Fields<'_>,

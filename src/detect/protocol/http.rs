@@ -34,7 +34,7 @@ pub(super) fn read(
     let shape = &exchange.response;
     for path in &shape.error_when {
         if at(&reply, path).is_some_and(truthy) {
-            return Err(Bad(format!("the reply speaks of an error at `{path}`")));
+            return Err(Bad(format!("the reply speaks of an error at {}", shown(path))));
         }
     }
     for path in &shape.require {
@@ -53,7 +53,7 @@ pub(super) fn read(
     };
     if entries.len() != reading.batch.len() {
         let (told, asked) = (entries.len(), reading.batch.len());
-        return Err(Bad(format!("{told} entries at `{path}` answer {asked} texts")));
+        return Err(Bad(format!("{told} entries at {} answer {asked} texts", shown(path))));
     }
     for (entry, excerpt) in entries.iter().zip(reading.batch) {
         reading.entry(exchange, entry, std::slice::from_ref(excerpt), &mut judged)?;
@@ -230,7 +230,11 @@ pub(super) fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
 }
 
 fn missing(what: &str, path: &str) -> Bad {
-    Bad(format!("the reply has {what} at `{path}`"))
+    Bad(format!("the reply has {what} at {}", shown(path)))
+}
+
+fn shown(path: &str) -> String {
+    if path.is_empty() { "its top".to_owned() } else { format!("`{path}`") }
 }
 
 fn truthy(value: &Value) -> bool {
@@ -315,7 +319,7 @@ fn score(item: Item<'_>, reader: &Reader) -> Result<f64, Bad> {
         (None, "@value") => item.value,
         (None, _) => at(item.value, path).ok_or_else(|| missing("no score", path))?,
     };
-    let odd = |what: &str| Bad(format!("the score at `{path}` is {what}"));
+    let odd = |what: &str| Bad(format!("the score at {} is {what}", shown(path)));
     let number = || raw.as_f64().ok_or_else(|| odd("no number"));
     let inside = |score: f64| probability(score).map_err(|_| odd("out of range"));
     match &reader.score_transform {

@@ -4,6 +4,8 @@ use super::*;
 use crate::domain::content::{Message, Role};
 use crate::domain::report::Status::{Failed, Success};
 
+mod tensors;
+
 /// One recorded or documented exchange.
 pub(super) struct Fixture {
     pub(super) request: Value,
@@ -72,10 +74,9 @@ async fn fails(lines: &str, sample: &Sample, name: &str, error: ReportError) {
 pub(super) fn texts(name: &str, pointer: &str) -> Sample {
     let body = fixture(name).request["body"].take();
     let found = body.pointer(pointer).unwrap();
-    let list: Vec<&str> = match found {
-        Value::Array(items) => items.iter().map(|item| item.as_str().unwrap()).collect(),
-        one => vec![one.as_str().unwrap()],
-    };
+    let one = std::slice::from_ref(found);
+    let list = found.as_array().map_or(one, Vec::as_slice);
+    let list: Vec<&str> = list.iter().map(|text| text.as_str().unwrap()).collect();
     sample(&list)
 }
 
@@ -129,9 +130,19 @@ async fn presidio_is_told_the_language_and_the_parameters_it_knows() {
     assert_eq!(played.sent[0].2, sent);
     assert_eq!((played.report.status, played.report.findings.len()), (Success, 0));
     fails(&lines, &sample, "presidio/recorded-unknown-language", ReportError::Communication).await;
-    for body in [json!([]), json!({}), json!([[], []]), json!([[{"entity_type": "URL"}]])] {
+    for (body, detail) in [
+        (json!({"error": "secret words"}), "the reply speaks of an error at `error`"),
+        (json!({}), "the reply has no list at its top"),
+        (json!([[], []]), "2 entries at its top answer 1 texts"),
+        (json!([[{"entity_type": "URL"}]]), "the reply has no score at `score`"),
+        (
+            json!([[{"entity_type": "secret words", "score": 7}]]),
+            "the score at `score` is out of range",
+        ),
+    ] {
         let played = play(&lines, &sample, &json!({"status": 200, "body": body})).await;
         assert_eq!(played.report.error, Some(ReportError::BadResponse), "{body}");
+        assert_eq!(played.report.detail.as_deref(), Some(detail));
     }
 }
 
@@ -438,65 +449,4 @@ async fn bedrock_tells_what_it_left_out_and_may_fail_inside_a_200() {
     let bare =
         json!({"status": 200, "body": {"action": "GUARDRAIL_INTERVENED", "assessments": []}});
     assert_eq!(play(BEDROCK, &one, &bare).await.findings(), ["topic intervened 1"]);
-}
-
-#[tokio::test]
-async fn kserve_tensors_get_their_meaning_from_the_files_labels() {
-    let lines = |options: &str| {
-        format!(
-            "protocol: kserve-v2\nendpoint: SERVER\ncategories: [toxicity]\n\
-             labels: {{neutral: {{polarity: negative}}}}\noptions: {{{options}}}\n"
-        )
-    };
-    let name = "kserve-v2/probabilities-nested";
-    let two = lines("model: toxicity, output: probabilities, labels: [neutral, toxic]");
-    let texts_of = |name| texts(name, "/inputs/0/data");
-    let found = ["toxicity toxic 0.01", "toxicity toxic 0.96"];
-    check(&two, &texts_of(name), name, &found).await;
-    let flat = "kserve-v2/probabilities";
-    assert_eq!(play(&two, &texts_of(flat), &fixture(flat).reply).await.findings(), found);
-    let name = "kserve-v2/multi-label";
-    let three = lines("model: moderation, column: true, labels: [hate, ok, insult]");
-    check(&three, &texts_of(name), name, &["toxicity hate 0.91", "toxicity insult 0.4"]).await;
-    let name = "kserve-v2/labels-and-scores";
-    let words = lines("model: toxicity, output: label, scores: score");
-    let played = play(&words, &texts_of(name), &fixture(name).reply).await;
-    assert_eq!(played.findings(), ["toxicity toxic 0.96"]);
-    let name = "kserve-v2/hugging-face-json";
-    let packed = lines("model: transformer, input: args");
-    check(&packed, &texts_of(name), name, &["toxicity toxic 0.96"]).await;
-    fails(&two, &sample(&["x"]), "kserve-v2/error", ReportError::Rejected).await;
-}
-
-#[tokio::test]
-async fn kserve_logits_become_probabilities_and_odd_shapes_are_no_answer() {
-    let tensor = |shape: Value, data: Value| {
-        let output = json!({"name": "o", "shape": shape, "datatype": "FP32", "data": data});
-        json!({"status": 200, "body": {"outputs": [output]}})
-    };
-    let lines = |activation: &str| {
-        format!(
-            "protocol: kserve-v2\nendpoint: SERVER\ncategories: [toxicity]\n\
-             options: {{model: m, labels: [a, b], activation: {activation}}}\n"
-        )
-    };
-    let one = sample(&["x"]);
-    for (activation, found) in [
-        ("softmax", ["toxicity a 0.5", "toxicity b 0.5"]),
-        ("sigmoid", ["toxicity a 0.5", "toxicity b 0.5"]),
-    ] {
-        let played = play(&lines(activation), &one, &tensor(json!([1, 2]), json!([0, 0]))).await;
-        assert_eq!(played.findings(), found, "{activation}");
-    }
-    for (shape, data) in [
-        (json!([1, 2]), json!([0.1, 2.0])),
-        (json!([1, 2]), json!([0.1])),
-        (json!([1, 3]), json!([0.1, 0.1, 0.1])),
-        (json!([2, 1]), json!([0.1, 0.1])),
-        (json!([1, 2]), json!([0.1, {}])),
-        (json!([18446744073709551615u64, 2]), json!([])),
-    ] {
-        let played = play(&lines("none"), &one, &tensor(shape.clone(), data.clone())).await;
-        assert_eq!(played.report.error, Some(ReportError::BadResponse), "{shape} {data}");
-    }
 }
