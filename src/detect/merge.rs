@@ -29,7 +29,7 @@ pub(super) fn findings(mut all: Vec<Finding>) -> Vec<Finding> {
             None => merged.push(next),
         }
     }
-    merged.sort_by(|a, b| a.place.cmp(&b.place));
+    merged.sort_by_key(|finding| finding.place);
     merged
 }
 
@@ -83,7 +83,7 @@ pub(super) fn gaps(endings: &[Ending<'_, '_>], chars: &dyn Fn(usize) -> usize) -
         let mut known: Vec<Span> = Vec::new();
         for of_form in of_piece.chunk_by(|a, b| a.excerpt.form == b.excerpt.form) {
             let covers = |ending: &&Ending<'_, '_>| ending.excerpt.covers().unwrap_or(whole);
-            let judged = of_form.iter().filter(|e| e.left_out.is_none()).map(|e| covers(e));
+            let judged = of_form.iter().filter(|e| e.left_out.is_none()).map(&covers);
             let mut taken: Vec<Span> = judged.chain(known.iter().copied()).collect();
             for ending in of_form {
                 let Some(reason) = ending.left_out else { continue };

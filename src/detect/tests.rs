@@ -32,11 +32,10 @@ fn prepare(kind: Builtin, params: &Value) -> Option<Arc<dyn Judge>> {
             Judged { label: Some("echo".into()), score: Some(0.5), findings: vec![], gaps: vec![] }
         }
     }
-    match kind {
-        Builtin::Echo if params.get("bad").is_none() => Some(Arc::new(Echo)),
-        Builtin::Keywords => Some(Arc::new(parts::Finder)),
-        _ => None,
+    if kind == Builtin::Keywords {
+        return Some(Arc::new(parts::Finder));
     }
+    (kind == Builtin::Echo && params.get("bad").is_none()).then(|| Arc::new(Echo) as Arc<dyn Judge>)
 }
 
 fn detectors_in(env: Env) -> Detectors {

@@ -17,6 +17,7 @@ mod commands;
 mod completeness;
 mod corpus;
 mod detectors;
+mod hostile_replies;
 mod logs;
 mod real;
 mod redaction;

@@ -43,7 +43,7 @@ fn places(value: &Value, at: &str, into: &mut Vec<String>) {
         Value::Object(map) => {
             map.iter().for_each(|(k, v)| places(v, &format!("{at}/{}", escaped(k)), into));
         }
-        _ => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

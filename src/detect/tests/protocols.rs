@@ -103,7 +103,9 @@ async fn presidio_judges_all_texts_in_one_call() {
     let played = play(PRESIDIO, &texts(name, "/text"), &fixture.reply).await;
     assert_eq!(played.report.status, Success, "{:?}", played.report);
     let lists = fixture.reply["body"].as_array().unwrap();
-    let told: usize = lists.iter().map(|list| list.as_array().unwrap().len()).sum();
+    let counts = |item: &&Value| item["entity_type"] != "DATE_TIME";
+    let told: usize =
+        lists.iter().map(|list| list.as_array().unwrap().iter().filter(counts).count()).sum();
     assert_eq!(played.report.findings.len(), told);
     let last = played.report.findings.iter().find(|f| f.place.unwrap().piece == lists.len() - 1);
     assert_eq!(last.unwrap().category.as_str(), "pii.email");
