@@ -112,6 +112,7 @@ pub(super) async fn signal() -> bool {
 /// What follows a swap: runtime state of what is gone goes, and operators are told.
 pub(super) fn serve(deps: &Deps, snapshot: &Snapshot) {
     deps.detectors.retain(&snapshot.catalog);
+    deps.detectors.warm(&snapshot.catalog);
     deps.metrics.snapshot(&snapshot.revision);
     deps.metrics.active_services(snapshot.catalog.detectors.len());
     for kind in ConfigKind::ALL {

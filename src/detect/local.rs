@@ -30,6 +30,9 @@ pub struct Judged {
 pub trait Judge: Send + Sync {
     /// Judges one text; deterministic, no I/O.
     fn judge(&self, text: &str) -> Judged;
+
+    /// Builds what is built once, such as tables and patterns, before a request needs it.
+    fn warm(&self) {}
 }
 
 /// Makes a built-in detector; `None` when the parameters are bad.
@@ -67,6 +70,20 @@ impl Pool {
             prepare: config.prepare,
             prepared: Prepared::default(),
         }
+    }
+
+    /// Prepares a detector in the background, so that no request waits for it.
+    pub(super) fn warm(&self, kind: Builtin, params: &Value) {
+        let (prepare, prepared, params) =
+            (self.prepare, Arc::clone(&self.prepared), params.clone());
+        let Some(threads) = &self.threads else { return };
+        threads.spawn(move || {
+            let made = catch_unwind(AssertUnwindSafe(|| {
+                fetch(&prepared, prepare, kind, &params).map(|judge| judge.warm())
+            }));
+            // A request that needs it will meet the same trouble and report it.
+            drop(made);
+        });
     }
 
     /// Judges `text`. The slot is held until the work is done, also when nobody waits any more.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::catalog::detector::Protocol;
 use crate::catalog::{Catalog, Detector};
 use crate::domain::content::Piece;
 use crate::domain::id::DetectorName;
@@ -113,6 +114,15 @@ impl Detectors {
         }
         *members = next;
         *self.serving.write().unwrap_or_else(PoisonError::into_inner) = serving;
+    }
+
+    /// Builds in the background what the built-in detectors need, so that no request waits for it.
+    pub fn warm(&self, catalog: &Catalog) {
+        for detector in catalog.detectors.values() {
+            if let Protocol::Builtin(kind) = &detector.protocol {
+                self.pool.warm(*kind, &detector.params);
+            }
+        }
     }
 
     /// Asks all at once, at most `parallel_max` calls running; the reports stand in the order of

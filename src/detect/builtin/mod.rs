@@ -75,6 +75,16 @@ impl super::Judge for Prepared {
     fn judge(&self, text: &str) -> Judged {
         Prepared::judge(self, text)
     }
+
+    fn warm(&self) {
+        // The lexicon holds 19 MB and takes 20 ms: the first text that needs it pays.
+        if !matches!(self.0, Judge::Toxicity(_)) {
+            Prepared::judge(
+                self,
+                "Call +49 30 901820, 4111 1111 1111 1111, mail a@b.example: key=1",
+            );
+        }
+    }
 }
 
 impl Prepared {

@@ -1,6 +1,7 @@
 //! Long texts and views: what is cut is whole again in the report.
 
 use std::num::NonZeroUsize;
+use std::sync::{Condvar, Mutex};
 
 use super::*;
 use crate::domain::finding::{Finding, Place, Severity, TextView};
@@ -10,7 +11,15 @@ use crate::domain::span::Span;
 /// Finds `SECRET` and panics on `BOOM`.
 pub(super) struct Finder;
 
+/// Tells how often a finder was warmed.
+static WARMED: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
 impl Judge for Finder {
+    fn warm(&self) {
+        *WARMED.0.lock().unwrap() += 1;
+        WARMED.1.notify_all();
+    }
+
     fn judge(&self, text: &str) -> Judged {
         assert!(!text.contains("BOOM"));
         let finding = |(at, word): (usize, &str)| {
@@ -108,4 +117,16 @@ async fn a_view_finds_what_is_hidden_and_the_span_is_the_raw_one() {
     let plain =
         judged(Detector { views: vec![TextView::Normalized], ..finder(99, 0, 9) }, "SECRET");
     assert_eq!(plain.await.findings[0].view, None);
+}
+
+#[test]
+fn built_in_detectors_are_made_ready_before_anybody_asks() {
+    let finder = finder(99, 0, 9);
+    let mut catalog = Catalog::default();
+    catalog.detectors.insert(finder.name.clone(), Arc::new(finder));
+    detectors().warm(&catalog);
+    let warmed = WARMED.0.lock().unwrap();
+    let patience = Duration::from_secs(30);
+    let (warmed, _) = WARMED.1.wait_timeout_while(warmed, patience, |n| *n == 0).unwrap();
+    assert_eq!(*warmed, 1);
 }

@@ -50,8 +50,6 @@ type Class = (&'static str, Severity);
 impl Toxicity {
     pub(super) fn prepare(params: &Params) -> Result<Self, ParamFault> {
         params.only(&["categories", "allow", "deny", "min_severity"])?;
-        // The lexicon takes a few hundredths of a second: pay at load, not in a request.
-        Censor::from_str("").analyze();
         let allow = params.strings("allow")?;
         let allow = words::ALLOWED.iter().copied().chain(allow.iter().map(String::as_str));
         let deny = params.strings("deny")?;
