@@ -91,6 +91,7 @@ pub async fn run(
     degraded.extend(planned.degraded);
     degraded.extend(decided.degraded);
     let mut verdict = verdict::join(&decided.rules, &judgement, &raw, &coverage, joined);
+    let failed = decided.failed.is_some();
     if let Some(action) = decided.failed {
         judge::fail_closed(&mut verdict, action);
     }
@@ -103,6 +104,7 @@ pub async fn run(
             judgement,
             raw,
             verdict,
+            failed,
             degraded,
         },
     );
