@@ -63,10 +63,13 @@ pub(super) fn candidate(
     let label = reading.label(&leaves, sent);
     let score = reading.score(&leaves, clean);
     let rank = match group.kind {
-        _ if proven > 0 => 100 + proven,
+        // Of two readings that find the same, the list says more than the keys around it.
+        Kind::List if proven > 0 => 101 + 2 * proven,
+        Kind::Map | Kind::Single if proven > 0 => 100 + 2 * proven,
         Kind::List if label && score => 50,
         Kind::List if label => 20,
-        Kind::Map if score => 40,
+        Kind::Map if score && group.items.iter().all(|(_, value)| !value.is_object()) => 42,
+        Kind::Map if score && group.items.len() > 1 => 40,
         Kind::Single if label && score => 30,
         Kind::Single if score => 25,
         Kind::List | Kind::Map | Kind::Single => return None,

@@ -29,7 +29,7 @@ pub(super) enum Place {
 
 const UNITS: [OffsetUnit; 3] = [OffsetUnit::Codepoint, OffsetUnit::Utf16, OffsetUnit::Byte];
 const START: [&str; 6] = ["start", "begin", "from", "offset", "pos", "0"];
-const END: [&str; 6] = ["end", "stop", "to", "until", "finish", "1"];
+const END: [&str; 7] = ["end", "stop", "to", "until", "finish", "len", "1"];
 
 /// How two numbers may mean a place; only the first can be mapped.
 const READINGS: [(&str, fn(u64, u64) -> Option<(u64, u64)>); 4] = [
@@ -60,8 +60,12 @@ pub(super) fn find(leaves: &Leaves<'_>, count: usize, sent: &Sent<'_>) -> Place 
             if pairs.len() != count {
                 continue;
             }
-            if is_named(start, &START) && is_named(end, &END) {
+            let named = is_named(start, &START) && is_named(end, &END);
+            if named {
                 hinted = Some((*start, *end));
+            } else if count == 1 || parent(start) != parent(end) {
+                // One pair of numbers fits by chance.
+                continue;
             }
             for reading in 0..READINGS.len() {
                 for unit in UNITS {
@@ -98,6 +102,10 @@ impl Trial<'_> {
             why: format!("in this unit {} of {count} lie on what was sent: {example}", self.proven),
         })
     }
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('.').map_or("", |(parent, _)| parent)
 }
 
 /// For each finding that has both: its index and the two numbers.
@@ -142,5 +150,5 @@ fn says(leaves: &Leaves<'_>, index: usize, slice: &str) -> bool {
 /// Whether the last word of the path is, or begins or ends with, one of the names.
 fn is_named(path: &str, names: &[&str]) -> bool {
     let last = path.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-    names.iter().any(|name| last == *name || last.starts_with(name) || last.ends_with(name))
+    names.iter().any(|name| last.starts_with(name) || last.ends_with(name))
 }

@@ -72,7 +72,8 @@ impl<'a> Sent<'a> {
         let near = |part: &&Planted| {
             slice == part.text
                 || slice.chars().count() >= 3
-                    && (part.text.contains(slice) || slice.contains(part.text))
+                    && (part.text.contains(slice)
+                        || slice.contains(part.text) && slice.len() <= part.text.len() + 16)
         };
         PLANTED.iter().find(near).filter(|part| slice == part.text || self.is_words(slice))
     }
