@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{ProbeArgs, Session, complain, exit, print};
 use crate::catalog::{Detector, SourceFile};
 use crate::detect::builtin;
+use crate::domain::finding::Finding;
 use crate::domain::id::DetectorName;
 use crate::domain::report::Report;
 use crate::domain::span::OffsetUnit;
@@ -29,6 +30,11 @@ mod shape;
 use file::{Credential, Draft, Speech, quoted};
 use sample::{CLEAN, PLANTED, SAMPLE, Sent};
 
+const UNKNOWN: &str = "note: nobody can see from outside which other labels there are, how long a \
+    text may be (`max_chars`), and which languages and directions it judges\n";
+/// Findings that the self-check prints.
+const SHOWN_MAX: usize = 20;
+
 /// Why there is nothing to propose: what to tell, and the exit code.
 struct Stop(String, u8);
 
@@ -45,6 +51,8 @@ struct Attach<'a> {
 /// What was found out.
 struct Proposal {
     speech: Speech,
+    /// Words of the service for what it can find.
+    words: Vec<String>,
     /// The reply to the planted text, where it was read here.
     reply: Option<serde_json::Value>,
     notes: Vec<String>,
@@ -78,12 +86,13 @@ fn proposed(args: &ProbeArgs, url: &str) -> Result<(), Stop> {
     if let Some(reply) = &found.reply {
         print(&format!("It answers:\n{}\n", pretty(reply)));
     }
-    let (draft, file) = runtime.block_on(attach.labelled(found.speech))?;
+    let (draft, file) = runtime.block_on(attach.labelled(found.speech, &found.words))?;
     let name = &draft.name;
     print(&format!("Proposed detectors/{name}.yaml:\n\n{file}"));
     for note in &found.notes {
-        print(&format!("note: {note}"));
+        print(&format!("note: {note}; findings speak of the whole text"));
     }
+    print(UNKNOWN);
     let sound = runtime.block_on(attach.check(&draft))?;
     if !sound {
         let message = "the proposed file finds nothing in the planted text: correct it by the \
@@ -155,7 +164,7 @@ impl Attach<'_> {
         requests::knock(self).await?;
         if self.request.is_none() && self.base.headers.is_empty() {
             if let Some(speech) = known::find(self).await {
-                return Ok(Proposal { speech, reply: None, notes: Vec::new() });
+                return Ok(Proposal { speech, words: Vec::new(), reply: None, notes: Vec::new() });
             }
         }
         requests::find(self).await
@@ -179,7 +188,7 @@ impl Attach<'_> {
     }
 
     /// The draft with a table of the labels that the service uses.
-    async fn labelled(&self, speech: Speech) -> Result<(Draft, String), Stop> {
+    async fn labelled(&self, speech: Speech, words: &[String]) -> Result<(Draft, String), Stop> {
         let mut draft = Draft { speech, ..self.base.clone() };
         if let Speech::Known { protocol, .. } = &draft.speech {
             draft.endpoint = known::endpoint(protocol, &draft.endpoint);
@@ -189,8 +198,8 @@ impl Attach<'_> {
         draft.healthy =
             detector.health.path.is_empty() || probed.health == crate::detect::HealthState::Healthy;
         let clean = self.ask(&detector, CLEAN).await;
-        let (rows, categories) = labels::table(&draft.name, &probed.report, &clean, &self.sent);
-        (draft.labels, draft.categories) = (rows, categories);
+        (draft.labels, draft.categories) =
+            labels::table(&draft.name, &probed.report, &clean, words, &self.sent);
         let file = draft.render();
         Ok((draft, file))
     }
@@ -199,50 +208,68 @@ impl Attach<'_> {
     async fn check(&self, draft: &Draft) -> Result<bool, Stop> {
         let detector = self.load(draft)?;
         let report = self.ask(&detector, self.sent.text).await;
-        let detail = report.detail.as_deref().unwrap_or_default();
-        print(&format!("Loaded and asked once more: {} {detail}", report.status.name()));
-        let mut lines = report.findings.len();
-        for finding in report.findings.iter().take(20) {
-            let span = finding.place.and_then(|place| place.span);
-            let slice = span.and_then(|span| {
-                self.sent.slice(span.start as u64, span.end as u64, OffsetUnit::Codepoint)
-            });
-            let place = span.map(|span| format!("{}..{}", span.start, span.end));
-            let place = place.unwrap_or_else(|| "no place".to_owned());
-            let shown = slice.map(quoted).unwrap_or_default();
-            let (category, label) = (&finding.category, &finding.label);
-            print(&format!("  {place:<10} {category} {label} {:.2} {shown}", finding.score));
-            lines -= 1;
+        let detail = report.detail.as_deref().map(|detail| format!(", {detail}"));
+        let detail = detail.unwrap_or_default();
+        print(&format!("Loaded and asked once more: {}{detail}", report.status.name()));
+        for finding in report.findings.iter().take(SHOWN_MAX) {
+            self.show(finding);
         }
-        if lines > 0 {
-            print(&format!("  and {lines} more"));
+        if report.findings.len() > SHOWN_MAX {
+            print(&format!("  and {} more", report.findings.len() - SHOWN_MAX));
         }
-        let of_sample = PLANTED.iter().filter(|part| self.sent.text.contains(part.text));
-        let (hit, missed): (Vec<_>, Vec<_>) = of_sample.partition(|part| {
-            report.findings.iter().any(|finding| {
-                let span = finding.place.and_then(|place| place.span);
-                let slice = span.and_then(|span| {
-                    self.sent.slice(span.start as u64, span.end as u64, OffsetUnit::Codepoint)
-                });
-                slice.is_some_and(|slice| part.text.contains(slice) || slice.contains(part.text))
-            })
-        });
-        let names = |parts: Vec<&sample::Planted>| {
-            parts.iter().map(|part| part.what).collect::<Vec<_>>().join(", ")
-        };
-        if !hit.is_empty() || !missed.is_empty() {
-            let (hit, missed) = (names(hit), names(missed));
-            let none = |list: String| if list.is_empty() { "nothing".to_owned() } else { list };
-            print(&format!(
-                "At its place: {}. Without place or not found: {}.",
-                none(hit),
-                none(missed)
-            ));
-        }
+        self.tell_planted(&report);
         let clean = self.ask(&detector, CLEAN).await;
         let sure = clean.findings.iter().filter(|finding| finding.score >= 0.5).count();
-        print(&format!("In a clean text: {sure} findings of 0.5 or more."));
+        print(&format!("in a clean text: {sure} findings of 0.5 or more"));
         Ok(report.answered() && !report.findings.is_empty())
+    }
+}
+
+impl Attach<'_> {
+    /// What of the sent text stands at the finding's place.
+    fn slice(&self, finding: &Finding) -> Option<&str> {
+        let span = finding.place.and_then(|place| place.span)?;
+        self.sent.slice(span.start as u64, span.end as u64, OffsetUnit::Codepoint)
+    }
+
+    fn show(&self, finding: &Finding) {
+        let span = finding.place.and_then(|place| place.span);
+        let place = span.map(|span| format!("{}..{}", span.start, span.end));
+        let place = place.unwrap_or_else(|| "no place".to_owned());
+        let shown = self.slice(finding).map(|slice| format!(" {}", quoted(slice)));
+        let (category, label) = (&finding.category, &finding.label);
+        let shown = shown.unwrap_or_default();
+        print(&format!("  {place:<10} {category} {label} {:.2}{shown}", finding.score));
+    }
+
+    /// Which of the planted things were found, at their place or at all.
+    fn tell_planted(&self, report: &Report) {
+        let (mut placed, mut unplaced, mut missed) = (Vec::new(), Vec::new(), Vec::new());
+        for part in PLANTED.iter().filter(|part| self.sent.text.contains(part.text)) {
+            let at = |finding: &Finding| {
+                let slice = self.slice(finding);
+                slice
+                    .and_then(|slice| self.sent.planted(slice))
+                    .is_some_and(|p| p.what == part.what)
+            };
+            let near = |finding: &Finding| {
+                let root = finding.category.root();
+                let whole = finding.place.is_none_or(|place| place.span.is_none());
+                whole && finding.score >= 0.5 && part.category.starts_with(root.as_str())
+            };
+            match () {
+                () if report.findings.iter().any(at) => placed.push(part.what),
+                () if report.findings.iter().any(near) => unplaced.push(part.what),
+                () => missed.push(part.what),
+            }
+        }
+        for (what, parts) in
+            [("at its place", placed), ("without place", unplaced), ("not found", missed)]
+        {
+            if !parts.is_empty() {
+                print(&format!("{what}: {}", parts.join(", ")));
+            }
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Candidate {
     /// How much speaks for it.
     pub(super) rank: usize,
     pub(super) guesses: Vec<Guess>,
+    /// The service's words, also for what it did not find.
+    pub(super) words: Vec<String>,
     /// What could not be used.
     pub(super) notes: Vec<String>,
 }
@@ -57,7 +59,7 @@ pub(super) fn candidate(
     }
     let mut leaves = group.leaves();
     let place = positions::find(&leaves, group.items.len(), sent);
-    let mut reading = Reading { group, guesses: Vec::new(), notes: Vec::new() };
+    let mut reading = Reading { group, guesses: Vec::new(), words: Vec::new(), notes: Vec::new() };
     reading.items();
     let proven = reading.place(place, &mut leaves);
     let label = reading.label(&leaves, sent);
@@ -75,8 +77,8 @@ pub(super) fn candidate(
         Kind::List | Kind::Map | Kind::Single => return None,
     };
     let (kind, path) = (group.kind, group.path.clone());
-    let Reading { guesses, notes, .. } = reading;
-    Some(Candidate { kind, path, rank, guesses, notes })
+    let Reading { guesses, words, notes, .. } = reading;
+    Some(Candidate { kind, path, rank, guesses, words, notes })
 }
 
 fn measures(group: &Group<'_>) -> bool {
@@ -90,6 +92,7 @@ fn measures(group: &Group<'_>) -> bool {
 struct Reading<'a> {
     group: &'a Group<'a>,
     guesses: Vec<Guess>,
+    words: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -140,6 +143,8 @@ impl Reading<'_> {
     fn label(&mut self, leaves: &Leaves<'_>, sent: &Sent<'_>) -> bool {
         if self.group.kind == Kind::Map {
             self.say("label", "@key", "the keys name what was looked for");
+            let keys = self.group.items.iter().filter_map(|(key, _)| *key);
+            self.words = keys.filter(|key| is_label(key, sent)).map(str::to_owned).collect();
             return true;
         }
         let count = self.group.items.len();
@@ -153,6 +158,9 @@ impl Reading<'_> {
             Some((order, path)) => {
                 let why = if order < LABELS.len() { "short words" } else { "the only short words" };
                 self.say("label", path, why);
+                let words = leaves.get(path).into_iter().flatten();
+                self.words =
+                    words.filter_map(|(_, word)| word.as_str()).map(str::to_owned).collect();
                 true
             }
             None => {
@@ -230,7 +238,8 @@ fn is_label(word: &str, sent: &Sent<'_>) -> bool {
     let chars = word.chars().count();
     (1..=LABEL_CHARS_MAX).contains(&chars)
         && word.split_whitespace().count() <= 4
-        && !word.contains(char::is_control)
+        && super::file::visible(word) == word
+        && !word.contains('\n')
         && !(chars >= 3 && sent.text.contains(word))
 }
 

@@ -59,11 +59,13 @@ const WORDS: [(&str, &str); 34] = [
 const NEGATIVE: &str = "{polarity: negative}";
 
 /// The rows for what the service said of the planted and of the clean text, and the categories
-/// that the file should name. Labels that the protocol already knows need no row.
+/// that the file should name; `words` are others that it uses. Labels that the protocol already
+/// knows need no row.
 pub(super) fn table(
     name: &str,
     planted: &Report,
     clean: &Report,
+    words: &[String],
     sent: &Sent<'_>,
 ) -> (Vec<Row>, BTreeSet<String>) {
     let mut shown: BTreeMap<&str, Option<&str>> = BTreeMap::new();
@@ -93,12 +95,19 @@ pub(super) fn table(
         });
         categories.insert(category);
     }
+    for word in words.iter().filter(|word| !shown.contains_key(word.as_str())) {
+        let (category, why) = category(name, word, None, sent);
+        let why = format!("not found in the planted text; {why}");
+        let meaning = format!("{{category: {category}}}");
+        rows.push(Row { label: word.clone(), meaning, why });
+        categories.insert(category);
+    }
     let only_clean: BTreeSet<&str> = clean
         .findings
         .iter()
         .filter(|finding| finding.category.as_str().starts_with("other.") && finding.score >= 0.5)
         .map(|finding| &*finding.label)
-        .filter(|label| !shown.contains_key(label))
+        .filter(|label| rows.iter().all(|row| row.label != **label))
         .collect();
     for label in only_clean {
         let why = "said of the clean text only".to_owned();

@@ -114,15 +114,18 @@ async fn proposal(
         general
             .insert(0, Guess { key: "error_when", value: format!("[{}]", paths.join(", ")), why });
     }
-    let mut notes: Vec<String> = Vec::new();
-    let mut readers = Vec::new();
+    let (mut notes, mut words, mut readers) = (Vec::new(), Vec::new(), Vec::new());
     for reader in read.readers {
         notes.extend(reader.notes);
+        words.extend(reader.words);
         readers.push(reader.guesses);
     }
     super::print(&format!("It takes {body}."));
+    words.sort();
+    words.dedup();
     let request = body.to_owned();
-    Ok(Proposal { speech: Speech::Mapped { request, general, readers }, reply: Some(reply), notes })
+    let speech = Speech::Mapped { request, general, readers };
+    Ok(Proposal { speech, words, reply: Some(reply), notes })
 }
 
 impl Tries {

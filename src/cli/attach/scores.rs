@@ -52,7 +52,7 @@ pub(super) fn number(path: &str, values: &[&Value], kind: Kind) -> Option<Score>
     }
     let graded = path.to_ascii_lowercase().contains("sever") || path.contains("level");
     let percent = order(path, &["percent", "pct"]) < 2;
-    let seen = format!("{low} to {high} seen");
+    let seen = if low < high { format!("{low} to {high} seen") } else { format!("{high} seen") };
     let (transform, why) = match high {
         _ if low < -1.0 || high > 100.0 => return None,
         _ if low < 0.0 => (Some("risk"), format!("{seen}, below 0 is harmless")),
