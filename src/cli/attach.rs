@@ -162,10 +162,13 @@ impl Attach<'_> {
     /// Known protocols first: they say more than a mapping that was guessed.
     async fn find(&self) -> Result<Proposal, Stop> {
         requests::knock(self).await?;
-        if self.request.is_none() && self.base.headers.is_empty() {
-            if let Some(speech) = known::find(self).await {
-                return Ok(Proposal { speech, words: Vec::new(), reply: None, notes: Vec::new() });
-            }
+        let known = if self.request.is_none() && self.base.headers.is_empty() {
+            known::find(self).await
+        } else {
+            None
+        };
+        if let Some(speech) = known {
+            return Ok(Proposal { speech, words: Vec::new(), reply: None, notes: Vec::new() });
         }
         requests::find(self).await
     }

@@ -396,7 +396,6 @@ async fn the_walk_in_the_manual_prints_what_the_manual_shows() {
             shown.push_str(&text(&output.stdout).replace(&server.uri(), "http://127.0.0.1:9000"));
         }
         let (said, is) = (steady(block), steady(&shown));
-        std::fs::write(std::env::temp_dir().join("block"), &is).unwrap();
         assert!(said == is, "docs/attach.md shows\n{said}\nbut it is\n{is}");
         shown.clear();
     }

@@ -31,8 +31,10 @@ const UNITS: [OffsetUnit; 3] = [OffsetUnit::Codepoint, OffsetUnit::Utf16, Offset
 const START: [&str; 6] = ["start", "begin", "from", "offset", "pos", "0"];
 const END: [&str; 7] = ["end", "stop", "to", "until", "finish", "len", "1"];
 
+type Reading = fn(u64, u64) -> Option<(u64, u64)>;
+
 /// How two numbers may mean a place; only the first can be mapped.
-const READINGS: [(&str, fn(u64, u64) -> Option<(u64, u64)>); 4] = [
+const READINGS: [(&str, Reading); 4] = [
     ("half-open", |a, b| Some((a, b))),
     ("a position and a length", |a, b| Some((a, a.checked_add(b)?))),
     ("inclusive: the end is the last character", |a, b| Some((a, b.checked_add(1)?))),
@@ -56,8 +58,8 @@ pub(super) fn find(leaves: &Leaves<'_>, count: usize, sent: &Sent<'_>) -> Place 
     let mut hinted = None;
     for start in &numbers {
         for end in numbers.iter().filter(|end| *end != start) {
-            let pairs = pairs(leaves, start, end);
-            if pairs.len() != count {
+            let pair = Pair { paths: (start, end), numbers: pairs(leaves, start, end), leaves };
+            if pair.numbers.len() != count {
                 continue;
             }
             let named = is_named(start, &START) && is_named(end, &END);
@@ -69,7 +71,7 @@ pub(super) fn find(leaves: &Leaves<'_>, count: usize, sent: &Sent<'_>) -> Place 
             }
             for reading in 0..READINGS.len() {
                 for unit in UNITS {
-                    let trial = tried(leaves, &pairs, (start, end), reading, unit, sent);
+                    let trial = pair.tried(reading, unit, sent);
                     if trial.proven > best.as_ref().map_or(0, |best| best.proven) {
                         best = Some(trial);
                     }
@@ -108,7 +110,7 @@ fn parent(path: &str) -> &str {
     path.rsplit_once('.').map_or("", |(parent, _)| parent)
 }
 
-/// For each finding that has both: its index and the two numbers.
+/// Of the findings that have both.
 fn pairs(leaves: &Leaves<'_>, start: &str, end: &str) -> Vec<(usize, u64, u64)> {
     let of = |path: &str| -> BTreeMap<usize, u64> {
         let values = leaves.get(path).into_iter().flatten();
@@ -118,33 +120,35 @@ fn pairs(leaves: &Leaves<'_>, start: &str, end: &str) -> Vec<(usize, u64, u64)> 
     of(start).into_iter().filter_map(|(i, a)| ends.get(&i).map(|b| (i, a, *b))).collect()
 }
 
-fn tried<'a>(
-    leaves: &Leaves<'_>,
-    pairs: &[(usize, u64, u64)],
+/// Two paths, and for each finding its index and the two numbers there.
+struct Pair<'a> {
     paths: (&'a str, &'a str),
-    reading: usize,
-    unit: OffsetUnit,
-    sent: &Sent<'_>,
-) -> Trial<'a> {
-    let read = READINGS.get(reading).map(|(_, read)| read);
-    let (mut proven, mut example) = (0, String::new());
-    for (index, a, b) in pairs {
-        let range = read.and_then(|read| read(*a, *b));
-        let Some(slice) = range.and_then(|(a, b)| sent.slice(a, b, unit)) else { continue };
-        if says(leaves, *index, slice) || sent.planted(slice).is_some() {
-            proven += 1;
-            if example.is_empty() {
-                example = format!("{a}..{b} is {}", super::file::quoted(slice));
+    numbers: Vec<(usize, u64, u64)>,
+    leaves: &'a Leaves<'a>,
+}
+
+impl<'a> Pair<'a> {
+    fn tried(&self, reading: usize, unit: OffsetUnit, sent: &Sent<'_>) -> Trial<'a> {
+        let read = READINGS.get(reading).map(|(_, read)| read);
+        let (mut proven, mut example) = (0, String::new());
+        for (index, a, b) in &self.numbers {
+            let range = read.and_then(|read| read(*a, *b));
+            let Some(slice) = range.and_then(|(a, b)| sent.slice(a, b, unit)) else { continue };
+            if says(self.leaves, *index, slice) || sent.planted(slice).is_some() {
+                proven += 1;
+                if example.is_empty() {
+                    example = format!("{a}..{b} is {}", super::file::quoted(slice));
+                }
             }
         }
+        Trial { paths: self.paths, reading, unit, proven, example }
     }
-    Trial { paths, reading, unit, proven, example }
 }
 
 /// Whether the finding itself holds the text.
 fn says(leaves: &Leaves<'_>, index: usize, slice: &str) -> bool {
     let same = |(at, value): &(usize, &Value)| *at == index && value.as_str() == Some(slice);
-    leaves.values().flatten().any(|entry| same(entry))
+    leaves.values().flatten().any(same)
 }
 
 /// Whether the last word of the path is, or begins or ends with, one of the names.
