@@ -267,7 +267,7 @@ impl Attach<'_> {
             }
         }
         for (what, parts) in
-            [("at its place", placed), ("without place", unplaced), ("not found", missed)]
+            [("at its place", placed), ("perhaps, without place", unplaced), ("not found", missed)]
         {
             if !parts.is_empty() {
                 print(&format!("{what}: {}", parts.join(", ")));

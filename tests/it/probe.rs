@@ -314,6 +314,16 @@ async fn what_no_mapping_reads_is_said_with_what_to_do() {
     let (code, told) = probe(dir.path(), &inclusive, &[]);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("inclusive") && !told.contains("at its place"), "{told}");
+    let length = service(|body| {
+        let text = body["text"].as_str()?;
+        let hit = |(a, b, word): (usize, usize, &str)| {
+            json!({"type": word, "offset": points(text, a), "length": b - a})
+        };
+        Some(ok(json!({"hits": hits(text).into_iter().map(hit).collect::<Vec<_>>()})))
+    })
+    .await;
+    let (_, told) = probe(dir.path(), &length, &[]);
+    assert!(told.contains("a position and a length, which no mapping reads"), "{told}");
     let silent = service(|_| Some(ok(json!({"status": "received", "ticket": 7})))).await;
     let (code, told) = probe(dir.path(), &silent, &[]);
     assert_eq!(code, Some(65), "{told}");
@@ -357,6 +367,25 @@ fn the_guard_holds_for_unknown_services_too() {
     assert!(text(&none.stderr).contains("bad_endpoint"), "{}", text(&none.stderr));
     let alone = run(dir.path(), &["detectors", "probe"]);
     assert_eq!(alone.status.code(), Some(64));
+}
+
+#[tokio::test]
+async fn two_kinds_of_findings_in_one_reply_are_both_read() {
+    let server = service(|body| {
+        let text = body["text"].as_str()?;
+        let hit = |(a, b, word): (usize, usize, &str)| {
+            json!({"name": word, "range": [points(text, a), points(text, b)]})
+        };
+        let hits: Vec<Value> = hits(text).into_iter().map(hit).collect();
+        let bad = if text.contains("idiot") { 0.9 } else { 0.02 };
+        Some(ok(json!({"entities": hits, "moderation": {"hate": 0.01, "rude": bad}, "model": "m"})))
+    })
+    .await;
+    let (app, _) = attached(&server).await;
+    let all = found(&app, LATER).await;
+    let placed: Vec<_> = all.iter().filter(|finding| finding.3.is_some()).collect();
+    assert_eq!(placed.len(), 2, "{all:?}");
+    assert!(all.contains(&("toxicity".into(), "rude".into(), 0.9, None)), "{all:?}");
 }
 
 /// The service of docs/attach.md.

@@ -154,6 +154,8 @@ impl Reading<'_> {
         };
         let words = leaves.iter().filter(|(_, values)| fits(values) && !scores::is_scale(values));
         let best = words.map(|(path, _)| (order(path, &LABELS), path)).min();
+        // Words beside a single value may say anything, such as the model's name.
+        let best = best.filter(|(order, _)| self.group.kind == Kind::List || *order < LABELS.len());
         match best {
             Some((order, path)) => {
                 let why = if order < LABELS.len() { "short words" } else { "the only short words" };

@@ -43,7 +43,7 @@ const WORDS: [(&str, &str); 34] = [
     ("rude", "toxicity"),
     ("hate", "hate"),
     ("violen", "violence"),
-    ("sexual", "sexual"),
+    ("sex", "sexual"),
     ("self", "self_harm"),
     ("drug", "illicit.drugs"),
     ("weapon", "illicit.weapons"),
