@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::domain::redaction::Style;
 
+mod attach;
 mod check;
 mod detectors;
 mod health;
@@ -121,7 +122,9 @@ pub struct InitArgs {
 pub enum DetectorsCommand {
     /// List them.
     List(ListArgs),
-    /// Ask one about a sample and show what comes back.
+    /// Ask one about a sample, or with --url an unknown service, for which a file is proposed.
+    #[command(after_help = "Example: orchestrator detectors probe pii\n         \
+        orchestrator detectors probe vendor --url https://vendor.example/v1/check --save")]
     Probe(ProbeArgs),
 }
 
@@ -139,11 +142,27 @@ pub struct ListArgs {
 /// Options of `detectors probe`.
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
-    /// The detector.
-    pub name: String,
-    /// What to ask it about.
-    #[arg(long, default_value = "Mail ana@evil.io, key AKIAZ3VQ7JRTLWXK5P2D")]
-    pub text: String,
+    /// The detector; with --url, the name of the file.
+    #[arg(required_unless_present = "url")]
+    pub name: Option<String>,
+    /// What to ask it about; a sample unless set.
+    #[arg(long)]
+    pub text: Option<String>,
+    /// A service that no file attaches yet.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// The JSON body to send, with {{content}} or another placeholder of protocol http.
+    #[arg(long, value_name = "JSON", requires = "url")]
+    pub request: Option<String>,
+    /// A header to send, `Name: value`; never a secret.
+    #[arg(long, value_name = "HEADER", requires = "url")]
+    pub header: Vec<String>,
+    /// Where the secret is: env:NAME for a bearer token, HEADER=env:NAME for another header.
+    #[arg(long, requires = "url")]
+    pub auth: Option<String>,
+    /// Write the proposed file into the folder of detectors, unless it exists.
+    #[arg(long, requires = "url")]
+    pub save: bool,
     /// Settings file.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

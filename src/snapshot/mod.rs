@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use crate::catalog::{Catalog, LoadContext, SecretRef, SourceFile};
+use crate::catalog::{Catalog, Detector, LoadContext, SecretRef, SourceFile};
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
 use crate::policy::Limits;
 use crate::policy::{Policies, TenantScope};
 use crate::settings::{self, Settings};
+use crate::yaml;
 use crate::yaml::fault::{Fault, FaultKind};
 
 mod layers;
@@ -53,6 +54,22 @@ impl Snapshot {
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Vec<Fault>> {
         Self::from_files(&sources.read()?, sources, settings, previous)
+    }
+
+    /// One detector file by itself, as loading would read it.
+    pub fn detector(
+        file: SourceFile,
+        check_params: CheckParams,
+        settings: &Settings,
+    ) -> Result<Arc<Detector>, Vec<Fault>> {
+        let context =
+            LoadContext { env: settings.env, secret: &secret, check_params: &check_params };
+        let shown = file.path.clone();
+        let (catalog, _) = Catalog::load(&[file], &context)?;
+        catalog.detectors.into_values().next().ok_or_else(|| {
+            let source = yaml::Source { kind: FaultKind::Detector, file: &shown };
+            vec![source.fault((0, 0), "missing_key", "the file holds no detector".into(), None)]
+        })
     }
 
     /// The same from files that were read before.

@@ -23,6 +23,18 @@ pub fn run(dir: &Path, args: &[&str]) -> Output {
     command(dir).args(args).output().unwrap()
 }
 
+/// Runs a line of the shell in which `orchestrator` is this binary.
+pub fn shell(dir: &Path, line: &str) -> Output {
+    let own = Path::new(BINARY).parent().unwrap().display().to_string();
+    let path = format!("{own}:{}", std::env::var("PATH").unwrap());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", line]).current_dir(dir).stdin(Stdio::null()).env("PATH", path);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ORCHESTRATION_")) {
+        shell.env_remove(name);
+    }
+    shell.output().unwrap()
+}
+
 /// Runs to the end with `input` on standard input.
 pub fn run_with(dir: &Path, args: &[&str], input: &str) -> Output {
     let mut child = command(dir)

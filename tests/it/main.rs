@@ -19,6 +19,7 @@ mod corpus;
 mod detectors;
 mod hostile_replies;
 mod logs;
+mod probe;
 mod real;
 mod redaction;
 mod reload;
