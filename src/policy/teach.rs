@@ -6,7 +6,8 @@ use crate::yaml::fault::Fault;
 /// The fault with its true column, the token there, and a hint; `text` is the file it is in.
 pub(super) fn explain(mut fault: Fault, text: &str) -> Fault {
     fault.column = column(text, fault.line, fault.column);
-    let token = token(text, fault.line, fault.column);
+    let (token, before) = token(text, fault.line, fault.column);
+    fault.column -= before;
     if let Some(name) = unsafe_name(&fault.message) {
         let near = table::nearest(&name, words(text).filter(|word| *word != name));
         fault.hint = Some(near.map_or_else(
@@ -23,12 +24,26 @@ pub(super) fn explain(mut fault: Fault, text: &str) -> Fault {
         fault.code = "conflicting_rules";
         return fault;
     }
+    if fault.message == "invalid character in string" {
+        return open_string(fault, text);
+    }
     if fault.code == "syntax" {
         fault.hint = Some(hint(&fault.message, &token));
     }
     if !token.is_empty() && !fault.message.contains(&format!("`{token}`")) {
         fault.message = format!("{}, at `{token}`", fault.message);
     }
+    fault
+}
+
+/// The engine points behind the text; what the author looks for is the quote that opens it.
+fn open_string(mut fault: Fault, text: &str) -> Fault {
+    let line = line_of(text, fault.line).unwrap_or_default();
+    if let Some((before, open)) = line.rsplit_once('"') {
+        fault.column = u32::try_from(before.chars().count()).map_or(0, |count| count + 1);
+        fault.message = format!("the text `\"{open}` is not closed");
+    }
+    fault.hint = Some("close it by `\"` on its own line".to_owned());
     fault
 }
 
@@ -45,7 +60,6 @@ fn hint(message: &str, token: &str) -> String {
         _ if knows("`if` keyword is required") => "write `if` before the body",
         _ if knows("`contains` keyword is required") => "write `contains` between name and value",
         "'" => "write text in double quotes",
-        _ if knows("invalid character in string") => "close the string by `\"` on its own line",
         "&" | "&&" => "write `;` or a new line in the place of `&&`",
         "|" | "||" => "write a second rule in the place of `||`",
         "=" | "==" | ":=" => "write one `==` to compare, or one `:=` to assign",
@@ -79,22 +93,27 @@ fn line_of(text: &str, line: u32) -> Option<&str> {
     text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)
 }
 
-/// The word or operator at a place; of a call's bracket or a dot, the whole name it belongs to.
-fn token(text: &str, line: u32, column: u32) -> String {
-    let Some(line) = line_of(text, line) else { return String::new() };
+/// The word or operator at a place, and how many columns before it an operator begins. Of a call's
+/// bracket or a dot it is the whole name.
+fn token(text: &str, line: u32, column: u32) -> (String, u32) {
+    let Some(line) = line_of(text, line) else { return (String::new(), 0) };
     let chars: Vec<char> = line.chars().collect();
     let at = usize::try_from(column).map_or(0, |column| column.saturating_sub(1));
-    let Some(first) = chars.get(at).copied() else { return String::new() };
+    let Some(first) = chars.get(at).copied() else { return (String::new(), 0) };
     let named = |c: &char| c.is_alphanumeric() || matches!(c, '_' | '.');
     let run = |from: usize, belongs: &dyn Fn(&char) -> bool| -> String {
         chars.iter().skip(from).take_while(|c| belongs(c)).collect()
     };
     if named(&first) || first == '(' {
         let before = chars.iter().take(at).rev().take_while(|c| named(c)).count();
-        return run(at - before, &named);
+        return (run(at - before, &named), 0);
     }
     let operator = |c: &char| "&|=:!<>+-*/%".contains(*c);
-    if operator(&first) { run(at, &operator) } else { first.to_string() }
+    let before = chars.iter().take(at).rev().take_while(|c| operator(c)).count();
+    match operator(&first) {
+        true => (run(at - before, &operator), u32::try_from(before).unwrap_or(0)),
+        false => (first.to_string(), 0),
+    }
 }
 
 /// Every word of a text.
@@ -111,9 +130,9 @@ mod tests {
     fn tabs_count_as_one_column_and_calls_are_named_whole() {
         let text = "package x\n\tfoo.bar(1) && y\n";
         assert_eq!(column(text, 2, 5), 2);
-        assert_eq!(token(text, 2, 2), "foo.bar");
-        assert_eq!(token(text, 2, 9), "foo.bar");
-        assert_eq!(token(text, 2, 13), "&&");
-        assert_eq!((column(text, 2, 40), token(text, 9, 1).as_str()), (37, ""));
+        assert_eq!(token(text, 2, 2).0, "foo.bar");
+        assert_eq!(token(text, 2, 9).0, "foo.bar");
+        assert_eq!(token(text, 2, 14), ("&&".to_owned(), 1));
+        assert_eq!((column(text, 2, 40), token(text, 9, 1).0.as_str()), (37, ""));
     }
 }

@@ -18,6 +18,7 @@ mod completeness;
 mod corpus;
 mod detectors;
 mod logs;
+mod policy_tools;
 mod real;
 mod redaction;
 mod reload;
