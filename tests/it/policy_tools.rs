@@ -217,9 +217,9 @@ fn eval_and_resolve_answer_as_the_routes_do() {
     let told = run_with(dir.path(), &[&args[..], &["--explain"]].concat(), document);
     let value: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
     assert_eq!(value["result"]["action"], "block", "{value:#}");
-    let block =
-        &value["explain"].as_array().unwrap().iter().find(|e| e["rule"] == "block").unwrap();
-    assert_eq!(block["layer"], "tenants.acme.standard");
+    let own = |held: &&serde_json::Value| held["layer"] == "tenants.acme.standard";
+    let held = value["explain"].as_array().unwrap().iter().find(own).unwrap();
+    assert_eq!(held["value"][0]["reason"], "acme: no secrets", "{held:#}");
     let wrong = run_with(dir.path(), &args, "{\"findings\": [{\"id\": 0}], \"settings\": 5");
     assert!(ends(&wrong, 65).contains("is not JSON"));
     let told = ends(&run(dir.path(), &["policy", "resolve", "--tenant", "globex"]), 0);
