@@ -11,11 +11,12 @@ use super::Session;
 use crate::api::wire::request::{Bounds, OrchestrateRequest};
 use crate::auth::Caller;
 use crate::domain::action::Action;
-use crate::domain::category::Category;
+use crate::domain::category::{Category, TREE};
 use crate::domain::content::{Body, Content};
 use crate::domain::error::Error;
 use crate::domain::finding::{Finding, Severity};
 use crate::domain::id::{DetectorName, RequestId, TenantId};
+use crate::domain::outcome::Degraded;
 use crate::domain::report::{self, Report};
 use crate::domain::request::{Include, Request};
 use crate::domain::verdict::Verdict;
@@ -100,7 +101,7 @@ fn read(file: &Source) -> Result<Vec<(Case, (u32, u32))>, Vec<Fault>> {
     let mut cases = Vec::new();
     for item in items {
         match item.decode::<Case>(source) {
-            Err(fault) => faults.push(fault),
+            Err(fault) => faults.push(taught(fault)),
             Ok(case) if case.request.is_some() == case.findings.is_some() => {
                 let message = format!("the case `{}` has not one of request, findings", case.name);
                 let hint = Some("give either `request` or `findings`".to_owned());
@@ -110,6 +111,17 @@ fn read(file: &Source) -> Result<Vec<(Case, (u32, u32))>, Vec<Fault>> {
         }
     }
     if faults.is_empty() { Ok(cases) } else { Err(faults) }
+}
+
+/// The fault with the nearest category where an unknown one has no hint.
+fn taught(mut fault: Fault) -> Fault {
+    let word = fault.message.split('`').nth(1).unwrap_or_default();
+    if fault.hint.is_none() {
+        let near = yaml::nearest(word, TREE.iter().copied());
+        let hint = near.map_or("correct the value".to_owned(), |near| format!("write `{near}`"));
+        fault.hint = Some(hint);
+    }
+    fault
 }
 
 async fn one(session: &Session, file: &Source, case: &Case, at: (u32, u32)) -> Test {
@@ -159,12 +171,19 @@ async fn judge(session: &Session, file: &Source, case: &Case) -> Result<Option<S
         let outcome =
             orchestrator::run(&session.deps, &session.snapshot, &caller, &request).await?;
         let body = outcome.redacted.as_ref().map_or(&request.body, |redacted| &redacted.body);
-        return Ok(differs(&case.expect, &outcome.verdict, Some(body)));
+        let difference = differs(&case.expect, &outcome.verdict, Some(body));
+        return Ok(difference.map(|difference| explained(difference, &outcome.degraded)));
     };
     let silent = orchestrator::hold(&session.deps, &session.snapshot, &request, &[]).await?;
     let reports = reports(session, &request, &silent.coverage.missing, findings);
     let held = orchestrator::hold(&session.deps, &session.snapshot, &request, &reports).await?;
-    Ok(differs(&case.expect, &held.verdict, None))
+    let difference = differs(&case.expect, &held.verdict, None);
+    Ok(difference.map(|difference| explained(difference, &held.degraded)))
+}
+
+/// The difference, and what the service worked around: mostly a rule that failed.
+fn explained(difference: String, degraded: &[Degraded]) -> String {
+    degraded.iter().fold(difference, |text, entry| format!("{text}; {}", entry.why))
 }
 
 /// What every required detector and every finder answers; who found nothing says so.
