@@ -33,6 +33,9 @@ const STAND_IN: &str = "case";
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
+    /// Line and column.
+    #[serde(skip)]
+    at: (u32, u32),
     name: String,
     /// The folder's tenant unless set.
     tenant: Option<TenantId>,
@@ -79,8 +82,8 @@ pub(super) async fn run(session: &Session, wanted: Wanted<'_>) -> Result<Vec<Tes
         match read(file) {
             Err(found) => faults.extend(found),
             Ok(cases) => {
-                for (case, at) in cases.iter().filter(|(case, _)| wanted(&file.path, &case.name)) {
-                    tests.push(one(session, file, case, *at).await);
+                for case in cases.iter().filter(|case| wanted(&file.path, &case.name)) {
+                    tests.push(one(session, file, case).await);
                 }
             }
         }
@@ -88,7 +91,7 @@ pub(super) async fn run(session: &Session, wanted: Wanted<'_>) -> Result<Vec<Tes
     if faults.is_empty() { Ok(tests) } else { Err(faults) }
 }
 
-fn read(file: &Source) -> Result<Vec<(Case, (u32, u32))>, Vec<Fault>> {
+fn read(file: &Source) -> Result<Vec<Case>, Vec<Fault>> {
     let source = yaml::Source { kind: FaultKind::Policy, file: &file.path };
     let text = yaml::text(FaultKind::Policy, &file.path, &file.bytes)?;
     let tree = yaml::tree(FaultKind::Policy, &file.path, text)?;
@@ -107,7 +110,7 @@ fn read(file: &Source) -> Result<Vec<(Case, (u32, u32))>, Vec<Fault>> {
                 let hint = Some("give either `request` or `findings`".to_owned());
                 faults.push(source.fault(item.at(), "bad_case", message, hint));
             }
-            Ok(case) => cases.push((case, item.at())),
+            Ok(case) => cases.push(Case { at: item.at(), ..case }),
         }
     }
     if faults.is_empty() { Ok(cases) } else { Err(faults) }
@@ -124,7 +127,7 @@ fn taught(mut fault: Fault) -> Fault {
     fault
 }
 
-async fn one(session: &Session, file: &Source, case: &Case, at: (u32, u32)) -> Test {
+async fn one(session: &Session, file: &Source, case: &Case) -> Test {
     let start = Instant::now();
     let (status, message) = match judge(session, file, case).await {
         Ok(None) => (Status::Passed, None),
@@ -133,8 +136,8 @@ async fn one(session: &Session, file: &Source, case: &Case, at: (u32, u32)) -> T
     };
     Test {
         file: file.path.clone(),
-        line: at.0,
-        column: at.1,
+        line: case.at.0,
+        column: case.at.1,
         name: case.name.clone(),
         status,
         duration_us: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),

@@ -42,9 +42,12 @@ pub(super) fn unreachable(files: &[&Parsed], graph: &Graph<'_>, found: &mut BTre
     }
 }
 
+/// Package and name.
+type RulePath<'a> = (&'a [String], &'a [String]);
+
 /// Adds a fault for each second value of a complete rule that holds together with the first.
 pub(super) fn conflicts(files: &[&Parsed], found: &mut BTreeSet<Fault>) {
-    let mut first: BTreeMap<(&[String], &[String]), Vec<(String, String)>> = BTreeMap::new();
+    let mut first: BTreeMap<RulePath<'_>, Vec<(String, String)>> = BTreeMap::new();
     for file in files {
         for (facts, rule) in file.rules.iter().zip(&file.module.policy) {
             let Rule::Spec { head: RuleHead::Compr { assign, refr, .. }, bodies, .. } =
