@@ -8,7 +8,7 @@ use regorus::unstable::{
     Span,
 };
 
-use super::{Limits, fault, scan};
+use super::{Limits, fault, scan, teach};
 use crate::yaml::fault::Fault;
 
 /// Builtins (or, with a final dot, families) that a pure policy may not call, and why.
@@ -39,6 +39,8 @@ pub(super) struct Parsed {
     pub(super) rules: Vec<RuleFacts>,
     /// Weight for the per-unit nesting limit.
     pub(super) nesting: u64,
+    /// Where each `with` stands; only tests have any.
+    withs: Vec<(u32, u32)>,
 }
 
 /// One rule of a file.
@@ -71,6 +73,25 @@ pub(super) struct Reference {
 
 /// Scans and parses one file. Never takes long, whatever the text.
 pub(super) fn parse(file: &str, text: &Arc<str>, limits: &Limits) -> Result<Parsed, Vec<Fault>> {
+    let parsed = parse_test(file, text, limits)?;
+    // The engine keeps values of rules over `with`, so that the second of two may be wrong.
+    let faults: Vec<Fault> = parsed
+        .withs
+        .iter()
+        .map(|at| {
+            let hint = "pass the value to a function";
+            fault(file, *at, "with_in_policy", "`with` is for tests only", hint)
+        })
+        .collect();
+    if faults.is_empty() { Ok(parsed) } else { Err(faults) }
+}
+
+/// The same for a file of tests, which may use `with`.
+pub(super) fn parse_test(
+    file: &str,
+    text: &Arc<str>,
+    limits: &Limits,
+) -> Result<Parsed, Vec<Fault>> {
     let nesting = scan::scan(file, text, limits).map_err(|fault| vec![fault])?;
     let module = catch_unwind(|| -> Result<Module, String> {
         let source = regorus::Source::from_contents(file.to_owned(), text.as_ref().to_owned())
@@ -80,7 +101,7 @@ pub(super) fn parse(file: &str, text: &Arc<str>, limits: &Limits) -> Result<Pars
         parser.parse().map_err(|error| error.to_string())
     })
     .unwrap_or_else(|_| Err("the parser fails on this file".into()))
-    .map_err(|error| vec![located(file, &error, "syntax")])?;
+    .map_err(|error| vec![teach::explain(located(file, &error, "syntax"), text)])?;
     let mut package = Vec::new();
     static_path(&module.package.refr, &mut package);
     let mut faults = Vec::new();
@@ -95,14 +116,11 @@ pub(super) fn parse(file: &str, text: &Arc<str>, limits: &Limits) -> Result<Pars
     for rule in &rules {
         rule.refs.iter().filter_map(|called| forbidden(file, called)).for_each(|f| faults.push(f));
     }
-    // The engine keeps values of rules over `with`, so that the second of two may be wrong.
-    faults.extend(walk.withs.iter().map(|at| {
-        fault(file, *at, "with_in_policy", "`with` is for tests only", "pass values to a function")
-    }));
     if !faults.is_empty() {
         return Err(faults);
     }
-    Ok(Parsed { file: file.into(), text: text.clone(), package, rules, nesting, module })
+    let withs = std::mem::take(&mut walk.withs);
+    Ok(Parsed { file: file.into(), text: text.clone(), package, rules, nesting, withs, module })
 }
 
 fn forbidden(file: &str, called: &Reference) -> Option<Fault> {
@@ -113,12 +131,23 @@ fn forbidden(file: &str, called: &Reference) -> Option<Fault> {
         None => name == *banned,
     })?;
     let message = format!("`{name}` is not allowed: {why}");
-    Some(fault(file, called.position, "forbidden_builtin", message, "remove the call"))
+    let hint = format!("remove the call of `{name}`");
+    Some(fault(file, called.position, "forbidden_builtin", message, &hint))
 }
 
 /// Number of arguments of a builtin.
 pub(super) fn builtin_arity(name: &str) -> Option<usize> {
     BUILTINS.get(name).map(|(_, arity)| usize::from(*arity))
+}
+
+/// Every builtin that policies may call.
+pub(super) fn builtin_names() -> impl Iterator<Item = &'static str> {
+    BUILTINS.keys().copied().filter(|name| {
+        FORBIDDEN.iter().all(|(banned, _)| match banned.strip_suffix('.') {
+            Some(_) => !name.starts_with(banned),
+            None => name != banned,
+        })
+    })
 }
 
 /// Reads the position and the sentence out of the engine's message, which never reaches anyone
@@ -199,13 +228,20 @@ pub(super) fn text(expr: &Expr) -> Option<String> {
 
 /// The path an import stands for, if `name` is one: `data.a.b` as `["data", "a", "b"]`.
 pub(super) fn import(module: &Module, name: &str) -> Option<Vec<String>> {
-    module.imports.iter().find_map(|import| {
+    imports(module).find_map(|(alias, path, _)| (alias == name).then_some(path))
+}
+
+/// Every import below `data` or `input`: its alias, its path, and where it stands.
+pub(super) fn imports(
+    module: &Module,
+) -> impl Iterator<Item = (String, Vec<String>, (u32, u32))> + '_ {
+    module.imports.iter().filter_map(|import| {
         let mut path = Vec::new();
         static_path(&import.refr, &mut path);
         let alias = import.r#as.as_ref().map(|span| span.text().to_owned());
         let alias = alias.or_else(|| path.last().cloned())?;
         let real = matches!(path.first().map(String::as_str), Some("data" | "input"));
-        (alias == name && real && path.len() > 1).then_some(path)
+        (real && path.len() > 1).then(|| (alias, path, position(&import.span)))
     })
 }
 

@@ -20,6 +20,7 @@ mod detectors;
 mod hostile_replies;
 mod logs;
 mod probe;
+mod policy_tools;
 mod real;
 mod redaction;
 mod reload;
