@@ -92,7 +92,11 @@ fn add(
     Ok(())
 }
 
-fn text<'a>(file: &str, bytes: &'a [u8], limits: &Limits) -> Result<&'a str, Vec<Fault>> {
+pub(super) fn text<'a>(
+    file: &str,
+    bytes: &'a [u8],
+    limits: &Limits,
+) -> Result<&'a str, Vec<Fault>> {
     if bytes.len() > limits.source_bytes_max {
         let message = format!("the file is larger than {} bytes", limits.source_bytes_max);
         return Err(vec![fault(file, (0, 0), "too_large", message, "split it")]);

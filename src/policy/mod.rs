@@ -16,6 +16,7 @@ mod memo;
 mod rego;
 mod scan;
 mod table;
+pub mod testing;
 mod threads;
 mod unit;
 mod validate;
