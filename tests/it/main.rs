@@ -15,6 +15,7 @@ mod app;
 mod binary;
 mod commands;
 mod completeness;
+mod cookbook;
 mod corpus;
 mod detectors;
 mod hostile_replies;
