@@ -23,6 +23,7 @@ pub mod wire;
 
 pub use docs::openapi;
 pub use edge::{edge, root_span};
+pub use routes::policies::{Asked, Resolved, evaluated, resolved};
 
 /// Everything the routes work with.
 pub struct Api {

@@ -25,7 +25,7 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
         Err(faults) => report(args, &faults, "nothing would be loaded"),
         Ok(snapshot) => {
             for warning in &snapshot.warnings {
-                show(args, "warning", warning);
+                show(args.json, "warning", warning);
             }
             if !args.json {
                 print(&format!(
@@ -43,7 +43,7 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
 
 fn report(args: &CheckArgs, faults: &[Fault], meaning: &str) -> u8 {
     for fault in faults {
-        show(args, "error", fault);
+        show(args.json, "error", fault);
     }
     if !args.json {
         print(&format!("{} faults: {meaning}", faults.len()));
@@ -51,8 +51,9 @@ fn report(args: &CheckArgs, faults: &[Fault], meaning: &str) -> u8 {
     exit::DATA
 }
 
-fn show(args: &CheckArgs, severity: &str, fault: &Fault) {
-    if !args.json {
+/// One line for people, or one JSON object.
+pub(super) fn show(json: bool, severity: &str, fault: &Fault) {
+    if !json {
         return print(&format!("{severity}: {fault}"));
     }
     let mut value = serde_json::to_value(fault).unwrap_or_default();

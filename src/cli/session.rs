@@ -7,7 +7,7 @@ use super::{complain, exit};
 use crate::detect::builtin;
 use crate::orchestrator::Deps;
 use crate::settings::Settings;
-use crate::snapshot::{Snapshot, Sources};
+use crate::snapshot::{Files, Snapshot, Sources};
 use crate::yaml::fault::Fault;
 
 /// One snapshot and everything to orchestrate with.
@@ -16,6 +16,10 @@ pub struct Session {
     pub deps: Deps,
     /// The one snapshot.
     pub snapshot: Snapshot,
+    /// Where its files come from.
+    pub sources: Sources,
+    /// Its files.
+    pub files: Files,
 }
 
 impl Session {
@@ -23,15 +27,16 @@ impl Session {
     pub fn open(config: Option<&Path>) -> Result<Session, u8> {
         let settings = load_settings(config, None).map_err(|faults| refuse(&faults))?;
         let sources = Sources::of(&settings, None, builtin::check);
-        let snapshot =
-            Snapshot::load(&sources, &settings, None).map_err(|faults| refuse(&faults))?;
+        let files = sources.read().map_err(|faults| refuse(&faults))?;
+        let snapshot = Snapshot::from_files(&files, &sources, &settings, None)
+            .map_err(|faults| refuse(&faults))?;
         let settings = Arc::new(settings);
         let deps = Deps::without_store(settings).map_err(|error| {
             complain(&error.to_string());
             exit::INTERNAL
         })?;
         deps.detectors.retain(&snapshot.catalog);
-        Ok(Session { deps, snapshot })
+        Ok(Session { deps, snapshot, sources, files })
     }
 
     /// Longest content in characters.
@@ -40,7 +45,8 @@ impl Session {
     }
 }
 
-fn refuse(faults: &[Fault]) -> u8 {
+/// Prints every fault; the exit code.
+pub(super) fn refuse(faults: &[Fault]) -> u8 {
     for fault in faults {
         complain(&format!("error: {fault}"));
     }

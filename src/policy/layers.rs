@@ -146,7 +146,7 @@ pub(super) fn dotted(path: &[String]) -> String {
 }
 
 /// The package as Rego text, with brackets where a part is no identifier.
-pub(super) fn package(path: &[String]) -> String {
+pub fn package(path: &[String]) -> String {
     let mut text = String::new();
     for part in path {
         let plain = part.starts_with(|c: char| c.is_ascii_alphabetic())

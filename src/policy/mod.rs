@@ -11,6 +11,7 @@ mod evaluator;
 mod graph;
 mod inputs;
 mod layers;
+pub mod lint;
 mod load;
 mod memo;
 mod rego;
@@ -42,6 +43,7 @@ use crate::domain::verdict::{Mode, VerdictRules};
 use crate::yaml::fault::{Fault, FaultKind};
 
 pub use evaluator::Evaluator;
+pub use layers::package as rego_path;
 pub use load::{Loaded, Policies, View};
 pub use memo::MemoCounts;
 pub use validate::{Case, CaseResult, Validation, validate_modules};

@@ -24,7 +24,7 @@ mod watch;
 pub use live::{Generations, Live};
 pub use seen::Seen;
 pub use sources::{CheckParams, Files, Sources};
-pub use watch::{Event, watch};
+pub use watch::{Changes, Event, watch};
 
 /// Everything live, at one moment.
 #[derive(Debug)]
