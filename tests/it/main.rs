@@ -24,3 +24,4 @@ mod real;
 mod redaction;
 mod reload;
 mod scenarios;
+mod tutorial;

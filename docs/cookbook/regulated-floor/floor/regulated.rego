@@ -1,9 +1,12 @@
-# For tenants labelled `regulated: "true"`: pii is always asked, and a secret always blocks.
+# For tenants labelled `regulated: "true"`: both detectors are always asked, a secret always blocks.
 package floor
 
 import rego.v1
 
-required contains "pii" if input.tenant.labels.regulated == "true"
+required contains name if {
+	input.tenant.labels.regulated == "true"
+	some name in ["pii", "secrets"]
+}
 
 block contains {"finding": finding.id, "reason": "regulated: no secrets"} if {
 	input.tenant.labels.regulated == "true"
