@@ -3,15 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use detector_orchestrator::policy::testing::{self, Status};
-use detector_orchestrator::policy::{Limits, Source};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use wiremock::MockServer;
 
 use crate::app::{App, spawn_with, write};
+use crate::binary::{run, text};
 use crate::scenarios::{Scripted, holds};
 
 /// A recipe's files by their path in a project.
@@ -158,44 +156,35 @@ fn every_recipe_is_short_tested_and_in_the_index() {
         actions.sort_by_key(|action| action.to_string());
         actions.dedup();
         assert!(actions.len() >= 2, "{name}: no case where it must not act");
-        let rego = |test| files.keys().any(|f| f.ends_with(".rego") && f.contains("_test.") == test);
+        let rego =
+            |test| files.keys().any(|f| f.ends_with(".rego") && f.contains("_test.") == test);
         assert_eq!(rego(false), rego(true), "{name}: Rego has tests");
     }
 }
 
 #[test]
-fn the_rego_tests_of_every_recipe_pass() {
-    for recipe in recipes() {
+fn policy_test_passes_the_tests_and_cases_of_every_recipe() {
+    for Recipe { name, files, .. } in recipes() {
+        let tests: Vec<&str> =
+            files.keys().map(String::as_str).filter(|path| is_test(path)).collect();
+        if tests.is_empty() {
+            continue;
+        }
         let dir = tempfile::tempdir().unwrap();
         detector_orchestrator::assets::write_to(dir.path()).unwrap();
-        recipe.files.iter().for_each(|(path, text)| write(dir.path(), path, text));
-        let own = |file: &str, _: &str| recipe.files.contains_key(&format!("policies/{file}"));
-        let sources = sources(&dir.path().join("policies"));
-        let report = testing::run(&sources, &own, &Limits::default())
-            .unwrap_or_else(|faults| panic!("{}: {faults:#?}", recipe.name));
-        let rego = recipe.files.keys().filter(|path| path.ends_with("_test.rego")).count();
-        assert!(report.tests.len() >= 2 * rego, "{}: {:?}", recipe.name, report.tests);
-        for test in &report.tests {
-            assert_eq!(test.status, Status::Passed, "{}: {test:#?}", recipe.name);
-        }
+        files.iter().for_each(|(path, text)| write(dir.path(), path, text));
+        let args = [&["policy", "test", "--format", "json"], tests.as_slice()].concat();
+        let output = run(dir.path(), &args);
+        let told = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{name}: {told}");
+        let report: Value = serde_json::from_str(&told).unwrap();
+        let passed = report["passed"].as_u64().unwrap();
+        assert!(passed >= 2 * tests.len() as u64, "{name}: {told}");
     }
 }
 
-fn sources(root: &Path) -> Vec<Source> {
-    let (mut sources, mut open) = (Vec::new(), vec![root.to_path_buf()]);
-    while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                open.push(path);
-                continue;
-            }
-            let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-            let bytes: Arc<[u8]> = std::fs::read(path).unwrap().into();
-            sources.push(Source { path: name, bytes });
-        }
-    }
-    sources
+fn is_test(path: &str) -> bool {
+    path.ends_with("_test.rego") || path.ends_with("_cases.yaml")
 }
 
 #[tokio::test]
