@@ -134,7 +134,7 @@ fn place(file: &str, path: &[String]) -> Result<(), Fault> {
 fn wrong_package(path: &[String], file: &Parsed) -> Option<Fault> {
     (file.package != path).then(|| {
         let at = rego::position(&file.module.package.span);
-        let message = format!("the package is not the directory's, `{}`", dotted(path));
+        let message = format!("the package `{}` is not the folder's", dotted(&file.package));
         let hint = format!("write `package {}`", package(path));
         fault(&file.file, at, "wrong_package", message, &hint)
     })

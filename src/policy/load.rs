@@ -237,9 +237,14 @@ impl<'a> Builder<'a> {
             if !bundles.contains(&bundle) {
                 let message = format!("no bundle is called `{bundle}`");
                 let names = bundles.iter().map(BundleName::as_str);
-                let hint = table::nearest(bundle.as_str(), names)
-                    .map_or_else(String::new, |name| format!("rename the directory to `{name}`"));
-                self.faults.insert(fault(&place, (0, 0), "unknown_bundle", message, &hint));
+                let hint = table::nearest(bundle.as_str(), names).map_or_else(
+                    || format!("write the bundle `{bundle}`, or remove the folder"),
+                    |name| format!("rename the folder to `{name}`"),
+                );
+                let first = self.layers.get(&path).and_then(|layer| layer.files.first());
+                let file =
+                    first.map_or_else(|| format!("{place}/data.yaml"), |f| f.file.to_string());
+                self.faults.insert(fault(&file, (1, 1), "unknown_bundle", message, &hint));
                 continue;
             }
             let wanted =

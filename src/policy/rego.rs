@@ -8,7 +8,7 @@ use regorus::unstable::{
     Span,
 };
 
-use super::{Limits, fault, scan};
+use super::{Limits, fault, scan, teach};
 use crate::yaml::fault::Fault;
 
 /// Builtins (or, with a final dot, families) that a pure policy may not call, and why.
@@ -98,7 +98,7 @@ pub(super) fn parse_test(
         parser.parse().map_err(|error| error.to_string())
     })
     .unwrap_or_else(|_| Err("the parser fails on this file".into()))
-    .map_err(|error| vec![located(file, &error, "syntax")])?;
+    .map_err(|error| vec![teach::explain(located(file, &error, "syntax"), text)])?;
     let mut package = Vec::new();
     static_path(&module.package.refr, &mut package);
     let mut faults = Vec::new();
@@ -128,12 +128,23 @@ fn forbidden(file: &str, called: &Reference) -> Option<Fault> {
         None => name == *banned,
     })?;
     let message = format!("`{name}` is not allowed: {why}");
-    Some(fault(file, called.position, "forbidden_builtin", message, "remove the call"))
+    let hint = format!("remove the call of `{name}`");
+    Some(fault(file, called.position, "forbidden_builtin", message, &hint))
 }
 
 /// Number of arguments of a builtin.
 pub(super) fn builtin_arity(name: &str) -> Option<usize> {
     BUILTINS.get(name).map(|(_, arity)| usize::from(*arity))
+}
+
+/// Every builtin that policies may call.
+pub(super) fn builtin_names() -> impl Iterator<Item = &'static str> {
+    BUILTINS.keys().copied().filter(|name| {
+        FORBIDDEN.iter().all(|(banned, _)| match banned.strip_suffix('.') {
+            Some(_) => !name.starts_with(banned),
+            None => name != banned,
+        })
+    })
 }
 
 /// Reads the position and the sentence out of the engine's message, which never reaches anyone

@@ -20,6 +20,7 @@ mod corpus;
 mod detectors;
 mod hostile_replies;
 mod logs;
+mod policy_tools;
 mod real;
 mod redaction;
 mod reload;

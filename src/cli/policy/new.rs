@@ -85,11 +85,12 @@ fn targets(args: &NewArgs) -> Result<Vec<Target>, Refusal> {
                 format!("new policies build on `{BELOW}`, which is not there; put it back");
             return Err((exit::DATA, message));
         }
-        targets.extend(fill(&bundle, &BUNDLE, &name, None));
+        let user = id.as_ref().map_or(DEFAULT_TENANT, TenantId::as_str);
+        targets.extend(fill(&bundle, &BUNDLE, (&name, user), false));
     }
     if let Some(id) = &id {
         let overlay = policies.join("tenants").join(id.as_str()).join(name.as_str());
-        targets.extend(fill(&overlay, &OVERLAY, &name, Some(id)));
+        targets.extend(fill(&overlay, &OVERLAY, (&name, id.as_str()), true));
     }
     targets.extend(grant(&settings, id.as_ref(), &name)?);
     let taken = targets.iter().find(|target| !target.changes && target.path.exists());
@@ -102,22 +103,20 @@ fn targets(args: &NewArgs) -> Result<Vec<Target>, Refusal> {
 fn fill(
     folder: &Path,
     templates: &[(&str, &str)],
-    name: &BundleName,
-    id: Option<&TenantId>,
+    (name, tenant): (&BundleName, &str),
+    overlay: bool,
 ) -> Vec<Target> {
-    let bundle = name.as_str().to_owned();
-    let (package, tests, tenant) = match id {
-        None => (bundle.clone(), format!("{bundle}_test"), DEFAULT_TENANT.to_owned()),
-        Some(id) => {
-            let path = |last: String| rego_path(&["tenants".into(), id.to_string(), last]);
-            (path(bundle.clone()), path(format!("{bundle}_test")), id.to_string())
-        }
+    let bundle = name.as_str();
+    let path = |last: String| match overlay {
+        true => rego_path(&["tenants".into(), tenant.to_owned(), last]),
+        false => last,
     };
+    let (package, tests) = (path(bundle.to_owned()), path(format!("{bundle}_test")));
     let fill = |text: &str| {
         text.replace("PACKAGE_TEST", &tests)
             .replace("PACKAGE", &package)
-            .replace("TENANT", &tenant)
-            .replace("NAME", &bundle)
+            .replace("TENANT", tenant)
+            .replace("NAME", bundle)
     };
     let one = |(file, text): &(&str, &str)| Target {
         path: folder.join(fill(file)),

@@ -1,4 +1,4 @@
-//! Names of detectors in tables and in rule heads.
+//! Names of detectors in tables and in rule heads, and of strategies in tables.
 
 use std::collections::BTreeSet;
 
@@ -7,6 +7,7 @@ use regorus::unstable::{Rule, RuleHead};
 use super::super::rego::{self, Parsed};
 use super::super::{Source, fault, table};
 use crate::domain::id::DetectorName;
+use crate::domain::plan::Strategy;
 use crate::yaml::fault::Fault;
 use crate::yaml::{Data, Node};
 
@@ -50,6 +51,7 @@ pub(super) fn tables(
         for scope in settings.get("resolve").into_iter().flat_map(Node::entries) {
             let preferred = scope.value.get("preferred_detector");
             preferred.iter().for_each(|name| one(&source.path, name, known, found));
+            found.extend(scope.value.get("strategy").and_then(|name| strategy(&source.path, name)));
         }
     }
 }
@@ -69,6 +71,21 @@ fn one(file: &str, name: &Node, known: &BTreeSet<DetectorName>, found: &mut BTre
     if let Data::Text(text) = &name.data {
         found.extend(unknown(file, text, name.at(), known));
     }
+}
+
+/// The service falls back at run time where a strategy does not exist.
+fn strategy(file: &str, name: &Node) -> Option<Fault> {
+    let Data::Text(text) = &name.data else { return None };
+    if Strategy::parse(text).is_some() {
+        return None;
+    }
+    let names = || Strategy::ALL.map(Strategy::name);
+    let hint = table::nearest(text, names()).map_or_else(
+        || format!("use one of {}", names().join(", ")),
+        |near| format!("write `{near}`"),
+    );
+    let message = format!("no strategy is called `{text}`");
+    Some(fault(file, name.at(), "unknown_strategy", message, &hint))
 }
 
 fn unknown(

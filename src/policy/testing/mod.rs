@@ -21,7 +21,7 @@ use self::join::Module;
 use super::layers::{self, Layers};
 use super::load::on_large_stack;
 use super::rego::{self, Parsed};
-use super::{Limits, Source, fault, graph, unit};
+use super::{Limits, Source, fault, graph, teach, unit};
 use crate::yaml::fault::Fault;
 
 pub use why::{Why, Witness};
@@ -310,9 +310,12 @@ fn one(
 
 /// The engine's message, placed in the author's file.
 fn placed(message: &str, code: &'static str, modules: &BTreeMap<Vec<String>, Module>) -> Fault {
-    let mut fault = rego::located("policies", message, code);
-    let module = modules.values().find(|module| module.name == fault.file);
-    if let Some((file, line)) = module.and_then(|module| module.origin(fault.line)) {
+    let fault = rego::located("policies", message, code);
+    let Some(module) = modules.values().find(|module| module.name == fault.file) else {
+        return fault;
+    };
+    let mut fault = teach::explain(fault, &module.text);
+    if let Some((file, line)) = module.origin(fault.line) {
         (fault.file, fault.line) = (file.to_owned(), line);
     }
     fault

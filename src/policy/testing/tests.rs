@@ -95,7 +95,7 @@ fn errors_and_faults_of_tests_are_placed_in_their_own_file() {
         ("package demo\n\ntest_x if true\n", "wrong_package", 1),
         ("package demo_test\n\ntest_x if true\n\ntest_x if false\n", "duplicate_test", 5),
         ("package demo_test\n\ntest_x if data.demo.nn\n", "undefined_reference", 3),
-        ("package demo_test\n\ntest_x if nothing == 1\n", "compile", 3),
+        ("package demo_test\n\ntest_x if nothing == 1\n", "undefined_variable", 3),
     ];
     for (text, wanted, line) in cases {
         let fault = code(text);
