@@ -156,7 +156,7 @@ impl<'a> Graph<'a> {
         let message = format!("nothing defines `data.{name}`");
         let known: Vec<String> = self.by_path.keys().map(|path| path.join(".")).collect();
         let hint = match table::nearest(name, known.iter().map(String::as_str)) {
-            _ if reference.path.first().is_some_and(|top| top == "tenants") => {
+            _ if is_foreign(&file.package, &reference.path) => {
                 "copy the rule here: another tenant's rules are out of reach".to_owned()
             }
             Some(near) => format!("write `data.{near}`"),
@@ -256,4 +256,9 @@ impl<'a> Graph<'a> {
             None => ("", (0, 0), name),
         }
     }
+}
+
+/// Whether a path lies in the folder of a tenant that is not the package's.
+fn is_foreign(package: &[String], path: &[String]) -> bool {
+    path.first().is_some_and(|top| top == "tenants") && package.get(1) != path.get(1)
 }

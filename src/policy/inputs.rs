@@ -46,6 +46,18 @@ pub(super) fn words(field: &str) -> Option<Vec<&'static str>> {
     (!words.is_empty()).then(|| words.into_iter().collect())
 }
 
+/// The one type that a field of this name has in every document, if it is no text.
+pub(super) fn kind(field: &str) -> Option<&'static str> {
+    let mut fields = Vec::new();
+    SCHEMAS.iter().for_each(|schema| named(schema, field, &mut fields));
+    let kinds: BTreeSet<&str> =
+        fields.iter().filter_map(|part| part.get("type")?.as_str()).collect();
+    match (kinds.len(), kinds.first()) {
+        (1, Some(&kind)) if matches!(kind, "number" | "integer" | "boolean") => Some(kind),
+        _ => None,
+    }
+}
+
 fn named(schema: &'static Value, field: &str, into: &mut Vec<&'static Value>) {
     for (name, part) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
         if name == field {

@@ -39,6 +39,8 @@ pub(super) struct Parsed {
     pub(super) rules: Vec<RuleFacts>,
     /// Weight for the per-unit nesting limit.
     pub(super) nesting: u64,
+    /// Where each `with` stands; only tests have any.
+    withs: Vec<(u32, u32)>,
 }
 
 /// One rule of a file.
@@ -71,24 +73,25 @@ pub(super) struct Reference {
 
 /// Scans and parses one file. Never takes long, whatever the text.
 pub(super) fn parse(file: &str, text: &Arc<str>, limits: &Limits) -> Result<Parsed, Vec<Fault>> {
-    let (parsed, withs) = parse_test(file, text, limits)?;
+    let parsed = parse_test(file, text, limits)?;
     // The engine keeps values of rules over `with`, so that the second of two may be wrong.
-    let faults: Vec<Fault> = withs
-        .into_iter()
+    let faults: Vec<Fault> = parsed
+        .withs
+        .iter()
         .map(|at| {
             let hint = "pass the value to a function";
-            fault(file, at, "with_in_policy", "`with` is for tests only", hint)
+            fault(file, *at, "with_in_policy", "`with` is for tests only", hint)
         })
         .collect();
     if faults.is_empty() { Ok(parsed) } else { Err(faults) }
 }
 
-/// The same for a file of tests, which may use `with`: also where each stands.
+/// The same for a file of tests, which may use `with`.
 pub(super) fn parse_test(
     file: &str,
     text: &Arc<str>,
     limits: &Limits,
-) -> Result<(Parsed, Vec<(u32, u32)>), Vec<Fault>> {
+) -> Result<Parsed, Vec<Fault>> {
     let nesting = scan::scan(file, text, limits).map_err(|fault| vec![fault])?;
     let module = catch_unwind(|| -> Result<Module, String> {
         let source = regorus::Source::from_contents(file.to_owned(), text.as_ref().to_owned())
@@ -117,7 +120,7 @@ pub(super) fn parse_test(
         return Err(faults);
     }
     let withs = std::mem::take(&mut walk.withs);
-    Ok((Parsed { file: file.into(), text: text.clone(), package, rules, nesting, module }, withs))
+    Ok(Parsed { file: file.into(), text: text.clone(), package, rules, nesting, withs, module })
 }
 
 fn forbidden(file: &str, called: &Reference) -> Option<Fault> {

@@ -2,8 +2,8 @@
 
 use regorus::unstable::{Expr, Rule, RuleHead};
 
-use super::fault;
-use super::rego::Parsed;
+use super::rego::{self, Parsed};
+use super::{fault, table};
 use crate::yaml::fault::Fault;
 
 /// Rules that are sets, written by `contains`.
@@ -32,10 +32,19 @@ const VALUES: [&str; 9] = [
     "on_incomplete",
 ];
 
+/// Rules whose entries are reasons or objects, and the objects' keys.
+const ENTRIES: [&str; 4] = ["block", "review", "redact", "flag"];
+const KEYS: [&str; 3] = ["reason", "finding", "code"];
+
 /// The fault of each asked rule of a layer's file that is written as the other kind.
 pub(super) fn check(file: &Parsed) -> impl Iterator<Item = Fault> + '_ {
     file.rules.iter().zip(&file.module.policy).filter_map(|(facts, rule)| {
         let [name] = facts.name.as_slice() else { return None };
+        if let Rule::Spec { head: RuleHead::Set { key: Some(key), .. }, .. } = rule.as_ref()
+            && ENTRIES.contains(&name.as_str())
+        {
+            return unknown_key(&file.file, name, key);
+        }
         let (what, hint) = match rule.as_ref() {
             Rule::Spec { head: RuleHead::Set { key: Some(_), .. }, .. }
                 if VALUES.contains(&name.as_str()) =>
@@ -54,6 +63,21 @@ pub(super) fn check(file: &Parsed) -> impl Iterator<Item = Fault> + '_ {
         let message = format!("`{name}` must be {what}");
         Some(fault(&file.file, facts.position, "wrong_rule_kind", message, &hint))
     })
+}
+
+/// The first key of an entry's object that no verdict takes: it would fail every verdict.
+fn unknown_key(file: &str, rule: &str, entry: &Expr) -> Option<Fault> {
+    let Expr::Object { fields, .. } = entry else { return None };
+    let (key, at) = fields.iter().find_map(|(_, key, _)| {
+        let text = rego::text(key).filter(|text| !KEYS.contains(&text.as_str()))?;
+        Some((text, rego::position(key.span())))
+    })?;
+    let message = format!("an entry of `{rule}` has no `{key}`");
+    let hint = table::nearest(&key, KEYS).map_or_else(
+        || format!("use one of {}", KEYS.join(", ")),
+        |near| format!("write `{near}`"),
+    );
+    Some(fault(file, at, "unknown_entry_key", message, &hint))
 }
 
 fn is_scalar(expr: &Expr) -> bool {

@@ -65,6 +65,10 @@ fn hint(message: &str, token: &str) -> String {
         "=" | "==" | ":=" => "write one `==` to compare, or one `:=` to assign",
         "!" => "write `not` in the place of `!`",
         "else" => "put `else` right behind the `}` of the rule before",
+        "if" => "remove `if`: each line of a body must hold anyway",
+        token if knows("while parsing query") && token.starts_with(char::is_alphanumeric) => {
+            return format!("write `{token}` on a line of its own; loop by `some … in`");
+        }
         _ if knows("expecting `") || knows("expecting }") => {
             let wanted = message.split('`').nth(1).unwrap_or("}");
             return format!("write the missing `{wanted}`");

@@ -117,7 +117,7 @@ impl Unit {
                 Ok(())
             });
             if let Err(failure) = checked {
-                faults.insert(self.probe_fault(ask, full, &failure, settings, limits));
+                faults.insert(self.probe_fault((ask, full), &failure, settings, limits));
             }
         }
         if faults.is_empty() { Ok(()) } else { Err(faults.into_iter().collect()) }
@@ -128,8 +128,7 @@ impl Unit {
     /// A failed probe as its author reads it.
     fn probe_fault(
         &self,
-        ask: Ask,
-        full: bool,
+        (ask, full): (Ask, bool),
         failure: &Failure,
         settings: &serde_json::Value,
         limits: &Limits,

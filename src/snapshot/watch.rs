@@ -77,7 +77,7 @@ impl Changes {
     pub fn of(sources: &Sources) -> Changes {
         let (woken, wake) = mpsc::channel(1);
         let watcher = start(sources.roots(), woken.clone()).ok();
-        Changes { watcher: watcher, wake, _woken: woken }
+        Changes { watcher, wake, _woken: woken }
     }
 
     /// Waits for the next change; without a watcher, 5 s.

@@ -11,11 +11,12 @@ use super::Session;
 use crate::api::wire::request::{Bounds, OrchestrateRequest};
 use crate::auth::Caller;
 use crate::domain::action::Action;
-use crate::domain::category::Category;
+use crate::domain::category::{Category, TREE};
 use crate::domain::content::{Body, Content};
 use crate::domain::error::Error;
 use crate::domain::finding::{Finding, Severity};
 use crate::domain::id::{DetectorName, RequestId, TenantId};
+use crate::domain::outcome::Degraded;
 use crate::domain::report::{self, Report};
 use crate::domain::request::{Include, Request};
 use crate::domain::verdict::Verdict;
@@ -32,6 +33,9 @@ const STAND_IN: &str = "case";
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
+    /// Line and column.
+    #[serde(skip)]
+    at: (u32, u32),
     name: String,
     /// The folder's tenant unless set.
     tenant: Option<TenantId>,
@@ -78,8 +82,8 @@ pub(super) async fn run(session: &Session, wanted: Wanted<'_>) -> Result<Vec<Tes
         match read(file) {
             Err(found) => faults.extend(found),
             Ok(cases) => {
-                for (case, at) in cases.iter().filter(|(case, _)| wanted(&file.path, &case.name)) {
-                    tests.push(one(session, file, case, *at).await);
+                for case in cases.iter().filter(|case| wanted(&file.path, &case.name)) {
+                    tests.push(one(session, file, case).await);
                 }
             }
         }
@@ -87,7 +91,7 @@ pub(super) async fn run(session: &Session, wanted: Wanted<'_>) -> Result<Vec<Tes
     if faults.is_empty() { Ok(tests) } else { Err(faults) }
 }
 
-fn read(file: &Source) -> Result<Vec<(Case, (u32, u32))>, Vec<Fault>> {
+fn read(file: &Source) -> Result<Vec<Case>, Vec<Fault>> {
     let source = yaml::Source { kind: FaultKind::Policy, file: &file.path };
     let text = yaml::text(FaultKind::Policy, &file.path, &file.bytes)?;
     let tree = yaml::tree(FaultKind::Policy, &file.path, text)?;
@@ -100,19 +104,30 @@ fn read(file: &Source) -> Result<Vec<(Case, (u32, u32))>, Vec<Fault>> {
     let mut cases = Vec::new();
     for item in items {
         match item.decode::<Case>(source) {
-            Err(fault) => faults.push(fault),
+            Err(fault) => faults.push(taught(fault)),
             Ok(case) if case.request.is_some() == case.findings.is_some() => {
                 let message = format!("the case `{}` has not one of request, findings", case.name);
                 let hint = Some("give either `request` or `findings`".to_owned());
                 faults.push(source.fault(item.at(), "bad_case", message, hint));
             }
-            Ok(case) => cases.push((case, item.at())),
+            Ok(case) => cases.push(Case { at: item.at(), ..case }),
         }
     }
     if faults.is_empty() { Ok(cases) } else { Err(faults) }
 }
 
-async fn one(session: &Session, file: &Source, case: &Case, at: (u32, u32)) -> Test {
+/// The fault with the nearest category where an unknown one has no hint.
+fn taught(mut fault: Fault) -> Fault {
+    let word = fault.message.split('`').nth(1).unwrap_or_default();
+    if fault.hint.is_none() {
+        let near = yaml::nearest(word, TREE.iter().copied());
+        let hint = near.map_or("correct the value".to_owned(), |near| format!("write `{near}`"));
+        fault.hint = Some(hint);
+    }
+    fault
+}
+
+async fn one(session: &Session, file: &Source, case: &Case) -> Test {
     let start = Instant::now();
     let (status, message) = match judge(session, file, case).await {
         Ok(None) => (Status::Passed, None),
@@ -121,8 +136,8 @@ async fn one(session: &Session, file: &Source, case: &Case, at: (u32, u32)) -> T
     };
     Test {
         file: file.path.clone(),
-        line: at.0,
-        column: at.1,
+        line: case.at.0,
+        column: case.at.1,
         name: case.name.clone(),
         status,
         duration_us: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
@@ -159,12 +174,19 @@ async fn judge(session: &Session, file: &Source, case: &Case) -> Result<Option<S
         let outcome =
             orchestrator::run(&session.deps, &session.snapshot, &caller, &request).await?;
         let body = outcome.redacted.as_ref().map_or(&request.body, |redacted| &redacted.body);
-        return Ok(differs(&case.expect, &outcome.verdict, Some(body)));
+        let difference = differs(&case.expect, &outcome.verdict, Some(body));
+        return Ok(difference.map(|difference| explained(difference, &outcome.degraded)));
     };
     let silent = orchestrator::hold(&session.deps, &session.snapshot, &request, &[]).await?;
     let reports = reports(session, &request, &silent.coverage.missing, findings);
     let held = orchestrator::hold(&session.deps, &session.snapshot, &request, &reports).await?;
-    Ok(differs(&case.expect, &held.verdict, None))
+    let difference = differs(&case.expect, &held.verdict, None);
+    Ok(difference.map(|difference| explained(difference, &held.degraded)))
+}
+
+/// The difference, and what the service worked around: mostly a rule that failed.
+fn explained(difference: String, degraded: &[Degraded]) -> String {
+    degraded.iter().fold(difference, |text, entry| format!("{text}; {}", entry.why))
 }
 
 /// What every required detector and every finder answers; who found nothing says so.

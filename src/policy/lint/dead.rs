@@ -42,9 +42,12 @@ pub(super) fn unreachable(files: &[&Parsed], graph: &Graph<'_>, found: &mut BTre
     }
 }
 
+/// Package and name.
+type RulePath<'a> = (&'a [String], &'a [String]);
+
 /// Adds a fault for each second value of a complete rule that holds together with the first.
 pub(super) fn conflicts(files: &[&Parsed], found: &mut BTreeSet<Fault>) {
-    let mut first: BTreeMap<(&[String], &[String]), Vec<(String, String)>> = BTreeMap::new();
+    let mut first: BTreeMap<RulePath<'_>, Vec<(String, String)>> = BTreeMap::new();
     for file in files {
         for (facts, rule) in file.rules.iter().zip(&file.module.policy) {
             let Rule::Spec { head: RuleHead::Compr { assign, refr, .. }, bodies, .. } =
@@ -100,45 +103,45 @@ fn never<'a>(file: &Parsed, statement: &'a LiteralStmt) -> Option<Doubt<'a>> {
         Expr::Bool { span, .. } if span.text() == "false" => {
             Some((span, "`false` never holds".into(), "remove the rule".into()))
         }
-        Expr::BoolExpr { op: BoolOp::Eq, lhs, rhs, .. } => match (rego::text(lhs), rego::text(rhs))
-        {
-            (None, Some(word)) => compared(file, lhs, &word, rhs.span()),
-            (Some(word), None) => compared(file, rhs, &word, lhs.span()),
+        Expr::BoolExpr { op, lhs, rhs, .. } => match (rego::text(lhs), rego::text(rhs)) {
+            (None, Some(word)) => compared(file, (lhs, op), &word, rhs.span()),
+            (Some(word), None) => compared(file, (rhs, op), &word, lhs.span()),
             (None, None) | (Some(_), Some(_)) => None,
         },
         Expr::Membership { value, collection, .. } => {
             let word = rego::text(value)?;
-            compared(file, collection, &word, value.span())
+            compared(file, (collection, &BoolOp::Eq), &word, value.span())
         }
         _ => None,
     }
 }
 
-/// Why a reference cannot equal, or hold, this text.
-fn compared<'a>(file: &Parsed, refr: &Expr, word: &str, span: &'a Span) -> Option<Doubt<'a>> {
+/// Why a reference cannot equal, hold, or compare to this text.
+fn compared<'a>(
+    file: &Parsed,
+    (refr, op): (&Expr, &BoolOp),
+    word: &str,
+    span: &'a Span,
+) -> Option<Doubt<'a>> {
     let mut path = Vec::new();
     let whole = rego::static_path(refr, &mut path);
     let names: Vec<&str> = path.iter().map(String::as_str).collect();
-    if let (true, [.., tenant, bundle]) = (file.package.len() == 3, file.package.as_slice()) {
-        let own = match names.as_slice() {
-            ["input", "tenant", "id"] => Some(tenant),
-            ["input", "bundle"] => Some(bundle),
-            _ => None,
-        };
-        if let Some(own) = own.filter(|own| *own != word) {
-            let message = format!("`{word}` never decides here: the overlay is `{own}`'s");
-            return Some((span, message, format!("write `{own}`, or remove the condition")));
-        }
-    }
     let field =
-        names.last().filter(|_| whole && names.len() > 1 && names.first() != Some(&"data"))?;
-    let known: Vec<&str> = match *field {
-        "category" | "path" => {
-            if Category::parse(word).is_ok() {
-                return None;
-            }
-            TREE.to_vec()
-        }
+        *names.last().filter(|_| whole && names.len() > 1 && names.first() != Some(&"data"))?;
+    if let Some(kind) = inputs::kind(field) {
+        let message = format!("`{field}` is a {kind}, `\"{word}\"` a text");
+        return Some((span, message, format!("write `{word}` without quotes")));
+    }
+    if *op != BoolOp::Eq {
+        return None;
+    }
+    if let Some(own) = own_word(file, &names).filter(|own| *own != word) {
+        let message = format!("`{word}` never decides here: the overlay is `{own}`'s");
+        return Some((span, message, format!("write `{own}`, or remove the condition")));
+    }
+    let known: Vec<&str> = match field {
+        "category" | "path" if Category::parse(word).is_ok() => return None,
+        "category" | "path" => TREE.to_vec(),
         field => inputs::words(field)?,
     };
     if known.contains(&word) {
@@ -150,6 +153,16 @@ fn compared<'a>(file: &Parsed, refr: &Expr, word: &str, span: &'a Span) -> Optio
         |near| format!("write `{near}`"),
     );
     Some((span, message, hint))
+}
+
+/// The only value that a field of the head has for the file's overlay.
+fn own_word<'a>(file: &'a Parsed, field: &[&str]) -> Option<&'a String> {
+    let [_, tenant, bundle] = file.package.as_slice() else { return None };
+    match field {
+        ["input", "tenant", "id"] => Some(tenant),
+        ["input", "bundle"] => Some(bundle),
+        _ => None,
+    }
 }
 
 fn text(span: &Span) -> &str {

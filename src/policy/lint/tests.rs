@@ -56,6 +56,12 @@ fn each_doubt_is_found_at_its_line_with_a_hint() {
             4,
             "write `high`",
         ),
+        (
+            "block contains \"x\" if {\n\tsome f in input.findings\n\tf.score > \"0.5\"\n}",
+            "never_true",
+            4,
+            "write `0.5`",
+        ),
         ("block contains \"x\" if false", "never_true", 2, "remove"),
         (
             "execution := \"parallel\"\n\nexecution := \"cascade\" if input.env == \"staging\"",

@@ -125,7 +125,7 @@ fn is_test(path: &str) -> bool {
 
 fn read(source: &Source, limits: &Limits) -> Result<Parsed, Vec<Fault>> {
     let text: Arc<str> = layers::text(&source.path, &source.bytes, limits)?.into();
-    let (file, _) = rego::parse_test(&source.path, &text, limits)?;
+    let file = rego::parse_test(&source.path, &text, limits)?;
     let mut package: Vec<String> = source.path.split('/').map(str::to_owned).collect();
     package.pop();
     if let Some(last) = package.last_mut() {

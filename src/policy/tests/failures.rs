@@ -22,7 +22,10 @@ async fn a_policy_that_fails_at_run_time_never_allows() {
         (format!("ignore contains id if {{\n\t{when}\n\tid := 99\n}}"), FailureKind::BadValue),
         (format!("block contains id if {{\n\t{when}\n\tid := 1\n}}"), FailureKind::BadValue),
         (format!("block contains {{\"finding\": 7}} if {{\n\t{when}\n}}"), FailureKind::BadValue),
-        (format!("block contains {{\"why\": \"x\"}} if {{\n\t{when}\n}}"), FailureKind::BadValue),
+        (
+            format!("block contains object.union({{}}, {{\"why\": \"x\"}}) if {{\n\t{when}\n}}"),
+            FailureKind::BadValue,
+        ),
         (format!("block := count([1]) if {{\n\t{when}\n}}"), FailureKind::BadValue),
         (
             format!(
