@@ -46,7 +46,8 @@ fn report(args: &CheckArgs, faults: &[Fault], meaning: &str) -> u8 {
         show(args.json, "error", fault);
     }
     if !args.json {
-        print(&format!("{} faults: {meaning}", faults.len()));
+        let plural = if faults.len() == 1 { "" } else { "s" };
+        print(&format!("{} fault{plural}: {meaning}", faults.len()));
     }
     exit::DATA
 }

@@ -8,7 +8,12 @@ const BINARY: &str = env!("CARGO_BIN_EXE_orchestrator");
 
 /// A command in `dir` with no variable of ours.
 pub fn command(dir: &Path) -> Command {
-    let mut command = Command::new(BINARY);
+    program(BINARY, dir)
+}
+
+/// Any program, as above.
+pub fn program(name: &str, dir: &Path) -> Command {
+    let mut command = Command::new(name);
     command.current_dir(dir).stdin(Stdio::null());
     for (name, _) in std::env::vars() {
         if name.starts_with("ORCHESTRATION_") {

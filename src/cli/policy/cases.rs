@@ -233,6 +233,7 @@ fn answer(detector: DetectorName, findings: Vec<Finding>) -> Report {
         status: report::Status::Success,
         error: None,
         cut_by_deadline: false,
+        detail: None,
         label: None,
         score: None,
         findings,
