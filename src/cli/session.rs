@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::{complain, exit};
 use crate::detect::builtin;
-use crate::orchestrator::Deps;
+use crate::orchestrator::{Deps, STORE_FILE};
 use crate::settings::Settings;
-use crate::snapshot::{Snapshot, Sources};
-use crate::yaml::fault::Fault;
+use crate::snapshot::{self, Snapshot, Sources};
+use crate::store;
+use crate::yaml::fault::{Fault, FaultKind};
 
 /// One snapshot and everything to orchestrate with.
 pub struct Session {
@@ -23,8 +24,7 @@ impl Session {
     pub fn open(config: Option<&Path>) -> Result<Session, u8> {
         let settings = load_settings(config, None).map_err(|faults| refuse(&faults))?;
         let sources = Sources::of(&settings, None, builtin::check);
-        let snapshot =
-            Snapshot::load(&sources, &settings, None).map_err(|faults| refuse(&faults))?;
+        let snapshot = load(&sources, &settings, None).map_err(|faults| refuse(&faults))?;
         let settings = Arc::new(settings);
         let deps = Deps::without_store(settings).map_err(|error| {
             complain(&error.to_string());
@@ -45,6 +45,29 @@ fn refuse(faults: &[Fault]) -> u8 {
         complain(&format!("error: {fault}"));
     }
     exit::DATA
+}
+
+/// The live files beside the overlays that a service with these settings stored; relative paths
+/// are below `dir`, else the working directory.
+pub fn load(
+    sources: &Sources,
+    settings: &Settings,
+    dir: Option<&Path>,
+) -> Result<Snapshot, Vec<Fault>> {
+    let data = &settings.paths.data;
+    let file = dir.map_or_else(|| data.clone(), |dir| dir.join(data)).join(STORE_FILE);
+    let stored = store::objects_in_file(&file, snapshot::KIND).map_err(|error| {
+        vec![Fault {
+            kind: FaultKind::Policy,
+            file: file.display().to_string(),
+            line: 0,
+            column: 0,
+            code: "unreadable",
+            message: format!("the stored overlays could not be read: {error}"),
+            hint: Some("fix `paths.data`, or restore the file from a copy".into()),
+        }]
+    })?;
+    Snapshot::load(sources, settings, None)?.beside(&stored, sources, settings)
 }
 
 /// The settings of `config`, else of `dir` or the working directory, else the embedded ones.

@@ -42,7 +42,7 @@ impl Project {
     fn live(&self) -> Arc<Live> {
         let sources = self.sources();
         let first = Snapshot::load(&sources, &self.settings, None).unwrap();
-        Arc::new(Live::new(first, sources))
+        Arc::new(Live::new(first, sources, None))
     }
 
     fn path(&self, relative: &str) -> std::path::PathBuf {

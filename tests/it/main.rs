@@ -18,6 +18,7 @@ mod completeness;
 mod corpus;
 mod detectors;
 mod logs;
+mod overlays;
 mod real;
 mod redaction;
 mod reload;
