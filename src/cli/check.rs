@@ -22,11 +22,13 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
         Err(faults) => return report(args, &faults, "faults in the settings"),
     };
     let sources = Sources::of(&settings, args.dir.as_deref(), builtin::check);
-    match load(&sources, &settings, args.dir.as_deref()) {
+    let loaded =
+        sources.read().and_then(|files| load(&files, &sources, &settings, args.dir.as_deref()));
+    match loaded {
         Err(faults) => report(args, &faults, "nothing would be loaded"),
         Ok(snapshot) => {
             for warning in &snapshot.warnings {
-                show(args, "warning", warning);
+                show(args.json, "warning", warning);
             }
             if !args.json {
                 print(&format!(
@@ -44,7 +46,7 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
 
 fn report(args: &CheckArgs, faults: &[Fault], meaning: &str) -> u8 {
     for fault in faults {
-        show(args, "error", fault);
+        show(args.json, "error", fault);
     }
     if !args.json {
         print(&format!("{} faults: {meaning}", faults.len()));
@@ -52,8 +54,9 @@ fn report(args: &CheckArgs, faults: &[Fault], meaning: &str) -> u8 {
     exit::DATA
 }
 
-fn show(args: &CheckArgs, severity: &str, fault: &Fault) {
-    if !args.json {
+/// One line for people, or one JSON object.
+pub(super) fn show(json: bool, severity: &str, fault: &Fault) {
+    if !json {
         return print(&format!("{severity}: {fault}"));
     }
     let mut value = serde_json::to_value(fault).unwrap_or_default();

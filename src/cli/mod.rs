@@ -10,6 +10,7 @@ mod check;
 mod detectors;
 mod health;
 mod init;
+pub mod policy;
 mod scan;
 mod session;
 
@@ -46,6 +47,9 @@ pub enum Command {
     /// Look at detectors.
     #[command(subcommand, after_help = "Example: orchestrator detectors probe pii")]
     Detectors(DetectorsCommand),
+    /// Write, check, test and try policies.
+    #[command(subcommand, after_help = "Example: orchestrator policy new demo --tenant acme")]
+    Policy(policy::PolicyCommand),
     /// Ask the service on this machine whether it is ready; exit 0 when it is, 69 when not.
     #[command(after_help = "Example: orchestrator health --listen 127.0.0.1:8000")]
     Health(ServeArgs),
@@ -153,6 +157,8 @@ pub struct ProbeArgs {
 pub mod exit {
     /// All well.
     pub const OK: u8 = 0;
+    /// A test failed, coverage is below its threshold, or `lint` warns.
+    pub const FAILED: u8 = 1;
     /// `scan`: something is to be redacted or reviewed.
     pub const LOOK: u8 = 10;
     /// `scan`: something is blocked.
@@ -179,6 +185,7 @@ pub fn run(command: Command) -> u8 {
         Command::Init(args) => init::run(&args),
         Command::Detectors(DetectorsCommand::List(args)) => detectors::list(&args),
         Command::Detectors(DetectorsCommand::Probe(args)) => detectors::probe(&args),
+        Command::Policy(command) => policy::run(&command),
         Command::Health(args) => health::run(&args),
         Command::Openapi => {
             print(&crate::api::openapi());

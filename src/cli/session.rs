@@ -7,7 +7,7 @@ use super::{complain, exit};
 use crate::detect::builtin;
 use crate::orchestrator::{Deps, STORE_FILE};
 use crate::settings::Settings;
-use crate::snapshot::{self, Snapshot, Sources};
+use crate::snapshot::{self, Files, Snapshot, Sources};
 use crate::store;
 use crate::yaml::fault::{Fault, FaultKind};
 
@@ -17,6 +17,10 @@ pub struct Session {
     pub deps: Deps,
     /// The one snapshot.
     pub snapshot: Snapshot,
+    /// Where its files come from.
+    pub sources: Sources,
+    /// Its files.
+    pub files: Files,
 }
 
 impl Session {
@@ -24,14 +28,15 @@ impl Session {
     pub fn open(config: Option<&Path>) -> Result<Session, u8> {
         let settings = load_settings(config, None).map_err(|faults| refuse(&faults))?;
         let sources = Sources::of(&settings, None, builtin::check);
-        let snapshot = load(&sources, &settings, None).map_err(|faults| refuse(&faults))?;
+        let files = sources.read().map_err(|faults| refuse(&faults))?;
+        let snapshot = load(&files, &sources, &settings, None).map_err(|faults| refuse(&faults))?;
         let settings = Arc::new(settings);
         let deps = Deps::without_store(settings).map_err(|error| {
             complain(&error.to_string());
             exit::INTERNAL
         })?;
         deps.detectors.retain(&snapshot.catalog);
-        Ok(Session { deps, snapshot })
+        Ok(Session { deps, snapshot, sources, files })
     }
 
     /// Longest content in characters.
@@ -40,16 +45,18 @@ impl Session {
     }
 }
 
-fn refuse(faults: &[Fault]) -> u8 {
+/// Prints every fault; the exit code.
+pub(super) fn refuse(faults: &[Fault]) -> u8 {
     for fault in faults {
         complain(&format!("error: {fault}"));
     }
     exit::DATA
 }
 
-/// The live files beside the overlays that a service with these settings stored; relative paths
+/// `files` beside the overlays that a service with these settings stored; relative paths
 /// are below `dir`, else the working directory.
 pub fn load(
+    files: &Files,
     sources: &Sources,
     settings: &Settings,
     dir: Option<&Path>,
@@ -67,7 +74,7 @@ pub fn load(
             hint: Some("fix `paths.data`, or restore the file from a copy".into()),
         }]
     })?;
-    Snapshot::load(sources, settings, None)?.beside(&stored, sources, settings)
+    Snapshot::from_files(files, sources, settings, None)?.beside(&stored, sources, settings)
 }
 
 /// The settings of `config`, else of `dir` or the working directory, else the embedded ones.

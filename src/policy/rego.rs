@@ -71,6 +71,24 @@ pub(super) struct Reference {
 
 /// Scans and parses one file. Never takes long, whatever the text.
 pub(super) fn parse(file: &str, text: &Arc<str>, limits: &Limits) -> Result<Parsed, Vec<Fault>> {
+    let (parsed, withs) = parse_test(file, text, limits)?;
+    // The engine keeps values of rules over `with`, so that the second of two may be wrong.
+    let faults: Vec<Fault> = withs
+        .into_iter()
+        .map(|at| {
+            let hint = "pass the value to a function";
+            fault(file, at, "with_in_policy", "`with` is for tests only", hint)
+        })
+        .collect();
+    if faults.is_empty() { Ok(parsed) } else { Err(faults) }
+}
+
+/// The same for a file of tests, which may use `with`: also where each stands.
+pub(super) fn parse_test(
+    file: &str,
+    text: &Arc<str>,
+    limits: &Limits,
+) -> Result<(Parsed, Vec<(u32, u32)>), Vec<Fault>> {
     let nesting = scan::scan(file, text, limits).map_err(|fault| vec![fault])?;
     let module = catch_unwind(|| -> Result<Module, String> {
         let source = regorus::Source::from_contents(file.to_owned(), text.as_ref().to_owned())
@@ -95,14 +113,11 @@ pub(super) fn parse(file: &str, text: &Arc<str>, limits: &Limits) -> Result<Pars
     for rule in &rules {
         rule.refs.iter().filter_map(|called| forbidden(file, called)).for_each(|f| faults.push(f));
     }
-    // The engine keeps values of rules over `with`, so that the second of two may be wrong.
-    faults.extend(walk.withs.iter().map(|at| {
-        fault(file, *at, "with_in_policy", "`with` is for tests only", "pass values to a function")
-    }));
     if !faults.is_empty() {
         return Err(faults);
     }
-    Ok(Parsed { file: file.into(), text: text.clone(), package, rules, nesting, module })
+    let withs = std::mem::take(&mut walk.withs);
+    Ok((Parsed { file: file.into(), text: text.clone(), package, rules, nesting, module }, withs))
 }
 
 fn forbidden(file: &str, called: &Reference) -> Option<Fault> {
@@ -199,13 +214,20 @@ pub(super) fn text(expr: &Expr) -> Option<String> {
 
 /// The path an import stands for, if `name` is one: `data.a.b` as `["data", "a", "b"]`.
 pub(super) fn import(module: &Module, name: &str) -> Option<Vec<String>> {
-    module.imports.iter().find_map(|import| {
+    imports(module).find_map(|(alias, path, _)| (alias == name).then_some(path))
+}
+
+/// Every import below `data` or `input`: its alias, its path, and where it stands.
+pub(super) fn imports(
+    module: &Module,
+) -> impl Iterator<Item = (String, Vec<String>, (u32, u32))> + '_ {
+    module.imports.iter().filter_map(|import| {
         let mut path = Vec::new();
         static_path(&import.refr, &mut path);
         let alias = import.r#as.as_ref().map(|span| span.text().to_owned());
         let alias = alias.or_else(|| path.last().cloned())?;
         let real = matches!(path.first().map(String::as_str), Some("data" | "input"));
-        (alias == name && real && path.len() > 1).then_some(path)
+        (real && path.len() > 1).then(|| (alias, path, position(&import.span)))
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
-use super::{Files, Overlay, Snapshot, Sources, overlays};
+use super::{Files, Overlay, Snapshot, Sources, overlays, trial};
 use crate::domain::id::{BundleName, TenantId};
 use crate::policy::Policies;
 use crate::settings::Settings;
@@ -206,6 +206,13 @@ impl Live {
     ) -> Result<Arc<Snapshot>, ChangeError> {
         let base = self.current();
         let draft = self.draft(&base, &change, &base.policies, settings)?;
+        if let (Some(_), Some(own)) = (&change.body, draft.overlay(&change.tenant, &change.bundle))
+        {
+            let failures = trial::failures(&draft.files, own, &super::policy_limits(settings));
+            if !failures.is_empty() {
+                return Err(ChangeError::Invalid(failures));
+            }
+        }
         let mut stored = self.stored();
         let current = self.current();
         let mut next = if Arc::ptr_eq(&base, &current) {

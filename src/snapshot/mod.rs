@@ -20,13 +20,14 @@ mod live;
 mod overlays;
 mod seen;
 mod sources;
+mod trial;
 mod watch;
 
 pub use live::{Change, ChangeError, Generations, Live};
 pub use overlays::{KIND, Overlay, OverlayContent, OverlayModule, key, stored};
 pub use seen::Seen;
 pub use sources::{CheckParams, Files, Sources};
-pub use watch::{Event, watch};
+pub use watch::{Changes, Event, watch};
 
 /// Everything live, at one moment.
 #[derive(Debug)]

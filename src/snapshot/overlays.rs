@@ -84,7 +84,7 @@ impl Overlay {
         folder(&self.tenant, &self.bundle)
     }
 
-    fn sources(&self) -> impl Iterator<Item = Source> {
+    pub(super) fn sources(&self) -> impl Iterator<Item = Source> {
         let folder = self.folder();
         let data = self.content.data.as_ref().map(|data| ("data.yaml", shown(data)));
         let modules = self.content.modules.iter();

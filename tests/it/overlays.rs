@@ -229,7 +229,6 @@ async fn what_is_not_valid_is_named_with_its_place_and_changes_nothing() {
     for (body, pointer) in [
         (json!({}), "/modules"),
         (json!({"modules": [{"path": "../../x.rego", "rego": ""}]}), "/modules/0/path"),
-        (json!({"modules": [{"path": "x_test.rego", "rego": ""}]}), "/modules/0/path"),
         (json!({"modules": [], "date": {}}), "/date"),
         (json!({"data": {}, "reason": "x".repeat(501)}), "/reason"),
     ] {
@@ -355,4 +354,48 @@ async fn a_broken_file_holds_up_no_change_and_a_change_hides_no_broken_file() {
     wait(false).await;
     assert_eq!(action(&app, "default").await, "block", "the reload lost the overlay");
     assert_ne!(revision(&app).await, created.header("x-policy-revision"));
+}
+
+#[tokio::test]
+async fn an_overlay_is_stored_only_if_the_tests_that_come_with_it_pass() {
+    let app = spawn().await;
+    let with_test = |package: &str, test: &str| {
+        let mut body = rego("default", BLOCK);
+        let text = format!(
+            "package tenants.default.standard{package}\n\nimport data.tenants.default.standard\n\n{test}\n"
+        );
+        let module = json!({"path": "verdict_test.rego", "rego": text});
+        body["modules"].as_array_mut().unwrap().push(module);
+        body
+    };
+    let input = "{\"findings\": [{\"id\": 0}]}";
+    let counts = |n: u8| {
+        format!("test_blocks if {{\n\tcount(standard.block) == {n} with input as {input}\n}}")
+    };
+    for (body, fault, line) in [
+        (with_test("_test", &counts(2)), "test_failed", 6),
+        (with_test("_test", "test_x if {"), "syntax", 6),
+        (with_test("", &counts(1)), "wrong_package", 1),
+        (
+            with_test("_test", "test_x if data.tenants.acme.standard.block"),
+            "undefined_reference",
+            5,
+        ),
+    ] {
+        let answer = put(&app, "default", "", &body).await;
+        assert_eq!(code(&answer), (400, "POLICY_INVALID".to_owned()), "{fault}: {}", answer.text);
+        let error = answer.json()["errors"][0].clone();
+        assert_eq!(
+            (error["code"].as_str(), error["line"].as_u64()),
+            (Some(fault), Some(line)),
+            "{error:#}"
+        );
+        assert_eq!(error["file"], "verdict_test.rego");
+        assert_eq!(error["pointer"], "/modules/1/rego");
+    }
+    let answer = put(&app, "default", "", &with_test("_test", &counts(1))).await;
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    assert_eq!(action(&app, "default").await, "block");
+    let app = app.restart().await;
+    assert_eq!(action(&app, "default").await, "block");
 }

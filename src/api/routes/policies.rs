@@ -1,6 +1,7 @@
 //! Policies: list, resolve, validate, evaluate; the caller's stored overlays.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -12,8 +13,9 @@ use crate::api::Api;
 use crate::api::caller::{NoQuery, query, tenant};
 use crate::catalog::Tenant;
 use crate::domain::error::{Code, Error};
-use crate::domain::id::BundleName;
+use crate::domain::id::{BundleName, TenantId};
 use crate::orchestrator::view_of;
+use crate::policy::View;
 use crate::snapshot::Snapshot;
 
 pub(crate) mod check;
@@ -140,12 +142,17 @@ pub(crate) async fn resolve(http: HttpRequest, api: Data<Api>) -> Answer {
     let caller = api.caller(&http)?;
     let snapshot = api.live.current();
     let id = tenant(&http, &caller, None, &snapshot)?;
-    let policy = which.policy.as_deref().map(check::parse_bundle).transpose()?;
-    let Some(tenant) = snapshot.catalog.tenants.get(&id) else {
-        return Err(Error::new(Code::NotFound, "no such tenant").into());
-    };
-    let view = view_of(&snapshot, tenant, policy.as_ref())?;
-    json(&Resolved {
+    json(&resolved(&snapshot, &id, which.policy.as_deref())?)
+}
+
+/// The tenant's settings under a policy, its default unless named.
+pub fn resolved(
+    snapshot: &Snapshot,
+    id: &TenantId,
+    policy: Option<&str>,
+) -> Result<Resolved, Error> {
+    let (_, view) = chosen(snapshot, id, policy)?;
+    Ok(Resolved {
         tenant: id.to_string(),
         policy: view.bundle().to_string(),
         layers: view.layers().to_vec(),
@@ -153,4 +160,16 @@ pub(crate) async fn resolve(http: HttpRequest, api: Data<Api>) -> Answer {
         origin: view.provenance().clone(),
         revision: snapshot.revision.clone(),
     })
+}
+
+/// The tenant and what decides for it.
+fn chosen<'a>(
+    snapshot: &'a Snapshot,
+    id: &TenantId,
+    policy: Option<&str>,
+) -> Result<(&'a Tenant, &'a Arc<View>), Error> {
+    let policy = policy.map(check::parse_bundle).transpose()?;
+    let tenant = snapshot.catalog.tenants.get(id);
+    let tenant = tenant.ok_or_else(|| Error::new(Code::NotFound, "no such tenant"))?;
+    Ok((tenant, view_of(snapshot, tenant, policy.as_ref())?))
 }

@@ -8,13 +8,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::super::{Answer, json};
+use super::chosen;
 use crate::api::caller::{NoQuery, query, tenant};
 use crate::api::strict::Value;
 use crate::api::{Api, body, held};
 use crate::domain::error::{Code, Error};
-use crate::domain::id::BundleName;
-use crate::orchestrator::{plain_head, view_of};
+use crate::domain::id::{BundleName, TenantId};
+use crate::orchestrator::{Deps, plain_head};
 use crate::policy::{self, Point};
+use crate::snapshot::Snapshot;
 
 /// One of two: a shipped policy with expected results, or modules.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -140,18 +142,37 @@ pub(crate) async fn evaluate(http: HttpRequest, payload: Payload, api: Data<Api>
     query::<NoQuery>(&http)?;
     let caller = api.caller(&http)?;
     let request: EvaluateRequest = body::json(&http, payload, api.body_limits()).await?;
-    let Some(point) = Point::parse(&request.point) else {
-        let detail = "is no decision point; use plan, conflict or verdict";
-        return Err(Error::field(Code::InvalidRequest, "/point", "unknown_point", detail).into());
-    };
     let snapshot = api.live.current();
     let id = tenant(&http, &caller, None, &snapshot)?;
-    let policy = request.policy.as_deref().map(parse_bundle).transpose()?;
-    let Some(tenant) = snapshot.catalog.tenants.get(&id) else {
-        return Err(Error::new(Code::NotFound, "no such tenant").into());
+    let EvaluateRequest { policy, point, input } = request;
+    let asked = Asked { policy: policy.as_deref(), point: &point, input: input.0 };
+    json(&evaluated(&api.deps, &snapshot, &id, asked).await?)
+}
+
+/// What an author asks to be evaluated.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// The policy; the tenant's default unless set.
+    pub policy: Option<&'a str>,
+    /// plan, conflict or verdict.
+    pub point: &'a str,
+    /// The document: an object, or null for an empty one.
+    pub input: serde_json::Value,
+}
+
+/// Evaluates a decision point on the author's document.
+pub async fn evaluated(
+    deps: &Deps,
+    snapshot: &Snapshot,
+    id: &TenantId,
+    asked: Asked<'_>,
+) -> Result<serde_json::Value, Error> {
+    let Some(point) = Point::parse(asked.point) else {
+        let detail = "is no decision point; use plan, conflict or verdict";
+        return Err(Error::field(Code::InvalidRequest, "/point", "unknown_point", detail));
     };
-    let view = view_of(&snapshot, tenant, policy.as_ref())?;
-    let input = match request.input.0 {
+    let (tenant, view) = chosen(snapshot, id, asked.policy)?;
+    let input = match asked.input {
         serde_json::Value::Null => serde_json::Map::new(),
         serde_json::Value::Object(input) => input,
         serde_json::Value::Bool(_)
@@ -159,21 +180,26 @@ pub(crate) async fn evaluate(http: HttpRequest, payload: Payload, api: Data<Api>
         | serde_json::Value::String(_)
         | serde_json::Value::Array(_) => {
             let detail = "must be an object";
-            return Err(Error::field(Code::InvalidRequest, "/input", "wrong_type", detail).into());
+            return Err(Error::field(Code::InvalidRequest, "/input", "wrong_type", detail));
         }
     };
-    let head = plain_head(&api.deps, tenant, view);
-    let evaluator = &api.deps.evaluator;
-    let evaluated = evaluator.evaluate(view, point, &head, input).await.map_err(|failure| {
-        Error::field(Code::PolicyInvalid, "/input", "policy_failed", failure.to_string())
-    })?;
+    let head = plain_head(deps, tenant, view);
+    let evaluated =
+        deps.evaluator.evaluate(view, point, &head, input).await.map_err(|failure| {
+            let mut detail = failure.to_string();
+            if !failure.file.is_empty() {
+                let place = format!(" ({}:{}:{})", failure.file, failure.line, failure.column);
+                detail.push_str(&place);
+            }
+            Error::field(Code::PolicyInvalid, "/input", "policy_failed", detail)
+        })?;
     let mut answer = serde_json::to_value(&evaluated).map_err(|error| {
         Error::new(Code::InternalError, "the answer could not be written").caused_by(error)
     })?;
     if let Some(object) = answer.as_object_mut() {
         object.insert("revision".into(), snapshot.revision.clone().into());
     }
-    json(&answer)
+    Ok(answer)
 }
 
 pub(super) fn parse_bundle(raw: &str) -> Result<BundleName, Error> {

@@ -86,7 +86,7 @@ pub(super) fn time(at_ms: i64) -> String {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OverlayRequest {
-    /// Rego files of the package `tenants.<tenant>.<policy>`, at most 32.
+    /// Rego files of the package `tenants.<tenant>.<policy>`, at most 32; `*_test.rego` must pass.
     #[serde(default)]
     pub modules: Vec<Module>,
     /// The table, as `data.yaml`: `{settings: {…}}`.
@@ -119,22 +119,10 @@ pub(crate) async fn put(
     let expected = target.expected(&http)?;
     let request: OverlayRequest = body::json(&http, payload, api.body_limits()).await?;
     let content = content::parse(request.modules, request.data)?;
-    refuse_tests(&content)?;
     let reason = request.reason;
     let wanted = Wanted { act: "put", content: Some(content), expected, reason };
     let snapshot = target.change(&api, wanted).await?;
     target.shown(&snapshot, created(expected))
-}
-
-/// Tests that come with an overlay must pass before it is stored; until they can be run here, none
-/// is taken.
-pub(super) fn refuse_tests(content: &OverlayContent) -> Result<(), Error> {
-    let tests = content.modules.iter().position(|module| module.path.ends_with("_test.rego"));
-    tests.map_or(Ok(()), |at| {
-        let detail = "tests are not run here yet; leave the module out";
-        let pointer = format!("/modules/{at}/path");
-        Err(Error::field(Code::InvalidRequest, &pointer, "tests_not_run", detail))
-    })
 }
 
 /// Why a change is made.
