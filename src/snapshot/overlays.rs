@@ -2,6 +2,7 @@
 //!
 //! A name that a file defines is the file's; the stored overlay of that name is shadowed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -144,13 +145,17 @@ impl Files {
 
     /// Policy files, and the files of every stored overlay that is not shadowed.
     pub(super) fn sources(&self) -> Vec<Source> {
-        let live = self.overlays.iter().filter(|overlay| !self.defines(&overlay.folder()));
+        let folders = self.folders();
+        let live =
+            self.overlays.iter().filter(|overlay| !folders.contains(overlay.folder().as_str()));
         self.policies.iter().cloned().chain(live.flat_map(|overlay| overlay.sources())).collect()
     }
 
     /// A warning for each stored overlay whose name a file defines.
     pub(super) fn shadowed(&self) -> impl Iterator<Item = Fault> {
-        let shadowed = self.overlays.iter().filter(|overlay| self.defines(&overlay.folder()));
+        let folders = self.folders();
+        let shadowed =
+            self.overlays.iter().filter(move |overlay| folders.contains(overlay.folder().as_str()));
         shadowed.map(|overlay| {
             let file = format!("stored/{}", overlay.folder().trim_end_matches('/'));
             let message = "files of the same folder serve instead of this stored overlay";
@@ -168,6 +173,12 @@ impl Files {
 
     fn defines(&self, folder: &str) -> bool {
         self.policies.iter().any(|file| file.path.starts_with(folder))
+    }
+
+    /// Folders that hold files, with a `/` at their ends.
+    fn folders(&self) -> BTreeSet<&str> {
+        let files = self.policies.iter();
+        files.filter_map(|file| file.path.get(..=file.path.rfind('/')?)).collect()
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
+mod stored;
+
 struct Project {
     dir: tempfile::TempDir,
     settings: Arc<Settings>,
