@@ -372,6 +372,9 @@ async fn an_overlay_is_stored_only_if_the_tests_that_come_with_it_pass() {
     let counts = |n: u8| {
         format!("test_blocks if {{\n\tcount(standard.block) == {n} with input as {input}\n}}")
     };
+    let many: Vec<String> = (0..101).map(|n| format!("test_{n} if true")).collect();
+    let crowd = put(&app, "default", "", &with_test("_test", &many.join("\n"))).await;
+    assert_eq!(crowd.json()["errors"][0]["code"], "too_many_tests", "{}", crowd.text);
     for (body, fault, line) in [
         (with_test("_test", &counts(2)), "test_failed", 6),
         (with_test("_test", "test_x if {"), "syntax", 6),

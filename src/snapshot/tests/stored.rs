@@ -38,7 +38,10 @@ struct Stored {
 
 impl Stored {
     fn new() -> Self {
-        let project = Project::new();
+        Self::over(Project::new())
+    }
+
+    fn over(project: Project) -> Self {
         let store: Arc<dyn Store> =
             Arc::new(Sqlite::open(&SqliteOptions::at(Place::Memory)).unwrap());
         let sources = project.sources();
@@ -149,4 +152,34 @@ async fn a_closed_store_changes_nothing() {
     assert!(matches!(lost, Err(ChangeError::Store(StoreError::Closed { .. }))), "{lost:?}");
     assert_eq!(stored.action(), "redact");
     assert!(stored.refresh().await.is_none());
+}
+
+#[tokio::test]
+async fn a_policy_that_is_long_to_check_holds_up_neither_reloads_nor_others() {
+    let mut project = Project::new();
+    let mut settings = Settings::clone(&project.settings);
+    settings.policy.eval_timeout.0 = Duration::from_millis(250);
+    project.settings = Arc::new(settings);
+    let stored = Stored::over(project);
+    let rego = "package tenants.acme.strict\n\nblock contains \"x\" if {\n\tsome i in \
+                numbers.range(1, 5000)\n\tsome j in numbers.range(1, 5000)\n\ti + j < 0\n}\n";
+    let body = serde_json::json!({ "modules": [{ "path": "a.rego", "rego": rego }] });
+    let tenant = TenantId::parse("acme").unwrap();
+    let bundle = BundleName::parse("strict").unwrap();
+    let hostile = Change { tenant, bundle, ..change(Some(body.to_string()), Expected::Absent) };
+    let (live, settings) = (Arc::clone(&stored.live), Arc::clone(&stored.project.settings));
+    let runtime = tokio::runtime::Handle::current();
+    let (began, begin) = tokio::sync::oneshot::channel();
+    let checking = std::thread::spawn(move || {
+        let _runtime = runtime.enter();
+        began.send(()).unwrap();
+        live.change(hostile, &settings).map(drop)
+    });
+    begin.await.unwrap();
+    std::fs::write(stored.project.path("config/tenants/acme.yaml"), super::tenant("enterprise"))
+        .unwrap();
+    assert!(matches!(stored.refresh().await, Some(Ok(_))));
+    stored.change(change(table("flag"), Expected::Absent)).await.unwrap();
+    assert_eq!(stored.action(), "flag");
+    assert!(!checking.is_finished(), "it was no long check, or the others waited for it");
 }
