@@ -24,7 +24,7 @@ mod trial;
 mod watch;
 
 pub use live::{Change, ChangeError, Generations, Live};
-pub use overlays::{KIND, Overlay, OverlayContent, OverlayModule, key, stored};
+pub use overlays::{KIND, Overlay, OverlayContent, OverlayModule, key, stored, tag};
 pub use seen::Seen;
 pub use sources::{CheckParams, Files, Sources};
 pub use watch::{Changes, Event, watch};

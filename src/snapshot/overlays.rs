@@ -45,7 +45,7 @@ pub struct Overlay {
     pub bundle: BundleName,
     /// From 1.
     pub version: u64,
-    /// Of version and content.
+    /// Of version and content, see [`tag`].
     pub etag: String,
     /// When it was stored, milliseconds since 1970.
     pub at_ms: i64,
@@ -73,7 +73,7 @@ impl Overlay {
             tenant,
             bundle,
             version: object.version,
-            etag: object.etag.clone(),
+            etag: tag(&object.etag),
             at_ms: object.at_ms,
             content,
             digest: Digest::of(body.as_bytes()),
@@ -110,6 +110,11 @@ fn folder(tenant: &TenantId, bundle: &BundleName) -> String {
 /// Where the overlay of a tenant is stored.
 pub fn key(tenant: &TenantId, bundle: &BundleName) -> ObjectKey {
     ObjectKey { kind: KIND.into(), tenant: Some(tenant.clone()), name: bundle.to_string() }
+}
+
+/// The tag that the API shows for one of the store's: its first 32 hexadecimal digits.
+pub fn tag(etag: &str) -> String {
+    etag.chars().take(32).collect()
 }
 
 /// Every overlay of the store.

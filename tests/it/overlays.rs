@@ -168,7 +168,9 @@ async fn a_change_needs_the_tag_of_what_it_changes() {
     let created = put(&app, "default", "", &table("block")).await;
     let etag = created.header("etag");
     assert_eq!(code(&put(&app, "default", "", &table("flag")).await), required);
-    assert_eq!(code(&put(&app, "default", "\"x\"", &table("flag")).await), failed);
+    let stale = put(&app, "default", "\"x\"", &table("flag")).await;
+    assert_eq!((code(&stale), stale.header("etag")), (failed.clone(), etag), "the current tag");
+    assert_eq!(etag.len(), 34, "{etag}");
     let create = ("if-none-match", "*");
     let again = send(&app, ("default", "PUT", PATH), create, &table("flag")).await;
     assert_eq!(code(&again), failed);

@@ -121,7 +121,7 @@ pub(crate) async fn put(
     let content = content::parse(request.modules, request.data)?;
     let reason = request.reason;
     let wanted = Wanted { act: "put", content: Some(content), expected, reason };
-    let snapshot = target.change(&api, wanted).await?;
+    let snapshot = target.change(&http, &api, wanted).await?;
     target.shown(&snapshot, created(expected))
 }
 
@@ -154,7 +154,7 @@ pub(crate) async fn delete(http: HttpRequest, bundle: Path<String>, api: Data<Ap
         return Err(Error::new(Code::NotFound, "no overlay is stored").into());
     }
     let wanted = Wanted { act: "delete", content: None, expected, reason: why.reason };
-    let snapshot = target.change(&api, wanted).await?;
+    let snapshot = target.change(&http, &api, wanted).await?;
     let mut answer = HttpResponse::NoContent();
     Ok(answer.insert_header(("x-policy-revision", snapshot.revision.as_str())).finish())
 }

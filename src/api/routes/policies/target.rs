@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web::{self, Data};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder};
 
 use super::super::Answer;
 use super::overlay::PolicyDetail;
 use super::{content, precondition, view};
 use crate::api::Api;
 use crate::api::caller::tenant;
+use crate::api::edge::CurrentTag;
 use crate::auth::Caller;
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
@@ -64,6 +65,7 @@ impl Target {
 
     /// What the caller believes to be there.
     pub(super) fn expected(&self, http: &HttpRequest) -> Result<Expected, Error> {
+        remember(http, self.overlay());
         let there = self.overlay().map(|overlay| (overlay.etag.as_str(), overlay.version));
         precondition::expected(http.headers(), there)
     }
@@ -97,6 +99,7 @@ impl Target {
     /// Checks, stores, audits and serves it, or does nothing.
     pub(super) async fn change(
         &self,
+        http: &HttpRequest,
         api: &Data<Api>,
         wanted: Wanted,
     ) -> Result<Arc<Snapshot>, Error> {
@@ -105,17 +108,21 @@ impl Target {
         let room = room.await.ok().and_then(Result::ok).ok_or_else(|| {
             Error::new(Code::Overloaded, "too many policies are being checked; send it again later")
         })?;
-        let api = api.clone();
+        let own = api.clone();
         let changed = web::block(move || {
             let _room = room;
-            let snapshot = api.live.change(change, &api.deps.settings)?;
-            api.deps.metrics.snapshot(&snapshot.revision);
+            let snapshot = own.live.change(change, &own.deps.settings)?;
+            own.deps.metrics.snapshot(&snapshot.revision);
             Ok(snapshot)
         });
         let changed = changed.await.map_err(|error| {
             Error::new(Code::InternalError, "the change failed").caused_by(error)
         })?;
-        changed.map_err(|error| self.refusal(error, wanted.content))
+        changed.map_err(|error| {
+            let now = api.live.current();
+            remember(http, now.overlay(&self.tenant, &self.bundle).map(AsRef::as_ref));
+            self.refusal(error, wanted.content)
+        })
     }
 
     fn planned(&self, wanted: &Wanted) -> Result<Change, Error> {
@@ -158,6 +165,13 @@ impl Target {
                 Error::new(Code::StoreUnavailable, message).caused_by(error)
             }
         }
+    }
+}
+
+/// What a refusal by precondition tells the caller to hold its next attempt against.
+fn remember(http: &HttpRequest, overlay: Option<&Overlay>) {
+    if let Some(overlay) = overlay {
+        http.extensions_mut().insert(CurrentTag(overlay.etag.clone()));
     }
 }
 

@@ -95,7 +95,7 @@ fn shown(version: store::Version, current: Option<u64>) -> Version {
         stored_at: time(version.at_ms),
         deleted: version.deleted,
         current: current == Some(version.version),
-        etag: version.etag,
+        etag: snapshot::tag(&version.etag),
     }
 }
 
@@ -145,6 +145,6 @@ pub(crate) async fn rollback(
     })?;
     let reason = request.reason;
     let wanted = Wanted { act: "rollback", content: Some(content), expected, reason };
-    let snapshot = target.change(&api, wanted).await?;
+    let snapshot = target.change(&http, &api, wanted).await?;
     target.shown(&snapshot, created(expected))
 }
