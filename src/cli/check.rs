@@ -1,8 +1,9 @@
 //! `orchestrator check`: every fault of a project folder, with its place.
 
+use super::session::load;
 use super::{CheckArgs, complain, exit, load_settings, print};
 use crate::detect::builtin;
-use crate::snapshot::{Snapshot, Sources};
+use crate::snapshot::Sources;
 use crate::yaml::fault::Fault;
 
 /// What makes a folder a project.
@@ -21,7 +22,9 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
         Err(faults) => return report(args, &faults, "faults in the settings"),
     };
     let sources = Sources::of(&settings, args.dir.as_deref(), builtin::check);
-    match Snapshot::load(&sources, &settings, None) {
+    let loaded =
+        sources.read().and_then(|files| load(&files, &sources, &settings, args.dir.as_deref()));
+    match loaded {
         Err(faults) => report(args, &faults, "nothing would be loaded"),
         Ok(snapshot) => {
             for warning in &snapshot.warnings {

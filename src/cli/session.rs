@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::{complain, exit};
 use crate::detect::builtin;
-use crate::orchestrator::Deps;
+use crate::orchestrator::{Deps, STORE_FILE};
 use crate::settings::Settings;
-use crate::snapshot::{Files, Snapshot, Sources};
-use crate::yaml::fault::Fault;
+use crate::snapshot::{self, Files, Snapshot, Sources};
+use crate::store;
+use crate::yaml::fault::{Fault, FaultKind};
 
 /// One snapshot and everything to orchestrate with.
 pub struct Session {
@@ -28,8 +29,7 @@ impl Session {
         let settings = load_settings(config, None).map_err(|faults| refuse(&faults))?;
         let sources = Sources::of(&settings, None, builtin::check);
         let files = sources.read().map_err(|faults| refuse(&faults))?;
-        let snapshot = Snapshot::from_files(&files, &sources, &settings, None)
-            .map_err(|faults| refuse(&faults))?;
+        let snapshot = load(&files, &sources, &settings, None).map_err(|faults| refuse(&faults))?;
         let settings = Arc::new(settings);
         let deps = Deps::without_store(settings).map_err(|error| {
             complain(&error.to_string());
@@ -51,6 +51,30 @@ pub(super) fn refuse(faults: &[Fault]) -> u8 {
         complain(&format!("error: {fault}"));
     }
     exit::DATA
+}
+
+/// `files` beside the overlays that a service with these settings stored; relative paths
+/// are below `dir`, else the working directory.
+pub fn load(
+    files: &Files,
+    sources: &Sources,
+    settings: &Settings,
+    dir: Option<&Path>,
+) -> Result<Snapshot, Vec<Fault>> {
+    let data = &settings.paths.data;
+    let file = dir.map_or_else(|| data.clone(), |dir| dir.join(data)).join(STORE_FILE);
+    let stored = store::objects_in_file(&file, snapshot::KIND).map_err(|error| {
+        vec![Fault {
+            kind: FaultKind::Policy,
+            file: file.display().to_string(),
+            line: 0,
+            column: 0,
+            code: "unreadable",
+            message: format!("the stored overlays could not be read: {error}"),
+            hint: Some("fix `paths.data`, or restore the file from a copy".into()),
+        }]
+    })?;
+    Snapshot::from_files(files, sources, settings, None)?.beside(&stored, sources, settings)
 }
 
 /// The settings of `config`, else of `dir` or the working directory, else the embedded ones.

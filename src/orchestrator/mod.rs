@@ -32,7 +32,7 @@ mod plan;
 mod record;
 mod stages;
 
-pub use deps::DepsError;
+pub use deps::{DepsError, STORE_FILE};
 pub use facts::{plain_head, view_of};
 pub use hold::{Held, hold};
 

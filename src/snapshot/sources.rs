@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::Overlay;
 use crate::assets;
 use crate::catalog::{Detector, ParamFault, SourceFile};
 use crate::policy;
@@ -45,6 +46,8 @@ pub struct Files {
     pub catalog: Vec<SourceFile>,
     /// The policy tree.
     pub policies: Vec<policy::Source>,
+    /// What the API stored, by tenant and bundle.
+    pub overlays: Vec<Arc<Overlay>>,
 }
 
 impl Sources {
@@ -93,6 +96,8 @@ impl Sources {
         for fault in &mut faults {
             if files.policies.iter().any(|file| file.path == fault.file) {
                 fault.file = format!("{root}/{}", fault.file);
+            } else if files.stores(&fault.file) {
+                fault.file = format!("stored/{}", fault.file);
             }
         }
         faults

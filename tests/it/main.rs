@@ -22,6 +22,7 @@ mod hostile_replies;
 mod logs;
 mod probe;
 mod policy_tools;
+mod overlays;
 mod real;
 mod redaction;
 mod reload;
