@@ -10,6 +10,7 @@ mod check;
 mod detectors;
 mod health;
 mod init;
+mod policy;
 mod scan;
 mod session;
 
@@ -46,6 +47,12 @@ pub enum Command {
     /// Look at detectors.
     #[command(subcommand, after_help = "Example: orchestrator detectors probe pii")]
     Detectors(DetectorsCommand),
+    /// Work on policies.
+    #[command(
+        subcommand,
+        after_help = "Example: orchestrator policy build --tenant acme --bundle standard"
+    )]
+    Policy(PolicyCommand),
     /// Ask the service on this machine whether it is ready; exit 0 when it is, 69 when not.
     #[command(after_help = "Example: orchestrator health --listen 127.0.0.1:8000")]
     Health(ServeArgs),
@@ -149,6 +156,30 @@ pub struct ProbeArgs {
     pub config: Option<PathBuf>,
 }
 
+/// What to do with policies.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Write a tenant's policy as a bundle that Open Policy Agent evaluates to the same answers.
+    Build(BuildArgs),
+}
+
+/// Options of `policy build`.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// Whose policy.
+    #[arg(long)]
+    pub tenant: String,
+    /// Which of its policies.
+    #[arg(long)]
+    pub bundle: String,
+    /// Where to write.
+    #[arg(short, long, value_name = "FILE", default_value = "bundle.tar.gz")]
+    pub output: PathBuf,
+    /// Settings file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
 /// Exit codes, after sysexits where one fits.
 pub mod exit {
     /// All well.
@@ -179,6 +210,7 @@ pub fn run(command: Command) -> u8 {
         Command::Init(args) => init::run(&args),
         Command::Detectors(DetectorsCommand::List(args)) => detectors::list(&args),
         Command::Detectors(DetectorsCommand::Probe(args)) => detectors::probe(&args),
+        Command::Policy(PolicyCommand::Build(args)) => policy::build(&args),
         Command::Health(args) => health::run(&args),
         Command::Openapi => {
             print(&crate::api::openapi());

@@ -5,6 +5,7 @@
 
 mod answer;
 mod bounded;
+mod bundle;
 mod document;
 mod entry;
 mod evaluator;
