@@ -210,7 +210,7 @@ pub fn run(command: Command) -> u8 {
         Command::Init(args) => init::run(&args),
         Command::Detectors(DetectorsCommand::List(args)) => detectors::list(&args),
         Command::Detectors(DetectorsCommand::Probe(args)) => detectors::probe(&args),
-        Command::Policy(PolicyCommand::Build(args)) => policy::build(&args),
+        Command::Policy(PolicyCommand::Build(args)) => policy::build::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Openapi => {
             print(&crate::api::openapi());

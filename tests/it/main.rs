@@ -18,6 +18,7 @@ mod completeness;
 mod corpus;
 mod detectors;
 mod logs;
+mod opa;
 mod real;
 mod redaction;
 mod reload;

@@ -31,9 +31,9 @@ def open_engine(modules, data):
 
 def open_bundle(file):
     with tarfile.open(file) as archive:
-        files = {entry.name: archive.extractfile(entry).read() for entry in archive if entry.isfile()}
-    manifest = json.loads(files.pop("/.manifest"))
-    data = json.loads(files.pop("/data.json"))
+        files = {entry.name.lstrip("/"): archive.extractfile(entry).read() for entry in archive if entry.isfile()}
+    manifest = json.loads(files.pop(".manifest"))
+    data = json.loads(files.pop("data.json"))
     modules = {path: text.decode() for path, text in files.items() if path.endswith(".rego")}
     roots = [root.split("/") for root in manifest["roots"]]
     for path, text in modules.items():

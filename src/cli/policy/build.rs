@@ -1,9 +1,9 @@
-//! `orchestrator policy`: work on policies without a server.
+//! `orchestrator policy build`: a view as a bundle of Open Policy Agent.
 
-use super::{BuildArgs, Session, complain, exit, print};
+use crate::cli::{BuildArgs, Session, complain, exit, print};
 use crate::domain::id::{BundleName, TenantId};
 
-pub(super) fn build(args: &BuildArgs) -> u8 {
+pub(in crate::cli) fn run(args: &BuildArgs) -> u8 {
     let BuildArgs { tenant, bundle, output, config } = args;
     let session = match Session::open(config.as_deref()) {
         Ok(session) => session,

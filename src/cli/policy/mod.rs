@@ -1,0 +1,3 @@
+//! `orchestrator policy`: work on policies without a server.
+
+pub(super) mod build;
