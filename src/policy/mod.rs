@@ -7,6 +7,7 @@ mod agree;
 mod answer;
 mod bounded;
 mod bundle;
+mod differs;
 mod document;
 mod entry;
 mod evaluator;
