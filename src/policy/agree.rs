@@ -1,8 +1,7 @@
 //! Builtins that the engine answers unlike Open Policy Agent, answered like it: policies are written
 //! and tested with both.
 
-use std::fmt::Write as _;
-
+use finl_unicode::categories::CharacterCategories as _;
 use regorus::Value;
 
 /// Takes the place of a builtin; `None` where its own answer is right, an error where the other
@@ -166,7 +165,7 @@ fn show(verb: &Verb, value: &Value) -> Option<String> {
                 let end = verb.precision.unwrap_or(usize::MAX);
                 Some(pad(verb, "", &text.chars().take(end).collect::<String>(), false))
             }
-            'q' if matches!(value, Value::String(_)) => Some(pad(verb, "", &quoted(&text)?, false)),
+            'q' if matches!(value, Value::String(_)) => Some(pad(verb, "", &quoted(&text), false)),
             _ => None,
         };
     };
@@ -233,37 +232,45 @@ fn literal(value: &Value) -> Option<String> {
             let field = |(key, value)| Some(format!("{}: {}", literal(key)?, literal(value)?));
             list(fields.iter().map(field).collect::<Option<_>>()?, "{", "}")
         }
-        Value::String(text) => quoted(text)?,
+        Value::String(text) => quoted(text),
         Value::Number(number) if number.as_i64().is_none() && number.is_integer() => return None,
         Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
         Value::Undefined => return None,
     })
 }
 
-/// `None` where the other engine would escape a letter that it takes for unprintable.
-fn quoted(text: &str) -> Option<String> {
+/// In quotes, with what is no letter, mark, digit or sign written as its code.
+fn quoted(text: &str) -> String {
     let mut written = String::from('"');
     for letter in text.chars() {
-        match letter {
-            '"' => written.push_str("\\\""),
-            '\\' => written.push_str("\\\\"),
-            '\n' => written.push_str("\\n"),
-            '\t' => written.push_str("\\t"),
-            '\r' => written.push_str("\\r"),
-            ' ' => written.push(' '),
-            _ if letter.is_control() || letter.is_whitespace() => {
-                let code = u32::from(letter);
-                // Writing to a String cannot fail.
-                let _ = match code {
-                    0..0x80 => write!(written, "\\x{code:02x}"),
-                    _ => write!(written, "\\u{code:04x}"),
-                };
-            }
-            _ => written.push(letter),
-        }
+        let code = u32::from(letter);
+        let escape = match letter {
+            '"' | '\\' => format!("\\{letter}"),
+            '\u{7}' => "\\a".into(),
+            '\u{8}' => "\\b".into(),
+            '\u{c}' => "\\f".into(),
+            '\n' => "\\n".into(),
+            '\r' => "\\r".into(),
+            '\t' => "\\t".into(),
+            '\u{b}' => "\\v".into(),
+            _ if is_printable(letter) => letter.to_string(),
+            _ if code < 0x80 => format!("\\x{code:02x}"),
+            _ if code < 0x1_0000 => format!("\\u{code:04x}"),
+            _ => format!("\\U{code:08x}"),
+        };
+        written.push_str(&escape);
     }
     written.push('"');
-    Some(written)
+    written
+}
+
+fn is_printable(letter: char) -> bool {
+    letter.is_letter()
+        || letter.is_mark()
+        || letter.is_number()
+        || letter.is_punctuation()
+        || letter.is_symbol()
+        || letter == ' '
 }
 
 /// The pattern with the classes of Perl written out: they are ASCII in RE2.

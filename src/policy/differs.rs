@@ -6,7 +6,7 @@ use super::rego::Parsed;
 use crate::yaml::fault::Fault;
 
 /// Builtin, how it differs, and what to do.
-const BUILTINS: [(&str, &str, &str); 10] = [
+const BUILTINS: [(&str, &str, &str); 11] = [
     ("urlquery.decode", "`=` and `&` are lost here", "split the text before you decode its parts"),
     ("json.filter", "a null on the way of a path is dropped here", "use object.filter"),
     ("json.marshal", "`<`, `>`, `&` and 1.0 are not written alike", "build texts by concat"),
@@ -20,6 +20,7 @@ const BUILTINS: [(&str, &str, &str); 10] = [
         "match the unit first",
     ),
     ("json.is_valid", "numbers beyond 1e308 are not valid here", "do not decide by it"),
+    ("time.add_date", "a day that the month lacks is its last here", "add days, not months"),
     ("base64url.decode", "texts without padding are errors here", "use base64.decode"),
 ];
 

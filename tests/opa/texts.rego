@@ -139,7 +139,7 @@ matched_glob := glob.match("*.com", ["."], input.s)
 
 sound_version := semver.is_valid(input.s)
 
-later := time.add_date(input.time, 0, 1, 0)
+later := time.add_date(input.time, 0, 0, 40)
 
 day := [time.date(input.time), time.clock(input.time), time.weekday(input.time)]
 

@@ -140,6 +140,7 @@ fn make(name: &str, schema: &Value, dice: &mut Dice) -> Value {
 fn text(name: &str, dice: &mut Dice) -> &'static str {
     match name {
         "category" | "categories" | "path" => dice.of::<&str>(&CATEGORIES),
+        "tool_names" => dice.of::<&str>(&TEXTS[20..24]),
         "detector" | "name" | "required" | "optional" | "exclude" | "voters" => {
             dice.of::<&str>(&NAMES)
         }

