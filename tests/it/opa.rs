@@ -210,6 +210,7 @@ fn limits() -> Limits {
     Limits { eval_timeout: Duration::from_secs(20), ..Limits::default() }
 }
 
+const POINTS: [Point; 3] = [Point::Plan, Point::Conflict, Point::Verdict];
 const RULES: [&str; 21] = [
     "deny",
     "required",
@@ -242,24 +243,31 @@ fn rules(point: Point) -> &'static [&'static str] {
     }
 }
 
-/// The rules that a point asks a layer for, as paths below `data`.
+/// The rules that a point asks the layers for, as `layer.rule`.
 fn paths(layers: &[String], point: Point) -> Vec<String> {
     let mut paths = Vec::new();
     for layer in layers {
-        let package: String = match layer.split('.').collect::<Vec<_>>().as_slice() {
-            ["tenants", tenant, bundle] => format!("tenants.{tenant}.{bundle}"),
-            _ => layer.clone(),
-        };
-        let floor = layer == "floor";
-        let names: &[&str] = match (floor, point) {
+        let names: &[&str] = match (layer == "floor", point) {
             (false, _) => rules(point),
             (true, Point::Plan) => &["required", "min_coverage", "on_incomplete"],
             (true, Point::Conflict) => &[],
             (true, Point::Verdict) => &["block", "review", "redact", "flag"],
         };
-        paths.extend(names.iter().map(|name| format!("{package}.{name}")));
+        paths.extend(names.iter().map(|name| format!("{layer}.{name}")));
     }
     paths
+}
+
+/// A module of ours that asks for every one of them at once.
+fn asking(layers: &[String]) -> String {
+    let mut text = String::from("package asking\n\nimport rego.v1\n");
+    for point in POINTS {
+        for path in paths(layers, point) {
+            let parts: String = path.split('.').map(|part| format!("[\"{part}\"]")).collect();
+            text.push_str(&format!("\n{}[\"{path}\"] := data{parts}\n", point.name()));
+        }
+    }
+    text
 }
 
 /// How often each class of inputs and outcomes came up.
@@ -284,14 +292,17 @@ impl Mix {
     }
 }
 
-/// What the product says at a point: the joined answer, and each layer's rules by path.
+/// The joined answer, and each layer's rules as `layer.rule`.
+type Ours = (Value, Map<String, Value>);
+
+/// What the product says at a point, `None` where it fails.
 fn product(
     runtime: &tokio::runtime::Runtime,
     evaluator: &Evaluator,
     view: &Arc<View>,
     (point, head): (Point, &Head),
     input: &Value,
-) -> Option<(Value, BTreeMap<String, Value>)> {
+) -> Option<Ours> {
     let input = input.as_object().unwrap().clone();
     let answer = runtime.block_on(evaluator.evaluate(view, point, head, input)).ok()?;
     let held = answer.explain.iter();
@@ -340,55 +351,57 @@ fn compare(
     let file = dir.path().join("bundle.tar.gz");
     std::fs::write(&file, view.opa_bundle().unwrap()).unwrap();
     opa.say(&json!({ "bundle": "bundle", "file": file }));
-    let floor = shipped().into_iter().find(|source| source.path == "floor/data.yaml").unwrap();
+    let floor = tree.sources.iter().find(|source| source.path == "floor/data.yaml").unwrap();
     let floor: Value = documents::yaml(&floor.bytes);
-    opa.open("sources", &tree.modules(), &json!({ "floor": floor }));
-    for point in [Point::Plan, Point::Conflict, Point::Verdict] {
+    let mut modules = tree.modules();
+    modules.insert("asking.rego".into(), asking(view.layers()).into());
+    opa.open("sources", &modules, &json!({ "floor": floor }));
+    for point in POINTS {
         let mut dice = Dice::new(seed ^ point as u64);
         let inputs: Vec<Value> =
             (0..INPUTS).map(|_| documents::document(point, view.settings(), &mut dice)).collect();
-        let paths = paths(view.layers(), point);
-        let theirs = opa.ask("sources", &paths, &inputs);
+        let asked = [format!("asking.{}", point.name())];
+        let theirs = opa.ask("sources", &asked, &inputs);
         let answer = [format!("entry.answer.{}", point.name())];
         let bundled = opa.ask("bundle", &answer, &inputs);
-        for ((input, theirs), bundled) in inputs.iter().zip(theirs).zip(bundled) {
-            into.inputs += 1;
-            into.mix.count(&format!("point {}", point.name()));
-            let said = product(&runtime, &evaluator, view, (point, &head), input);
+        for ((input, theirs), bundled) in inputs.iter().zip(&theirs).zip(&bundled) {
             let place = format!("{}, {:?}, {}: {input}", tree.name, view.layers(), point.name());
-            let failed = theirs.contains(&Said::Error);
-            let Some((result, held)) = said else {
-                into.errors += 1;
-                if !failed || bundled != [Said::Error] {
-                    into.differences.push(format!("only the product fails: {place}"));
-                }
-                continue;
-            };
-            for (path, theirs) in paths.iter().zip(theirs) {
-                let ours = held.get(path).cloned().map_or(Said::Undefined, Said::Value);
-                if ours != theirs {
-                    into.differences.push(format!("{path}: {ours:?}, OPA {theirs:?}: {place}"));
-                }
-            }
-            let ours = same_order(&result);
-            match &bundled[..] {
-                [Said::Value(theirs)] if same_order(theirs) == ours => {}
-                other => {
-                    into.differences.push(format!("bundle: {ours}, OPA {other:?}: {place}"));
-                }
-            }
-            let outcome = match point {
-                Point::Verdict => result["action"].as_str().unwrap().to_owned(),
-                Point::Plan => {
-                    let deny = result["deny"].as_array().is_some_and(|deny| !deny.is_empty());
-                    (if deny { "deny" } else { "ask" }).into()
-                }
-                Point::Conflict => {
-                    (if result["settle"].is_null() { "silent" } else { "settle" }).into()
-                }
-            };
-            into.mix.count(&format!("{} {outcome}", point.name()));
+            let said = product(&runtime, &evaluator, view, (point, &head), input);
+            into.judge(point, said, [&theirs[0], &bundled[0]], &place);
         }
+    }
+}
+
+impl Compared {
+    /// Notes what one input got from the product, and from OPA by sources and by bundle.
+    fn judge(&mut self, point: Point, ours: Option<Ours>, theirs: [&Said; 2], place: &str) {
+        self.inputs += 1;
+        self.mix.count(&format!("point {}", point.name()));
+        let (Some((result, held)), [sources, bundle]) = (ours, theirs) else {
+            self.errors += 1;
+            if theirs != [&Said::Error, &Said::Error] {
+                self.differences.push(format!("only the product fails: {place}"));
+            }
+            return;
+        };
+        let held = Said::Value(Value::Object(held));
+        let silent = *sources == Said::Undefined && held == Said::Value(json!({}));
+        if held != *sources && !silent {
+            self.differences.push(format!("sources: {held:?}, OPA {sources:?}: {place}"));
+        }
+        let joined = same_order(&result);
+        if !matches!(bundle, Said::Value(theirs) if same_order(theirs) == joined) {
+            self.differences.push(format!("bundle: {joined}, OPA {bundle:?}: {place}"));
+        }
+        let has = |rule: &str| result[rule].as_array().is_some_and(|entries| !entries.is_empty());
+        let outcome = match point {
+            Point::Verdict => result["action"].as_str().unwrap(),
+            Point::Plan if has("deny") => "deny",
+            Point::Plan => "ask",
+            Point::Conflict if result["settle"].is_null() => "silent",
+            Point::Conflict => "settle",
+        };
+        self.mix.count(&format!("{} {outcome}", point.name()));
     }
 }
 
