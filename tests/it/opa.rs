@@ -1,6 +1,8 @@
 //! Our policies evaluated by the product and by Open Policy Agent: the same answers, from sources and
 //! from bundles. `tests/opa/install` puts it there.
 
+#![expect(clippy::print_stdout, reason = "the mix of inputs and outcomes is told")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};

@@ -154,9 +154,9 @@ fn every_letter_has_the_same_capital_in_opa() {
     opa.open("letters", json!({ "letters.rego": module }).as_object().unwrap(), &json!({}));
     let theirs = opa.ask("letters", &rules, &inputs);
     let ours = product(module, &rules, &inputs);
-    let text = |said: &Said| match said {
-        Said::Value(Value::String(text)) => text.chars().collect::<Vec<_>>(),
-        other => panic!("{other:?}"),
+    let text = |said: &Said| {
+        let Said::Value(Value::String(text)) = said else { panic!("{said:?}") };
+        text.chars().collect::<Vec<_>>()
     };
     let mut differing = Vec::new();
     for ((part, ours), theirs) in letters.chunks(2_000).zip(&ours).zip(&theirs) {
