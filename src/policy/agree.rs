@@ -99,6 +99,9 @@ struct Verb {
     letter: char,
 }
 
+/// Widest that a format may ask for.
+const WIDTH_MAX: usize = 999;
+
 const UNFIT: &str = "the format does not fit its values";
 
 /// The formats that both engines can write; every other is an error.
@@ -139,7 +142,8 @@ fn verb(letters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Verb> 
         verb.precision = Some(number(letters));
     }
     verb.letter = letters.next()?;
-    Some(verb)
+    let widest = verb.width.max(verb.precision.unwrap_or(0));
+    (widest <= WIDTH_MAX).then_some(verb)
 }
 
 fn number(letters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> usize {
@@ -295,4 +299,21 @@ pub(super) fn pattern(re2: &str) -> String {
         }
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_format_asks_for_more_than_999_letters() {
+        for format in ["%1000d", "%1.99999999f", "%-9999999999999999999999d", "%.1000s", "%"] {
+            let value = if format.ends_with('s') { Value::from("a") } else { Value::from(1.5) };
+            let said = sprintf(format, &Value::from(vec![value]));
+            assert!(matches!(said, Some(Err(UNFIT))), "{format}: {said:?}");
+        }
+        let said = sprintf("%999.1f|", &Value::from(vec![Value::from(1.5)]));
+        let Some(Ok(Value::String(text))) = said else { panic!("{said:?}") };
+        assert_eq!(text.len(), 1_000);
+    }
 }
