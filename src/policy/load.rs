@@ -11,7 +11,7 @@ use super::entry::Ask;
 use super::layers::{self, Layer, Layers, dotted};
 use super::rego::Parsed;
 use super::unit::{Parts, Unit, Units};
-use super::{FloorPlan, Limits, STACK_BYTES, Source, TenantScope, fault, table};
+use super::{FloorPlan, Limits, STACK_BYTES, Source, TenantScope, differs, fault, table};
 use crate::domain::digest::Digest;
 use crate::domain::id::{BundleName, TenantId};
 use crate::yaml::fault::{Fault, FaultKind};
@@ -186,6 +186,7 @@ impl<'a> Builder<'a> {
         }
         let mut warnings = builder.overlays(tenants, &bundles);
         warnings.extend(builder.layers.values().flat_map(misnamed));
+        warnings.extend(builder.layers.values().flat_map(differs::warnings));
         let mut views: BTreeMap<TenantId, BTreeMap<BundleName, Arc<View>>> = BTreeMap::new();
         for tenant in tenants {
             for bundle in &tenant.bundles {

@@ -3,8 +3,11 @@
 //! A policy is a pure function of its document: no network, clock, randomness or environment, and
 //! no failure of it is ever an allow.
 
+mod agree;
 mod answer;
 mod bounded;
+mod bundle;
+mod differs;
 mod document;
 mod entry;
 mod evaluator;

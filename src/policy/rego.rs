@@ -4,8 +4,8 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use regorus::unstable::{
-    ArithOp, BUILTINS, Expr, Literal, Module, Parser, Query, Rule, RuleAssign, RuleBody, RuleHead,
-    Span,
+    ArithOp, BUILTINS, BoolOp, Expr, Literal, Module, Parser, Query, Rule, RuleAssign, RuleBody,
+    RuleHead, Span,
 };
 
 use super::{Limits, fault, scan, teach};
@@ -37,6 +37,8 @@ pub(super) struct Parsed {
     pub(super) package: Vec<String>,
     /// What each rule is called and refers to.
     pub(super) rules: Vec<RuleFacts>,
+    /// Equalities of computed fractions: the operator and its place.
+    pub(super) inexact: Vec<(&'static str, (u32, u32))>,
     /// Weight for the per-unit nesting limit.
     pub(super) nesting: u64,
     /// Where each `with` stands; only tests have any.
@@ -111,6 +113,7 @@ pub(super) fn parse_test(
         products: 0,
         reads_settings: false,
         withs: Vec::new(),
+        inexact: Vec::new(),
     };
     let rules: Vec<RuleFacts> = module.policy.iter().map(|rule| walk.rule(rule)).collect();
     for rule in &rules {
@@ -119,8 +122,9 @@ pub(super) fn parse_test(
     if !faults.is_empty() {
         return Err(faults);
     }
-    let withs = std::mem::take(&mut walk.withs);
-    Ok(Parsed { file: file.into(), text: text.clone(), package, rules, nesting, withs, module })
+    let (withs, inexact) = (std::mem::take(&mut walk.withs), std::mem::take(&mut walk.inexact));
+    let (file, text) = (file.into(), text.clone());
+    Ok(Parsed { file, text, package, rules, inexact, nesting, withs, module })
 }
 
 fn forbidden(file: &str, called: &Reference) -> Option<Fault> {
@@ -270,6 +274,25 @@ fn walks_ignore_table(rule: &Rule) -> bool {
         })
 }
 
+/// Arithmetic that may give a fraction, by its operator: a division, or a fraction in it.
+fn fraction(expr: &Expr) -> Option<(&'static str, (u32, u32))> {
+    let Expr::ArithExpr { op, lhs, rhs, .. } = expr else { return None };
+    let symbol = match op {
+        ArithOp::Add => "+",
+        ArithOp::Sub => "-",
+        ArithOp::Mul => "*",
+        ArithOp::Div => return Some(("/", start(lhs))),
+        ArithOp::Mod => return None,
+    };
+    let sides = || [lhs, rhs].into_iter();
+    let literal = |side: &&regorus::unstable::Ref<Expr>| {
+        matches!(side.as_ref(), Expr::Number { value, .. }
+            if value.as_i64().is_err() && value.as_u64().is_err())
+    };
+    let inner = sides().find_map(|side| fraction(side));
+    inner.or_else(|| sides().find(literal).map(|_| (symbol, start(lhs))))
+}
+
 struct Walk<'a> {
     module: &'a Module,
     refs: Vec<Reference>,
@@ -277,6 +300,7 @@ struct Walk<'a> {
     reads_settings: bool,
     /// Every `with`.
     withs: Vec<(u32, u32)>,
+    inexact: Vec<(&'static str, (u32, u32))>,
 }
 
 impl Walk<'_> {
@@ -413,9 +437,14 @@ impl Walk<'_> {
                 params.iter().for_each(|param| self.expr(param));
             }
             Expr::UnaryExpr { expr, .. } => self.expr(expr),
-            Expr::BinExpr { lhs, rhs, .. }
-            | Expr::BoolExpr { lhs, rhs, .. }
-            | Expr::AssignExpr { lhs, rhs, .. } => {
+            Expr::BoolExpr { op, lhs, rhs, .. } => {
+                let equality = matches!(op, BoolOp::Eq | BoolOp::Ne);
+                let found = [lhs, rhs].into_iter().find_map(|side| fraction(side));
+                self.inexact.extend(found.filter(|_| equality));
+                self.expr(lhs);
+                self.expr(rhs);
+            }
+            Expr::BinExpr { lhs, rhs, .. } | Expr::AssignExpr { lhs, rhs, .. } => {
                 self.expr(lhs);
                 self.expr(rhs);
             }

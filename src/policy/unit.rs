@@ -32,6 +32,8 @@ pub(super) struct Unit {
     pub(super) asks: BTreeSet<Ask>,
     /// The floor's demands on an empty request.
     pub(super) floor: FloorPlan,
+    /// The floor's table.
+    pub(super) floor_settings: serde_json::Value,
     engine: Engine,
     /// Who wrote each file, to name the layer of a failure.
     pub(super) files: Vec<Arc<Parsed>>,
@@ -82,7 +84,8 @@ impl Unit {
         let engine = compile(&all, &entry, &parts.floor, limits)?;
         let layers = parts.layers.iter().map(|(path, _)| path.join(".")).collect();
         let floor = FloorPlan::default();
-        let mut unit = Unit { digest: parts.digest, layers, asks, floor, engine, files };
+        let (digest, floor_settings) = (parts.digest, parts.floor);
+        let mut unit = Unit { digest, layers, asks, floor, floor_settings, engine, files };
         unit.probe(settings, limits)?;
         Ok(unit)
     }

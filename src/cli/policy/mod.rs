@@ -8,6 +8,7 @@ use super::{Session, complain, exit, print};
 use crate::domain::id::TenantId;
 use crate::yaml::fault::Fault;
 
+mod build;
 mod cases;
 mod eval;
 mod lint;
@@ -34,6 +35,26 @@ pub enum PolicyCommand {
     /// Find what loads but is probably not meant; exit 1 on warnings, 65 on faults.
     #[command(after_help = "Example: orchestrator policy lint --json")]
     Lint(LintArgs),
+    /// Write a tenant's policy as a bundle that Open Policy Agent evaluates to the same answers.
+    #[command(after_help = "Example: orchestrator policy build --tenant acme --bundle standard")]
+    Build(BuildArgs),
+}
+
+/// Options of `policy build`.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// Whose policy.
+    #[arg(long)]
+    pub tenant: String,
+    /// Which of its policies.
+    #[arg(long)]
+    pub bundle: String,
+    /// Where to write.
+    #[arg(short, long, value_name = "FILE", default_value = "bundle.tar.gz")]
+    pub output: PathBuf,
+    /// Settings file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// Options of `policy new`.
@@ -146,6 +167,7 @@ pub(super) fn run(command: &PolicyCommand) -> u8 {
         PolicyCommand::Eval(args) => eval::evaluate(args),
         PolicyCommand::Resolve(args) => eval::resolve(args),
         PolicyCommand::Lint(args) => lint::run(args),
+        PolicyCommand::Build(args) => build::run(args),
     }
 }
 
