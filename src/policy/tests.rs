@@ -14,6 +14,7 @@ use crate::domain::request::Priority;
 
 mod decisions;
 mod failures;
+mod properties;
 mod refusals;
 mod sharing;
 
@@ -112,11 +113,7 @@ fn coverage(complete: bool) -> Coverage {
     }
 }
 
-async fn plan(
-    evaluator: &Evaluator,
-    view: &Arc<View>,
-    tenant: &str,
-) -> Result<Arc<PlanAnswer>, Failure> {
+fn facts() -> Arc<[DetectorFacts]> {
     let version: Arc<str> = "1".into();
     let types = BTreeSet::from([ContentType::Text]);
     let categories = BTreeSet::from([Category::parse("pii").unwrap()]);
@@ -130,7 +127,15 @@ async fn plan(
         cost: 1.0,
         weight: 1.0,
     });
-    evaluator.plan(view, &head(tenant), &facts.collect(), None).await
+    facts.collect()
+}
+
+async fn plan(
+    evaluator: &Evaluator,
+    view: &Arc<View>,
+    tenant: &str,
+) -> Result<Arc<PlanAnswer>, Failure> {
+    evaluator.plan(view, &head(tenant), &facts(), None).await
 }
 
 async fn judge(view: &Arc<View>, tenant: &str, categories: &[&str]) -> Arc<VerdictAnswer> {
