@@ -62,6 +62,8 @@ struct VerdictKey {
 
 /// How many times the evaluation's limit a caller waits for thread and answer together.
 const PATIENCE_FACTOR: u32 = 10;
+/// How many times that limit a job of two evaluations runs before its thread is replaced.
+const STUCK_FACTOR: u32 = 4;
 
 type Answered = Result<(Vec<Vec<Held>>, u64), Failure>;
 
@@ -99,7 +101,7 @@ impl Evaluator {
     /// Starts the threads.
     pub fn new(limits: Limits) -> Self {
         Self {
-            threads: Threads::new(limits.threads, limits.queue),
+            threads: Threads::new(limits.threads, limits.queue, limits.eval_timeout * STUCK_FACTOR),
             watch: Watch::new(limits.eval_timeout * PATIENCE_FACTOR),
             plans: Memo::new(limits.memo_entries / 4),
             verdicts: Memo::new(limits.memo_entries - limits.memo_entries / 4),
@@ -266,6 +268,7 @@ impl Evaluator {
         let reply = Arc::new(Reply { point, send: Mutex::new(Some(send)) });
         let late: Arc<dyn Late> = reply.clone();
         self.watch.add(&late);
+        let unit = view.unit.digest;
         let job = move || {
             let start = Instant::now();
             let held: Result<Vec<_>, Failure> = asks
@@ -280,7 +283,7 @@ impl Evaluator {
             reply.give(held.map(|held| (held, spent)));
             if late { Spent::TimedOut } else { Spent::InTime }
         };
-        if !self.threads.submit(tenant, Box::new(job)) {
+        if !self.threads.submit(tenant, unit, Box::new(job)) {
             let message = "no policy thread is free for this tenant";
             return Err(Failure::new(point, FailureKind::Budget, message));
         }

@@ -4,11 +4,13 @@
 //! no failure of it is ever an allow.
 
 mod answer;
+mod background;
 mod bounded;
 mod document;
 mod entry;
 mod evaluator;
 mod graph;
+mod growth;
 mod inputs;
 mod layers;
 mod load;
@@ -100,6 +102,8 @@ impl Default for Limits {
 const DEPTH_OF_CALLS_MAX: usize = 100;
 /// Stack of the threads that parse and evaluate.
 const STACK_BYTES: usize = 256 * 1024 * 1024;
+/// Deepest value that a rule may answer with.
+const ANSWER_LEVELS_MAX: usize = 64;
 
 /// A decision point.
 #[derive(

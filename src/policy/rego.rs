@@ -8,6 +8,7 @@ use regorus::unstable::{
     Span,
 };
 
+use super::growth::{self, Growth};
 use super::{Limits, fault, scan};
 use crate::yaml::fault::Fault;
 
@@ -27,6 +28,9 @@ const FORBIDDEN: [(&str, &str); 13] = [
     ("yaml.is_valid", "its work is unbounded"),
     ("json.match_schema", "its work is unbounded"),
 ];
+
+/// Deepest expression: a longer sum is a tree that overflows the stack of whoever drops it.
+const EXPR_LEVELS_MAX: usize = 200;
 
 /// A parsed file.
 pub(super) struct Parsed {
@@ -51,6 +55,8 @@ pub(super) struct RuleFacts {
     pub(super) refs: Vec<Reference>,
     /// Multiplications written in it.
     pub(super) products: usize,
+    /// How it grows what it refers to.
+    pub(super) growth: Growth,
     /// Whether it mentions `input.settings`, or `input` whole.
     pub(super) reads_settings: bool,
     /// Whether each of its bodies holds only for an entry of `input.settings.ignore`.
@@ -90,11 +96,17 @@ pub(super) fn parse(file: &str, text: &Arc<str>, limits: &Limits) -> Result<Pars
         products: 0,
         reads_settings: false,
         withs: Vec::new(),
+        level: 0,
+        too_long: None,
     };
     let rules: Vec<RuleFacts> = module.policy.iter().map(|rule| walk.rule(rule)).collect();
     for rule in &rules {
         rule.refs.iter().filter_map(|called| forbidden(file, called)).for_each(|f| faults.push(f));
     }
+    faults.extend(walk.too_long.map(|at| {
+        let message = format!("an expression has over {EXPR_LEVELS_MAX} parts in a row");
+        fault(file, at, "expression_too_long", message, "split it into rules or a list")
+    }));
     // The engine keeps values of rules over `with`, so that the second of two may be wrong.
     faults.extend(walk.withs.iter().map(|at| {
         fault(file, *at, "with_in_policy", "`with` is for tests only", "pass values to a function")
@@ -241,6 +253,9 @@ struct Walk<'a> {
     reads_settings: bool,
     /// Every `with`.
     withs: Vec<(u32, u32)>,
+    level: usize,
+    /// The first expression that is too deep.
+    too_long: Option<(u32, u32)>,
 }
 
 impl Walk<'_> {
@@ -275,6 +290,7 @@ impl Walk<'_> {
             position: position(span),
             refs: std::mem::take(&mut self.refs),
             products: std::mem::take(&mut self.products),
+            growth: self.too_long.map_or_else(|| growth::of(rule), |_| Growth::default()),
             reads_settings: self.reads_settings,
             walks_ignore_table: walks_ignore_table(rule),
         }
@@ -346,6 +362,16 @@ impl Walk<'_> {
     }
 
     fn expr(&mut self, expr: &Expr) {
+        if self.level >= EXPR_LEVELS_MAX {
+            self.too_long.get_or_insert_with(|| position(expr.span()));
+            return;
+        }
+        self.level += 1;
+        self.parts(expr);
+        self.level -= 1;
+    }
+
+    fn parts(&mut self, expr: &Expr) {
         match expr {
             Expr::String { .. }
             | Expr::RawString { .. }

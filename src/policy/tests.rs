@@ -14,6 +14,7 @@ use crate::domain::request::Priority;
 
 mod decisions;
 mod failures;
+mod hostile;
 mod properties;
 mod refusals;
 mod sharing;
@@ -163,11 +164,4 @@ fn said(answer: &VerdictAnswer) -> Vec<String> {
         format!("{} {}: {} [{}]", entry.action.name(), entry.code, entry.reason, entry.layer)
     };
     answer.rules.entries.iter().chain(&answer.rules.floor).map(entry).collect()
-}
-
-/// Two equal values of 2^depth leaves that share their parts; comparing them cannot be interrupted.
-fn twins(depth: usize) -> String {
-    let pair = |name: &str, at: usize| format!("\t{name}{at} := [{name}{}, {name}{0}]\n", at - 1);
-    let grown: String = (1..=depth).map(|at| pair("a", at) + &pair("b", at)).collect();
-    format!("\ta0 := [1]\n\tb0 := [1]\n{grown}")
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, Value};
 
+use super::background::{self, Thread};
 use super::entry::{self, Ask};
 use super::rego::{self, Parsed};
 use super::{
-    Failure, FailureKind, FloorPlan, Limits, Point, STACK_BYTES, answer, bounded, fault, graph,
-    inputs,
+    ANSWER_LEVELS_MAX, Failure, FailureKind, FloorPlan, Limits, Point, STACK_BYTES, answer,
+    bounded, fault, graph, inputs,
 };
 use crate::domain::digest::Digest;
 use crate::yaml::fault::Fault;
@@ -105,7 +106,8 @@ impl Unit {
             }
         }
         let engine = std::mem::take(&mut self.engine);
-        let (engine, results) = probe_apart(engine, documents, limits.eval_timeout * PROBE_FACTOR)?;
+        let (engine, results) =
+            probe_apart(self.digest, engine, documents, limits.eval_timeout * PROBE_FACTOR)?;
         self.engine = engine;
         let mut faults = BTreeSet::new();
         for (ask, full, held) in results {
@@ -131,13 +133,23 @@ type Probed = (Engine, Vec<(Ask, bool, Result<Vec<Held>, Failure>)>);
 
 /// Evaluates on a thread of its own, which is left behind if nothing can stop it.
 fn probe_apart(
+    unit: Digest,
     mut engine: Engine,
     documents: Vec<(Ask, bool, Value)>,
     limit: Duration,
 ) -> Result<Probed, Vec<Fault>> {
+    let refused = |code, message| {
+        vec![fault("policies", (0, 0), code, message, "bound loops and numbers in the last change")]
+    };
+    if !background::may_try(unit) {
+        let message = "these rules, or too many others, could not be stopped when they were tried";
+        return Err(refused("probe_timeout", message));
+    }
     let patience = limit * u32::try_from(documents.len() + 1).unwrap_or(u32::MAX);
     let (send, receive) = std::sync::mpsc::channel();
+    let (tell, told) = std::sync::mpsc::channel();
     let probe = move || {
+        let _ = tell.send(Thread::current());
         let results = documents
             .into_iter()
             .map(|(ask, full, document)| (ask, full, evaluate(&mut engine, ask, document, limit)))
@@ -146,13 +158,13 @@ fn probe_apart(
         let _ = send.send((engine, results));
     };
     let builder = std::thread::Builder::new().name("policy-probe".into()).stack_size(STACK_BYTES);
-    let started = builder.spawn(probe).is_ok();
+    if builder.spawn(probe).is_err() {
+        return Err(refused("probe_error", "no thread could be started to try these rules"));
+    }
     receive.recv_timeout(patience).map_err(|_| {
-        let (code, message) = match started {
-            true => ("probe_timeout", "an evaluation of these rules cannot be stopped"),
-            false => ("probe_error", "no thread could be started to try these rules"),
-        };
-        vec![fault("policies", (0, 0), code, message, "bound loops and numbers in the last change")]
+        told.try_iter().for_each(Thread::lower);
+        background::is_stuck(unit);
+        refused("probe_timeout", "an evaluation of these rules cannot be stopped")
     })
 }
 
@@ -239,6 +251,10 @@ fn evaluate(
         })
     }));
     match result {
+        Ok(Ok(value)) if !bounded::is_flat(&value, ANSWER_LEVELS_MAX) => {
+            // It must not leave this thread: dropping it needs a large stack.
+            Err(Failure::new(point, FailureKind::BadValue, "a rule answers with too deep a value"))
+        }
         Ok(Ok(value)) => triples(&value)
             .ok_or_else(|| Failure::new(point, FailureKind::Error, "the entry gives no answer")),
         Ok(Err((late, message))) => {

@@ -248,7 +248,7 @@ impl Opinion {
         let mut text: String =
             self.required.iter().map(|name| format!("required contains \"{name}\"\n")).collect();
         self.execution.iter().for_each(|name| text += &format!("execution := \"{name}\"\n"));
-        for shares in &self.thresholds {
+        if let Some(shares) = &self.thresholds {
             let shares: BTreeMap<_, f64> =
                 shares.iter().map(|(name, share)| (name, f64::from(*share) / 10.0)).collect();
             text += &format!("thresholds := {}\n", serde_json::to_string(&shares).unwrap());

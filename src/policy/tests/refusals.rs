@@ -138,13 +138,6 @@ fn validation_names_faults_and_runs_cases() {
 }
 
 #[test]
-fn a_load_ends_even_where_an_evaluation_cannot_be_stopped() {
-    let twins = twins(34);
-    let rules = format!("package demo\nblock contains \"x\" if {{\n\n{twins}\ta34 != b34\n}}");
-    assert_eq!(refused("demo/policy.rego", &rules).0, "probe_timeout");
-}
-
-#[test]
 fn a_rule_whose_name_is_almost_an_asked_one_is_a_warning() {
     let mut sources = shipped();
     let text = "package demo\nblocks contains \"x\" if input.env == \"x\"\n";
