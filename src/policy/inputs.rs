@@ -1,4 +1,4 @@
-//! Which paths a policy may read below `input`, and documents generated from the same schemas.
+//! Which paths a policy may read below `input`, by the schemas.
 //!
 //! A misspelt path is undefined, which would be a silent allow: it is a fault at load.
 
@@ -25,49 +25,12 @@ static SCHEMAS: LazyLock<[Value; 3]> = LazyLock::new(|| {
 const CALLS_MAX: usize = 16;
 const BODIES_MAX: usize = 20_000;
 
-fn schema(point: Point) -> &'static Value {
+pub(super) fn schema(point: Point) -> &'static Value {
     let [plan, conflict, verdict] = &*SCHEMAS;
     match point {
         Point::Plan => plan,
         Point::Conflict => conflict,
         Point::Verdict => verdict,
-    }
-}
-
-/// A document that fits the point's schema: every optional part present, or none.
-pub(super) fn sample(point: Point, full: bool) -> Value {
-    generate(schema(point), full)
-}
-
-fn generate(schema: &Value, full: bool) -> Value {
-    let first = |key: &str| schema.get(key).and_then(|list| list.get(0)).cloned();
-    match schema.get("type").and_then(Value::as_str) {
-        Some("object") => {
-            let mut fields = Map::new();
-            let required = schema.get("required").and_then(Value::as_array);
-            for (name, part) in
-                schema.get("properties").and_then(Value::as_object).into_iter().flatten()
-            {
-                if full || required.is_some_and(|names| names.iter().any(|known| known == name)) {
-                    fields.insert(name.clone(), generate(part, full));
-                }
-            }
-            if let (true, Some(part @ Value::Object(_))) =
-                (full, schema.get("additionalProperties"))
-            {
-                let key = schema.pointer("/propertyNames/examples/0").and_then(Value::as_str);
-                fields.insert(key.unwrap_or("domain").to_owned(), generate(part, full));
-            }
-            Value::Object(fields)
-        }
-        Some("array") if full => {
-            Value::Array(schema.get("items").map(|item| generate(item, full)).into_iter().collect())
-        }
-        Some("array") => Value::Array(Vec::new()),
-        Some("number") => 0.5.into(),
-        Some("integer") => 0.into(),
-        Some("boolean") => Value::Bool(full),
-        _ => first("enum").or_else(|| first("examples")).unwrap_or_else(|| "sample".into()),
     }
 }
 

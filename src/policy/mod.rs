@@ -16,6 +16,7 @@ mod layers;
 mod load;
 mod memo;
 mod rego;
+mod sample;
 mod scan;
 mod table;
 mod threads;

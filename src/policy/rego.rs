@@ -1,5 +1,6 @@
 //! One parsed Rego file: its package, rules, references and calls, read from the syntax tree.
 
+use std::collections::BTreeSet;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
@@ -41,6 +42,8 @@ pub(super) struct Parsed {
     pub(super) package: Vec<String>,
     /// What each rule is called and refers to.
     pub(super) rules: Vec<RuleFacts>,
+    /// Its short string literals, for documents that its rules hold for.
+    pub(super) words: BTreeSet<String>,
     /// Weight for the per-unit nesting limit.
     pub(super) nesting: u64,
 }
@@ -96,6 +99,7 @@ pub(super) fn parse(file: &str, text: &Arc<str>, limits: &Limits) -> Result<Pars
         products: 0,
         reads_settings: false,
         withs: Vec::new(),
+        words: BTreeSet::new(),
         level: 0,
         too_long: None,
     };
@@ -114,7 +118,8 @@ pub(super) fn parse(file: &str, text: &Arc<str>, limits: &Limits) -> Result<Pars
     if !faults.is_empty() {
         return Err(faults);
     }
-    Ok(Parsed { file: file.into(), text: text.clone(), package, rules, nesting, module })
+    let words = walk.words;
+    Ok(Parsed { file: file.into(), text: text.clone(), package, rules, words, nesting, module })
 }
 
 fn forbidden(file: &str, called: &Reference) -> Option<Fault> {
@@ -253,6 +258,7 @@ struct Walk<'a> {
     reads_settings: bool,
     /// Every `with`.
     withs: Vec<(u32, u32)>,
+    words: BTreeSet<String>,
     level: usize,
     /// The first expression that is too deep.
     too_long: Option<(u32, u32)>,
@@ -373,11 +379,11 @@ impl Walk<'_> {
 
     fn parts(&mut self, expr: &Expr) {
         match expr {
-            Expr::String { .. }
-            | Expr::RawString { .. }
-            | Expr::Number { .. }
-            | Expr::Bool { .. }
-            | Expr::Null { .. } => {}
+            Expr::String { .. } | Expr::RawString { .. } => {
+                let word = text(expr).filter(|word| word.len() <= 64 && self.words.len() < 64);
+                self.words.extend(word);
+            }
+            Expr::Number { .. } | Expr::Bool { .. } | Expr::Null { .. } => {}
             Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => {
                 self.reference(expr, None);
                 self.indexes(expr);

@@ -13,10 +13,13 @@ use super::background::{self, Thread};
 use super::entry::{self, Ask};
 use super::rego::{self, Parsed};
 use super::{
-    ANSWER_LEVELS_MAX, Failure, FailureKind, FloorPlan, Limits, Point, STACK_BYTES, answer,
-    bounded, fault, graph, inputs,
+    ANSWER_LEVELS_MAX, Failure, FailureKind, FloorPlan, Limits, Point, STACK_BYTES, VerdictAnswer,
+    answer, bounded, fault, graph, inputs, sample,
 };
+use crate::domain::category::Category;
 use crate::domain::digest::Digest;
+use crate::domain::finding::Severity;
+use crate::domain::judgement::JudgedFinding;
 use crate::yaml::fault::Fault;
 
 /// Work units between two looks at the clock.
@@ -94,48 +97,102 @@ impl Unit {
         evaluate(&mut engine, ask, document, limit)
     }
 
+    /// Tries every rule that is asked on documents made for it.
     fn probe(&mut self, settings: &serde_json::Value, limits: &Limits) -> Result<(), Vec<Fault>> {
-        let mut documents = Vec::new();
+        let words: BTreeSet<String> =
+            self.files.iter().flat_map(|file| file.words.iter().cloned()).collect();
+        let mut trials = Vec::new();
         for ask in &self.asks {
-            for full in [false, true] {
-                let mut document = inputs::sample(point_of(*ask), full);
+            for sample in sample::samples(point_of(*ask), &words) {
+                let mut document = sample.document;
                 if let (false, Some(fields)) = (ask.of_floor(), document.as_object_mut()) {
                     fields.insert("settings".into(), settings.clone());
                 }
-                documents.push((*ask, full, Value::from(document)));
+                let findings = stand_ins(&document);
+                let document = Value::from(document);
+                trials.push(Trial { ask: *ask, findings, is_wild: sample.is_wild, document });
             }
         }
-        let engine = std::mem::take(&mut self.engine);
+        let limit = limits.eval_timeout * PROBE_FACTOR;
         let (engine, results) =
-            probe_apart(self.digest, engine, documents, limits.eval_timeout * PROBE_FACTOR)?;
+            probe_apart(self.digest, std::mem::take(&mut self.engine), trials, limit)?;
         self.engine = engine;
         let mut faults = BTreeSet::new();
-        for (ask, full, held) in results {
-            let checked = held.and_then(|held| {
-                if (ask, full) == (Ask::FloorPlan, false) {
-                    self.floor = answer::floor_plan(&held)?;
-                }
-                Ok(())
-            });
-            if let Err(failure) = checked {
-                let file = if failure.file.is_empty() { "policies" } else { &failure.file };
-                let at = (failure.line, failure.column);
-                let message = format!("the {} rules fail: {}", ask.rule(), failure.message);
-                let hint = "make the rule hold for every document of policies/schemas";
-                faults.insert(fault(file, at, failure.kind.probe_code(), message, hint));
+        let mut seen = BTreeSet::new();
+        for (trial, held) in results {
+            let empty = seen.insert(trial.ask);
+            let checked = held.and_then(|held| self.check(&trial, &held, empty));
+            let Err(failure) = checked else { continue };
+            if trial.is_wild && failure.kind == FailureKind::BadValue {
+                continue;
             }
+            let file = if failure.file.is_empty() { "policies" } else { &failure.file };
+            let at = (failure.line, failure.column);
+            let message = format!("the {} rules fail: {}", trial.ask.rule(), failure.message);
+            let hint = "make the rule hold for every document of policies/schemas";
+            faults.insert(fault(file, at, failure.kind.probe_code(), message, hint));
         }
         if faults.is_empty() { Ok(()) } else { Err(faults.into_iter().collect()) }
     }
+
+    /// Whether the answer of a trial would be taken; keeps what the floor asks on the empty one.
+    fn check(&mut self, trial: &Trial, held: &[Held], empty: bool) -> Result<(), Failure> {
+        match trial.ask {
+            Ask::Plan => answer::plan(held).map(drop),
+            Ask::Settle => answer::settle(held).map(drop),
+            Ask::Verdict => answer::verdict(self, held, &trial.findings).map(drop),
+            Ask::FloorVerdict => {
+                let mut answer = VerdictAnswer::default();
+                answer::floor_verdict(self, held, &trial.findings, &mut answer)
+            }
+            Ask::FloorPlan => {
+                let floor = answer::floor_plan(held)?;
+                if empty {
+                    self.floor = floor;
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
-type Probed = (Engine, Vec<(Ask, bool, Result<Vec<Held>, Failure>)>);
+/// One evaluation before a unit goes live.
+struct Trial {
+    ask: Ask,
+    findings: Vec<JudgedFinding>,
+    is_wild: bool,
+    document: Value,
+}
+
+/// What a document's findings are to those who check an answer: their number and categories.
+fn stand_ins(document: &serde_json::Value) -> Vec<JudgedFinding> {
+    let findings = document.get("findings").and_then(serde_json::Value::as_array);
+    let categories = findings.into_iter().flatten().filter_map(|finding| {
+        finding.get("category").and_then(|name| Category::parse(name.as_str()?).ok())
+    });
+    let finding = |category| JudgedFinding {
+        id: 0,
+        category,
+        label: "".into(),
+        score: 1.0,
+        severity: Severity::default(),
+        detectors: Vec::new(),
+        place: None,
+        pointer: None,
+        view: None,
+        attributes: BTreeMap::new(),
+        standing: true,
+    };
+    categories.map(finding).collect()
+}
+
+type Probed = (Engine, Vec<(Trial, Result<Vec<Held>, Failure>)>);
 
 /// Evaluates on a thread of its own, which is left behind if nothing can stop it.
 fn probe_apart(
     unit: Digest,
     mut engine: Engine,
-    documents: Vec<(Ask, bool, Value)>,
+    trials: Vec<Trial>,
     limit: Duration,
 ) -> Result<Probed, Vec<Fault>> {
     let refused = |code, message| {
@@ -145,15 +202,21 @@ fn probe_apart(
         let message = "these rules, or too many others, could not be stopped when they were tried";
         return Err(refused("probe_timeout", message));
     }
-    let patience = limit * u32::try_from(documents.len() + 1).unwrap_or(u32::MAX);
+    let patience = limit * u32::try_from(trials.len() + 1).unwrap_or(u32::MAX);
     let (send, receive) = std::sync::mpsc::channel();
     let (tell, told) = std::sync::mpsc::channel();
     let probe = move || {
         let _ = tell.send(Thread::current());
-        let results = documents
-            .into_iter()
-            .map(|(ask, full, document)| (ask, full, evaluate(&mut engine, ask, document, limit)))
-            .collect();
+        let mut results = Vec::new();
+        for trial in trials {
+            let held = evaluate(&mut engine, trial.ask, trial.document.clone(), limit);
+            // One endless loop says enough.
+            let late = held.as_ref().is_err_and(|failure| failure.kind == FailureKind::TimeOut);
+            results.push((trial, held));
+            if late {
+                break;
+            }
+        }
         // Nobody listens any more if it took too long.
         let _ = send.send((engine, results));
     };

@@ -4,12 +4,12 @@ package demo
 
 v := 1 if {
 	some f in input.findings
-	f.category == "secrets.token"
+	f.category == concat(".", ["secrets", "token"])
 }
 
 v := 2 if {
 	some f in input.findings
-	f.category == "secrets.token"
+	f.category == concat(".", ["secrets", "token"])
 }
 
 block contains "x" if v == 1

@@ -4,7 +4,7 @@ package demo
 
 obligations := {"a": v} if {
 	some f in input.findings
-	f.category == "secrets.token"
+	f.category == concat(".", ["secrets", "token"])
 	a0 := [f.category]
 	a1 := [a0]
 	a2 := [a1]

@@ -4,6 +4,6 @@ package demo
 
 block contains "x" if {
 	some f in input.findings
-	f.category == "secrets.token"
+	f.category == concat(".", ["secrets", "token"])
 	count([1 | some a in numbers.range(1, 9000); some b in numbers.range(1, 9000); a * b < 0]) > 1
 }

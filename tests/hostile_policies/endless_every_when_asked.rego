@@ -4,7 +4,7 @@ package demo
 
 block contains "x" if {
 	some f in input.findings
-	f.category == "secrets.token"
+	f.category == concat(".", ["secrets", "token"])
 	every a in numbers.range(1, 9000) {
 		every b in numbers.range(1, 9000) {
 			a * b > 0

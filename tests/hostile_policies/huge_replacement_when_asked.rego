@@ -4,7 +4,7 @@ package demo
 
 block contains "x" if {
 	some f in input.findings
-	f.category == "secrets.token"
+	f.category == concat(".", ["secrets", "token"])
 	a := concat("", [f.category | some i in numbers.range(1, 9000)])
 	b := replace(a, "s", a)
 	c := replace(b, "s", b)

@@ -4,6 +4,6 @@ package demo
 
 block contains "x" if {
 	some f in input.findings
-	f.category == "secrets.token"
+	f.category == concat(".", ["secrets", "token"])
 	bits.lsh(1, 4000000000) > 1
 }

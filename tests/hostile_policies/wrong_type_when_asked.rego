@@ -4,5 +4,5 @@ package demo
 
 block := 1 if {
 	some f in input.findings
-	f.category == "secrets.token"
+	f.category == concat(".", ["secrets", "token"])
 }

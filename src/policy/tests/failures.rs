@@ -13,7 +13,7 @@ fn demo(rules: &str) -> Arc<View> {
 
 #[tokio::test]
 async fn a_policy_that_fails_at_run_time_never_allows() {
-    let when = "some f in input.findings\n\tf.category == \"secrets.token\"";
+    let when = "some f in input.findings\n\tf.category == concat(\".\", [\"secrets\", \"token\"])";
     let cases = [
         (
             format!("block contains \"x\" if {{\n\t{when}\n\tto_number(f.label) > 1\n}}"),
@@ -56,15 +56,15 @@ async fn bad_headers_and_obligations_are_dropped_and_named() {
 async fn bad_plan_values_fail_the_plan() {
     let evaluator = Evaluator::new(Limits::default());
     for rules in [
-        "required contains \"Not A Name\" if input.env == \"development\"",
-        "required contains 1 if input.env == \"development\"",
-        "deny contains {} if input.env == \"development\"",
-        "coverage := {\"threshold\": 2} if input.env == \"development\"",
-        "coverage := {\"method\": \"most\"} if input.env == \"development\"",
-        "thresholds := {\"pii\": 2} if input.env == \"development\"",
-        "timeouts := {\"pii\": 0} if input.env == \"development\"",
-        "resolve := {\"nope\": {}} if input.env == \"development\"",
-        "execution := \"fast\" if input.env == \"development\"",
+        "required contains \"Not A Name\" if input.tenant.id == \"default\"",
+        "required contains 1 if input.tenant.id == \"default\"",
+        "deny contains {} if input.tenant.id == \"default\"",
+        "coverage := {\"threshold\": 2} if input.tenant.id == \"default\"",
+        "coverage := {\"method\": \"most\"} if input.tenant.id == \"default\"",
+        "thresholds := {\"pii\": 2} if input.tenant.id == \"default\"",
+        "timeouts := {\"pii\": 0} if input.tenant.id == \"default\"",
+        "resolve := {\"nope\": {}} if input.tenant.id == \"default\"",
+        "execution := \"fast\" if input.tenant.id == \"default\"",
     ] {
         let failure = plan(&evaluator, &demo(rules), "default").await;
         assert_eq!(failure.unwrap_err().kind, FailureKind::BadValue, "{rules}");
