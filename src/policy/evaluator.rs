@@ -138,8 +138,10 @@ impl Evaluator {
         answer.mode =
             view.settings().get("mode").and_then(|mode| serde_json::from_value(mode.clone()).ok());
         let answer = Arc::new(answer);
-        let key = PlanKey::of(view, head, detectors, strategy);
-        self.plans.put(&head.tenant.id, hash, key, answer.clone());
+        if head.opt_in.content.is_none() {
+            let key = PlanKey::of(view, head, detectors, strategy);
+            self.plans.put(&head.tenant.id, hash, key, answer.clone());
+        }
         Ok(answer)
     }
 
@@ -203,8 +205,10 @@ impl Evaluator {
         answer.degraded.sort();
         answer.degraded.dedup();
         let answer = Arc::new(answer);
-        let key = VerdictKey::of(view, head, facts);
-        self.verdicts.put(&head.tenant.id, hash, key, answer.clone());
+        if head.opt_in.content.is_none() {
+            let key = VerdictKey::of(view, head, facts);
+            self.verdicts.put(&head.tenant.id, hash, key, answer.clone());
+        }
         Ok(answer)
     }
 
@@ -390,6 +394,13 @@ fn hash_head(view: &View, head: &Head, hasher: &mut dyn Hasher) {
         list.iter().for_each(|name| hash_text(hasher, name));
     }
     request.roles.iter().for_each(|role| hash_text(hasher, role));
+    let facts = &head.opt_in;
+    facts.language.iter().for_each(|language| hash_text(hasher, language));
+    facts.content_length.iter().for_each(|length| hasher.write_usize(*length));
+    for (name, value) in facts.metadata.iter().flatten() {
+        hash_text(hasher, name);
+        hash_text(hasher, &value.to_string());
+    }
 }
 
 fn hash_facts(view: &View, head: &Head, facts: &VerdictFacts<'_>, hasher: &mut dyn Hasher) {

@@ -70,14 +70,34 @@ impl Shape {
     }
 }
 
-/// Faults of the given rules for documents of `point`; `files` are the whole unit.
+/// Opt-in facts that rules name, by their `x-read` in the schemas.
+pub(super) type Reads = BTreeSet<&'static str>;
+
+/// Every opt-in fact of every point.
+pub(super) fn all_reads() -> Reads {
+    fn gather(schema: &'static Value, into: &mut Reads) {
+        into.extend(schema.get("x-read").and_then(Value::as_str));
+        let parts = schema.get("properties").and_then(Value::as_object);
+        parts.into_iter().flatten().for_each(|(_, part)| gather(part, into));
+        schema.get("items").into_iter().for_each(|item| gather(item, into));
+    }
+    let mut reads = Reads::new();
+    SCHEMAS.iter().for_each(|schema| gather(schema, &mut reads));
+    reads
+}
+
+/// Faults of the given rules for documents of `point`, and what they read of the opt-in facts.
+/// `files` are the whole unit; `reads_all` lets them compute keys of `input`.
 pub(super) fn check(
     point: Point,
     rules: &[(&Parsed, usize)],
     files: &[&Parsed],
-) -> BTreeSet<Fault> {
+    reads_all: bool,
+) -> (BTreeSet<Fault>, Reads) {
     let mut checker = Checker {
         root: Shape::Known(schema(point)),
+        reads_all,
+        reads: Reads::new(),
         files,
         faults: BTreeSet::new(),
         bodies: 0,
@@ -88,13 +108,15 @@ pub(super) fn check(
             checker.rule(file, rule, &[]);
         }
     }
-    checker.faults
+    (checker.faults, checker.reads)
 }
 
 type Bindings = BTreeMap<String, Shape>;
 
 struct Checker<'a> {
     root: Shape,
+    reads_all: bool,
+    reads: Reads,
     files: &'a [&'a Parsed],
     faults: BTreeSet<Fault>,
     bodies: usize,
@@ -299,7 +321,12 @@ impl Checker<'_> {
 
     fn field(&mut self, file: &Parsed, shape: Shape, name: &str, span: &Span) -> Shape {
         match shape.field(name) {
-            Ok(shape) => shape,
+            Ok(shape) => {
+                if let Shape::Known(schema) = shape {
+                    self.reads.extend(schema.get("x-read").and_then(Value::as_str));
+                }
+                shape
+            }
             Err(known) => {
                 let hint = table::nearest(name, known.keys().map(String::as_str)).map_or_else(
                     || {
@@ -324,10 +351,10 @@ impl Checker<'_> {
             return self.field(file, shape, &name, index.span());
         }
         self.shape(file, index, scope);
-        if shape == self.root {
+        if shape == self.root && !self.reads_all {
             let message = "`input[…]` with a computed key hides what the policy reads".to_owned();
             let at = rego::start(index);
-            let hint = "name the field";
+            let hint = "name the field, or let the layer's .manifest say that it reads all";
             self.faults.insert(fault(&file.file, at, "dynamic_input", message, hint));
         }
         shape.items()

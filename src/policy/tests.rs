@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::content::Direction;
 use crate::domain::coverage::Coverage;
 use crate::domain::finding::Severity;
-use crate::domain::head::{Head, RequestFacts, TenantFacts};
+use crate::domain::head::{Head, OptIn, RequestFacts, TenantFacts};
 use crate::domain::judgement::ScopeState;
 use crate::domain::plan::CoverageMethod;
 use crate::domain::request::Priority;
@@ -15,6 +15,7 @@ use crate::domain::request::Priority;
 mod decisions;
 mod failures;
 mod hostile;
+mod opt_in;
 mod properties;
 mod refusals;
 mod sharing;
@@ -82,6 +83,7 @@ fn head(tenant: &str) -> Head {
             exclude: vec![],
             thresholds: BTreeMap::new(),
         },
+        opt_in: OptIn::default(),
     }
 }
 

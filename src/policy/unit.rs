@@ -11,10 +11,11 @@ use regorus::{Engine, Value};
 
 use super::background::{self, Thread};
 use super::entry::{self, Ask};
+use super::inputs::{self, Reads};
 use super::rego::{self, Parsed};
 use super::{
     ANSWER_LEVELS_MAX, Failure, FailureKind, FloorPlan, Limits, Point, STACK_BYTES, VerdictAnswer,
-    answer, bounded, fault, graph, inputs, sample,
+    answer, bounded, fault, graph, sample,
 };
 use crate::domain::category::Category;
 use crate::domain::digest::Digest;
@@ -34,6 +35,8 @@ pub(super) struct Unit {
     /// Layers that were asked, earliest first; the floor is the last.
     pub(super) layers: Vec<String>,
     pub(super) asks: BTreeSet<Ask>,
+    /// The opt-in facts that its rules name.
+    pub(super) reads: Reads,
     /// The floor's demands on an empty request.
     pub(super) floor: FloorPlan,
     engine: Engine,
@@ -57,6 +60,8 @@ pub(super) struct Parts {
     pub(super) layers: Vec<(Vec<String>, Vec<Arc<Parsed>>)>,
     /// Files of bundles that are only read.
     pub(super) read: Vec<Arc<Parsed>>,
+    /// Whether a layer may compute keys of `input`.
+    pub(super) reads_all: bool,
     /// The floor's table.
     pub(super) floor: serde_json::Value,
 }
@@ -76,12 +81,12 @@ impl Unit {
             .iter()
             .map(|(path, files)| (path.clone(), files.iter().map(AsRef::as_ref).collect()))
             .collect();
-        static_checks(&all, limits)?;
+        let reads = static_checks(&all, parts.reads_all, limits)?;
         let (entry, asks) = entry::generate(&layers);
         let engine = compile(&all, &entry, &parts.floor, limits)?;
         let layers = parts.layers.iter().map(|(path, _)| path.join(".")).collect();
         let floor = FloorPlan::default();
-        let mut unit = Unit { digest: parts.digest, layers, asks, floor, engine, files };
+        let mut unit = Unit { digest: parts.digest, layers, asks, reads, floor, engine, files };
         unit.probe(settings, limits)?;
         Ok(unit)
     }
@@ -202,7 +207,6 @@ fn probe_apart(
         let message = "these rules, or too many others, could not be stopped when they were tried";
         return Err(refused("probe_timeout", message));
     }
-    let patience = limit * u32::try_from(trials.len() + 1).unwrap_or(u32::MAX);
     let (send, receive) = std::sync::mpsc::channel();
     let (tell, told) = std::sync::mpsc::channel();
     let probe = move || {
@@ -213,22 +217,30 @@ fn probe_apart(
             // One endless loop says enough.
             let late = held.as_ref().is_err_and(|failure| failure.kind == FailureKind::TimeOut);
             results.push((trial, held));
+            let _ = send.send(None);
             if late {
                 break;
             }
         }
         // Nobody listens any more if it took too long.
-        let _ = send.send((engine, results));
+        let _ = send.send(Some((engine, results)));
     };
     let builder = std::thread::Builder::new().name("policy-probe".into()).stack_size(STACK_BYTES);
     if builder.spawn(probe).is_err() {
         return Err(refused("probe_error", "no thread could be started to try these rules"));
     }
-    receive.recv_timeout(patience).map_err(|_| {
-        told.try_iter().for_each(Thread::lower);
-        background::is_stuck(unit);
-        refused("probe_timeout", "an evaluation of these rules cannot be stopped")
-    })
+    loop {
+        match receive.recv_timeout(limit * 2) {
+            Ok(Some(probed)) => return Ok(probed),
+            Ok(None) => {}
+            Err(_) => {
+                told.try_iter().for_each(Thread::lower);
+                background::is_stuck(unit);
+                let message = "an evaluation of these rules cannot be stopped";
+                return Err(refused("probe_timeout", message));
+            }
+        }
+    }
 }
 
 fn point_of(ask: Ask) -> Point {
@@ -239,16 +251,19 @@ fn point_of(ask: Ask) -> Point {
     }
 }
 
-fn static_checks(files: &[&Parsed], limits: &Limits) -> Result<(), Vec<Fault>> {
+fn static_checks(files: &[&Parsed], reads_all: bool, limits: &Limits) -> Result<Reads, Vec<Fault>> {
     let nesting: u64 = files.iter().map(|file| file.nesting).sum();
     if let (true, Some(last)) = (nesting > limits.nesting_sum_max, files.last()) {
         return Err(vec![super::scan::nesting(&last.file, limits)]);
     }
     let graph = graph::check(files, &[vec!["floor", "settings"]])?;
     let mut faults = BTreeSet::new();
+    let mut reads = if reads_all { inputs::all_reads() } else { Reads::new() };
     for ask in [Ask::Plan, Ask::Settle, Ask::Verdict] {
         let rules = graph.reachable(ask.rules());
-        faults.extend(inputs::check(point_of(ask), &rules, files));
+        let (wrong, named) = inputs::check(point_of(ask), &rules, files, reads_all);
+        faults.extend(wrong);
+        reads.extend(named);
     }
     for file in files.iter().filter(|file| file.package == ["floor"]) {
         for rule in file.rules.iter().filter(|rule| rule.reads_settings) {
@@ -257,7 +272,7 @@ fn static_checks(files: &[&Parsed], limits: &Limits) -> Result<(), Vec<Fault>> {
             faults.insert(fault(&file.file, rule.position, "floor_reads_settings", message, hint));
         }
     }
-    if faults.is_empty() { Ok(()) } else { Err(faults.into_iter().collect()) }
+    if faults.is_empty() { Ok(reads) } else { Err(faults.into_iter().collect()) }
 }
 
 fn compile(
