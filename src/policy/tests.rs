@@ -15,6 +15,7 @@ use crate::domain::request::Priority;
 mod decisions;
 mod failures;
 mod hostile;
+mod mutations;
 mod opt_in;
 mod properties;
 mod refusals;
