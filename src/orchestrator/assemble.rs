@@ -4,7 +4,7 @@ use super::Run;
 use crate::domain::action::Action;
 use crate::domain::coverage::Coverage;
 use crate::domain::judgement::{JudgedFinding, Judgement};
-use crate::domain::outcome::{Degraded, Outcome};
+use crate::domain::outcome::{Degraded, Explained, Outcome};
 use crate::domain::plan::Plan;
 use crate::domain::redaction::{self, How, Redacted};
 use crate::domain::report::Report;
@@ -19,6 +19,7 @@ pub(super) struct Parts {
     pub(super) judgement: Judgement,
     pub(super) raw: Vec<JudgedFinding>,
     pub(super) verdict: Verdict,
+    pub(super) explain: Vec<Explained>,
     pub(super) degraded: Vec<Degraded>,
 }
 
@@ -52,6 +53,7 @@ pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
         verdict: parts.verdict,
         redacted,
         health,
+        explain: parts.explain,
         degraded: parts.degraded,
         duration,
         overhead: duration.saturating_sub(slowest.unwrap_or_default()),

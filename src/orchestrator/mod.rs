@@ -94,6 +94,8 @@ pub async fn run(
     if let Some(action) = decided.failed {
         judge::fail_closed(&mut verdict, action);
     }
+    let explain = judge::explain(&run, (&judgement, &raw), (&reports, &coverage)).await;
+    degraded.extend(explain.1);
     let outcome = assemble::outcome(
         &run,
         assemble::Parts {
@@ -103,6 +105,7 @@ pub async fn run(
             judgement,
             raw,
             verdict,
+            explain: explain.0,
             degraded,
         },
     );

@@ -10,6 +10,7 @@ use regorus::Value;
 use super::answer;
 use super::document;
 use super::entry::Ask;
+use super::explain;
 use super::load::View;
 use super::memo::{Memo, MemoCounts};
 use super::threads::{Spent, Threads};
@@ -236,9 +237,45 @@ impl Evaluator {
             Point::Verdict => vec![(Ask::Verdict, document), (Ask::FloorVerdict, floor)],
         };
         let (held, eval_us) = self.ask(view, &head.tenant.id, point, asks).await?;
-        let explain = held.iter().flatten().filter_map(|held| explained(view, held)).collect();
+        let explain = explain::explain(view, &held);
         let result = answer::merged(&held, point);
         Ok(Evaluated { result, layers: view.layers().to_vec(), eval_us, explain })
+    }
+
+    /// Which rules of which layer hold for a plan. Asks again, whatever the memo holds.
+    ///
+    /// # Errors
+    /// When any layer fails.
+    pub async fn explain_plan(
+        &self,
+        view: &Arc<View>,
+        head: &Head,
+        detectors: &[DetectorFacts],
+        strategy: Option<&StrategyFacts<'_>>,
+    ) -> Result<Vec<Explained>, Failure> {
+        let document = document::plan(view, head, detectors, strategy);
+        let floor = document::floor(&document);
+        let asks = vec![(Ask::Plan, document), (Ask::FloorPlan, floor)];
+        let held = self.ask(view, &head.tenant.id, Point::Plan, asks).await?.0;
+        Ok(explain::explain(view, &held))
+    }
+
+    /// Which rules of which layer hold for a verdict. Asks again, whatever the memo holds.
+    ///
+    /// # Errors
+    /// When any layer fails.
+    pub async fn explain_verdict(
+        &self,
+        view: &Arc<View>,
+        head: &Head,
+        facts: &VerdictFacts<'_>,
+    ) -> Result<Vec<Explained>, Failure> {
+        let asks = vec![
+            (Ask::Verdict, document::verdict(view, head, facts)),
+            (Ask::FloorVerdict, document::floor_verdict(head, facts)),
+        ];
+        let held = self.ask(view, &head.tenant.id, Point::Verdict, asks).await?.0;
+        Ok(explain::explain(view, &held))
     }
 
     /// The limits it was made with.
@@ -422,15 +459,4 @@ fn hash_facts(view: &View, head: &Head, facts: &VerdictFacts<'_>, hasher: &mut d
     }
     hasher.write_u64(facts.coverage.achieved.to_bits());
     hasher.write_usize(facts.coverage.unjudged.len());
-}
-
-fn explained(view: &View, held: &Held) -> Option<Explained> {
-    let layer = view.unit.layers.get(held.layer)?.clone();
-    let files = view.unit.files.iter().filter(|file| file.package.join(".") == layer);
-    let positions = files.flat_map(|file| {
-        let rules = file.rules.iter().filter(|rule| rule.name.first() == Some(&held.rule));
-        rules.map(|rule| format!("{}:{}:{}", file.file, rule.position.0, rule.position.1))
-    });
-    let value = answer::to_json(&held.value)?;
-    Some(Explained { positions: positions.collect(), layer, rule: held.rule.clone(), value })
 }

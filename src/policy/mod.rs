@@ -9,6 +9,7 @@ mod bounded;
 mod document;
 mod entry;
 mod evaluator;
+mod explain;
 mod graph;
 mod growth;
 mod inputs;
@@ -38,6 +39,7 @@ use crate::domain::coverage::Coverage;
 use crate::domain::id::{BundleName, DetectorName, TenantId};
 use crate::domain::judgement::{JudgedFinding, Judgement};
 use crate::domain::outcome::Degraded;
+pub use crate::domain::outcome::Explained;
 use crate::domain::plan::{CoverageSpec, Execution, ResolveSpec, StopOn};
 use crate::domain::report::Report;
 use crate::domain::verdict::{Mode, VerdictRules};
@@ -312,19 +314,6 @@ pub struct Evaluated {
     pub eval_us: u64,
     /// Which rule of which layer held, with its value.
     pub explain: Vec<Explained>,
-}
-
-/// One rule that held.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Explained {
-    /// Whose rule.
-    pub layer: String,
-    /// Which.
-    pub rule: String,
-    /// What it gave.
-    pub value: serde_json::Value,
-    /// Where it is written: `file:line:column`, one per definition.
-    pub positions: Vec<String>,
 }
 
 fn fault(

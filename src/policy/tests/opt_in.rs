@@ -101,3 +101,28 @@ skip contains d.name if {
     assert_eq!(answer.rules.entries.len(), 3, "another fact is another document");
     assert_eq!(evaluator.memo_counts(Point::Verdict).hits, 1);
 }
+
+#[tokio::test]
+async fn an_explanation_names_layer_rule_and_place_but_never_content() {
+    let evaluator = Evaluator::new(Limits::default());
+    let (judgement, coverage) = (Judgement::default(), coverage(true));
+    let seen = VerdictFacts { judgement: &judgement, raw: &[], reports: &[], coverage: &coverage };
+    let mut head = head("default");
+    let plain = demo("flag contains concat(\" \", [\"on\", input.env])", None).unwrap();
+    let said = evaluator.explain_verdict(&plain, &head, &seen).await.unwrap();
+    let flag = Explained {
+        layer: "demo".into(),
+        rule: "flag".into(),
+        value: serde_json::json!(["on development"]),
+        positions: vec!["demo/policy.rego:2:1".into()],
+    };
+    assert_eq!(said, [flag]);
+    head.opt_in.content = Some("a needle".into());
+    let rules = "flag contains input.content\nobligations := {input.content: input.content}";
+    let nosy = demo(rules, None).unwrap();
+    let said = evaluator.explain_verdict(&nosy, &head, &seen).await.unwrap();
+    assert_eq!(said.len(), 2);
+    assert!(!format!("{said:?}").contains("needle"), "{said:?}");
+    let plan = evaluator.explain_plan(&nosy, &head, &facts(), None).await.unwrap();
+    assert!(plan.iter().any(|held| held.layer == "floor" && held.rule == "min_coverage"));
+}
