@@ -67,16 +67,13 @@ fn query(query: &Query, outer: &Known) -> Known {
                     key.iter().for_each(|key| bind(key, growth, &mut known));
                     bind(value, growth, &mut known);
                 }
-                Literal::Expr { expr: equation, .. } => match equation.as_ref() {
-                    Expr::AssignExpr { lhs, rhs, .. } => {
+                Literal::Expr { expr: equation, .. } => {
+                    if let Expr::AssignExpr { lhs, rhs, .. } = equation.as_ref() {
                         let (left, right) = (expr(lhs, &known), expr(rhs, &known));
                         bind(lhs, right, &mut known);
                         bind(rhs, left, &mut known);
                     }
-                    other => {
-                        expr(other, &known);
-                    }
-                },
+                }
             }
         }
         if known == before {

@@ -149,7 +149,7 @@ impl Policies {
 }
 
 /// Runs on a thread whose stack any policy within the limits fits; `None` if it panicked.
-pub(super) fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().name("policy-load".into());
         let thread = builder.stack_size(STACK_BYTES).spawn_scoped(scope, work).ok()?;

@@ -76,8 +76,8 @@ impl Maker<'_> {
             document.get_mut("categories"),
             part("categories").and_then(|part| part.get("additionalProperties")),
         ) {
-            for name in self.categories.to_vec() {
-                scopes.insert(name, self.value(item));
+            for name in self.categories {
+                scopes.insert(name.clone(), self.value(item));
             }
         }
         document

@@ -277,6 +277,13 @@ async fn operators_see_health_breakers_metrics_and_may_intervene() {
     let open = app.post("/api/v1/breakers/pii/open", &reason).await;
     assert_eq!(open.json()["state"], "open", "{}", open.text);
     let value = app.ask(&json!({"content": EXAMPLE, "include": ["detectors"]})).await.json();
+    assert!(value.get("explain").is_none());
+    let told = app.ask(&json!({"content": EXAMPLE, "include": ["explain"]})).await.json();
+    let held = |rule: &str| told["explain"].as_array().unwrap().iter().find(|h| h["rule"] == rule);
+    let redact = held("redact").unwrap();
+    assert_eq!(redact["layer"], "standard");
+    assert!(redact["positions"][0].as_str().unwrap().starts_with("standard/verdict.rego:"));
+    assert!(held("required").is_some(), "the plan is explained too");
     let pii = value["detectors"].as_array().unwrap().iter().find(|d| d["name"] == "pii").unwrap();
     assert_eq!(
         (pii["status"].as_str(), pii["error"].as_str()),

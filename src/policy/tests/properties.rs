@@ -315,7 +315,7 @@ fn a_key_of_a_later_table_removes_the_earlier_keys_below_it() {
             let mut value = None;
             for (layer, actions) in names.iter().zip(&layers) {
                 let hides = |other: &&str| key.starts_with(&format!("{other}."));
-                if actions.keys().any(|other| hides(other)) {
+                if actions.keys().any(hides) {
                     value = None;
                 }
                 value = actions.get(key).map(|action| (*action, *layer)).or(value);

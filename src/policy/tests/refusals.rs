@@ -138,6 +138,24 @@ fn validation_names_faults_and_runs_cases() {
 }
 
 #[test]
+fn a_validation_ends_even_where_an_evaluation_cannot_be_stopped() {
+    let grow = |v: &str| {
+        let more = (1..5)
+            .map(|at| format!("\t{v}{at} := [{v}{} | some _ in numbers.range(1, 3000)]\n", at - 1));
+        format!("\t{v}0 := [1]\n{}", more.collect::<String>())
+    };
+    let text = format!("package mine\nx if {{\n{}{}\tp4 != q4\n}}\n", grow("p"), grow("q"));
+    let case = Case {
+        rule: "data.mine.x".into(),
+        input: serde_json::Value::Null,
+        expect: serde_json::Value::Null,
+    };
+    let modules = [("mine.rego".to_owned(), text)];
+    let validation = validate_modules(&modules, None, &[case], &Limits::default());
+    assert_eq!(validation.errors[0].code, "timeout");
+}
+
+#[test]
 fn a_rule_whose_name_is_almost_an_asked_one_is_a_warning() {
     let mut sources = shipped();
     let text = "package demo\nblocks contains \"x\" if input.env == \"x\"\n";
