@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use regorus::Value;
 
@@ -28,6 +28,7 @@ use crate::domain::id::{DetectorName, TenantId};
 use crate::domain::judgement::{Choice, JudgedFinding, ScopeState};
 use crate::domain::plan::{Execution, StopOn};
 use crate::domain::report::{Report, Status};
+use crate::metrics::Metrics;
 
 /// Threads and memo; survives reloads.
 pub struct Evaluator {
@@ -36,6 +37,7 @@ pub struct Evaluator {
     watch: Watch,
     plans: Memo<PlanKey, PlanAnswer>,
     verdicts: Memo<VerdictKey, VerdictAnswer>,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl std::fmt::Debug for Evaluator {
@@ -106,8 +108,21 @@ impl Evaluator {
             watch: Watch::new(limits.eval_timeout * PATIENCE_FACTOR),
             plans: Memo::new(limits.memo_entries / 4),
             verdicts: Memo::new(limits.memo_entries - limits.memo_entries / 4),
+            metrics: None,
             limits,
         }
+    }
+
+    /// Records looks into the memo and the time of evaluations.
+    #[must_use]
+    pub fn recording(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
+    }
+
+    fn looked<T>(&self, point: Point, found: Option<T>) -> Option<T> {
+        let metrics = self.metrics.iter();
+        metrics.for_each(|metrics| metrics.policy_memo(point.name(), found.is_some()));
+        found
     }
 
     /// Which detectors to ask. Share `detectors` between requests: the same `Arc` compares at once.
@@ -126,8 +141,8 @@ impl Evaluator {
             detectors.iter().for_each(|facts| hash_text(hasher, facts.name.as_str()));
             strategy.iter().for_each(|strategy| hash_text(hasher, strategy.event));
         });
-        if let Some(answer) = self.plans.get(hash, |key| key.is_of(view, head, detectors, strategy))
-        {
+        let known = self.plans.get(hash, |key| key.is_of(view, head, detectors, strategy));
+        if let Some(answer) = self.looked(Point::Plan, known) {
             return Ok(answer);
         }
         let document = document::plan(view, head, detectors, strategy);
@@ -191,7 +206,8 @@ impl Evaluator {
         facts: &VerdictFacts<'_>,
     ) -> Result<Arc<VerdictAnswer>, Failure> {
         let hash = self.verdicts.hash(|hasher| hash_facts(view, head, facts, hasher));
-        if let Some(answer) = self.verdicts.get(hash, |key| key.is_of(view, head, facts)) {
+        let known = self.verdicts.get(hash, |key| key.is_of(view, head, facts));
+        if let Some(answer) = self.looked(Point::Verdict, known) {
             return Ok(answer);
         }
         let asks = vec![
@@ -331,6 +347,9 @@ impl Evaluator {
         let gone = |_| Failure::new(point, FailureKind::Panic, "the policy thread ended");
         let answer = receive.await.map_err(gone)?;
         drop(late);
+        if let (Some(metrics), Ok((_, spent))) = (&self.metrics, &answer) {
+            metrics.policy_eval(point.name(), Duration::from_micros(*spent));
+        }
         answer
     }
 }
