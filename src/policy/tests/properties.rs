@@ -106,6 +106,7 @@ fn no_table_bundle_overlay_or_request_lowers_what_the_floor_demands() {
     );
     let layers = (vec(table(), 3), vec(attacks(), 3));
     let request = (vec(select(&CATEGORIES), 0..4), any::<bool>(), any::<bool>());
+    let held = std::cell::Cell::new(0);
     hold(40, &(floor, layers, request), |(floor, (tables, rules), request)| {
         let (wanted, required, min_coverage, on_incomplete) = floor;
         let (categories, standing, wishes) = request;
@@ -119,6 +120,7 @@ fn no_table_bundle_overlay_or_request_lowers_what_the_floor_demands() {
         );
         // Two layers in one package may contradict each other; that is refused, never lax.
         let Ok(view) = view else { return Ok(()) };
+        held.set(held.get() + 1);
         let evaluator = Evaluator::new(Limits::default());
         let mut head = head("acme");
         head.bundle = BundleName::parse("demo").unwrap();
@@ -162,6 +164,7 @@ fn no_table_bundle_overlay_or_request_lowers_what_the_floor_demands() {
         }
         Ok(())
     });
+    assert!(held.get() >= 20, "only {} of 40 stacks loaded", held.get());
 }
 
 /// Ways of writing a value that holds, or leads to, another tenant's rule `secret`.
