@@ -30,3 +30,7 @@ image-check:
 # The service against the floor; writes docs/benchmarks.md
 bench *note:
     scripts/bench {{note}}
+
+# Before a release: ten thousand policies that fail, none of which may allow
+mutations:
+    POLICY_MUTATIONS=10000 cargo test --release --locked --lib policy::tests::mutations -- --nocapture

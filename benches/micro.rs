@@ -1,7 +1,8 @@
-//! Micro-benchmarks of the pure parts: redaction, conflict, coverage, built-in detectors.
+//! Micro-benchmarks: redaction, conflict, coverage, built-in detectors, policy evaluation.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may stop at a broken fixture")]
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +10,23 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use detector_orchestrator::catalog::detector::Builtin;
 use detector_orchestrator::detect::builtin::prepare;
+use detector_orchestrator::domain::category::Category;
 use detector_orchestrator::domain::conflict::{self, Candidate, Hints};
-use detector_orchestrator::domain::content::{ContentType, Piece};
+use detector_orchestrator::domain::content::{ContentType, Direction, Piece};
 use detector_orchestrator::domain::coverage::{self, Abilities};
 use detector_orchestrator::domain::finding::Severity;
-use detector_orchestrator::domain::id::DetectorName;
+use detector_orchestrator::domain::head::{Head, OptIn, RequestFacts, TenantFacts};
+use detector_orchestrator::domain::id::{BundleName, DetectorName, TenantId};
+use detector_orchestrator::domain::judgement::{JudgedFinding, Judgement};
 use detector_orchestrator::domain::overlap::{self, Mark, Rule};
 use detector_orchestrator::domain::plan::{Plan, ResolveSpec};
 use detector_orchestrator::domain::redaction::{self, Placeholders, Style};
 use detector_orchestrator::domain::report::{Report, ReportError, Status};
+use detector_orchestrator::domain::request::Priority;
 use detector_orchestrator::domain::span::Span;
+use detector_orchestrator::policy::{
+    DetectorFacts, Evaluator, Limits, Policies, Source, TenantScope, VerdictFacts,
+};
 
 const SPANS: usize = 100_000;
 const DETECTORS: usize = 5;
@@ -135,5 +143,91 @@ fn builtin(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, redact, settle, measure, builtin);
+/// The shipped `standard` bundle: from the memo, and asked on a policy thread, the way there
+/// included.
+fn policy(criterion: &mut Criterion) {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+    let read = |path: &&str| Source {
+        path: (*path).to_owned(),
+        bytes: std::fs::read(root.join(path)).unwrap().into(),
+    };
+    let files = [
+        "base/data.yaml",
+        "floor/data.yaml",
+        "floor/floor.rego",
+        "standard/data.yaml",
+        "standard/plan.rego",
+        "standard/verdict.rego",
+    ];
+    let tenant = TenantId::parse("default").unwrap();
+    let bundle = BundleName::parse("standard").unwrap();
+    let tenants = [TenantScope { id: tenant.clone(), bundles: vec![bundle.clone()] }];
+    let sources: Vec<Source> = files.iter().map(read).collect();
+    let loaded = Policies::load(&sources, &tenants, &Limits::default(), None).unwrap();
+    let view = loaded.policies.view(&tenant, &bundle).unwrap();
+    let head = head(tenant.clone(), bundle.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let warm = Evaluator::new(Limits::default());
+    let detectors: Arc<[DetectorFacts]> = Arc::from(Vec::new());
+    criterion.bench_function("policy plan, memo hit", |b| {
+        b.iter(|| runtime.block_on(warm.plan(view, black_box(&head), &detectors, None)).unwrap());
+    });
+    let cold = Evaluator::new(Limits { memo_entries: 0, ..Limits::default() });
+    let empty = Plan::default();
+    let coverage = coverage::measure(&empty, &[], &[], &Abilities::new());
+    for count in [0, 5] {
+        let findings: Vec<JudgedFinding> = (0..count).map(finding).collect();
+        let judgement = Judgement { findings: findings.clone(), ..Judgement::default() };
+        let facts = VerdictFacts {
+            judgement: &judgement,
+            raw: &findings,
+            reports: &[],
+            coverage: &coverage,
+        };
+        criterion.bench_function(&format!("policy verdict, cold, {count} findings"), |b| {
+            b.iter(|| runtime.block_on(cold.verdict(view, &head, black_box(&facts))).unwrap());
+        });
+    }
+}
+
+fn head(id: TenantId, bundle: BundleName) -> Head {
+    Head {
+        tenant: TenantFacts { id, tier: "unlimited".into(), labels: Arc::default() },
+        bundle,
+        env: "production",
+        request: RequestFacts {
+            content_type: ContentType::Text,
+            direction: Direction::Input,
+            roles: Vec::new(),
+            tool_names: Vec::new(),
+            has_context: false,
+            priority: Priority::Normal,
+            event: None,
+            contexts: Vec::new(),
+            only: Vec::new(),
+            add: Vec::new(),
+            exclude: Vec::new(),
+            thresholds: BTreeMap::new(),
+        },
+        opt_in: OptIn::default(),
+    }
+}
+
+fn finding(id: u32) -> JudgedFinding {
+    JudgedFinding {
+        id,
+        category: Category::parse("pii.email").unwrap(),
+        label: "EMAIL".into(),
+        score: 0.9,
+        severity: Severity::Medium,
+        detectors: vec![DetectorName::parse("pii").unwrap()],
+        place: None,
+        pointer: None,
+        view: None,
+        attributes: BTreeMap::new(),
+        standing: true,
+    }
+}
+
+criterion_group!(benches, redact, settle, measure, builtin, policy);
 criterion_main!(benches);

@@ -20,6 +20,19 @@ pub struct Degraded {
     pub why: String,
 }
 
+/// One rule that held.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Explained {
+    /// Whose rule.
+    pub layer: String,
+    /// Which.
+    pub rule: String,
+    /// What it gave.
+    pub value: serde_json::Value,
+    /// Where it is written: `file:line:column`, one per definition.
+    pub positions: Vec<String>,
+}
+
 /// The result of one orchestration.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -50,6 +63,8 @@ pub struct Outcome {
     pub redacted: Option<Redacted>,
     /// How each detector stood when it was asked; filled when the caller wants the plan.
     pub health: Vec<(super::id::DetectorName, &'static str)>,
+    /// Which rules of which layer held; filled when the caller asks for it.
+    pub explain: Vec<Explained>,
     /// What was worked around.
     pub degraded: Vec<Degraded>,
     /// From request to decision.

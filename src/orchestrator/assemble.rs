@@ -4,7 +4,7 @@ use super::Run;
 use crate::domain::action::Action;
 use crate::domain::coverage::Coverage;
 use crate::domain::judgement::{JudgedFinding, Judgement};
-use crate::domain::outcome::{Degraded, Outcome};
+use crate::domain::outcome::{Degraded, Explained, Outcome};
 use crate::domain::plan::Plan;
 use crate::domain::redaction::{self, How, Redacted};
 use crate::domain::report::Report;
@@ -21,6 +21,7 @@ pub(super) struct Parts {
     pub(super) verdict: Verdict,
     /// The policy's verdict failed: nobody knows what must go.
     pub(super) failed: bool,
+    pub(super) explain: Vec<Explained>,
     pub(super) degraded: Vec<Degraded>,
 }
 
@@ -54,6 +55,7 @@ pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
         verdict: parts.verdict,
         redacted,
         health,
+        explain: parts.explain,
         degraded: parts.degraded,
         duration,
         overhead: duration.saturating_sub(slowest.unwrap_or_default()),

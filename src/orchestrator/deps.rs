@@ -90,7 +90,8 @@ impl Deps {
         };
         Ok(Deps {
             detectors: Detectors::new(config),
-            evaluator: Evaluator::new(crate::snapshot::policy_limits(&settings)),
+            evaluator: Evaluator::new(crate::snapshot::policy_limits(&settings))
+                .recording(Arc::clone(&metrics)),
             store: Arc::new(store),
             redaction_key,
             metrics,

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Deps;
+use crate::auth::Caller;
 use crate::catalog::Tenant;
-use crate::domain::content::{Body, ContentType, Direction, Judge};
+use crate::detect::{Detectors, HealthState};
+use crate::domain::content::{Body, ContentType, Direction, Judge, Piece};
 use crate::domain::error::{Code, Error};
-use crate::domain::head::{Head, RequestFacts};
-use crate::domain::id::BundleName;
+use crate::domain::head::{CallerFacts, Head, Health, OptIn, RequestFacts};
+use crate::domain::id::{BundleName, DetectorName};
 use crate::domain::request::{Priority, Request};
 use crate::policy::View;
 use crate::snapshot::Snapshot;
@@ -39,7 +41,12 @@ pub fn view_of<'a>(
 }
 
 /// The head of every policy document.
-pub(super) fn head(deps: &Deps, tenant: &Tenant, view: &View, request: &Request) -> Head {
+pub(super) fn head(
+    deps: &Deps,
+    tenant: &Tenant,
+    view: &View,
+    (request, opt_in): (&Request, OptIn),
+) -> Head {
     let (roles, tool_names) = conversation(request);
     Head {
         tenant: tenant.facts.clone(),
@@ -59,6 +66,7 @@ pub(super) fn head(deps: &Deps, tenant: &Tenant, view: &View, request: &Request)
             exclude: request.detectors.exclude.clone(),
             thresholds: request.detectors.thresholds.clone(),
         },
+        opt_in,
     }
 }
 
@@ -82,7 +90,55 @@ pub fn plain_head(deps: &Deps, tenant: &Tenant, view: &View) -> Head {
             exclude: Vec::new(),
             thresholds: BTreeMap::new(),
         },
+        opt_in: OptIn::default(),
     }
+}
+
+/// What the view's rules name beyond what every policy sees.
+pub(super) fn opt_in(
+    view: &View,
+    (caller, request, pieces): (&Caller, &Request, &[Piece]),
+    health: impl FnOnce() -> BTreeMap<DetectorName, Health>,
+) -> OptIn {
+    let scopes = || caller.may_relax.then(|| "orchestrate:relax".to_owned());
+    let content = || {
+        let texts: Vec<&str> = pieces.iter().filter_map(|piece| piece.text.as_deref()).collect();
+        texts.join("\n").into()
+    };
+    let length = || pieces.iter().map(|piece| piece.chars).sum();
+    OptIn {
+        metadata: view.reads("metadata").then(|| request.metadata.clone()),
+        caller: view
+            .reads("caller")
+            .then(|| CallerFacts { roles: Vec::new(), scopes: scopes().into_iter().collect() }),
+        content: view.reads("content").then(content),
+        content_length: view.reads("content_length").then(length),
+        language: request.language.clone().filter(|_| view.reads("language")),
+        health: if view.reads("health") { health() } else { BTreeMap::new() },
+    }
+}
+
+/// How the detectors fare now.
+pub(super) fn health<'a>(
+    detectors: &Detectors,
+    names: impl Iterator<Item = &'a DetectorName>,
+) -> BTreeMap<DetectorName, Health> {
+    let breakers = detectors.breakers();
+    let of = |name: &DetectorName| {
+        let breaker = breakers.iter().find(|breaker| breaker.name == *name);
+        Health {
+            healthy: detectors.health(name).state != HealthState::Unhealthy,
+            breaker: breaker.map_or("closed", |breaker| breaker.state.name()),
+            p95_ms: detectors.p95(name).map(|took| step(took.as_millis())),
+        }
+    };
+    names.map(|name| (name.clone(), of(name))).collect()
+}
+
+/// The next of 1, 2, 5, 10, 20, 50 and so on: few values, so that answers can be used again.
+fn step(ms: u128) -> u64 {
+    let steps = (0..9).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)));
+    steps.into_iter().find(|step| u128::from(*step) >= ms).unwrap_or(u64::MAX)
 }
 
 fn conversation(request: &Request) -> (Vec<&'static str>, Vec<String>) {

@@ -29,8 +29,9 @@ pub async fn hold(
     request: &Request,
     reports: &[Report],
 ) -> Result<Held, Error> {
-    let run = Run::begin(deps, snapshot, request)?;
-    let planned = plan::make(&run, &Caller::development()).await?;
+    let caller = Caller::development();
+    let run = Run::begin(deps, snapshot, &caller, request)?;
+    let planned = plan::make(&run, &caller).await?;
     let coverage = coverage::measure(&planned.plan, reports, &run.pieces, &run.seen.abilities);
     let (judgement, raw, mut degraded) = judge::settle(&run, &planned.plan, reports).await;
     let decided = judge::decide(&run, &judgement, &raw, (reports, &coverage)).await;

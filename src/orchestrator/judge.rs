@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::Run;
+use super::{Run, plan};
 use crate::domain::action::Action;
 use crate::domain::category::Category;
 use crate::domain::coverage::Coverage;
 use crate::domain::judgement::{self, Evidence, JudgedFinding, Judgement};
-use crate::domain::outcome::Degraded;
+use crate::domain::outcome::{Degraded, Explained};
 use crate::domain::plan::Plan;
 use crate::domain::report::Report;
+use crate::domain::request::Include;
 use crate::domain::verdict::{Reason, Verdict, VerdictRules};
 use crate::policy::{Failure, VerdictFacts};
 
@@ -71,6 +72,30 @@ pub(super) async fn decide(
             degraded: vec![failed(run, &failure)],
             failed: Some(run.tenant.fail_mode.max(Action::Review)),
         },
+    }
+}
+
+/// Which rules held, for a caller who asks; a policy that fails meanwhile is named.
+pub(super) async fn explain(
+    run: &Run<'_>,
+    (judgement, raw): (&Judgement, &[JudgedFinding]),
+    (reports, coverage): (&[Report], &Coverage),
+) -> (Vec<Explained>, Option<Degraded>) {
+    if !run.request.wants(Include::Explain) {
+        return (Vec::new(), None);
+    }
+    let facts = VerdictFacts { judgement, raw, reports, coverage };
+    let strategy = plan::strategy(run, &mut Vec::new());
+    let evaluator = &run.deps.evaluator;
+    let seen = &run.seen.facts;
+    let held = async {
+        let mut held = evaluator.explain_plan(run.view, &run.head, seen, strategy.as_ref()).await?;
+        held.extend(evaluator.explain_verdict(run.view, &run.head, &facts).await?);
+        Ok(held)
+    };
+    match held.await {
+        Ok(held) => (held, None),
+        Err(failure) => (Vec::new(), Some(failed(run, &failure))),
     }
 }
 

@@ -76,7 +76,7 @@ pub async fn run(
     caller: &Caller,
     request: &Request,
 ) -> Result<Outcome, Error> {
-    let run = Run::begin(deps, snapshot, request)?;
+    let run = Run::begin(deps, snapshot, caller, request)?;
     let planned = plan::make(&run, caller).await?;
     let reports = stages::ask(&run, &planned.plan).await;
     let abilities = &run.seen.abilities;
@@ -95,6 +95,8 @@ pub async fn run(
     if let Some(action) = decided.failed {
         judge::fail_closed(&mut verdict, action);
     }
+    let explain = judge::explain(&run, (&judgement, &raw), (&reports, &coverage)).await;
+    degraded.extend(explain.1);
     let outcome = assemble::outcome(
         &run,
         assemble::Parts {
@@ -105,6 +107,7 @@ pub async fn run(
             raw,
             verdict,
             failed,
+            explain: explain.0,
             degraded,
         },
     );
@@ -116,6 +119,7 @@ impl<'a> Run<'a> {
     fn begin(
         deps: &'a Deps,
         snapshot: &'a Snapshot,
+        caller: &Caller,
         request: &'a Request,
     ) -> Result<Run<'a>, Error> {
         let started = Instant::now();
@@ -132,7 +136,9 @@ impl<'a> Run<'a> {
         check_length(deps, tenant, request)?;
         let view = facts::view_of(snapshot, tenant, request.policy.as_ref())?;
         let pieces: Arc<[Piece]> = request.body.pieces(request.judge, request.content_type).into();
-        let head = facts::head(deps, tenant, view, request);
+        let health = || facts::health(&deps.detectors, seen.detectors.keys());
+        let opt_in = facts::opt_in(view, (caller, request, &pieces), health);
+        let head = facts::head(deps, tenant, view, (request, opt_in));
         let deadline = started + facts::budget(deps, tenant, request);
         Ok(Run { deps, snapshot, request, tenant, seen, view, head, pieces, started, deadline })
     }

@@ -94,7 +94,10 @@ fn unknown(pointer: String, name: &DetectorName, visible: &Visible) -> FieldFaul
     FieldFault { pointer, detail, code: "unknown_detector", place: None }
 }
 
-fn strategy<'a>(run: &'a Run<'_>, degraded: &mut Vec<Degraded>) -> Option<StrategyFacts<'a>> {
+pub(super) fn strategy<'a>(
+    run: &'a Run<'_>,
+    degraded: &mut Vec<Degraded>,
+) -> Option<StrategyFacts<'a>> {
     let event = run.request.event.as_deref()?;
     let (name, strategy) = run.snapshot.catalog.strategy(event)?;
     if name != event && !strategy.aliases.iter().any(|alias| alias == event) {

@@ -7,7 +7,7 @@ use regorus::Value;
 use super::{DetectorFacts, StrategyFacts, VerdictFacts, View};
 use crate::domain::category::Category;
 use crate::domain::finding::Severity;
-use crate::domain::head::Head;
+use crate::domain::head::{Head, OptIn};
 use crate::domain::judgement::{JudgedFinding, ScopeState};
 use crate::domain::report::Report;
 
@@ -37,7 +37,7 @@ pub(super) fn plan(
     document.insert(
         key!("detectors"),
         list(detectors, |facts| {
-            object! {
+            let mut fields = object! {
                 "name": text(facts.name.as_str()),
                 "version": text(&facts.version),
                 "protocol": text(facts.protocol),
@@ -45,8 +45,13 @@ pub(super) fn plan(
                 "categories": list(&facts.categories, |category| text(category.as_str())),
                 "cost": facts.cost.into(),
                 "weight": facts.weight.into(),
+            };
+            if let Some(health) = head.opt_in.health.get(&facts.name) {
+                fields.insert(key!("healthy"), health.healthy.into());
+                fields.insert(key!("breaker"), text(health.breaker));
+                insert_some(&mut fields, key!("p95_ms"), health.p95_ms.map(Value::from));
             }
-            .into()
+            fields.into()
         }),
     );
     if let Some(strategy) = strategy {
@@ -142,12 +147,27 @@ fn head_object(head: &Head) -> regorus::value::Object {
         "tier": text(&tenant.tier),
         "labels": labels.into(),
     };
-    object! {
+    let mut document = object! {
         "tenant": tenant.into(),
         "bundle": text(head.bundle.as_str()),
         "env": text(head.env),
         "request": facts.into(),
-    }
+    };
+    opt_in(&mut document, &head.opt_in);
+    document
+}
+
+fn opt_in(document: &mut regorus::value::Object, facts: &OptIn) {
+    let OptIn { metadata, caller, content, content_length, language, health: _ } = facts;
+    insert_some(document, key!("metadata"), metadata.as_ref().map(json));
+    let caller = caller.as_ref().map(|caller| {
+        let list_of = |names: &[String]| list(names, |name| text(name));
+        object! { "roles": list_of(&caller.roles), "scopes": list_of(&caller.scopes) }.into()
+    });
+    insert_some(document, key!("caller"), caller);
+    insert_some(document, key!("content"), content.as_deref().map(text));
+    insert_some(document, key!("content_length"), content_length.map(Value::from));
+    insert_some(document, key!("language"), language.as_deref().map(text));
 }
 
 fn outcome(

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use regorus::Value;
 
 use super::answer;
 use super::document;
 use super::entry::Ask;
+use super::explain;
 use super::load::View;
 use super::memo::{Memo, MemoCounts};
 use super::threads::{Spent, Threads};
@@ -27,6 +28,7 @@ use crate::domain::id::{DetectorName, TenantId};
 use crate::domain::judgement::{Choice, JudgedFinding, ScopeState};
 use crate::domain::plan::{Execution, StopOn};
 use crate::domain::report::{Report, Status};
+use crate::metrics::Metrics;
 
 /// Threads and memo; survives reloads.
 pub struct Evaluator {
@@ -35,6 +37,7 @@ pub struct Evaluator {
     watch: Watch,
     plans: Memo<PlanKey, PlanAnswer>,
     verdicts: Memo<VerdictKey, VerdictAnswer>,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl std::fmt::Debug for Evaluator {
@@ -62,6 +65,8 @@ struct VerdictKey {
 
 /// How many times the evaluation's limit a caller waits for thread and answer together.
 const PATIENCE_FACTOR: u32 = 10;
+/// How many times that limit a job of two evaluations runs before its thread is replaced.
+const STUCK_FACTOR: u32 = 4;
 
 type Answered = Result<(Vec<Vec<Held>>, u64), Failure>;
 
@@ -99,12 +104,25 @@ impl Evaluator {
     /// Starts the threads.
     pub fn new(limits: Limits) -> Self {
         Self {
-            threads: Threads::new(limits.threads, limits.queue),
+            threads: Threads::new(limits.threads, limits.queue, limits.eval_timeout * STUCK_FACTOR),
             watch: Watch::new(limits.eval_timeout * PATIENCE_FACTOR),
             plans: Memo::new(limits.memo_entries / 4),
             verdicts: Memo::new(limits.memo_entries - limits.memo_entries / 4),
+            metrics: None,
             limits,
         }
+    }
+
+    /// Records looks into the memo and the time of evaluations.
+    #[must_use]
+    pub fn recording(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
+    }
+
+    fn looked<T>(&self, point: Point, found: Option<T>) -> Option<T> {
+        let metrics = self.metrics.iter();
+        metrics.for_each(|metrics| metrics.policy_memo(point.name(), found.is_some()));
+        found
     }
 
     /// Which detectors to ask. Share `detectors` between requests: the same `Arc` compares at once.
@@ -123,8 +141,8 @@ impl Evaluator {
             detectors.iter().for_each(|facts| hash_text(hasher, facts.name.as_str()));
             strategy.iter().for_each(|strategy| hash_text(hasher, strategy.event));
         });
-        if let Some(answer) = self.plans.get(hash, |key| key.is_of(view, head, detectors, strategy))
-        {
+        let known = self.plans.get(hash, |key| key.is_of(view, head, detectors, strategy));
+        if let Some(answer) = self.looked(Point::Plan, known) {
             return Ok(answer);
         }
         let document = document::plan(view, head, detectors, strategy);
@@ -136,8 +154,10 @@ impl Evaluator {
         answer.mode =
             view.settings().get("mode").and_then(|mode| serde_json::from_value(mode.clone()).ok());
         let answer = Arc::new(answer);
-        let key = PlanKey::of(view, head, detectors, strategy);
-        self.plans.put(&head.tenant.id, hash, key, answer.clone());
+        if head.opt_in.content.is_none() {
+            let key = PlanKey::of(view, head, detectors, strategy);
+            self.plans.put(&head.tenant.id, hash, key, answer.clone());
+        }
         Ok(answer)
     }
 
@@ -186,7 +206,8 @@ impl Evaluator {
         facts: &VerdictFacts<'_>,
     ) -> Result<Arc<VerdictAnswer>, Failure> {
         let hash = self.verdicts.hash(|hasher| hash_facts(view, head, facts, hasher));
-        if let Some(answer) = self.verdicts.get(hash, |key| key.is_of(view, head, facts)) {
+        let known = self.verdicts.get(hash, |key| key.is_of(view, head, facts));
+        if let Some(answer) = self.looked(Point::Verdict, known) {
             return Ok(answer);
         }
         let asks = vec![
@@ -201,8 +222,10 @@ impl Evaluator {
         answer.degraded.sort();
         answer.degraded.dedup();
         let answer = Arc::new(answer);
-        let key = VerdictKey::of(view, head, facts);
-        self.verdicts.put(&head.tenant.id, hash, key, answer.clone());
+        if head.opt_in.content.is_none() {
+            let key = VerdictKey::of(view, head, facts);
+            self.verdicts.put(&head.tenant.id, hash, key, answer.clone());
+        }
         Ok(answer)
     }
 
@@ -230,9 +253,45 @@ impl Evaluator {
             Point::Verdict => vec![(Ask::Verdict, document), (Ask::FloorVerdict, floor)],
         };
         let (held, eval_us) = self.ask(view, &head.tenant.id, point, asks).await?;
-        let explain = held.iter().flatten().filter_map(|held| explained(view, held)).collect();
+        let explain = explain::explain(view, &held);
         let result = answer::merged(&held, point);
         Ok(Evaluated { result, layers: view.layers().to_vec(), eval_us, explain })
+    }
+
+    /// Which rules of which layer hold for a plan. Asks again, whatever the memo holds.
+    ///
+    /// # Errors
+    /// When any layer fails.
+    pub async fn explain_plan(
+        &self,
+        view: &Arc<View>,
+        head: &Head,
+        detectors: &[DetectorFacts],
+        strategy: Option<&StrategyFacts<'_>>,
+    ) -> Result<Vec<Explained>, Failure> {
+        let document = document::plan(view, head, detectors, strategy);
+        let floor = document::floor(&document);
+        let asks = vec![(Ask::Plan, document), (Ask::FloorPlan, floor)];
+        let held = self.ask(view, &head.tenant.id, Point::Plan, asks).await?.0;
+        Ok(explain::explain(view, &held))
+    }
+
+    /// Which rules of which layer hold for a verdict. Asks again, whatever the memo holds.
+    ///
+    /// # Errors
+    /// When any layer fails.
+    pub async fn explain_verdict(
+        &self,
+        view: &Arc<View>,
+        head: &Head,
+        facts: &VerdictFacts<'_>,
+    ) -> Result<Vec<Explained>, Failure> {
+        let asks = vec![
+            (Ask::Verdict, document::verdict(view, head, facts)),
+            (Ask::FloorVerdict, document::floor_verdict(head, facts)),
+        ];
+        let held = self.ask(view, &head.tenant.id, Point::Verdict, asks).await?.0;
+        Ok(explain::explain(view, &held))
     }
 
     /// The limits it was made with.
@@ -266,6 +325,7 @@ impl Evaluator {
         let reply = Arc::new(Reply { point, send: Mutex::new(Some(send)) });
         let late: Arc<dyn Late> = reply.clone();
         self.watch.add(&late);
+        let unit = view.unit.digest;
         let job = move || {
             let start = Instant::now();
             let held: Result<Vec<_>, Failure> = asks
@@ -280,13 +340,16 @@ impl Evaluator {
             reply.give(held.map(|held| (held, spent)));
             if late { Spent::TimedOut } else { Spent::InTime }
         };
-        if !self.threads.submit(tenant, Box::new(job)) {
+        if !self.threads.submit(tenant, unit, Box::new(job)) {
             let message = "no policy thread is free for this tenant";
             return Err(Failure::new(point, FailureKind::Budget, message));
         }
         let gone = |_| Failure::new(point, FailureKind::Panic, "the policy thread ended");
         let answer = receive.await.map_err(gone)?;
         drop(late);
+        if let (Some(metrics), Ok((_, spent))) = (&self.metrics, &answer) {
+            metrics.policy_eval(point.name(), Duration::from_micros(*spent));
+        }
         answer
     }
 }
@@ -387,6 +450,13 @@ fn hash_head(view: &View, head: &Head, hasher: &mut dyn Hasher) {
         list.iter().for_each(|name| hash_text(hasher, name));
     }
     request.roles.iter().for_each(|role| hash_text(hasher, role));
+    let facts = &head.opt_in;
+    facts.language.iter().for_each(|language| hash_text(hasher, language));
+    facts.content_length.iter().for_each(|length| hasher.write_usize(*length));
+    for (name, value) in facts.metadata.iter().flatten() {
+        hash_text(hasher, name);
+        hash_text(hasher, &value.to_string());
+    }
 }
 
 fn hash_facts(view: &View, head: &Head, facts: &VerdictFacts<'_>, hasher: &mut dyn Hasher) {
@@ -408,15 +478,4 @@ fn hash_facts(view: &View, head: &Head, facts: &VerdictFacts<'_>, hasher: &mut d
     }
     hasher.write_u64(facts.coverage.achieved.to_bits());
     hasher.write_usize(facts.coverage.unjudged.len());
-}
-
-fn explained(view: &View, held: &Held) -> Option<Explained> {
-    let layer = view.unit.layers.get(held.layer)?.clone();
-    let files = view.unit.files.iter().filter(|file| file.package.join(".") == layer);
-    let positions = files.flat_map(|file| {
-        let rules = file.rules.iter().filter(|rule| rule.name.first() == Some(&held.rule));
-        rules.map(|rule| format!("{}:{}:{}", file.file, rule.position.0, rule.position.1))
-    });
-    let value = answer::to_json(&held.value)?;
-    Some(Explained { positions: positions.collect(), layer, rule: held.rule.clone(), value })
 }

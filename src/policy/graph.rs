@@ -4,12 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::growth::Growth;
 use super::rego::{Parsed, Reference, builtin_arity, builtin_names};
 use super::{DEPTH_OF_CALLS_MAX, fault, table};
 use crate::yaml::fault::Fault;
 
 /// Multiplications on one chain of rules: 2^12 times the digits of a literal take milliseconds.
 const PRODUCTS_MAX: usize = 12;
+/// Most that a chain of rules may add to a value: a million parts are compared in milliseconds,
+/// and a value that nests deeper overflows the stack of whoever drops it.
+const GROWTH_MAX: Growth = Growth { bits: 20.0, levels: 500.0 };
 
 /// Absolute rule paths of a unit, with what each refers to.
 pub(super) struct Graph<'a> {
@@ -169,6 +173,7 @@ impl<'a> Graph<'a> {
     fn depths(&self, faults: &mut Vec<Fault>) {
         let mut depths: Vec<Option<usize>> = vec![None; self.nodes.len()];
         let mut products = vec![0; self.nodes.len()];
+        let mut growths = vec![Growth::default(); self.nodes.len()];
         for start in 0..self.nodes.len() {
             let mut open: Vec<(usize, Vec<usize>)> = Vec::new();
             let mut way = BTreeSet::new();
@@ -204,6 +209,14 @@ impl<'a> Graph<'a> {
                 }
                 if let Some(slot) = products.get_mut(at) {
                     *slot = product;
+                }
+                let growth = self.growth(at, &growths);
+                if growth.bits > GROWTH_MAX.bits || growth.levels > GROWTH_MAX.levels {
+                    faults.push(self.grows_too_much(at));
+                    return;
+                }
+                if let Some(slot) = growths.get_mut(at) {
+                    *slot = growth;
                 }
                 if depth > DEPTH_OF_CALLS_MAX {
                     faults.push(self.too_deep(at));
@@ -243,6 +256,29 @@ impl<'a> Graph<'a> {
         let (file, position, name) = self.place(at);
         let message = format!("`{name}` depends on a chain of over {PRODUCTS_MAX} multiplications");
         fault(file, position, "too_many_products", message, "multiply less, or add logarithms")
+    }
+
+    fn growth(&self, at: usize, below: &[Growth]) -> Growth {
+        let Some(node) = self.nodes.get(at) else { return Growth::default() };
+        let most =
+            |growths: &mut dyn Iterator<Item = Growth>| growths.fold(Growth::default(), Growth::or);
+        let own = node.places.iter().filter_map(|(file, rule)| file.rules.get(*rule));
+        let own = most(&mut own.map(|rule| rule.growth));
+        let of = |functions: bool| {
+            let edges = node.edges.iter().filter(move |edge| {
+                self.nodes.get(**edge).is_some_and(|node| node.arity.is_some() == functions)
+            });
+            edges.filter_map(|edge| below.get(*edge).copied())
+        };
+        // A function may grow the very value that another rule gave.
+        own.and(most(&mut of(true))).and(most(&mut of(false)))
+    }
+
+    fn grows_too_much(&self, at: usize) -> Fault {
+        let (file, position, name) = self.place(at);
+        let message = format!("`{name}` builds a value that holds the same parts too many times");
+        let hint = "name each part once, in a flat list or object";
+        fault(file, position, "value_too_large", message, hint)
     }
 
     fn place(&self, at: usize) -> (&str, (u32, u32), String) {

@@ -1,4 +1,4 @@
-//! Which paths a policy may read below `input`, and documents generated from the same schemas.
+//! Which paths a policy may read below `input`, by the schemas.
 //!
 //! A misspelt path is undefined, which would be a silent allow: it is a fault at load.
 
@@ -25,7 +25,7 @@ static SCHEMAS: LazyLock<[Value; 3]> = LazyLock::new(|| {
 const CALLS_MAX: usize = 16;
 const BODIES_MAX: usize = 20_000;
 
-fn schema(point: Point) -> &'static Value {
+pub(super) fn schema(point: Point) -> &'static Value {
     let [plan, conflict, verdict] = &*SCHEMAS;
     match point {
         Point::Plan => plan,
@@ -71,43 +71,6 @@ fn named(schema: &'static Value, field: &str, into: &mut Vec<&'static Value>) {
     }
 }
 
-/// A document that fits the point's schema: every optional part present, or none.
-pub(super) fn sample(point: Point, full: bool) -> Value {
-    generate(schema(point), full)
-}
-
-fn generate(schema: &Value, full: bool) -> Value {
-    let first = |key: &str| schema.get(key).and_then(|list| list.get(0)).cloned();
-    match schema.get("type").and_then(Value::as_str) {
-        Some("object") => {
-            let mut fields = Map::new();
-            let required = schema.get("required").and_then(Value::as_array);
-            for (name, part) in
-                schema.get("properties").and_then(Value::as_object).into_iter().flatten()
-            {
-                if full || required.is_some_and(|names| names.iter().any(|known| known == name)) {
-                    fields.insert(name.clone(), generate(part, full));
-                }
-            }
-            if let (true, Some(part @ Value::Object(_))) =
-                (full, schema.get("additionalProperties"))
-            {
-                let key = schema.pointer("/propertyNames/examples/0").and_then(Value::as_str);
-                fields.insert(key.unwrap_or("domain").to_owned(), generate(part, full));
-            }
-            Value::Object(fields)
-        }
-        Some("array") if full => {
-            Value::Array(schema.get("items").map(|item| generate(item, full)).into_iter().collect())
-        }
-        Some("array") => Value::Array(Vec::new()),
-        Some("number") => 0.5.into(),
-        Some("integer") => 0.into(),
-        Some("boolean") => Value::Bool(full),
-        _ => first("enum").or_else(|| first("examples")).unwrap_or_else(|| "sample".into()),
-    }
-}
-
 /// What is known of a value.
 #[derive(Clone, Copy, PartialEq)]
 enum Shape {
@@ -144,14 +107,34 @@ impl Shape {
     }
 }
 
-/// Faults of the given rules for documents of `point`; `files` are the whole unit.
+/// Opt-in facts that rules name, by their `x-read` in the schemas.
+pub(super) type Reads = BTreeSet<&'static str>;
+
+/// Every opt-in fact of every point.
+pub(super) fn all_reads() -> Reads {
+    fn gather(schema: &'static Value, into: &mut Reads) {
+        into.extend(schema.get("x-read").and_then(Value::as_str));
+        let parts = schema.get("properties").and_then(Value::as_object);
+        parts.into_iter().flatten().for_each(|(_, part)| gather(part, into));
+        schema.get("items").into_iter().for_each(|item| gather(item, into));
+    }
+    let mut reads = Reads::new();
+    SCHEMAS.iter().for_each(|schema| gather(schema, &mut reads));
+    reads
+}
+
+/// Faults of the given rules for documents of `point`, and what they read of the opt-in facts.
+/// `files` are the whole unit; `reads_all` lets them compute keys of `input`.
 pub(super) fn check(
     point: Point,
     rules: &[(&Parsed, usize)],
     files: &[&Parsed],
-) -> BTreeSet<Fault> {
+    reads_all: bool,
+) -> (BTreeSet<Fault>, Reads) {
     let mut checker = Checker {
         root: Shape::Known(schema(point)),
+        reads_all,
+        reads: Reads::new(),
         files,
         faults: BTreeSet::new(),
         bodies: 0,
@@ -162,13 +145,15 @@ pub(super) fn check(
             checker.rule(file, rule, &[]);
         }
     }
-    checker.faults
+    (checker.faults, checker.reads)
 }
 
 type Bindings = BTreeMap<String, Shape>;
 
 struct Checker<'a> {
     root: Shape,
+    reads_all: bool,
+    reads: Reads,
     files: &'a [&'a Parsed],
     faults: BTreeSet<Fault>,
     bodies: usize,
@@ -373,7 +358,12 @@ impl Checker<'_> {
 
     fn field(&mut self, file: &Parsed, shape: Shape, name: &str, span: &Span) -> Shape {
         match shape.field(name) {
-            Ok(shape) => shape,
+            Ok(shape) => {
+                if let Shape::Known(schema) = shape {
+                    self.reads.extend(schema.get("x-read").and_then(Value::as_str));
+                }
+                shape
+            }
             Err(known) => {
                 let hint = table::nearest(name, known.keys().map(String::as_str)).map_or_else(
                     || {
@@ -398,10 +388,10 @@ impl Checker<'_> {
             return self.field(file, shape, &name, index.span());
         }
         self.shape(file, index, scope);
-        if shape == self.root {
+        if shape == self.root && !self.reads_all {
             let message = "`input[…]` with a computed key hides what the policy reads".to_owned();
             let at = rego::start(index);
-            let hint = "name the field";
+            let hint = "name the field, or let the layer's .manifest say that it reads all";
             self.faults.insert(fault(&file.file, at, "dynamic_input", message, hint));
         }
         shape.items()

@@ -16,9 +16,14 @@ use crate::yaml::fault::Fault;
 pub(super) struct Layer {
     pub(super) files: Vec<Arc<Parsed>>,
     pub(super) settings: Map<String, Value>,
+    /// Whether its `.manifest` allows `input[…]` with a computed key.
+    pub(super) reads_all: bool,
     /// Of its Rego files, sorted by path.
     pub(super) digest: Option<Digest>,
 }
+
+/// Says what a layer reads: `{"metadata": {"orchestrator": {"reads": "all"}}}`.
+const MANIFEST: &str = ".manifest";
 
 /// Every layer by package path.
 pub(super) type Layers = BTreeMap<Vec<String>, Layer>;
@@ -26,7 +31,7 @@ pub(super) type Layers = BTreeMap<Vec<String>, Layer>;
 /// Whether a file of this name is read at all.
 pub(super) fn is_read(name: &str) -> bool {
     let rego = name.ends_with(".rego") && !name.ends_with("_test.rego");
-    !name.starts_with('.') && (rego || name == "data.yaml")
+    name == MANIFEST || (!name.starts_with('.') && (rego || name == "data.yaml"))
 }
 
 /// Reads every file; parsed files of `previous` with equal text are used again.
@@ -43,7 +48,10 @@ pub(super) fn read(
         let mut path: Vec<String> = source.path.split('/').map(str::to_owned).collect();
         let name = path.pop().unwrap_or_default();
         let hidden = path.iter().any(|part| part.starts_with('.'));
-        if hidden || !is_read(&name) || path.first().is_some_and(|top| top == "schemas") {
+        // The manifest of the whole tree is OPA's, and says nothing here.
+        let of_tree = path.is_empty() && name == MANIFEST;
+        let skip = hidden || of_tree || path.first().is_some_and(|top| top == "schemas");
+        if skip || !is_read(&name) {
             continue;
         }
         if let Err(fault) = place(&source.path, &path) {
@@ -84,12 +92,28 @@ fn add(
         return Ok(());
     }
     let text: Arc<str> = text(file, &source.bytes, limits)?.into();
-    if name == "data.yaml" {
+    if name == MANIFEST {
+        layer.reads_all = reads_all(file, &text)?;
+    } else if name == "data.yaml" {
         layer.settings = table::settings(file, &table::read(file, &text)?)?;
     } else {
         layer.files.push(Arc::new(rego::parse(file, &text, limits)?));
     }
     Ok(())
+}
+
+fn reads_all(file: &str, text: &str) -> Result<bool, Vec<Fault>> {
+    let wrong = |message: String| {
+        let hint = "write {\"metadata\": {\"orchestrator\": {\"reads\": \"all\"}}}";
+        vec![fault(file, (0, 0), "manifest", message, hint)]
+    };
+    let manifest: serde_json::Value =
+        serde_json::from_str(text).map_err(|error| wrong(format!("it is no JSON: {error}")))?;
+    match manifest.pointer("/metadata/orchestrator/reads") {
+        None => Ok(false),
+        Some(reads) if reads == "all" => Ok(true),
+        Some(_) => Err(wrong("`reads` can only be `all`".into())),
+    }
 }
 
 pub(super) fn text<'a>(

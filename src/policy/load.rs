@@ -88,6 +88,12 @@ impl View {
         &self.provenance
     }
 
+    /// Whether a rule names this opt-in fact: metadata, caller, content, content_length, language,
+    /// or health for what is known of detectors.
+    pub fn reads(&self, fact: &str) -> bool {
+        self.unit.reads.contains(fact)
+    }
+
     /// What the floor demands whatever the request, for plans that no policy made.
     pub fn floor(&self) -> &FloorPlan {
         &self.unit.floor
@@ -340,7 +346,9 @@ impl<'a> Builder<'a> {
         for file in layers.iter().flat_map(|(_, files)| files).chain(&read) {
             address.extend([file.file.as_bytes(), file.text.as_bytes()]);
         }
-        Parts { digest: Digest::of_all(address), layers, read, floor }
+        let reads_all = stack.iter().any(|path| layer(path).reads_all);
+        let parts = address.into_iter().chain(reads_all.then_some(b"reads all".as_slice()));
+        Parts { digest: Digest::of_all(parts), layers, read, reads_all, floor }
     }
 }
 

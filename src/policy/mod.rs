@@ -5,19 +5,23 @@
 
 mod agree;
 mod answer;
+mod background;
 mod bounded;
 mod bundle;
 mod differs;
 mod document;
 mod entry;
 mod evaluator;
+mod explain;
 mod graph;
+mod growth;
 mod inputs;
 mod layers;
 pub mod lint;
 mod load;
 mod memo;
 mod rego;
+mod sample;
 mod scan;
 mod shape;
 mod table;
@@ -42,6 +46,7 @@ use crate::domain::coverage::Coverage;
 use crate::domain::id::{BundleName, DetectorName, TenantId};
 use crate::domain::judgement::{JudgedFinding, Judgement};
 use crate::domain::outcome::Degraded;
+pub use crate::domain::outcome::Explained;
 use crate::domain::plan::{CoverageSpec, Execution, ResolveSpec, StopOn};
 use crate::domain::report::Report;
 use crate::domain::verdict::{Mode, VerdictRules};
@@ -108,6 +113,8 @@ impl Default for Limits {
 const DEPTH_OF_CALLS_MAX: usize = 100;
 /// Stack of the threads that parse and evaluate.
 const STACK_BYTES: usize = 256 * 1024 * 1024;
+/// Deepest value that a rule may answer with.
+const ANSWER_LEVELS_MAX: usize = 64;
 
 /// A decision point.
 #[derive(
@@ -315,19 +322,6 @@ pub struct Evaluated {
     pub eval_us: u64,
     /// Which rule of which layer held, with its value.
     pub explain: Vec<Explained>,
-}
-
-/// One rule that held.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Explained {
-    /// Whose rule.
-    pub layer: String,
-    /// Which.
-    pub rule: String,
-    /// What it gave.
-    pub value: serde_json::Value,
-    /// Where it is written: `file:line:column`, one per definition.
-    pub positions: Vec<String>,
 }
 
 fn fault(

@@ -1,5 +1,6 @@
 //! One parsed Rego file: its package, rules, references and calls, read from the syntax tree.
 
+use std::collections::BTreeSet;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use regorus::unstable::{
     RuleHead, Span,
 };
 
+use super::growth::{self, Growth};
 use super::{Limits, fault, scan, teach};
 use crate::yaml::fault::Fault;
 
@@ -28,6 +30,9 @@ const FORBIDDEN: [(&str, &str); 13] = [
     ("json.match_schema", "its work is unbounded"),
 ];
 
+/// Deepest expression: a longer sum is a tree that overflows the stack of whoever drops it.
+const EXPR_LEVELS_MAX: usize = 200;
+
 /// A parsed file.
 pub(super) struct Parsed {
     pub(super) file: Arc<str>,
@@ -39,6 +44,8 @@ pub(super) struct Parsed {
     pub(super) rules: Vec<RuleFacts>,
     /// Equalities of computed fractions: the operator and its place.
     pub(super) inexact: Vec<(&'static str, (u32, u32))>,
+    /// Its short string literals, for documents that its rules hold for.
+    pub(super) words: BTreeSet<String>,
     /// Weight for the per-unit nesting limit.
     pub(super) nesting: u64,
     /// Where each `with` stands; only tests have any.
@@ -55,6 +62,8 @@ pub(super) struct RuleFacts {
     pub(super) refs: Vec<Reference>,
     /// Multiplications written in it.
     pub(super) products: usize,
+    /// How it grows what it refers to.
+    pub(super) growth: Growth,
     /// Whether it mentions `input.settings`, or `input` whole.
     pub(super) reads_settings: bool,
     /// Whether each of its bodies holds only for an entry of `input.settings.ignore`.
@@ -114,17 +123,24 @@ pub(super) fn parse_test(
         reads_settings: false,
         withs: Vec::new(),
         inexact: Vec::new(),
+        words: BTreeSet::new(),
+        level: 0,
+        too_long: None,
     };
     let rules: Vec<RuleFacts> = module.policy.iter().map(|rule| walk.rule(rule)).collect();
     for rule in &rules {
         rule.refs.iter().filter_map(|called| forbidden(file, called)).for_each(|f| faults.push(f));
     }
+    faults.extend(walk.too_long.map(|at| {
+        let message = format!("an expression has over {EXPR_LEVELS_MAX} parts in a row");
+        fault(file, at, "expression_too_long", message, "split it into rules or a list")
+    }));
     if !faults.is_empty() {
         return Err(faults);
     }
-    let (withs, inexact) = (std::mem::take(&mut walk.withs), std::mem::take(&mut walk.inexact));
+    let Walk { withs, inexact, words, .. } = walk;
     let (file, text) = (file.into(), text.clone());
-    Ok(Parsed { file, text, package, rules, inexact, nesting, withs, module })
+    Ok(Parsed { file, text, package, rules, inexact, words, nesting, withs, module })
 }
 
 fn forbidden(file: &str, called: &Reference) -> Option<Fault> {
@@ -301,6 +317,10 @@ struct Walk<'a> {
     /// Every `with`.
     withs: Vec<(u32, u32)>,
     inexact: Vec<(&'static str, (u32, u32))>,
+    words: BTreeSet<String>,
+    level: usize,
+    /// The first expression that is too deep.
+    too_long: Option<(u32, u32)>,
 }
 
 impl Walk<'_> {
@@ -335,6 +355,7 @@ impl Walk<'_> {
             position: position(span),
             refs: std::mem::take(&mut self.refs),
             products: std::mem::take(&mut self.products),
+            growth: self.too_long.map_or_else(|| growth::of(rule), |_| Growth::default()),
             reads_settings: self.reads_settings,
             walks_ignore_table: walks_ignore_table(rule),
         }
@@ -406,12 +427,22 @@ impl Walk<'_> {
     }
 
     fn expr(&mut self, expr: &Expr) {
+        if self.level >= EXPR_LEVELS_MAX {
+            self.too_long.get_or_insert_with(|| position(expr.span()));
+            return;
+        }
+        self.level += 1;
+        self.parts(expr);
+        self.level -= 1;
+    }
+
+    fn parts(&mut self, expr: &Expr) {
         match expr {
-            Expr::String { .. }
-            | Expr::RawString { .. }
-            | Expr::Number { .. }
-            | Expr::Bool { .. }
-            | Expr::Null { .. } => {}
+            Expr::String { .. } | Expr::RawString { .. } => {
+                let word = text(expr).filter(|word| word.len() <= 64 && self.words.len() < 64);
+                self.words.extend(word);
+            }
+            Expr::Number { .. } | Expr::Bool { .. } | Expr::Null { .. } => {}
             Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => {
                 self.reference(expr, None);
                 self.indexes(expr);

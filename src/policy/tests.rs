@@ -7,13 +7,17 @@ use super::*;
 use crate::domain::content::Direction;
 use crate::domain::coverage::Coverage;
 use crate::domain::finding::Severity;
-use crate::domain::head::{Head, RequestFacts, TenantFacts};
+use crate::domain::head::{Head, OptIn, RequestFacts, TenantFacts};
 use crate::domain::judgement::ScopeState;
 use crate::domain::plan::CoverageMethod;
 use crate::domain::request::Priority;
 
 mod decisions;
 mod failures;
+mod hostile;
+mod mutations;
+mod opt_in;
+mod properties;
 mod refusals;
 mod sharing;
 
@@ -80,6 +84,7 @@ fn head(tenant: &str) -> Head {
             exclude: vec![],
             thresholds: BTreeMap::new(),
         },
+        opt_in: OptIn::default(),
     }
 }
 
@@ -112,11 +117,7 @@ fn coverage(complete: bool) -> Coverage {
     }
 }
 
-async fn plan(
-    evaluator: &Evaluator,
-    view: &Arc<View>,
-    tenant: &str,
-) -> Result<Arc<PlanAnswer>, Failure> {
+fn facts() -> Arc<[DetectorFacts]> {
     let version: Arc<str> = "1".into();
     let types = BTreeSet::from([ContentType::Text]);
     let categories = BTreeSet::from([Category::parse("pii").unwrap()]);
@@ -130,7 +131,15 @@ async fn plan(
         cost: 1.0,
         weight: 1.0,
     });
-    evaluator.plan(view, &head(tenant), &facts.collect(), None).await
+    facts.collect()
+}
+
+async fn plan(
+    evaluator: &Evaluator,
+    view: &Arc<View>,
+    tenant: &str,
+) -> Result<Arc<PlanAnswer>, Failure> {
+    evaluator.plan(view, &head(tenant), &facts(), None).await
 }
 
 async fn judge(view: &Arc<View>, tenant: &str, categories: &[&str]) -> Arc<VerdictAnswer> {
@@ -158,11 +167,4 @@ fn said(answer: &VerdictAnswer) -> Vec<String> {
         format!("{} {}: {} [{}]", entry.action.name(), entry.code, entry.reason, entry.layer)
     };
     answer.rules.entries.iter().chain(&answer.rules.floor).map(entry).collect()
-}
-
-/// Two equal values of 2^depth leaves that share their parts; comparing them cannot be interrupted.
-fn twins(depth: usize) -> String {
-    let pair = |name: &str, at: usize| format!("\t{name}{at} := [{name}{}, {name}{0}]\n", at - 1);
-    let grown: String = (1..=depth).map(|at| pair("a", at) + &pair("b", at)).collect();
-    format!("\ta0 := [1]\n\tb0 := [1]\n{grown}")
 }

@@ -9,13 +9,18 @@ use std::time::Duration;
 use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, Value};
 
+use super::background::{self, Thread};
 use super::entry::{self, Ask};
+use super::inputs::{self, Reads};
 use super::rego::{self, Parsed};
 use super::{
-    Failure, FailureKind, FloorPlan, Limits, Point, STACK_BYTES, answer, bounded, fault, graph,
-    inputs, shape, teach,
+    ANSWER_LEVELS_MAX, Failure, FailureKind, FloorPlan, Limits, Point, STACK_BYTES, VerdictAnswer,
+    answer, bounded, fault, graph, sample, shape, teach,
 };
+use crate::domain::category::Category;
 use crate::domain::digest::Digest;
+use crate::domain::finding::Severity;
+use crate::domain::judgement::JudgedFinding;
 use crate::yaml::fault::Fault;
 
 /// Work units between two looks at the clock.
@@ -30,6 +35,8 @@ pub(super) struct Unit {
     /// Layers that were asked, earliest first; the floor is the last.
     pub(super) layers: Vec<String>,
     pub(super) asks: BTreeSet<Ask>,
+    /// The opt-in facts that its rules name.
+    pub(super) reads: Reads,
     /// The floor's demands on an empty request.
     pub(super) floor: FloorPlan,
     /// The floor's table.
@@ -55,6 +62,8 @@ pub(super) struct Parts {
     pub(super) layers: Vec<(Vec<String>, Vec<Arc<Parsed>>)>,
     /// Files of bundles that are only read.
     pub(super) read: Vec<Arc<Parsed>>,
+    /// Whether a layer may compute keys of `input`.
+    pub(super) reads_all: bool,
     /// The floor's table.
     pub(super) floor: serde_json::Value,
 }
@@ -74,7 +83,7 @@ impl Unit {
             .iter()
             .map(|(path, files)| (path.clone(), files.iter().map(AsRef::as_ref).collect()))
             .collect();
-        static_checks(&all, limits)?;
+        let reads = static_checks(&all, parts.reads_all, limits)?;
         let kinds: Vec<Fault> =
             layers.iter().flat_map(|(_, files)| files).copied().flat_map(shape::check).collect();
         if !kinds.is_empty() {
@@ -85,7 +94,7 @@ impl Unit {
         let layers = parts.layers.iter().map(|(path, _)| path.join(".")).collect();
         let floor = FloorPlan::default();
         let (digest, floor_settings) = (parts.digest, parts.floor);
-        let mut unit = Unit { digest, layers, asks, floor, floor_settings, engine, files };
+        let mut unit = Unit { digest, layers, asks, reads, floor, floor_settings, engine, files };
         unit.probe(settings, limits)?;
         Ok(unit)
     }
@@ -101,44 +110,67 @@ impl Unit {
         evaluate(&mut engine, ask, document, limit)
     }
 
+    /// Tries every rule that is asked on documents made for it.
     fn probe(&mut self, settings: &serde_json::Value, limits: &Limits) -> Result<(), Vec<Fault>> {
-        let mut documents = Vec::new();
+        let words: BTreeSet<String> =
+            self.files.iter().flat_map(|file| file.words.iter().cloned()).collect();
+        let mut trials = Vec::new();
         for ask in &self.asks {
-            for full in [false, true] {
-                documents.push((*ask, full, sample(*ask, full, settings)));
+            for sample in sample::samples(point_of(*ask), &words) {
+                let mut document = sample.document;
+                if let (false, Some(fields)) = (ask.of_floor(), document.as_object_mut()) {
+                    fields.insert("settings".into(), settings.clone());
+                }
+                let findings = stand_ins(&document);
+                let document = Value::from(document);
+                trials.push(Trial { ask: *ask, findings, is_wild: sample.is_wild, document });
             }
         }
-        let engine = std::mem::take(&mut self.engine);
-        let (engine, results) = probe_apart(engine, documents, limits.eval_timeout * PROBE_FACTOR)?;
+        let limit = limits.eval_timeout * PROBE_FACTOR;
+        let (engine, results) =
+            probe_apart(self.digest, std::mem::take(&mut self.engine), trials, limit)?;
         self.engine = engine;
         let mut faults = BTreeSet::new();
-        for (ask, full, held) in results {
-            let checked = held.and_then(|held| {
-                if (ask, full) == (Ask::FloorPlan, false) {
-                    self.floor = answer::floor_plan(&held)?;
-                }
-                Ok(())
-            });
-            if let Err(failure) = checked {
-                faults.insert(self.probe_fault((ask, full), &failure, settings, limits));
+        let mut seen = BTreeSet::new();
+        for (trial, held) in results {
+            let empty = seen.insert(trial.ask);
+            let checked = held.and_then(|held| self.check(&trial, &held, empty));
+            let Err(failure) = checked else { continue };
+            if trial.is_wild && failure.kind == FailureKind::BadValue {
+                continue;
             }
+            faults.insert(self.probe_fault(trial, &failure, limits));
         }
         if faults.is_empty() { Ok(()) } else { Err(faults.into_iter().collect()) }
+    }
+
+    /// Whether the answer of a trial would be taken; keeps what the floor asks on the empty one.
+    fn check(&mut self, trial: &Trial, held: &[Held], empty: bool) -> Result<(), Failure> {
+        match trial.ask {
+            Ask::Plan => answer::plan(held).map(drop),
+            Ask::Settle => answer::settle(held).map(drop),
+            Ask::Verdict => answer::verdict(self, held, &trial.findings).map(drop),
+            Ask::FloorVerdict => {
+                let mut answer = VerdictAnswer::default();
+                answer::floor_verdict(self, held, &trial.findings, &mut answer)
+            }
+            Ask::FloorPlan => {
+                let floor = answer::floor_plan(held)?;
+                if empty {
+                    self.floor = floor;
+                }
+                Ok(())
+            }
+        }
     }
 }
 
 impl Unit {
-    /// A failed probe as its author reads it.
-    fn probe_fault(
-        &self,
-        (ask, full): (Ask, bool),
-        failure: &Failure,
-        settings: &serde_json::Value,
-        limits: &Limits,
-    ) -> Fault {
+    /// A failed trial as its author reads it.
+    fn probe_fault(&self, trial: Trial, failure: &Failure, limits: &Limits) -> Fault {
         let code = failure.kind.probe_code();
         if failure.kind == FailureKind::TimeOut
-            && let Some(fault) = self.slow_rule(ask, sample(ask, full, settings), limits)
+            && let Some(fault) = self.slow_rule(trial.ask, trial.document, limits)
         {
             return fault;
         }
@@ -173,42 +205,86 @@ impl Unit {
     }
 }
 
-/// The document of a probe.
-fn sample(ask: Ask, full: bool, settings: &serde_json::Value) -> Value {
-    let mut document = inputs::sample(point_of(ask), full);
-    if let (false, Some(fields)) = (ask.of_floor(), document.as_object_mut()) {
-        fields.insert("settings".into(), settings.clone());
-    }
-    document.into()
+/// One evaluation before a unit goes live.
+struct Trial {
+    ask: Ask,
+    findings: Vec<JudgedFinding>,
+    is_wild: bool,
+    document: Value,
 }
 
-type Probed = (Engine, Vec<(Ask, bool, Result<Vec<Held>, Failure>)>);
+/// What a document's findings are to those who check an answer: their number and categories.
+fn stand_ins(document: &serde_json::Value) -> Vec<JudgedFinding> {
+    let findings = document.get("findings").and_then(serde_json::Value::as_array);
+    let categories = findings.into_iter().flatten().filter_map(|finding| {
+        finding.get("category").and_then(|name| Category::parse(name.as_str()?).ok())
+    });
+    let finding = |category| JudgedFinding {
+        id: 0,
+        category,
+        label: "".into(),
+        score: 1.0,
+        severity: Severity::default(),
+        detectors: Vec::new(),
+        place: None,
+        pointer: None,
+        view: None,
+        attributes: BTreeMap::new(),
+        standing: true,
+    };
+    categories.map(finding).collect()
+}
+
+type Probed = (Engine, Vec<(Trial, Result<Vec<Held>, Failure>)>);
 
 /// Evaluates on a thread of its own, which is left behind if nothing can stop it.
 fn probe_apart(
+    unit: Digest,
     mut engine: Engine,
-    documents: Vec<(Ask, bool, Value)>,
+    trials: Vec<Trial>,
     limit: Duration,
 ) -> Result<Probed, Vec<Fault>> {
-    let patience = limit * u32::try_from(documents.len() + 1).unwrap_or(u32::MAX);
+    let refused = |code, message| {
+        vec![fault("policies", (0, 0), code, message, "bound loops and numbers in the last change")]
+    };
+    if !background::may_try(unit) {
+        let message = "these rules, or too many others, could not be stopped when they were tried";
+        return Err(refused("probe_timeout", message));
+    }
     let (send, receive) = std::sync::mpsc::channel();
+    let (tell, told) = std::sync::mpsc::channel();
     let probe = move || {
-        let results = documents
-            .into_iter()
-            .map(|(ask, full, document)| (ask, full, evaluate(&mut engine, ask, document, limit)))
-            .collect();
+        let _ = tell.send(Thread::current());
+        let mut results = Vec::new();
+        for trial in trials {
+            let held = evaluate(&mut engine, trial.ask, trial.document.clone(), limit);
+            // One endless loop says enough.
+            let late = held.as_ref().is_err_and(|failure| failure.kind == FailureKind::TimeOut);
+            results.push((trial, held));
+            let _ = send.send(None);
+            if late {
+                break;
+            }
+        }
         // Nobody listens any more if it took too long.
-        let _ = send.send((engine, results));
+        let _ = send.send(Some((engine, results)));
     };
     let builder = std::thread::Builder::new().name("policy-probe".into()).stack_size(STACK_BYTES);
-    let started = builder.spawn(probe).is_ok();
-    receive.recv_timeout(patience).map_err(|_| {
-        let (code, message) = match started {
-            true => ("probe_timeout", "an evaluation of these rules cannot be stopped"),
-            false => ("probe_error", "no thread could be started to try these rules"),
-        };
-        vec![fault("policies", (0, 0), code, message, "bound loops and numbers in the last change")]
-    })
+    if builder.spawn(probe).is_err() {
+        return Err(refused("probe_error", "no thread could be started to try these rules"));
+    }
+    loop {
+        match receive.recv_timeout(limit * 2) {
+            Ok(Some(probed)) => return Ok(probed),
+            Ok(None) => {}
+            Err(_) => {
+                told.try_iter().for_each(Thread::lower);
+                background::is_stuck(unit);
+                let message = "an evaluation of these rules cannot be stopped";
+                return Err(refused("probe_timeout", message));
+            }
+        }
+    }
 }
 
 fn point_of(ask: Ask) -> Point {
@@ -219,16 +295,19 @@ fn point_of(ask: Ask) -> Point {
     }
 }
 
-fn static_checks(files: &[&Parsed], limits: &Limits) -> Result<(), Vec<Fault>> {
+fn static_checks(files: &[&Parsed], reads_all: bool, limits: &Limits) -> Result<Reads, Vec<Fault>> {
     let nesting: u64 = files.iter().map(|file| file.nesting).sum();
     if let (true, Some(last)) = (nesting > limits.nesting_sum_max, files.last()) {
         return Err(vec![super::scan::nesting(&last.file, limits)]);
     }
     let graph = graph::check(files, &[vec!["floor", "settings"]])?;
     let mut faults = BTreeSet::new();
+    let mut reads = if reads_all { inputs::all_reads() } else { Reads::new() };
     for ask in [Ask::Plan, Ask::Settle, Ask::Verdict] {
         let rules = graph.reachable(ask.rules());
-        faults.extend(inputs::check(point_of(ask), &rules, files));
+        let (wrong, named) = inputs::check(point_of(ask), &rules, files, reads_all);
+        faults.extend(wrong);
+        reads.extend(named);
     }
     for file in files.iter().filter(|file| file.package == ["floor"]) {
         for rule in file.rules.iter().filter(|rule| rule.reads_settings) {
@@ -237,7 +316,7 @@ fn static_checks(files: &[&Parsed], limits: &Limits) -> Result<(), Vec<Fault>> {
             faults.insert(fault(&file.file, rule.position, "floor_reads_settings", message, hint));
         }
     }
-    if faults.is_empty() { Ok(()) } else { Err(faults.into_iter().collect()) }
+    if faults.is_empty() { Ok(reads) } else { Err(faults.into_iter().collect()) }
 }
 
 fn compile(
@@ -300,6 +379,10 @@ fn evaluate(
         })
     }));
     match result {
+        Ok(Ok(value)) if !bounded::is_flat(&value, ANSWER_LEVELS_MAX) => {
+            // It must not leave this thread: dropping it needs a large stack.
+            Err(Failure::new(point, FailureKind::BadValue, "a rule answers with too deep a value"))
+        }
         Ok(Ok(value)) => triples(&value)
             .ok_or_else(|| Failure::new(point, FailureKind::Error, "the entry gives no answer")),
         Ok(Err((late, message))) => {

@@ -1,13 +1,16 @@
 //! Checks modules that are not live: `POST /policies/validate`, mode B.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 use regorus::Value;
 use serde::{Deserialize, Serialize};
 
-use super::load::on_large_stack;
+use super::background::Thread;
 use super::rego::{self, Parsed};
-use super::{Limits, bounded, fault, graph, teach};
+use super::{Limits, STACK_BYTES, bounded, fault, graph, teach};
 use crate::yaml::fault::Fault;
 
 /// A rule with an input and the value it must give.
@@ -51,6 +54,12 @@ pub struct Validation {
     pub case_results: Vec<CaseResult>,
 }
 
+/// How long a validation may take beside its cases.
+const VALIDATION_MAX: Duration = Duration::from_secs(5);
+/// Validations under way, with those that never end.
+static LEFT_BEHIND: AtomicUsize = AtomicUsize::new(0);
+const LEFT_BEHIND_MAX: usize = 16;
+
 /// Packages that modules of a caller may not name.
 const RESERVED: [&str; 3] = ["base", "floor", "entry"];
 
@@ -61,9 +70,49 @@ pub fn validate_modules(
     cases: &[Case],
     limits: &Limits,
 ) -> Validation {
-    on_large_stack(|| check(modules, data, cases, limits)).unwrap_or_else(|| Validation {
-        errors: vec![fault("modules", (0, 0), "engine", "the engine fails on these modules", "")],
-        ..Validation::default()
+    let (modules, data, cases) = (modules.to_vec(), data.cloned(), cases.to_vec());
+    let limits = limits.clone();
+    let patience = VALIDATION_MAX + limits.eval_timeout * u32::try_from(cases.len()).unwrap_or(0);
+    apart(patience, move || check(&modules, data.as_ref(), &cases, &limits)).unwrap_or_else(
+        |(code, message)| Validation {
+            errors: vec![fault("modules", (0, 0), code, message, "bound loops and numbers")],
+            ..Validation::default()
+        },
+    )
+}
+
+/// Runs on a thread of its own, which is left behind at the lowest priority if nothing can stop it.
+fn apart<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, (&'static str, &'static str)> {
+    if LEFT_BEHIND.load(Ordering::Relaxed) >= LEFT_BEHIND_MAX {
+        return Err(("busy", "too many modules could not be stopped when they were tried"));
+    }
+    let (send, receive) = std::sync::mpsc::channel();
+    let (tell, told) = std::sync::mpsc::channel();
+    let work = move || {
+        let _ = tell.send(Thread::current());
+        if send.send(work()).is_err() {
+            LEFT_BEHIND.fetch_sub(1, Ordering::Relaxed);
+        }
+    };
+    let builder = std::thread::Builder::new().name("policy-validate".into());
+    if builder.stack_size(STACK_BYTES).spawn(work).is_err() {
+        return Err(("engine", "no thread could be started to check these modules"));
+    }
+    // Counted first: a thread that ends late takes itself off.
+    LEFT_BEHIND.fetch_add(1, Ordering::Relaxed);
+    let answer = receive.recv_timeout(patience);
+    if matches!(answer, Ok(_) | Err(RecvTimeoutError::Disconnected)) {
+        LEFT_BEHIND.fetch_sub(1, Ordering::Relaxed);
+    }
+    answer.map_err(|error| match error {
+        RecvTimeoutError::Disconnected => ("engine", "the engine fails on these modules"),
+        RecvTimeoutError::Timeout => {
+            told.try_iter().for_each(Thread::lower);
+            ("timeout", "an evaluation of these modules cannot be stopped")
+        }
     })
 }
 

@@ -271,12 +271,26 @@ async fn operators_see_health_breakers_metrics_and_may_intervene() {
         assert_eq!(app.get(path).await.status, 200, "{path}");
     }
     app.ask(&json!({"content": EXAMPLE})).await;
+    app.ask(&json!({"content": EXAMPLE})).await;
     let metrics = app.get("/metrics").await.text;
     assert!(metrics.contains("orchestrator_decisions_total"), "{metrics}");
+    for result in ["hit", "miss"] {
+        let line =
+            format!("orchestrator_policy_memo_total{{point=\"plan\",result=\"{result}\"}} 1");
+        assert!(metrics.contains(&line), "{line}: {metrics}");
+    }
+    assert!(metrics.contains("orchestrator_policy_eval_seconds_count{point=\"verdict\"} 1"));
     let reason = json!({"reason": "drill"});
     let open = app.post("/api/v1/breakers/pii/open", &reason).await;
     assert_eq!(open.json()["state"], "open", "{}", open.text);
     let value = app.ask(&json!({"content": EXAMPLE, "include": ["detectors"]})).await.json();
+    assert!(value.get("explain").is_none());
+    let told = app.ask(&json!({"content": EXAMPLE, "include": ["explain"]})).await.json();
+    let held = |rule: &str| told["explain"].as_array().unwrap().iter().find(|h| h["rule"] == rule);
+    let redact = held("redact").unwrap();
+    assert_eq!(redact["layer"], "standard");
+    assert!(redact["positions"][0].as_str().unwrap().starts_with("standard/verdict.rego:"));
+    assert!(held("required").is_some(), "the plan is explained too");
     let pii = value["detectors"].as_array().unwrap().iter().find(|d| d["name"] == "pii").unwrap();
     assert_eq!(
         (pii["status"].as_str(), pii["error"].as_str()),

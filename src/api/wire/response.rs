@@ -12,7 +12,7 @@ use crate::domain::content::{Body, Piece};
 use crate::domain::coverage::Unjudged;
 use crate::domain::finding::{Finding, Place};
 use crate::domain::judgement::{JudgedFinding, ScopeState};
-use crate::domain::outcome::{Degraded, Outcome};
+use crate::domain::outcome::{Degraded, Explained, Outcome};
 use crate::domain::report::Report;
 use crate::domain::request::{Include, Request};
 use crate::domain::span::{OffsetUnit, Offsets};
@@ -77,6 +77,10 @@ pub struct Answer<'a> {
     /// Under `include: conflicts`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<Vec<WireConflict<'a>>>,
+    /// Under `include: explain`: which rules of which layer held, where they stand, what they gave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub explain: Option<&'a [Explained]>,
     /// From request to answer, in milliseconds.
     pub duration_ms: f64,
 }
@@ -322,6 +326,7 @@ pub fn render<'a>(outcome: &'a Outcome, request: &'a Request, took: Duration) ->
             .then(|| outcome.reports.iter().map(|r| report(r, &mut places)).collect()),
         plan: request.wants(Include::Plan).then(|| plan(outcome)),
         conflicts: request.wants(Include::Conflicts).then(|| conflicts(outcome)),
+        explain: request.wants(Include::Explain).then_some(outcome.explain.as_slice()),
         duration_ms: milliseconds(took),
     }
 }

@@ -141,7 +141,7 @@ async fn a_view_shows_what_the_floor_demands() {
 async fn evaluate_gives_merged_rules_layers_and_what_held() {
     let policies = load(&shipped());
     let evaluator = Evaluator::new(Limits::default());
-    let mut input = inputs::sample(Point::Verdict, true);
+    let mut input = sample::sample(Point::Verdict, true);
     input.as_object_mut().unwrap().remove("settings");
     input["findings"][0]["path"] = serde_json::json!(["pii.email", "pii"]);
     let acme = view(&policies, "acme", "standard");

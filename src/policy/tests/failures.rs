@@ -13,7 +13,7 @@ fn demo(rules: &str) -> Arc<View> {
 
 #[tokio::test]
 async fn a_policy_that_fails_at_run_time_never_allows() {
-    let when = "some f in input.findings\n\tf.category == \"secrets.token\"";
+    let when = "some f in input.findings\n\tf.category == concat(\".\", [\"secrets\", \"token\"])";
     let cases = [
         (
             format!("block contains \"x\" if {{\n\t{when}\n\tto_number(f.label) > 1\n}}"),
@@ -59,15 +59,15 @@ async fn bad_headers_and_obligations_are_dropped_and_named() {
 async fn bad_plan_values_fail_the_plan() {
     let evaluator = Evaluator::new(Limits::default());
     for rules in [
-        "required contains \"Not A Name\" if input.env == \"development\"",
-        "required contains 1 if input.env == \"development\"",
-        "deny contains {} if input.env == \"development\"",
-        "coverage := {\"threshold\": 2} if input.env == \"development\"",
-        "coverage := {\"method\": \"most\"} if input.env == \"development\"",
-        "thresholds := {\"pii\": 2} if input.env == \"development\"",
-        "timeouts := {\"pii\": 0} if input.env == \"development\"",
-        "resolve := {\"nope\": {}} if input.env == \"development\"",
-        "execution := \"fast\" if input.env == \"development\"",
+        "required contains \"Not A Name\" if input.tenant.id == \"default\"",
+        "required contains 1 if input.tenant.id == \"default\"",
+        "deny contains {} if input.tenant.id == \"default\"",
+        "coverage := {\"threshold\": 2} if input.tenant.id == \"default\"",
+        "coverage := {\"method\": \"most\"} if input.tenant.id == \"default\"",
+        "thresholds := {\"pii\": 2} if input.tenant.id == \"default\"",
+        "timeouts := {\"pii\": 0} if input.tenant.id == \"default\"",
+        "resolve := {\"nope\": {}} if input.tenant.id == \"default\"",
+        "execution := \"fast\" if input.tenant.id == \"default\"",
     ] {
         let failure = plan(&evaluator, &demo(rules), "default").await;
         assert_eq!(failure.unwrap_err().kind, FailureKind::BadValue, "{rules}");
@@ -97,21 +97,4 @@ async fn settle_is_asked_only_where_a_layer_has_it() {
         demo("settle[c] := {\"strategy\": \"majority_vote\"} if some c, _ in input.categories");
     let settled = evaluator.settle(&demo, &head("default"), &scopes).await.unwrap();
     assert_eq!(settled["toxicity"].strategy, "majority_vote");
-}
-
-#[tokio::test]
-async fn an_evaluation_that_nothing_can_interrupt_fails_in_time_with_all_that_wait_behind_it() {
-    let twins = twins(29);
-    let rules = format!(
-        "block contains \"x\" if {{\n\tsome f in input.findings\n\tf.category == \"secrets.token\"\n\n{twins}\ta29 != b29\n}}"
-    );
-    let evaluator = Evaluator::new(Limits { threads: 1, ..Limits::default() });
-    let (stuck, fine) = (demo(&rules), demo("block contains \"y\" if input.env == \"x\""));
-    let start = std::time::Instant::now();
-    let first = verdict(&evaluator, &stuck, "default", &["secrets.token"]);
-    let second = verdict(&evaluator, &fine, "acme", &["pii"]);
-    let (first, second) = futures_util::join!(first, second);
-    assert_eq!(first.unwrap_err().kind, FailureKind::TimeOut);
-    assert_eq!(second.unwrap_err().kind, FailureKind::TimeOut);
-    assert!(start.elapsed() < std::time::Duration::from_secs(5));
 }

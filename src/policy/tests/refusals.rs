@@ -138,10 +138,21 @@ fn validation_names_faults_and_runs_cases() {
 }
 
 #[test]
-fn a_load_ends_even_where_an_evaluation_cannot_be_stopped() {
-    let twins = twins(34);
-    let rules = format!("package demo\nblock contains \"x\" if {{\n\n{twins}\ta34 != b34\n}}");
-    assert_eq!(refused("demo/policy.rego", &rules).0, "probe_timeout");
+fn a_validation_ends_even_where_an_evaluation_cannot_be_stopped() {
+    let grow = |v: &str| {
+        let more = (1..5)
+            .map(|at| format!("\t{v}{at} := [{v}{} | some _ in numbers.range(1, 3000)]\n", at - 1));
+        format!("\t{v}0 := [1]\n{}", more.collect::<String>())
+    };
+    let text = format!("package mine\nx if {{\n{}{}\tp4 != q4\n}}\n", grow("p"), grow("q"));
+    let case = Case {
+        rule: "data.mine.x".into(),
+        input: serde_json::Value::Null,
+        expect: serde_json::Value::Null,
+    };
+    let modules = [("mine.rego".to_owned(), text)];
+    let validation = validate_modules(&modules, None, &[case], &Limits::default());
+    assert_eq!(validation.errors[0].code, "timeout");
 }
 
 #[test]

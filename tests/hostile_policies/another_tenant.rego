@@ -1,0 +1,5 @@
+# expect: load undefined_reference
+# It is not in the unit.
+package demo
+
+block contains "x" if data.tenants.other.demo.secret

@@ -1,0 +1,5 @@
+# expect: load too_deep
+# The same with objects.
+package demo
+
+r := {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": 1}}}}}}}}}}}}}}}}}}}}

@@ -1,0 +1,5 @@
+# expect: load too_deep
+# The parser needs 40 minutes for this.
+package demo
+
+r := [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]

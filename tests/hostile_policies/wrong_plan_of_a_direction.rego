@@ -1,0 +1,5 @@
+# expect: load probe_bad_value
+# A plan that no request of that direction could follow.
+package demo
+
+thresholds := {"pii": 2} if input.request.direction == "retrieval"

@@ -1,0 +1,8 @@
+# expect: load probe_bad_value
+# The trial finds what a rule says of a category it names.
+package demo
+
+block := 1 if {
+	some f in input.findings
+	f.category == "secrets.token"
+}

@@ -1,0 +1,8 @@
+# expect: verdict bad_value
+# A rule answers something else than a set.
+package demo
+
+block := 1 if {
+	some f in input.findings
+	f.category == concat(".", ["secrets", "token"])
+}
