@@ -24,7 +24,7 @@ pub(super) fn links(text: &str) -> impl Iterator<Item = Range<usize>> {
 /// written without spaces touch: `詳細はhttp://evil.ioをご覧` is three, `a.io/wiki/日本` is one.
 fn stretches(text: &str) -> Vec<Range<usize>> {
     if text.is_ascii() {
-        return vec![0..text.len()];
+        return std::iter::once(0..text.len()).collect();
     }
     let (mut stretches, mut start, mut before) = (Vec::new(), 0, ' ');
     for (at, c) in text.char_indices() {

@@ -183,7 +183,7 @@ fn ordinary_lines_hold_no_secret() {
     }
 }
 
-const HOSTILE: [&str; 30] = [
+const HOSTILE: [&str; 32] = [
     "1",
     "1 ",
     "a@",
@@ -212,6 +212,8 @@ const HOSTILE: [&str; 30] = [
     "call 415-555-2671 ",
     "+44 20 7946 0958 ",
     "a@b.io@",
+    "@",
+    "1@",
     "あhttp://a.io",
     "//a.io。",
 ];

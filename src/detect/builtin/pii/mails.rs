@@ -67,11 +67,10 @@ fn is_letter(c: char) -> bool {
 
 /// The local part that `before` ends in: letters of the scripts that its last one belongs to.
 fn local(before: &str) -> Option<&str> {
-    let last = before.chars().rev().find(|c| c.is_alphabetic());
-    let foreign = last.is_some_and(|c| !joins(c));
-    let part = |c: char| {
-        is_letter(c) && (foreign || joins(c)) || c.is_ascii() && "._+-%&'~!$#^".contains(c)
-    };
+    let sign = |c: char| c.is_ascii() && "._+-%&'~!$#^".contains(c);
+    let mut letters = before.chars().rev().take_while(|c| is_letter(*c) || sign(*c));
+    let foreign = letters.find(|c| c.is_alphabetic()).is_some_and(|c| !joins(c));
+    let part = |c: char| sign(c) || is_letter(c) && (foreign || joins(c));
     let long = before.chars().rev().take_while(|c| part(*c)).map(char::len_utf8).sum::<usize>();
     let local = before.get(before.len() - long..)?;
     let local = local.rsplit("..").next()?;

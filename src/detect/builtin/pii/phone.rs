@@ -27,7 +27,9 @@ pub(super) const BARE: f64 = 0.3;
 
 /// Whether the candidate begins like a number that needs no word nearby.
 pub(super) fn looks(found: &str) -> bool {
-    is_international(found) || ends(found).any(|end| GROUPED.is_match(prefix(found, end)))
+    let area = found.bytes().take_while(u8::is_ascii_digit).count() == 3;
+    let begins = area || found.starts_with(['(', '0']);
+    is_international(found) || begins && ends(found).any(|end| GROUPED.is_match(prefix(found, end)))
 }
 
 /// Lists of small numbers are no telephone numbers, and parsing each would cost.
