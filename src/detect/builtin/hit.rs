@@ -56,12 +56,7 @@ pub(super) fn widen(text: &str, start: usize, end: usize) -> (usize, usize) {
 
 /// Of hits that overlap, keeps the surest, then the longest. O(n log n).
 pub(super) fn without_overlaps(mut hits: Vec<Hit>) -> Vec<Hit> {
-    hits.sort_by(|a, b| {
-        b.score
-            .total_cmp(&a.score)
-            .then((b.end - b.start).cmp(&(a.end - a.start)))
-            .then(a.start.cmp(&b.start))
-    });
+    sort_by_rank(&mut hits);
     let mut kept: BTreeMap<usize, Hit> = BTreeMap::new();
     for hit in hits {
         let before = kept.range(..hit.end).next_back();
@@ -70,4 +65,35 @@ pub(super) fn without_overlaps(mut hits: Vec<Hit>) -> Vec<Hit> {
         }
     }
     kept.into_values().collect()
+}
+
+/// As `without_overlaps`, but of a hit that only begins or ends inside a surer one, the rest
+/// stays: no part of a value is left uncovered. O(n log n).
+pub(super) fn apart(mut hits: Vec<Hit>) -> Vec<Hit> {
+    sort_by_rank(&mut hits);
+    let mut kept: BTreeMap<usize, Hit> = BTreeMap::new();
+    for mut hit in hits {
+        if let Some((_, left)) = kept.range(..=hit.start).next_back() {
+            hit.start = hit.start.max(left.end);
+        }
+        if let Some((_, right)) = kept.range(hit.start..).next().filter(|(at, _)| **at < hit.end)
+            && right.end >= hit.end
+        {
+            hit.end = right.start;
+        }
+        let inner = kept.range(hit.start..).next().is_some_and(|(at, _)| *at < hit.end);
+        if hit.start < hit.end && !inner {
+            kept.insert(hit.start, hit);
+        }
+    }
+    kept.into_values().collect()
+}
+
+fn sort_by_rank(hits: &mut [Hit]) {
+    hits.sort_by(|a, b| {
+        b.score
+            .total_cmp(&a.score)
+            .then((b.end - b.start).cmp(&(a.end - a.start)))
+            .then(a.start.cmp(&b.start))
+    });
 }

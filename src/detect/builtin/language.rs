@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use unicode_normalization::UnicodeNormalization as _;
+use unicode_normalization::char::is_combining_mark;
 use whatlang::{Info, Script};
 
 use super::Judged;
@@ -100,7 +102,8 @@ impl Language {
 
     /// At most one finding, on the whole text.
     pub(super) fn judge(&self, text: &str) -> Judged {
-        let info = whatlang::detect(text).filter(|info| self.is_sure(text, info));
+        let text = letters(text);
+        let info = whatlang::detect(&text).filter(|info| self.is_sure(&text, info));
         let finding = info.and_then(|info| finding(&info));
         Judged { findings: finding.into_iter().collect(), ..Judged::default() }
     }
@@ -114,6 +117,12 @@ impl Language {
         let letters = text.chars().filter(|c| c.is_alphabetic()).take(least).count();
         info.confidence() >= self.min_score && letters == least
     }
+}
+
+/// The text without full-width forms and signs, which the library counts as Hangul.
+fn letters(text: &str) -> String {
+    let kept = |c: char| c.is_alphabetic() || c.is_ascii() || is_combining_mark(c);
+    text.nfkc().map(|c| if kept(c) { c } else { ' ' }).collect()
 }
 
 fn finding(info: &Info) -> Option<Finding> {
@@ -166,6 +175,11 @@ mod tests {
             ("Я думаю, что это хорошая идея и мы должны её попробовать.", "ru", "cyrillic"),
             ("Η συνάντηση μεταφέρθηκε την Τρίτη", "el", "greek"),
             ("会議は火曜日に変更されました。", "ja", "mandarin"),
+            (
+                "資料は１２ページです。価格は￥１，２００。「ソフトウェア」の「価格」！！",
+                "ja",
+                "katakana",
+            ),
             ("회의가 화요일로 옮겨졌습니다", "ko", "hangul"),
             ("การประชุมถูกย้ายไปวันอังคาร", "th", "thai"),
         ] {

@@ -18,6 +18,7 @@ mod params;
 mod pii;
 mod regex;
 mod secrets;
+mod stretch;
 mod toxicity;
 mod urls;
 

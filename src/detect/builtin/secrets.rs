@@ -214,9 +214,19 @@ impl Allow {
     }
 }
 
-/// The rules are written for Go, whose classes are ASCII.
+/// What the rules expect behind a secret, as they write it.
+const GO_END: &str = r#"(?:[\x60'"\s;]|\\[nr]|$)"#;
+/// The same with what stands behind a value of a list, of a sentence and of other scripts.
+const END: &str = r#"(?:[\x60'"\s;,:|/)\]}<>&#*\x80-\xff]|\.(?:\s|$)|\\[nrt]|$)"#;
+
+/// The rules are written for Go, whose classes are ASCII. They want a word's bounds, and `_` is
+/// a letter to them; a secret that touches a word is one all the same.
 fn pattern(source: &str) -> Result<Regex, ::regex::Error> {
-    RegexBuilder::new(source).unicode(false).build()
+    let mut source = source.replace(GO_END, END);
+    if let Some(inner) = source.strip_prefix(r"\b(").and_then(|s| s.strip_suffix(r")\b")) {
+        source = format!(r"({inner})(?:\b|_)");
+    }
+    RegexBuilder::new(&source).unicode(false).build()
 }
 
 /// Category and score of a rule by its id.
@@ -270,6 +280,27 @@ mod tests {
             assert_eq!(rule.compiled().unwrap().1.len(), rule.source.allow.len());
         }
         assert_eq!(rules.allow.len(), 1);
+    }
+
+    #[test]
+    fn keys_are_found_beside_whatever_separates_values() {
+        let find = |text: &str| {
+            let found = Secrets { allow: vec![], min_score: 0.0 }.find(text);
+            found.iter().map(|hit| text[hit.start..hit.end].to_owned()).collect::<Vec<_>>()
+        };
+        let github = "ghp_x7Kq2mZ9vT4bLw8RnY3cHd6JfG5sPa1QeU0o";
+        let stripe = "sk_live_x7Kq2mZ9vT4bLw8RnY3cHd6J";
+        let amazon = "AKIAZ3VQ7JRTLWXK5P2D";
+        for key in [github, stripe, amazon] {
+            for around in ["a,|,b", "[|]", "(|)", "は|と", "see |.", "a/|/b", "*|*", "<b>|</b>"] {
+                let text = around.replace('|', key);
+                assert_eq!(find(&text), [key], "{text}");
+            }
+        }
+        for text in [format!("_{amazon}_"), format!("{amazon}_{amazon}"), format!("x{amazon}")] {
+            assert!(find(&text).iter().all(|found| found == amazon), "{text}");
+            assert_eq!(find(&text).len(), text.matches(amazon).count(), "{text}");
+        }
     }
 
     #[test]

@@ -183,7 +183,7 @@ fn ordinary_lines_hold_no_secret() {
     }
 }
 
-const HOSTILE: [&str; 22] = [
+const HOSTILE: [&str; 32] = [
     "1",
     "1 ",
     "a@",
@@ -206,6 +206,16 @@ const HOSTILE: [&str; 22] = [
     "select a,",
     "x = 1;\n",
     "u\u{301}",
+    "41 ",
+    "01 ",
+    "4111 1111 1111 1112 ",
+    "call 415-555-2671 ",
+    "+44 20 7946 0958 ",
+    "a@b.io@",
+    "@",
+    "1@",
+    "あhttp://a.io",
+    "//a.io。",
 ];
 
 /// Work that grows with the square of the text would give a ratio near 16.
@@ -225,6 +235,19 @@ fn costs_in_proportion(kind: Builtin, bytes: usize) {
         time(1000);
         let (short, long) = (time(bytes), time(bytes * 4));
         assert!(long / short < 10.0, "{unit:?} {kind:?}: {short} then {long}");
+    }
+}
+
+/// Prints milliseconds for 300 KB: `cargo test --release … -- --nocapture`.
+#[test]
+fn lists_of_numbers_are_judged_in_time() {
+    let prepared = prepare(Builtin::Pii, &Value::Null).unwrap();
+    for unit in ["41 ", "4111 1111 1111 1112 ", "01 ", "12,5 "] {
+        let text = unit.repeat(300_000 / unit.len());
+        let start = cpu_time::ThreadTime::now();
+        std::hint::black_box(prepared.judge(&text));
+        println!("{unit:?}: {:?}", start.elapsed());
+        assert!(start.elapsed().as_secs() < 20, "{unit:?}");
     }
 }
 

@@ -6,12 +6,12 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use ::regex::Regex;
-use linkify::{LinkFinder, LinkKind};
 use unicode_security::{RestrictionLevel, RestrictionLevelDetection as _, skeleton};
 use url::Host;
 
 use super::hit::{Hit, without_overlaps};
 use super::params::{ParamFault, Params};
+use super::stretch;
 use crate::domain::category::Category;
 use crate::domain::finding::Severity;
 
@@ -19,12 +19,6 @@ use crate::domain::finding::Severity;
 const HOST_BYTES_MAX: usize = 253;
 /// Characters of a link's text that are looked at.
 const TEXT_CHARS_MAX: usize = 300;
-
-static FINDER: LazyLock<LinkFinder> = LazyLock::new(|| {
-    let mut finder = LinkFinder::new();
-    finder.kinds(&[LinkKind::Url]).url_must_have_scheme(false);
-    finder
-});
 
 /// Links that run something. Only the beginning is matched: that is where the harm is.
 #[expect(clippy::expect_used, reason = "the pattern is constant and compiled by a test")]
@@ -42,6 +36,22 @@ static NUMERIC: LazyLock<Regex> = LazyLock::new(|| {
         r#"(?i)\b(?:https?|ftp)://(?:[^\s/?#@<>"']*@)?(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}(?::[0-9]+)?(?:[/?#][^\s<>"'()]*|\b)"#,
     )
     .expect("constant")
+});
+
+/// What the link finder leaves out: links without a scheme, to IPv6 and to escaped hosts.
+#[expect(clippy::expect_used, reason = "the pattern is constant and compiled by a test")]
+static RELATIVE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r#"(?i)(?:\b(?:https?|ftp|wss?):)?//(?:\[[0-9a-f:.]{2,45}\](?::[0-9]+)?|[a-z0-9.%_-]+(?:\.|%2e)[a-z][a-z0-9-]+(?::[0-9]+)?(?-u:\b)|[\p{L}\p{M}\p{N}-]+(?:\.[\p{L}\p{M}\p{N}-]+)+)(?:[/?#](?:[0-9a-z_.~:/?#@!$&*+,;=%-]*[0-9a-z/])?)?"#,
+    )
+    .expect("constant")
+});
+
+/// Names written with an ideographic full stop, which browsers take for a dot.
+#[expect(clippy::expect_used, reason = "the pattern is constant and compiled by a test")]
+static DOTTED: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)(?:(?:https?|ftp)://)?[a-z0-9-]{1,63}(?:[。．｡][a-z0-9-]{2,63}){1,4}")
+        .expect("constant")
 });
 
 /// Ends of names that are files as often as hosts.
@@ -86,9 +96,14 @@ impl Urls {
     }
 
     pub(super) fn find(&self, text: &str) -> Vec<Hit> {
-        let links = FINDER.links(text).map(|link| link.start()..link.end());
-        let numeric = NUMERIC.find_iter(text).map(|found| found.range());
-        let judged = links.chain(numeric).filter_map(|range| {
+        let forms = [&*NUMERIC, &*RELATIVE, &*DOTTED].into_iter();
+        let forms = forms.flat_map(|form| form.find_iter(text).map(|found| found.range()));
+        // What is left of `postgres://db.example` without its scheme is no link of its own.
+        let own = |link: &Range<usize>| {
+            let cut = text.get(link.clone()).is_some_and(|link| link.starts_with("//"));
+            !(cut && text.get(..link.start).is_some_and(|before| before.ends_with([':', '/'])))
+        };
+        let judged = stretch::links(text).chain(forms.filter(own)).filter_map(|range| {
             let target = Target::of(text.get(range.clone())?)?;
             hit(range.clone(), self.trick(text, range, &target)?, attributes(&target))
         });
@@ -107,7 +122,8 @@ impl Urls {
         if within(&self.allow) {
             return None;
         }
-        let schemed = text.get(link.clone()).is_some_and(|link| link.contains("://"));
+        let schemed =
+            text.get(link.clone()).is_some_and(|l| l.contains("://") || l.starts_with("//"));
         let text = link_text(text, link.start).filter(|_| schemed);
         let named = target.shown.as_deref().unwrap_or(&target.written);
         let mut labels = named.split('.');
@@ -131,6 +147,7 @@ impl Urls {
 
 impl Target {
     fn of(link: &str) -> Option<Self> {
+        let link = link.strip_prefix("//").unwrap_or(link);
         let (scheme, rest) = link.split_once("://").unwrap_or(("https", link));
         if !["http", "https", "ftp", "ws", "wss"].iter().any(|s| scheme.eq_ignore_ascii_case(s)) {
             return None;
@@ -307,6 +324,37 @@ mod tests {
             &[("DENIED_LINK", "https://bad.example.com")],
         );
         with(lists, "https://other.org", &[("UNLISTED_LINK", "https://other.org")]);
+    }
+
+    #[test]
+    fn lists_hold_for_hosts_in_any_writing_and_between_any_scripts() {
+        let deny = json!({"deny": ["evil.io"]});
+        for (text, link) in [
+            ("詳細はhttp://evil.ioをご覧", "http://evil.io"),
+            ("（http://evil.io）", "http://evil.io"),
+            ("http://evil.io！", "http://evil.io"),
+            ("http://evil.io。次の文", "http://evil.io"),
+            ("「http://evil.io」", "http://evil.io"),
+            ("http://evil.io，谢谢", "http://evil.io"),
+            ("//evil.io/x", "//evil.io/x"),
+            ("http://evil%2eio/", "http://evil%2eio/"),
+            ("evil。io", "evil。io"),
+            ("日本evil.ioです", "evil.io"),
+        ] {
+            with(deny.clone(), text, &[("DENIED_LINK", link)]);
+        }
+        let allow = json!({"allow": ["good.io"]});
+        for link in [
+            "http://[::1]/",
+            "https://例え.テスト",
+            "https://παράδειγμα.δοκιμή/x",
+            "//x.com/y",
+            "http://bad.io",
+        ] {
+            with(allow.clone(), link, &[("UNLISTED_LINK", link)]);
+        }
+        with(allow, "//good.io/x a//b // c.d 詳細はhttp://good.ioをご覧", &[]);
+        check("http://evil.io，谢谢 http://evil.io。 //x.com/y", &[]);
     }
 
     #[test]

@@ -42,9 +42,12 @@ pub(super) fn card(found: &str, _: &[&str]) -> Option<Seen> {
         (62, _) => ("unionpay", &[16, 19]),
         _ => return None,
     };
-    let number = lengths.iter().find_map(|n| all.get(..*n).filter(|number| luhn(number)))?;
-    let ends = found.char_indices().filter(|(_, c)| c.is_ascii_digit());
-    let len = ends.map(|(at, _)| at + 1).nth(number.len() - 1)?;
+    let ends = || found.char_indices().filter(|(_, c)| c.is_ascii_digit()).map(|(at, _)| at + 1);
+    let end = |n: &usize| {
+        let at = all.get(..*n).filter(|number| luhn(number)).and_then(|_| ends().nth(*n - 1))?;
+        (!found.get(at..)?.starts_with(|c: char| c.is_ascii_digit())).then_some(at)
+    };
+    let len = lengths.iter().find_map(end)?;
     seen(len, 0.85, 0.98, Some(("issuer", issuer)))
 }
 

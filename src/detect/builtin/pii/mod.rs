@@ -1,12 +1,14 @@
 //! Personal data: patterns propose, checksums and libraries dispose, words nearby raise the score.
 
-use super::hit::{Hit, widen, without_overlaps};
+use super::hit::{Hit, apart, widen};
 use super::params::{ParamFault, Params};
 use crate::domain::category::Category;
 use crate::domain::finding::Severity;
 
 mod checks;
+mod edges;
 mod links;
+mod mails;
 mod phone;
 mod rules;
 
@@ -28,6 +30,8 @@ const REGIONS: &[&str] = &["US", "GB", "DE", "FR", "ES", "IT", "NL", "PL", "BR",
 /// Bytes before and after a match in which context words count.
 const BEFORE: usize = 48;
 const AFTER: usize = 24;
+/// From this score without context, a checksum or a full form speaks for the value itself.
+const SURE: f64 = 0.85;
 
 /// The detector with its parameters.
 pub(super) struct Pii {
@@ -73,7 +77,7 @@ impl Pii {
                 self.search(text, rule, &mut hits);
             }
         }
-        without_overlaps(hits)
+        apart(hits)
     }
 
     /// After a refused candidate the search goes on behind its first run of letters or digits, so
@@ -81,23 +85,48 @@ impl Pii {
     fn search(&self, text: &str, rule: &rules::Rule, hits: &mut Vec<Hit>) {
         let mut at = 0;
         while let Some(found) = rule.pattern.find_at(text, at) {
-            let seen = (rule.check)(found.as_str(), &self.regions).map(|mut seen| {
-                if !rule.words.as_ref().is_some_and(|words| {
-                    words.is_match(around(text, found.start(), found.start() + seen.len))
-                }) {
-                    seen.near = seen.plain;
-                }
-                seen
-            });
-            let seen = seen.filter(|seen| clear(text, found.start(), found.start() + seen.len));
+            let start = found.start();
+            let near =
+                |end| rule.words.as_ref().is_some_and(|w| w.is_match(around(text, start, end)));
+            let seen = self.check(rule, text, start..found.end(), &near);
+            let step = start + run(text.get(start..).unwrap_or_default());
+            // One card number in ten false ones passes: the right one may begin inside.
             at = match &seen {
-                Some(seen) => found.start() + seen.len,
-                None => found.start() + run(found.as_str()),
+                Some(seen) if rule.kind != "credit_card" => start + seen.len,
+                Some(_) | None => step,
             };
-            if let Some(seen) = seen {
-                hits.extend(self.take(text, rule.kind, found.start()..at, &seen));
-            }
+            let hit = seen.and_then(|s| self.take(text, rule.kind, start..start + s.len, &s));
+            hits.extend(hit);
         }
+    }
+
+    /// What the rule sees in the candidate, if that stands for itself in the text.
+    fn check(
+        &self,
+        rule: &rules::Rule,
+        text: &str,
+        candidate: std::ops::Range<usize>,
+        near: &dyn Fn(usize) -> bool,
+    ) -> Option<Seen> {
+        let std::ops::Range { start, end } = candidate;
+        // A parse for each region is dear, and most candidates could not reach the score.
+        let unlikely = rule.kind == "phone"
+            && self.min_score > phone::BARE
+            && !phone::looks(text.get(start..end)?)
+            && !(phone::is_short(text.get(start..end)?) && near(end));
+        if unlikely {
+            return None;
+        }
+        let mut seen = (rule.check)(text.get(start..end)?, &self.regions)?;
+        let sure = seen.plain >= SURE && !matches!(rule.kind, "ip_address" | "mac_address");
+        let clear = if sure { edges::is_whole } else { edges::is_apart };
+        if !clear(text, start, start + seen.len) {
+            return None;
+        }
+        if !near(start + seen.len) {
+            seen.near = seen.plain;
+        }
+        Some(seen)
     }
 
     fn take(
@@ -149,30 +178,6 @@ fn run(found: &str) -> usize {
     let lead = bytes.iter().take_while(|b| !b.is_ascii_alphanumeric()).count();
     let word = bytes.iter().skip(lead).take_while(|b| b.is_ascii_alphanumeric()).count();
     (lead + word).max(1)
-}
-
-/// Whether `c` beside an address or number would be part of it: the alphabets that put spaces
-/// between words, and full-width forms. East Asian and South-East Asian scripts and emoji do not.
-fn joins(c: char) -> bool {
-    c < '\u{e00}'
-        || c.is_alphanumeric() && matches!(c, '\u{1e00}'..='\u{1fff}' | '\u{ff01}'..='\u{ff5e}')
-}
-
-/// Whether the match is no part of a longer word, number, version, path or hash.
-fn clear(text: &str, start: usize, end: usize) -> bool {
-    let mut before = text.get(..start).unwrap_or_default().chars().rev();
-    let mut after = text.get(end..).unwrap_or_default().chars();
-    let joint = |c: char| matches!(c, '.' | '-' | '/' | ':' | ',' | '+' | '_');
-    let word = |c: Option<char>| {
-        c.is_some_and(|c| c == '_' || c.is_alphanumeric() && (joins(c) || c.is_numeric()))
-    };
-    let (b, a) = (before.next(), after.next());
-    if word(b) || word(a) {
-        return false;
-    }
-    let left = b.is_some_and(joint) && before.next().is_some_and(|c| c.is_ascii_hexdigit());
-    let right = a.is_some_and(joint) && after.next().is_some_and(|c| c.is_ascii_digit());
-    (!left || b == Some(':')) && !right
 }
 
 #[cfg(test)]

@@ -101,6 +101,124 @@ fn params_choose_kinds_and_let_domains_pass() {
     assert_eq!(only(json!({"min_score": 0.9})), ["a@acme.com", "b@evil.io"]);
 }
 
+#[test]
+fn addresses_end_where_another_script_or_a_sign_begins() {
+    let rows: [(&str, &[&str]); 22] = [
+        ("ana@evil.ioとbob@evil.io", &["ana@evil.io", "bob@evil.io"]),
+        ("请联系ana@evil.io或bob@evil.io谢谢", &["ana@evil.io", "bob@evil.io"]),
+        ("ana@evil.io、bob@evil.io", &["ana@evil.io", "bob@evil.io"]),
+        ("ana@evil.io😀bob@evil.io", &["ana@evil.io", "bob@evil.io"]),
+        ("はana@evil.ioまで。はbob@evil.ioまで", &["ana@evil.io", "bob@evil.io"]),
+        ("ส่งana@evil.io.thหรือbob@evil.ioได้", &["ana@evil.io.th", "bob@evil.io"]),
+        ("ana@evil.io\u{200b}bob@evil.io", &["ana@evil.io", "bob@evil.io"]),
+        ("البريدana@evil.ioشكرا", &["ana@evil.io"]),
+        ("иван@почта.рф", &["иван@почта.рф"]),
+        ("用户@例子.广告", &["用户@例子.广告"]),
+        ("अजय@डाटा.भारत", &["अजय@डाटा.भारत"]),
+        ("ana@evil。io", &["ana@evil。io"]),
+        ("ana@evil.io。次の文", &["ana@evil.io"]),
+        ("ana@evil.io.谢谢", &["ana@evil.io"]),
+        ("_ana@evil.io_ *bob@evil.io* **c@evil.io**", &["ana@evil.io", "bob@evil.io", "c@evil.io"]),
+        ("mail_ana@evil.io_x", &["mail_ana@evil.io"]),
+        ("`ana@evil.io` x=bob@evil.io", &["ana@evil.io", "bob@evil.io"]),
+        ("/ana@evil.io |bob@evil.io|", &["ana@evil.io", "bob@evil.io"]),
+        ("ana@evil.io@foo.com", &["ana@evil.io@foo.com"]),
+        ("'ana@evil.io' (o'hara@evil.io)", &["ana@evil.io", "o'hara@evil.io"]),
+        ("a@x.example.com-and more", &["a@x.example.com"]),
+        ("@all a@b a@4.17.21 *@evil.io a..b@evil.io", &["b@evil.io"]),
+    ];
+    for (text, mails) in rows {
+        let found: Vec<_> = found(text).into_iter().map(|(_, matched)| matched).collect();
+        assert_eq!(found, mails, "{text}");
+    }
+}
+
+#[test]
+fn links_end_where_another_script_begins() {
+    for (text, link) in [
+        ("詳細はhttp://evil.ioをご覧", "http://evil.io"),
+        ("「http://evil.io」", "http://evil.io"),
+        ("http://evil.io/a。次の文", "http://evil.io/a"),
+        ("https://ja.example.org/wiki/日本語 と", "https://ja.example.org/wiki/日本語"),
+        ("https://例え.jp/x", "https://例え.jp/x"),
+    ] {
+        assert_eq!(found(text), [("pii.url".to_owned(), link.to_owned())], "{text}");
+    }
+}
+
+/// What of `text` no finding of the shipped detectors covers.
+fn uncovered(text: &str) -> String {
+    let mut left: Vec<char> = text.chars().collect();
+    for kind in [Builtin::Pii, Builtin::Secrets] {
+        for finding in prepare(kind, &Value::Null).unwrap().judge(text).findings {
+            let span = finding.place.unwrap().span.unwrap();
+            left[span.start..span.end].fill('\u{2588}');
+        }
+    }
+    left.into_iter().filter(|c| *c != '\u{2588}').collect()
+}
+
+#[test]
+fn values_side_by_side_leave_nothing_in_clear() {
+    let values = [
+        "ana.lopez@evil.io",
+        "4111111111111111",
+        "4111 1111 1111 1111",
+        "AKIAZ3VQ7JRTLWXK5P2D",
+        "536-90-4399",
+        "DE89370400440532013000",
+        "+442079460958",
+        "+44 20 7946 0958",
+    ];
+    let separators = [
+        ",", ", ", ";", "|", "/", "\t", "\n", ":", "=", "、", "。", "と", "😀", "\"", "\"\"", ")(",
+        "-", "_", ".", " ", "  ", "\u{a0}", "\u{200b}", "，", "：", "（", "#", "*", ">", "&",
+    ];
+    let mut wrong = Vec::new();
+    for separator in separators {
+        for (a, b) in values.iter().flat_map(|a| values.iter().map(move |b| (a, b))) {
+            let text = format!("x: {a}{separator}{b} .");
+            let left = uncovered(&text);
+            if left.trim_matches(|c| "x: .".contains(c)).chars().any(|c| c.is_ascii_alphanumeric())
+            {
+                wrong.push(format!("{text:?} leaves {left:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of them:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn lists_and_columns_hide_no_number() {
+    for (text, left) in [
+        ("Ana,536-90-4399,4111111111111111,ana@evil.io", "Ana,,,"),
+        ("1,4111111111111111,2", "1,,2"),
+        ("4111111111111111,12/27,123", ",12/27,123"),
+        ("id,phone\n1,+442079460958", "id,phone\n1,"),
+        ("[4111111111111111,4012888888881881]", "[,]"),
+        ("call 415-555-2671 4111 1111 1111 1111", "call "),
+        ("x +44 20 7946 0958 12345", "x  12345"),
+        ("x +44 20 7946 0958 536-90-4399", "x  "),
+        ("a,415-555-2671,b", "a,,b"),
+        ("4111.1111.1111.1111 4111/1111/1111/1111", " "),
+        ("4111_1111_1111_1111", ""),
+        ("4111\t1111\t1111\t1111", ""),
+        ("4111 1111\r\n1111 1111", ""),
+        ("card4111111111111111 id_4111111111111111_x", "card id__x"),
+        ("4 1 1 1   1 1 1 1   1 1 1 1   1 1 1 1", ""),
+        ("و4111111111111111", "و"),
+    ] {
+        assert_eq!(uncovered(text), left, "{text}");
+    }
+    for text in [
+        "0.4111111111111111 -0.4012888888881881, 12.4111111111111111",
+        "5a0e8400-e29b-41d4-4111-111111111111 and a1b2c3d4-4111-1111-1111-111111111111",
+        "x94111111111111111 4111111111111111ab 94111111111111111",
+    ] {
+        assert_eq!(found(text), [], "{text}");
+    }
+}
+
 proptest! {
     #[test]
     fn spans_lie_inside_any_text(text in "(\\PC|[0-9 .@:+-]|4111 1111 1111 1111|a@b\\.io|AKIAZ3VQ7JRTLWXK5P2D){0,30}") {

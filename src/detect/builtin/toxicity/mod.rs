@@ -12,6 +12,7 @@ use super::fold::{Folded, fold};
 use super::hit::{Hit, widen, without_overlaps};
 use super::keywords::stands_alone;
 use super::params::{ParamFault, Params};
+use super::stretch;
 use crate::domain::category::{Category, covers};
 use crate::domain::finding::Severity;
 
@@ -82,7 +83,9 @@ impl Toxicity {
         }
         let folded = Folded::new(text);
         let allowed = self.allow.find(&folded);
-        hits.retain(|hit| !inside(&allowed, hit));
+        let links = addresses(text);
+        let chance = |hit: &Hit| hit.end - hit.start < PATH_LETTERS_MIN && inside(&links, hit);
+        hits.retain(|hit| !inside(&allowed, hit) && !chance(hit));
         for raw in self.deny.iter().flat_map(|deny| deny.find(&folded)) {
             let denied = ("toxicity", Severity::High);
             let category = Category::parse(denied.0).ok();
@@ -117,6 +120,19 @@ impl Words {
         let whole = found.filter(|m| stands_alone(&text.text, m.start(), m.end()));
         whole.map(|m| text.raw(m.start(), m.end())).collect()
     }
+}
+
+/// Fewer letters in an address are an identifier by chance.
+const PATH_LETTERS_MIN: usize = 4;
+
+/// The bytes of the links with a scheme, in order.
+fn addresses(text: &str) -> Vec<(usize, usize)> {
+    if !text.contains("://") {
+        return Vec::new();
+    }
+    let links = stretch::links(text);
+    let schemed = links.filter(|link| text.get(link.clone()).is_some_and(|l| l.contains("://")));
+    schemed.map(|link| (link.start, link.end)).collect()
 }
 
 /// Whether the hit lies in one of the sorted ranges.
@@ -215,10 +231,34 @@ fn whole_words(text: &str, run: Range<usize>) -> Option<Range<usize>> {
         }
     }
     let rest = text.get(start..end)?;
+    if is_hexadecimal(text, start..end) {
+        return None;
+    }
     let letters = rest.chars().filter(|c| c.is_alphabetic()).count();
     let marks = rest.chars().filter(|c| !c.is_alphabetic() && !c.is_whitespace()).count();
     let trust = if rest.contains(char::is_whitespace) { 1 } else { 2 };
-    (letters > 0 && letters * trust >= marks).then_some(start..end)
+    let code = rest.contains(|c| "()[]{}<>;=".contains(c)) && letters <= marks;
+    (letters > 0 && letters * trust >= marks && !code).then_some(start..end)
+}
+
+/// Digits of a number beyond which it is no word in disguise.
+const HEX_DIGITS_MIN: usize = 8;
+
+/// Whether the run lies in a long number such as `0x1fffffff`.
+fn is_hexadecimal(text: &str, run: Range<usize>) -> bool {
+    let part = |c: char| c.is_ascii_hexdigit() || c == 'x';
+    let count = |chars: &mut dyn Iterator<Item = char>| {
+        chars.take(64).take_while(|c| c.is_ascii_alphanumeric()).all(part)
+    };
+    let own = text.get(run.clone()).unwrap_or_default();
+    let before = text.get(..run.start).unwrap_or_default();
+    let after = text.get(run.end..).unwrap_or_default();
+    own.chars().all(part)
+        && own.len() + before.chars().rev().take(64).take_while(|c| part(*c)).count()
+            >= HEX_DIGITS_MIN
+        && own.bytes().any(|byte| byte.is_ascii_digit())
+        && count(&mut before.chars().rev())
+        && count(&mut after.chars())
 }
 
 /// The one class of a stretch, the gravest first.

@@ -75,6 +75,7 @@ fn technical_medical_and_plain_words_are_not_found() {
         "execute the script, mount the disk, strip the binary and blame the commit",
         "let $hash = @array[5]; assert_eq!(a.class(), \"button\"); x |= 0xA55;",
         "日本語のテキストです。これは普通の文です。",
+        "function(e,t):t(n,0x1fffffff)+x1fffffff; https://x.example/fck?a=1",
     ] {
         check(text, &[]);
     }

@@ -1,0 +1,125 @@
+//! E-mail addresses: around each `@`, a local part and a host, each in its own script.
+
+use std::ops::Range;
+
+use unicode_normalization::char::is_combining_mark;
+
+use super::edges::joins;
+
+/// Endings of file names such as `icon@2x.png`.
+const FILES: &[&str] = &["png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "ts"];
+
+/// Calls `found` with the bytes and the domain of each address outside `links`, which are sorted.
+/// Linear: no step goes over the next `@` or behind the one before.
+pub(super) fn find(
+    text: &str,
+    links: &[Range<usize>],
+    mut found: impl FnMut(Range<usize>, String),
+) {
+    let mut done = 0;
+    for (at, _) in text.match_indices('@') {
+        let link = links.partition_point(|link| link.end <= at);
+        let linked = links.get(link).is_some_and(|link| link.start <= at);
+        if at < done || linked {
+            continue;
+        }
+        let before = text.get(done..at).unwrap_or_default();
+        let Some(local) = local(before) else { continue };
+        let Some((end, domain)) = chain(text, at) else { continue };
+        let start = at - local.len();
+        // `git@host:path` is an address of a repository.
+        let repository =
+            local == "git" && text.get(end..).is_some_and(|rest| rest.starts_with(':'));
+        if !repository {
+            found(start..end, domain);
+            done = end;
+        }
+    }
+}
+
+/// Where the host behind the `@` at `at` ends, and which it is. In `a@b.io@c.org` and
+/// `a@b.io.a@b.io` nobody can say which part is whose: it is one address.
+fn chain(text: &str, at: usize) -> Option<(usize, String)> {
+    let mut last: Option<(usize, String)> = None;
+    let mut at = at;
+    loop {
+        let rest = text.get(at + 1..).unwrap_or_default();
+        let whole = run(rest);
+        let next = at + 1 + whole;
+        let contested = text.get(next..).is_some_and(|rest| rest.starts_with('@'));
+        let host = rest.get(..whole).and_then(named);
+        match host {
+            Some(host) if !contested => return Some((at + 1 + host.len(), said(host))),
+            Some(host) => last = Some((next, said(host))),
+            None => return last,
+        }
+        at = next;
+    }
+}
+
+fn said(host: &str) -> String {
+    host.replace(['。', '．'], ".").to_lowercase()
+}
+
+fn is_letter(c: char) -> bool {
+    c.is_alphanumeric() || is_combining_mark(c)
+}
+
+/// The local part that `before` ends in: letters of the scripts that its last one belongs to.
+fn local(before: &str) -> Option<&str> {
+    let sign = |c: char| c.is_ascii() && "._+-%&'~!$#^".contains(c);
+    let mut letters = before.chars().rev().take_while(|c| is_letter(*c) || sign(*c));
+    let foreign = letters.find(|c| c.is_alphabetic()).is_some_and(|c| !joins(c));
+    let part = |c: char| sign(c) || is_letter(c) && (foreign || joins(c));
+    let long = before.chars().rev().take_while(|c| part(*c)).map(char::len_utf8).sum::<usize>();
+    let local = before.get(before.len() - long..)?;
+    let local = local.rsplit("..").next()?;
+    let local = local.trim_start_matches(|c: char| !is_letter(c) || is_combining_mark(c));
+    (!local.is_empty() && !local.ends_with('.')).then_some(local)
+}
+
+/// Bytes of the letters, hyphens and dots that `rest` begins with, as far as one host may go:
+/// a label ends where another script begins, and none of another follows two of these.
+fn run(rest: &str) -> usize {
+    let (mut end, mut dots, mut foreign, mut fresh) = (0, 0, false, true);
+    for (at, c) in rest.char_indices() {
+        let dot = c == '.' || dots == 0 && matches!(c, '。' | '．');
+        if dot && !fresh {
+            (dots, fresh) = (dots + 1, true);
+        } else if is_letter(c) {
+            if fresh {
+                let outside = !joins(c);
+                if outside && !foreign && dots > 1 {
+                    break;
+                }
+                (foreign, fresh) = (outside, false);
+            }
+            if !foreign && !joins(c) {
+                break;
+            }
+        } else if c != '-' || fresh {
+            break;
+        }
+        if !dot {
+            end = at + c.len_utf8();
+        }
+    }
+    end
+}
+
+/// The part of a host that ends in a name of the top: without the `-4111` or `.4111` behind.
+fn named(run: &str) -> Option<&str> {
+    let mut host = run;
+    loop {
+        let dot = host.rfind(['.', '。', '．'])?;
+        let top = host.get(dot..)?.trim_start_matches(['.', '。', '．']);
+        let short = top.split('-').next().filter(|_| !top.starts_with("xn--")).unwrap_or(top);
+        let letter = |c| is_letter(c) && !c.is_numeric();
+        if short.chars().nth(1).is_some() && (top.starts_with("xn--") || short.chars().all(letter))
+        {
+            let file = FILES.iter().any(|ending| short.eq_ignore_ascii_case(ending));
+            return host.get(..host.len() - top.len() + short.len()).filter(|_| !file);
+        }
+        host = host.get(..dot)?;
+    }
+}
