@@ -44,7 +44,7 @@ const TECHNOLOGIES: &[(&str, &[&str])] = &[
     ("tracing_actix_web", &["api", "app"]),
     ("utoipa_swagger_ui", &["api"]),
     ("regorus", &["policy"]),
-    ("tar", &["policy"]),
+    ("tar::", &["policy"]),
     ("flate2", &["policy"]),
     ("rusqlite", &["store"]),
     ("refinery", &["store"]),
