@@ -1,4 +1,4 @@
-# expect: load probe_error
+# expect: load conflicting_rules
 # The trial finds what a rule says of a category it names.
 package demo
 

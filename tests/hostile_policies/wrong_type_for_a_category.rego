@@ -1,4 +1,4 @@
-# expect: load probe_bad_value
+# expect: load wrong_rule_kind
 # The trial finds what a rule says of a category it names.
 package demo
 

@@ -1,4 +1,4 @@
-# expect: verdict bad_value
+# expect: load wrong_rule_kind
 # A rule answers something else than a set.
 package demo
 

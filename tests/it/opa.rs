@@ -387,8 +387,17 @@ impl Compared {
             return;
         };
         let held = Said::Value(Value::Object(held));
-        let silent = *sources == Said::Undefined && held == Said::Value(json!({}));
-        if held != *sources && !silent {
+        // An empty set says nothing, and is not among what held.
+        let sources = match sources {
+            Said::Value(Value::Object(rules)) => {
+                let mut rules = rules.clone();
+                rules.retain(|_, value| value.as_array().is_none_or(|list| !list.is_empty()));
+                Said::Value(Value::Object(rules))
+            }
+            other => other.clone(),
+        };
+        let silent = sources == Said::Undefined && held == Said::Value(json!({}));
+        if held != sources && !silent {
             self.differences.push(format!("sources: {held:?}, OPA {sources:?}: {place}"));
         }
         let joined = same_order(&result);
