@@ -197,6 +197,13 @@ impl RawExchange {
             }
         };
         let request = Template::parse(&self.request, options).map_err(under("request"))?;
+        if !request.fills().iter().any(|fill| fill.is_judged()) {
+            return Err(TemplateFault {
+                pointer: "/request".to_owned(),
+                message: "the request never sends what is to be judged".to_owned(),
+                hint: "put {{content}}, {{contents}} or {{messages}} into a value".to_owned(),
+            });
+        }
         let lists = request.fills().iter().any(|fill| fill.ways.contains(&Slot::Contents));
         if self.response.lists.is_some() && !lists {
             return Err(TemplateFault {

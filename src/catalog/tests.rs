@@ -94,11 +94,20 @@ fn every_bad_option_and_mapping_is_refused_at_its_place() {
         ("protocol: fms\noptions: {kind: 1}\n", "4:17:bad_value"),
         ("protocol: fms\nrequest: {a: 1}\n", "4:10:bad_value"),
         ("protocol: http\nrequest: {a: '{{conten}}'}\n", "4:14:bad_value"),
-        ("protocol: http\nrequest: {a: 1}\nresponse: {lists: ''}\n", "5:19:bad_value"),
-        ("protocol: http\nrequest: {a: 1}\nresponse: {itms: a}\n", "5:12:unknown_key"),
-        ("protocol: http\nrequest: {a: 1}\nresponse: {findings: [], items: a}\n", "5:26:bad_value"),
-        ("protocol: http\nrequest: {a: 1}\nheaders: {x: '{{tenant}}'}\n", "5:14:bad_value"),
         ("protocol: http\n", "1:1:missing_key"),
+        ("protocol: http\nrequest: {a: '{{content}}'}\nresponse: {lists: ''}\n", "5:19:bad_value"),
+        (
+            "protocol: http\nrequest: {a: '{{content}}'}\nresponse: {itms: a}\n",
+            "5:12:unknown_key",
+        ),
+        (
+            "protocol: http\nrequest: {a: '{{content}}'}\nresponse: {findings: [], items: a}\n",
+            "5:26:bad_value",
+        ),
+        (
+            "protocol: http\nrequest: {a: '{{content}}'}\nheaders: {x: '{{tenant}}'}\n",
+            "5:14:bad_value",
+        ),
         ("protocol: kserve-v2\n", "1:1:missing_key"),
         ("protocol: kserve-v2\noptions: {model: m, labls: [a]}\n", "4:21:unknown_key"),
         ("protocol: bedrock-guardrail\n", "1:1:missing_key"),
@@ -108,6 +117,36 @@ fn every_bad_option_and_mapping_is_refused_at_its_place() {
         let faults = load(Env::Development, &files).unwrap_err();
         assert_eq!(codes(&faults), format!("d.yaml:{expected}"), "{lines} {faults:?}");
     }
+}
+
+/// A file of protocol `http` whose last keys are `lines`, from line 5 on.
+fn mapped(lines: &str) -> Vec<SourceFile> {
+    let head = "name: d\nprotocol: http\nendpoint: http://h/x\ncategories: [pii]\n";
+    vec![file(FaultKind::Detector, "d.yaml", &format!("{head}{lines}"))]
+}
+
+fn mapping_fault(lines: &str) -> (String, String) {
+    let faults = load(Env::Development, &mapped(lines)).map(|_| ()).expect_err(lines);
+    (codes(&faults), faults[0].hint.clone().unwrap_or_default())
+}
+
+#[test]
+fn a_request_that_never_sends_what_is_judged_is_refused() {
+    let never = "put {{content}}, {{contents}} or {{messages}} into a value";
+    for (request, at, hint) in [
+        ("{text: hello}", "5:10", never),
+        ("{t: '{{prompt}}'}", "5:10", never),
+        ("{t: '{{params.text|content}}'}", "5:10", never),
+        ("{t: '{{content'}", "5:14", "close it with `}}`"),
+        ("{'{{content}}': 1}", "5:26", "keys are sent as written; put the placeholder into the value"),
+        ("{a: '{{content}}', 'x{{tenant}}': 1}", "5:44",
+            "keys are sent as written; put the placeholder into the value"),
+    ] {
+        let (code, told) = mapping_fault(&format!("request: {request}\nresponse: {{label: l}}\n"));
+        assert_eq!((code, told.as_str()), (format!("d.yaml:{at}:bad_value"), hint), "{request}");
+    }
+    let good = mapped("request: ['say {{content}}']\nresponse: {label: l}\n");
+    assert!(load(Env::Development, &good).is_ok());
 }
 
 #[test]
