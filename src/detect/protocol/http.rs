@@ -94,13 +94,18 @@ impl Reading<'_> {
                 if score == 0.0 {
                     continue;
                 }
-                found |= score >= FLAGGED;
-                let Some(spot) = self.spot(item.value, reader, about)? else { continue };
+                let Some(spot) = self.spot(item.value, reader, about)? else {
+                    // What is flagged is a message that nobody judges here.
+                    found |= score >= FLAGGED;
+                    continue;
+                };
                 let category = given(item, &reader.category)?;
                 let (label, category) = self.known(&word, category.as_deref());
                 let severity = severity(item, reader)?;
                 let said = Said { label, category, severity, score, spot };
-                judged.findings.extend(said.finding(self.detector));
+                let finding = said.finding(self.detector);
+                found |= finding.is_some() && score >= FLAGGED;
+                judged.findings.extend(finding);
             }
         }
         let flagged = |reader: &Reader| at(entry, split(&reader.flag).0).is_some_and(truthy);

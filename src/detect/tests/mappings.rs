@@ -93,6 +93,8 @@ async fn what_is_flagged_without_a_name_is_the_files_first_category() {
     check("{items: hits, label: k, flag: bad}", flagged, Ok(&["injection flagged 1"])).await;
     let clean = json!({"bad": "false", "hits": []});
     check("{items: hits, label: k, flag: bad}", clean, Ok(&[])).await;
+    let denied = json!({"bad": true, "hits": [{"k": "safe"}]});
+    check("{items: hits, label: k, flag: bad}", denied, Ok(&["injection flagged 1"])).await;
     let foreign =
         json!({"hits": [{"k": "NEW", "c": "pii.email"}, {"k": "B", "c": "hate.identity"}]});
     let found = Ok(&["injection NEW 1", "hate.identity B 1"][..]);
