@@ -11,13 +11,11 @@ async fn told(response: &str, reply: Value) -> Result<Vec<String>, String> {
     );
     let played =
         play(&lines, &sample(&["some text"]), &json!({"status": 200, "body": reply})).await;
-    match played.report.status {
-        Status::Success => Ok(played.findings()),
-        _ => {
-            assert_eq!(played.report.error, Some(ReportError::BadResponse));
-            Err(played.report.detail.unwrap().to_string())
-        }
+    if played.report.status == Status::Success {
+        return Ok(played.findings());
     }
+    assert_eq!(played.report.error, Some(ReportError::BadResponse));
+    Err(played.report.detail.unwrap().to_string())
 }
 
 async fn check(response: &str, reply: Value, expected: Result<&[&str], &str>) {
