@@ -44,6 +44,8 @@ const TECHNOLOGIES: &[(&str, &[&str])] = &[
     ("tracing_actix_web", &["api", "app"]),
     ("utoipa_swagger_ui", &["api"]),
     ("regorus", &["policy"]),
+    ("tar", &["policy"]),
+    ("flate2", &["policy"]),
     ("rusqlite", &["store"]),
     ("refinery", &["store"]),
     ("prometheus", &["metrics"]),

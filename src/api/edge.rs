@@ -94,6 +94,7 @@ pub async fn edge<B: MessageBody + 'static>(
             asked.route = response.request().match_pattern();
             if let Some(refused) = refusal(api, response.response(), &asked) {
                 response = response.into_response(refused);
+                show_tag(&mut response);
             }
             finish(api, response.response_mut(), &asked, (method.as_str(), started.elapsed()));
             Ok(response)
@@ -102,6 +103,19 @@ pub async fn edge<B: MessageBody + 'static>(
             let mut response = refuse(api, &error, &asked);
             finish(api, &mut response, &asked, (method.as_str(), started.elapsed()));
             Err(actix_web::error::InternalError::from_response(error, response).into())
+        }
+    }
+}
+
+/// The `ETag`, without quotes, of what a change was held against; put there by its handler.
+pub struct CurrentTag(pub String);
+
+/// A change that was refused by its precondition is told what is there now.
+fn show_tag(response: &mut ServiceResponse<BoxBody>) {
+    if response.status() == actix_web::http::StatusCode::PRECONDITION_FAILED {
+        let tag = response.request().extensions().get::<CurrentTag>().map(|tag| tag.0.clone());
+        if let Some(tag) = tag {
+            set(response.response_mut(), "etag", &format!("\"{tag}\""));
         }
     }
 }

@@ -23,6 +23,8 @@ pub mod wire;
 
 pub use docs::openapi;
 pub use edge::{edge, root_span};
+pub use routes::policies::check::{Asked, evaluated};
+pub use routes::policies::{Resolved, resolved};
 
 /// Everything the routes work with.
 pub struct Api {

@@ -45,6 +45,14 @@ pub struct FieldFaultSchema {
     pub detail: String,
     /// Stable code.
     pub code: String,
+    /// Of a fault in a policy: the file.
+    pub file: Option<String>,
+    /// Of a fault in a policy: the line, from 1; 0 where none applies.
+    pub line: Option<u32>,
+    /// Of a fault in a policy: the column in characters, from 1; 0 where none applies.
+    pub column: Option<u32>,
+    /// Of a fault in a policy: what to change.
+    pub hint: Option<String>,
 }
 
 /// The HTTP status of each code.
@@ -62,6 +70,9 @@ pub fn status(code: Code) -> StatusCode {
         | Code::PolicyDenied
         | Code::PolicyNotAllowed => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists => StatusCode::CONFLICT,
+        Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+        Code::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
         Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,

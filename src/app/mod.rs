@@ -15,9 +15,9 @@ use crate::api::{self, Api};
 use crate::auth::Gate;
 use crate::cli::{ServeArgs, complain, exit, load_settings};
 use crate::detect::builtin;
-use crate::orchestrator::Deps;
+use crate::orchestrator::{Deps, DepsError};
 use crate::settings::{Env, LogFormat, Settings};
-use crate::snapshot::{Live, Snapshot, Sources};
+use crate::snapshot::{self, Live, Snapshot, Sources};
 use crate::telemetry::{self, Telemetry};
 
 mod start;
@@ -51,8 +51,10 @@ impl Application {
         let gate = Gate::for_start(settings.env, address.ip(), &settings.paths.data)?;
         let settings = Arc::new(settings);
         let deps = Deps::with_store(Arc::clone(&settings))?;
+        let stored = snapshot::stored(deps.store.as_ref()).await.map_err(DepsError::Store)?;
+        let snapshot = snapshot.beside(&stored, &sources, &settings).map_err(StartError::Faults)?;
         start::serve(&deps, &snapshot);
-        let live = Arc::new(Live::new(snapshot, sources));
+        let live = Arc::new(Live::new(snapshot, sources, Some(Arc::clone(&deps.store))));
         let api = Data::new(Api {
             deps: Arc::new(deps),
             live,

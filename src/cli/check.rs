@@ -1,8 +1,9 @@
 //! `orchestrator check`: every fault of a project folder, with its place.
 
+use super::session::load;
 use super::{CheckArgs, complain, exit, load_settings, print};
 use crate::detect::builtin;
-use crate::snapshot::{Snapshot, Sources};
+use crate::snapshot::Sources;
 use crate::yaml::fault::Fault;
 
 /// What makes a folder a project.
@@ -21,11 +22,13 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
         Err(faults) => return report(args, &faults, "faults in the settings"),
     };
     let sources = Sources::of(&settings, args.dir.as_deref(), builtin::check);
-    match Snapshot::load(&sources, &settings, None) {
+    let loaded =
+        sources.read().and_then(|files| load(&files, &sources, &settings, args.dir.as_deref()));
+    match loaded {
         Err(faults) => report(args, &faults, "nothing would be loaded"),
         Ok(snapshot) => {
             for warning in &snapshot.warnings {
-                show(args, "warning", warning);
+                show(args.json, "warning", warning);
             }
             if !args.json {
                 print(&format!(
@@ -43,16 +46,18 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
 
 fn report(args: &CheckArgs, faults: &[Fault], meaning: &str) -> u8 {
     for fault in faults {
-        show(args, "error", fault);
+        show(args.json, "error", fault);
     }
     if !args.json {
-        print(&format!("{} faults: {meaning}", faults.len()));
+        let plural = if faults.len() == 1 { "" } else { "s" };
+        print(&format!("{} fault{plural}: {meaning}", faults.len()));
     }
     exit::DATA
 }
 
-fn show(args: &CheckArgs, severity: &str, fault: &Fault) {
-    if !args.json {
+/// One line for people, or one JSON object.
+pub(super) fn show(json: bool, severity: &str, fault: &Fault) {
+    if !json {
         return print(&format!("{severity}: {fault}"));
     }
     let mut value = serde_json::to_value(fault).unwrap_or_default();

@@ -3,7 +3,7 @@
 use comfy_table::Table;
 use comfy_table::presets;
 
-use super::{ListArgs, ProbeArgs, Session, complain, exit, print};
+use super::{ListArgs, ProbeArgs, Session, attach, complain, exit, print};
 use crate::domain::id::DetectorName;
 
 pub(super) fn list(args: &ListArgs) -> u8 {
@@ -49,23 +49,31 @@ pub(super) fn list(args: &ListArgs) -> u8 {
     exit::OK
 }
 
+/// What an attached detector is asked about unless told.
+const SAMPLE: &str = "Mail ana@evil.io, key AKIAZ3VQ7JRTLWXK5P2D";
+
 pub(super) fn probe(args: &ProbeArgs) -> u8 {
+    if let Some(url) = &args.url {
+        return attach::run(args, url);
+    }
+    let wanted = args.name.as_deref().unwrap_or_default();
     let session = match Session::open(args.config.as_deref()) {
         Ok(session) => session,
         Err(code) => return code,
     };
     let detectors = &session.snapshot.catalog.detectors;
-    let found = DetectorName::parse(&args.name).ok().and_then(|name| detectors.get(&name));
+    let found = DetectorName::parse(wanted).ok().and_then(|name| detectors.get(&name));
     let Some(detector) = found else {
         let known: Vec<&str> = detectors.keys().map(|name| name.as_str()).collect();
-        complain(&format!("no detector `{}`; there are: {}", args.name, known.join(", ")));
+        complain(&format!("no detector `{wanted}`; there are: {}", known.join(", ")));
         return exit::NO_INPUT;
     };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         complain("the async runtime could not be started");
         return exit::INTERNAL;
     };
-    let probed = runtime.block_on(session.deps.detectors.probe(detector, &args.text));
+    let text = args.text.as_deref().unwrap_or(SAMPLE);
+    let probed = runtime.block_on(session.deps.detectors.probe(detector, text));
     let report = probed.report;
     print(&format!(
         "{}: {}{} after {:.1} ms, {} tries",

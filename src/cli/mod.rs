@@ -6,10 +6,12 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::domain::redaction::Style;
 
+mod attach;
 mod check;
 mod detectors;
 mod health;
 mod init;
+pub mod policy;
 mod scan;
 mod session;
 
@@ -46,6 +48,9 @@ pub enum Command {
     /// Look at detectors.
     #[command(subcommand, after_help = "Example: orchestrator detectors probe pii")]
     Detectors(DetectorsCommand),
+    /// Write, check, test and try policies.
+    #[command(subcommand, after_help = "Example: orchestrator policy new demo --tenant acme")]
+    Policy(policy::PolicyCommand),
     /// Ask the service on this machine whether it is ready; exit 0 when it is, 69 when not.
     #[command(after_help = "Example: orchestrator health --listen 127.0.0.1:8000")]
     Health(ServeArgs),
@@ -121,7 +126,9 @@ pub struct InitArgs {
 pub enum DetectorsCommand {
     /// List them.
     List(ListArgs),
-    /// Ask one about a sample and show what comes back.
+    /// Ask one about a sample, or with --url an unknown service, for which a file is proposed.
+    #[command(after_help = "Example: orchestrator detectors probe pii\n         \
+        orchestrator detectors probe vendor --url https://vendor.example/v1/check --save")]
     Probe(ProbeArgs),
 }
 
@@ -139,11 +146,27 @@ pub struct ListArgs {
 /// Options of `detectors probe`.
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
-    /// The detector.
-    pub name: String,
-    /// What to ask it about.
-    #[arg(long, default_value = "Mail ana@evil.io, key AKIAZ3VQ7JRTLWXK5P2D")]
-    pub text: String,
+    /// The detector; with --url, the name of the file.
+    #[arg(required_unless_present = "url")]
+    pub name: Option<String>,
+    /// What to ask it about; a sample unless set.
+    #[arg(long)]
+    pub text: Option<String>,
+    /// A service that no file attaches yet.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// The JSON body to send, with {{content}} or another placeholder of protocol http.
+    #[arg(long, value_name = "JSON", requires = "url")]
+    pub request: Option<String>,
+    /// A header to send, `Name: value`; never a secret.
+    #[arg(long, value_name = "HEADER", requires = "url")]
+    pub header: Vec<String>,
+    /// Where the secret is: env:NAME for a bearer token, HEADER=env:NAME for another header.
+    #[arg(long, requires = "url")]
+    pub auth: Option<String>,
+    /// Write the proposed file into the folder of detectors, unless it exists.
+    #[arg(long, requires = "url")]
+    pub save: bool,
     /// Settings file.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -153,6 +176,8 @@ pub struct ProbeArgs {
 pub mod exit {
     /// All well.
     pub const OK: u8 = 0;
+    /// A test failed, coverage is below its threshold, or `lint` warns.
+    pub const FAILED: u8 = 1;
     /// `scan`: something is to be redacted or reviewed.
     pub const LOOK: u8 = 10;
     /// `scan`: something is blocked.
@@ -179,6 +204,7 @@ pub fn run(command: Command) -> u8 {
         Command::Init(args) => init::run(&args),
         Command::Detectors(DetectorsCommand::List(args)) => detectors::list(&args),
         Command::Detectors(DetectorsCommand::Probe(args)) => detectors::probe(&args),
+        Command::Policy(command) => policy::run(&command),
         Command::Health(args) => health::run(&args),
         Command::Openapi => {
             print(&crate::api::openapi());

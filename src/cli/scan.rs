@@ -54,6 +54,14 @@ async fn all(args: &ScanArgs, session: &Session, tenant: TenantId) -> u8 {
     while let Some((file, result)) = results.next().await {
         bar.inc(1);
         match result {
+            Ok(judged) if args.redact && judged.outcome.redacted.is_none() => {
+                let why = "not everything was judged, so no redacted text can be given";
+                let name = file.display();
+                bar.suspend(|| {
+                    complain(&format!("{name}: {why}; scan it without --redact to see what"))
+                });
+                failed = failed.max(Some(exit::UNAVAILABLE));
+            }
             Ok(judged) => {
                 bar.suspend(|| show(args, file, &judged));
                 worst = worst.max(code_of(judged.outcome.verdict.action));
@@ -218,12 +226,11 @@ fn show(args: &ScanArgs, file: &Path, judged: &Judged) {
 }
 
 fn redacted_text(judged: &Judged) -> String {
-    let body =
-        judged.outcome.redacted.as_ref().map_or(&judged.request.body, |redacted| &redacted.body);
-    match body {
+    let Some(redacted) = &judged.outcome.redacted else { return String::new() };
+    match &redacted.body {
         Body::Content(crate::domain::content::Content::Text(text)) => text.to_string(),
         Body::Content(_) | Body::Messages(_) => {
-            serde_json::to_string_pretty(body).unwrap_or_default()
+            serde_json::to_string_pretty(&redacted.body).unwrap_or_default()
         }
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::{complain, exit};
 use crate::detect::builtin;
-use crate::orchestrator::Deps;
+use crate::orchestrator::{Deps, STORE_FILE};
 use crate::settings::Settings;
-use crate::snapshot::{Snapshot, Sources};
-use crate::yaml::fault::Fault;
+use crate::snapshot::{self, Files, Snapshot, Sources};
+use crate::store;
+use crate::yaml::fault::{Fault, FaultKind};
 
 /// One snapshot and everything to orchestrate with.
 pub struct Session {
@@ -16,6 +17,10 @@ pub struct Session {
     pub deps: Deps,
     /// The one snapshot.
     pub snapshot: Snapshot,
+    /// Where its files come from.
+    pub sources: Sources,
+    /// Its files.
+    pub files: Files,
 }
 
 impl Session {
@@ -23,15 +28,15 @@ impl Session {
     pub fn open(config: Option<&Path>) -> Result<Session, u8> {
         let settings = load_settings(config, None).map_err(|faults| refuse(&faults))?;
         let sources = Sources::of(&settings, None, builtin::check);
-        let snapshot =
-            Snapshot::load(&sources, &settings, None).map_err(|faults| refuse(&faults))?;
+        let files = sources.read().map_err(|faults| refuse(&faults))?;
+        let snapshot = load(&files, &sources, &settings, None).map_err(|faults| refuse(&faults))?;
         let settings = Arc::new(settings);
         let deps = Deps::without_store(settings).map_err(|error| {
             complain(&error.to_string());
             exit::INTERNAL
         })?;
         deps.detectors.retain(&snapshot.catalog);
-        Ok(Session { deps, snapshot })
+        Ok(Session { deps, snapshot, sources, files })
     }
 
     /// Longest content in characters.
@@ -40,11 +45,36 @@ impl Session {
     }
 }
 
-fn refuse(faults: &[Fault]) -> u8 {
+/// Prints every fault; the exit code.
+pub(super) fn refuse(faults: &[Fault]) -> u8 {
     for fault in faults {
         complain(&format!("error: {fault}"));
     }
     exit::DATA
+}
+
+/// `files` beside the overlays that a service with these settings stored; relative paths
+/// are below `dir`, else the working directory.
+pub fn load(
+    files: &Files,
+    sources: &Sources,
+    settings: &Settings,
+    dir: Option<&Path>,
+) -> Result<Snapshot, Vec<Fault>> {
+    let data = &settings.paths.data;
+    let file = dir.map_or_else(|| data.clone(), |dir| dir.join(data)).join(STORE_FILE);
+    let stored = store::objects_in_file(&file, snapshot::KIND).map_err(|error| {
+        vec![Fault {
+            kind: FaultKind::Policy,
+            file: file.display().to_string(),
+            line: 0,
+            column: 0,
+            code: "unreadable",
+            message: format!("the stored overlays could not be read: {error}"),
+            hint: Some("fix `paths.data`, or restore the file from a copy".into()),
+        }]
+    })?;
+    Snapshot::from_files(files, sources, settings, None)?.beside(&stored, sources, settings)
 }
 
 /// The settings of `config`, else of `dir` or the working directory, else the embedded ones.

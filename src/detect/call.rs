@@ -130,6 +130,16 @@ impl Run<'_> {
         }
         report
     }
+
+    /// The reply to one call about all texts, unread; no breaker, no second try.
+    pub(super) async fn raw(&self, ask: &Ask) -> Option<Result<Reply, SendError>> {
+        let detector = ask.detector.as_ref()?;
+        let member = self.detectors.member(detector);
+        let one = One { run: *self, ask, detector, member: &member, params: &detector.params };
+        let pieces = 0..self.texts.work.pieces.len();
+        let batch: Vec<_> = pieces.flat_map(|piece| self.texts.excerpts(piece, detector)).collect();
+        one.reply(protocol::body(detector, one.params, self.texts, &batch)).await
+    }
 }
 
 impl Fail {
@@ -298,18 +308,23 @@ impl One<'_> {
     }
 
     async fn send(&self, batch: &[Excerpt<'_>], body: bytes::Bytes) -> Result<Judged, Failed> {
-        let uri = protocol::target(self.detector, self.run.texts.work.request);
-        let uri = uri.ok_or_else(|| bad(ReportError::Communication))?;
-        let mut headers = self.headers();
-        protocol::sign(self.detector, &uri, &body, &mut headers);
-        let body_max = self.run.detectors.config.reply_bytes_max;
-        let call = Call { method: Method::POST, uri, headers, body, body_max };
-        let reply = self.run.detectors.client.send(call).await.map_err(send_failed)?;
+        let reply = self.reply(body).await.ok_or_else(|| bad(ReportError::Communication))?;
+        let reply = reply.map_err(send_failed)?;
         if !reply.status.is_success() {
             return Err(self.status_failed(&reply));
         }
         protocol::read(self.detector, self.run.texts, batch, &reply.body)
             .map_err(|why| told(ReportError::BadResponse, &why.0))
+    }
+
+    /// What comes back; `None` where the protocol has no address for the request.
+    async fn reply(&self, body: bytes::Bytes) -> Option<Result<Reply, SendError>> {
+        let uri = protocol::target(self.detector, self.run.texts.work.request)?;
+        let mut headers = self.headers();
+        protocol::sign(self.detector, &uri, &body, &mut headers);
+        let body_max = self.run.detectors.config.reply_bytes_max;
+        let call = Call { method: Method::POST, uri, headers, body, body_max };
+        Some(self.run.detectors.client.send(call).await)
     }
 
     fn status_failed(&self, reply: &Reply) -> Failed {

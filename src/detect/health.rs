@@ -14,7 +14,7 @@ use super::member::{Member, lock};
 use super::{Ask, Detectors, Work};
 use crate::catalog::Detector;
 use crate::catalog::detector::Health;
-use crate::domain::content::{Body, Content};
+use crate::domain::content::{Body, Content, Part};
 use crate::domain::id::{RequestId, TenantId};
 use crate::domain::report::Report;
 use crate::domain::request::{Context, Request};
@@ -137,14 +137,9 @@ impl Detectors {
             None => HealthState::Healthy,
         };
         let health_took = start.elapsed();
-        let asks = [Ask {
-            name: detector.name.clone(),
-            detector: Some(Arc::clone(detector)),
-            timeout: detector.timeout,
-            params: Value::Null,
-        }];
+        let asks = [asking(detector)];
         let deadline = Instant::now() + detector.timeout * (detector.retry.attempts + 1);
-        let report = match sample_request(sample, detector) {
+        let report = match sample_request(&[sample], detector) {
             Some(request) => {
                 let pieces = request.body.pieces(request.judge, request.content_type);
                 let work = Work { request: &request, pieces: &pieces, traceparent: None };
@@ -157,10 +152,25 @@ impl Detectors {
     }
 }
 
-fn sample_request(sample: &str, detector: &Detector) -> Option<Request> {
+pub(super) fn asking(detector: &Arc<Detector>) -> Ask {
+    Ask {
+        name: detector.name.clone(),
+        detector: Some(Arc::clone(detector)),
+        timeout: detector.timeout,
+        params: Value::Null,
+    }
+}
+
+/// A request about the samples that holds whatever the detector may need; `None` without a sample.
+pub(super) fn sample_request(samples: &[&str], detector: &Detector) -> Option<Request> {
     let id = RequestId::parse("probe").ok()?;
     let tenant = TenantId::parse("default").ok()?;
-    let body = Body::Content(Content::Text(sample.into()));
+    let sample = *samples.first()?;
+    let part = |text: &&str| Part::Text { text: (*text).into() };
+    let body = Body::Content(match samples {
+        [only] => Content::Text((*only).into()),
+        many => Content::Parts(many.iter().map(part).collect()),
+    });
     let mut request = Request::plain(id, tenant, body);
     request.content_type = detector.types.first().copied().unwrap_or_default();
     request.direction = detector.directions.first().copied().unwrap_or_default();

@@ -15,7 +15,7 @@ use crate::domain::content::Piece;
 use crate::domain::id::DetectorName;
 use crate::domain::report::{Report, ReportError};
 use crate::domain::request::Request;
-use crate::outbound::{Client, Guard};
+use crate::outbound::{Client, Guard, Reply, SendError};
 
 mod breaker;
 pub mod builtin;
@@ -132,6 +132,23 @@ impl Detectors {
         let slots = Semaphore::new(self.config.parallel_max.max(1));
         let run = call::Run { detectors: self, texts: &texts, slots: &slots, deadline };
         join_all(asks.iter().map(|ask| run.ask(ask))).await
+    }
+
+    /// What the service answers to one call about `texts`, unread; for people who attach it.
+    /// `None` when nothing came in time.
+    pub async fn raw(
+        &self,
+        detector: &Arc<Detector>,
+        texts: &[&str],
+    ) -> Option<Result<Reply, SendError>> {
+        let ask = health::asking(detector);
+        let request = health::sample_request(texts, detector)?;
+        let pieces = request.body.pieces(request.judge, request.content_type);
+        let work = Work { request: &request, pieces: &pieces, traceparent: None };
+        let (texts, slots) = (Texts::new(&work), Semaphore::new(1));
+        let deadline = Instant::now() + detector.timeout;
+        let run = call::Run { detectors: self, texts: &texts, slots: &slots, deadline };
+        tokio::time::timeout_at(deadline, run.raw(&ask)).await.ok()?
     }
 
     /// Every breaker, by name and version.

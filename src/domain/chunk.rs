@@ -1,6 +1,7 @@
 //! Splits long text into overlapping ranges that a detector with a limit can take.
 
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 
 use unicode_segmentation::UnicodeSegmentation as _;
 
@@ -23,8 +24,10 @@ enum Cut {
 ///
 /// A range ends at the best boundary (paragraph, sentence, word, grapheme; of equals the last) in
 /// the last quarter of its window, else at the last grapheme boundary; a grapheme is cut only when
-/// it alone exceeds `max`. The next range begins at most `overlap` code points earlier, at a word
-/// where there is one. An overlap beyond half of `max` counts as half, so the work stays linear.
+/// it alone exceeds `max`. The next range begins at least `overlap` code points earlier, at a word
+/// where one begins within an eighth of `max` before, so what is no longer than `overlap` lies whole
+/// in one range; only graphemes longer than an eighth of `max` may leave less. An overlap beyond half
+/// of `max` counts as half, so the work stays linear.
 /// Starts and ends ascend strictly; every code point lies in a range; an empty text has none.
 pub fn split(text: &str, max: NonZeroUsize, overlap: usize) -> Vec<Span> {
     let (len, max) = (text.chars().count(), max.get());
@@ -50,7 +53,10 @@ pub fn split(text: &str, max: NonZeroUsize, overlap: usize) -> Vec<Span> {
         };
         spans.push(Span { start, end });
         covered = end;
-        start = start_after(&cuts, (start + 1).max(end.saturating_sub(overlap)), end);
+        start = match overlap {
+            0 => end,
+            _ => start_after(&cuts, start + 1..=end, end.saturating_sub(overlap), max / 8),
+        };
     }
     spans
 }
@@ -68,13 +74,15 @@ fn end_of(cuts: &[Cut], start: usize, covered: usize, max: usize) -> Option<usiz
         .or_else(|| (covered + 1..=last).rev().find(|&position| at(position) > Cut::Never))
 }
 
-/// Where the range after one that ended at `end` begins: the first word in reach, else the first
-/// grapheme, else `end`.
-fn start_after(cuts: &[Cut], from: usize, end: usize) -> usize {
-    let first = |least: Cut| {
-        (from..end).find(|&position| cuts.get(position).is_some_and(|&cut| cut >= least))
-    };
-    first(Cut::Word).or_else(|| first(Cut::Grapheme)).unwrap_or(end)
+/// Where the next range begins, within `bounds`: the last word at or before `wanted` in reach, else
+/// the last grapheme there, else the next one after.
+fn start_after(cuts: &[Cut], bounds: RangeInclusive<usize>, wanted: usize, reach: usize) -> usize {
+    let is = |position: usize, least: Cut| cuts.get(position).is_some_and(|&cut| cut >= least);
+    let wanted = wanted.clamp(*bounds.start(), *bounds.end());
+    let before = wanted.saturating_sub(reach).max(*bounds.start())..=wanted;
+    let last = |least: Cut| before.clone().rev().find(|&position| is(position, least));
+    let after = || (wanted..=*bounds.end()).find(|&position| is(position, Cut::Grapheme));
+    last(Cut::Word).or_else(|| last(Cut::Grapheme)).or_else(after).unwrap_or(*bounds.end())
 }
 
 /// The rank of the place before each code point, and of the end.

@@ -7,7 +7,7 @@ use super::category::Category;
 use super::content::Piece;
 use super::id::DetectorName;
 use super::plan::{CoverageMethod, Plan};
-use super::report::{Report, ReportError};
+use super::report::{Gap, Report, ReportError};
 use super::span::Span;
 
 #[cfg(test)]
@@ -27,8 +27,7 @@ pub enum CoverageCode {
     PartialCoverage,
 }
 
-/// One gap: something that an asked or required detector did not judge, or a piece that nobody
-/// judged.
+/// One gap: something that an asked or required detector did not judge, or what nobody judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unjudged {
     /// Which piece, when the gap is one piece's.
@@ -192,47 +191,65 @@ fn taxonomy(
     mean(need.iter().map(|category| (if judged(category) { 1.0 } else { 0.0 }, 1.0)))
 }
 
-/// What the reports say of one piece together.
-#[derive(Clone, Copy)]
-enum Said {
-    Nothing,
-    LeftOut(&'static str),
-    LeftOutVariously,
-    Judged,
+/// What nobody has judged of one piece so far, and why.
+struct Left {
+    spans: Vec<Span>,
+    /// The one reason that all gave.
+    reason: Option<&'static str>,
 }
 
-/// Pieces that no detector judged whole, with the reason where all give the same one.
+/// What no detector judged of each piece, with the reason where all give the same one.
 ///
-/// Linear in pieces and gaps: a body may hold very many of both.
+/// Linear in pieces, n log n in the gaps: a body may hold very many of both.
 fn judged_by_nobody(reports: &[Report], pieces: &[Piece]) -> Vec<Unjudged> {
-    let mut said = vec![Said::Nothing; pieces.len()];
-    for report in reports {
-        let everywhere = (!report.answered()).then(|| report.reason());
-        let mut left_out = vec![everywhere; pieces.len()];
-        for gap in report.gaps.iter().filter(|_| report.answered()) {
-            if let Some(reason) = left_out.get_mut(gap.piece) {
-                *reason = Some(gap.reason.name());
+    let whole = |piece: &Piece| Span { start: 0, end: piece.chars };
+    let mut left: Vec<Left> =
+        pieces.iter().map(|piece| Left { spans: vec![whole(piece)], reason: None }).collect();
+    for (index, report) in reports.iter().enumerate() {
+        let mut gaps: Vec<&Gap> = report.gaps.iter().filter(|_| report.answered()).collect();
+        gaps.sort_by_key(|gap| (gap.piece, gap.span));
+        let mut gaps = gaps.into_iter().peekable();
+        for (at, (left, piece)) in left.iter_mut().zip(pieces).enumerate() {
+            let (mut spans, mut reason) = (Vec::new(), None);
+            while let Some(gap) = gaps.next_if(|gap| gap.piece <= at) {
+                spans.push(gap.span.unwrap_or(whole(piece)));
+                reason = Some(gap.reason.name());
             }
-        }
-        for (said, left_out) in said.iter_mut().zip(left_out) {
-            *said = match (*said, left_out) {
-                (Said::Judged, _) | (_, None) => Said::Judged,
-                (Said::Nothing, Some(reason)) => Said::LeftOut(reason),
-                (Said::LeftOut(before), Some(reason)) if before == reason => *said,
-                (Said::LeftOut(_) | Said::LeftOutVariously, Some(_)) => Said::LeftOutVariously,
-            };
+            if !report.answered() {
+                (spans, reason) = (vec![whole(piece)], Some(report.reason()));
+            }
+            left.spans = shared(&left.spans, &spans);
+            left.reason = reason.filter(|_| index == 0 || left.reason == reason);
         }
     }
-    let alone = pieces.iter().zip(said).filter_map(|(piece, said)| {
-        let reason = match said {
-            Said::Judged => return None,
-            Said::LeftOut(reason) => reason,
-            Said::Nothing | Said::LeftOutVariously => "no_detector",
-        };
-        let pointer = Some(Arc::clone(&piece.pointer));
-        Some(Unjudged { pointer, span: None, detector: None, reason })
+    let alone = pieces.iter().zip(left).flat_map(|(piece, left)| {
+        let reason = left.reason.unwrap_or("no_detector");
+        left.spans.into_iter().map(move |span| Unjudged {
+            pointer: Some(Arc::clone(&piece.pointer)),
+            span: (span != whole(piece)).then_some(span),
+            detector: None,
+            reason,
+        })
     });
     alone.collect()
+}
+
+/// What lies in both lists, each ascending.
+fn shared(a: &[Span], b: &[Span]) -> Vec<Span> {
+    let (mut found, mut rest) = (Vec::new(), b);
+    for one in a {
+        while let Some((first, after)) = rest.split_first() {
+            let both = Span { start: one.start.max(first.start), end: one.end.min(first.end) };
+            if both.start < both.end {
+                found.push(both);
+            }
+            if first.end > one.end {
+                break;
+            }
+            rest = after;
+        }
+    }
+    found
 }
 
 /// What each asked or required detector left out, by detector and then by piece.

@@ -49,6 +49,9 @@ codes! {
     PolicyDenied "POLICY_DENIED" "A policy refuses the request" false;
     PolicyNotAllowed "POLICY_NOT_ALLOWED" "The tenant may not use this policy" false;
     NotFound "NOT_FOUND" "There is no such thing" false;
+    AlreadyExists "ALREADY_EXISTS" "A file defines this name" false;
+    PreconditionFailed "PRECONDITION_FAILED" "It changed since it was read" false;
+    PreconditionRequired "PRECONDITION_REQUIRED" "A change must name the version it changes" false;
     RequestTimeout "REQUEST_TIMEOUT" "The body did not arrive in time" true;
     PayloadTooLarge "PAYLOAD_TOO_LARGE" "The body is too large" false;
     UnsupportedMediaType "UNSUPPORTED_MEDIA_TYPE" "The body must be JSON" false;
@@ -67,6 +70,23 @@ pub struct FieldFault {
     pub detail: String,
     /// Stable snake_case code.
     pub code: &'static str,
+    /// Where in a source that the request carries or refers to.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+}
+
+/// Where a fault of a policy lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The file.
+    pub file: String,
+    /// 1-based line, 0 where none applies.
+    pub line: u32,
+    /// 1-based column in characters, 0 where none applies.
+    pub column: u32,
+    /// One imperative sentence: what to change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// No outcome can be given.
@@ -98,7 +118,12 @@ impl Error {
         detail: impl Into<String>,
     ) -> Self {
         let detail = detail.into();
-        let field = FieldFault { pointer: pointer.into(), detail: detail.clone(), code: fault };
+        let field = FieldFault {
+            pointer: pointer.into(),
+            detail: detail.clone(),
+            code: fault,
+            place: None,
+        };
         Self { code, message: detail, details: vec![field], cause: None }
     }
 

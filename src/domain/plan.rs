@@ -94,6 +94,16 @@ pub enum Strategy {
 }
 
 impl Strategy {
+    /// Every strategy.
+    pub const ALL: [Strategy; 6] = [
+        Strategy::HighestConfidence,
+        Strategy::WeightedAverage,
+        Strategy::MajorityVote,
+        Strategy::MostRestrictive,
+        Strategy::TenantPreference,
+        Strategy::RequiredDetectorConsensus,
+    ];
+
     /// The name in the API and in Rego.
     pub fn name(self) -> &'static str {
         match self {
@@ -108,16 +118,7 @@ impl Strategy {
 
     /// The strategy of that name.
     pub fn parse(name: &str) -> Option<Strategy> {
-        [
-            Strategy::HighestConfidence,
-            Strategy::WeightedAverage,
-            Strategy::MajorityVote,
-            Strategy::MostRestrictive,
-            Strategy::TenantPreference,
-            Strategy::RequiredDetectorConsensus,
-        ]
-        .into_iter()
-        .find(|strategy| strategy.name() == name)
+        Strategy::ALL.into_iter().find(|strategy| strategy.name() == name)
     }
 }
 

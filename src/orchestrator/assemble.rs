@@ -19,6 +19,8 @@ pub(super) struct Parts {
     pub(super) judgement: Judgement,
     pub(super) raw: Vec<JudgedFinding>,
     pub(super) verdict: Verdict,
+    /// The policy's verdict failed: nobody knows what must go.
+    pub(super) failed: bool,
     pub(super) degraded: Vec<Degraded>,
 }
 
@@ -59,9 +61,14 @@ pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
 }
 
 /// The body with every redacted span replaced, when the action is redact or it was asked for.
+///
+/// What was asked for is left out where it would hold what nobody looked for: the verdict failed, or
+/// coverage is incomplete.
 fn redacted(run: &Run<'_>, parts: &Parts) -> Option<Redacted> {
     let verdict = &parts.verdict;
-    if verdict.action != Action::Redact && !run.request.wants(Include::Redacted) {
+    let known = parts.coverage.complete && !parts.failed;
+    let wanted = run.request.wants(Include::Redacted) && known;
+    if verdict.action != Action::Redact && !wanted {
         return None;
     }
     let named = verdict.redact.iter().filter_map(|id| parts.judgement.findings.get(*id as usize));

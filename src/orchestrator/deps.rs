@@ -42,6 +42,8 @@ pub enum DepsError {
     Metrics(#[from] MetricsError),
 }
 
+/// The store's file in the data folder.
+pub const STORE_FILE: &str = "orchestrator.db";
 /// Bytes of a detector's reply.
 const REPLY_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a text that built-in detectors judge without changing threads.
@@ -63,7 +65,7 @@ impl Deps {
         let data = &settings.paths.data;
         std::fs::create_dir_all(data)
             .map_err(|source| DepsError::Folder { folder: data.display().to_string(), source })?;
-        let place = Place::File(data.join("orchestrator.db"));
+        let place = Place::File(data.join(STORE_FILE));
         let redaction_key = Key::load_or_create(&data.join("redaction.key"))?;
         Self::build(settings, place, redaction_key)
     }

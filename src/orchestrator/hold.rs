@@ -5,6 +5,7 @@ use super::{Deps, Run, judge, plan};
 use crate::auth::Caller;
 use crate::domain::coverage;
 use crate::domain::error::Error;
+use crate::domain::outcome::Degraded;
 use crate::domain::report::Report;
 use crate::domain::request::Request;
 use crate::domain::verdict::{self, Joined};
@@ -17,6 +18,8 @@ pub struct Held {
     pub verdict: verdict::Verdict,
     /// How far the results cover what the policy requires.
     pub coverage: coverage::Coverage,
+    /// What was worked around.
+    pub degraded: Vec<Degraded>,
 }
 
 /// Decides on `reports` as if `request` had brought them.
@@ -29,7 +32,7 @@ pub async fn hold(
     let run = Run::begin(deps, snapshot, request)?;
     let planned = plan::make(&run, &Caller::development()).await?;
     let coverage = coverage::measure(&planned.plan, reports, &run.pieces, &run.seen.abilities);
-    let (judgement, raw, _) = judge::settle(&run, &planned.plan, reports).await;
+    let (judgement, raw, mut degraded) = judge::settle(&run, &planned.plan, reports).await;
     let decided = judge::decide(&run, &judgement, &raw, (reports, &coverage)).await;
     let joined = Joined {
         on_incomplete: run.on_incomplete(planned.floor_on_incomplete),
@@ -40,5 +43,7 @@ pub async fn hold(
     if let Some(action) = decided.failed {
         judge::fail_closed(&mut verdict, action);
     }
-    Ok(Held { verdict, coverage })
+    degraded.extend(planned.degraded);
+    degraded.extend(decided.degraded);
+    Ok(Held { verdict, coverage, degraded })
 }

@@ -32,7 +32,7 @@ mod plan;
 mod record;
 mod stages;
 
-pub use deps::DepsError;
+pub use deps::{DepsError, STORE_FILE};
 pub use facts::{plain_head, view_of};
 pub use hold::{Held, hold};
 
@@ -91,6 +91,7 @@ pub async fn run(
     degraded.extend(planned.degraded);
     degraded.extend(decided.degraded);
     let mut verdict = verdict::join(&decided.rules, &judgement, &raw, &coverage, joined);
+    let failed = decided.failed.is_some();
     if let Some(action) = decided.failed {
         judge::fail_closed(&mut verdict, action);
     }
@@ -103,6 +104,7 @@ pub async fn run(
             judgement,
             raw,
             verdict,
+            failed,
             degraded,
         },
     );

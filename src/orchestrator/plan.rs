@@ -91,7 +91,7 @@ fn unknown(pointer: String, name: &DetectorName, visible: &Visible) -> FieldFaul
     let known: Vec<&str> = visible.keys().map(|name| name.as_str()).collect();
     let detail =
         format!("`{name}` is no detector of this tenant; use one of: {}", known.join(", "));
-    FieldFault { pointer, detail, code: "unknown_detector" }
+    FieldFault { pointer, detail, code: "unknown_detector", place: None }
 }
 
 fn strategy<'a>(run: &'a Run<'_>, degraded: &mut Vec<Degraded>) -> Option<StrategyFacts<'a>> {
@@ -265,6 +265,7 @@ fn allow_relaxing(caller: &Caller, relaxed: &[String]) -> Result<(), Error> {
             pointer: pointer.clone(),
             detail: "loosens the policy and needs the scope orchestrate:relax; leave it out".into(),
             code: "needs_relax",
+            place: None,
         })
         .collect();
     let message = "the request loosens the policy, which needs the scope orchestrate:relax".into();

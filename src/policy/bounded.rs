@@ -1,8 +1,12 @@
 //! Guards in front of builtins whose work or result has no bound of its own: the execution timer
 //! cannot stop a builtin that runs.
 
+use std::collections::BTreeSet;
+
 use regorus::unstable::{BUILTINS, Expr, Ref, Span};
 use regorus::{Engine, Source, Value};
+
+use super::agree;
 
 /// Numbers that `product` multiplies.
 const FACTORS_MAX: usize = 64;
@@ -44,20 +48,34 @@ const GUARDS: [(&str, Guard); 20] = [
     ("urlquery.encode", small),
 ];
 
-/// Puts the guards in front of the engine's builtins.
+/// Puts the guards, and the answers that agree with the other engine, in front of the engine's
+/// builtins.
 pub(super) fn install(engine: &mut Engine) -> Result<(), String> {
+    let guards = GUARDS.iter().map(|(name, _)| *name);
+    let answers = agree::ANSWERS.iter().map(|(name, _)| *name);
+    let patterns = agree::PATTERNS.iter().map(|(name, _)| *name);
+    let names: BTreeSet<&str> = guards.chain(answers).chain(patterns).collect();
     let source = Source::from_contents("builtin".into(), String::new())
         .map_err(|error| error.to_string())?;
-    for (name, guard) in GUARDS {
+    for name in names {
         let Some((builtin, arity)) = BUILTINS.get(name).copied() else { continue };
+        let guard = GUARDS.iter().find(|(own, _)| *own == name).map(|(_, guard)| *guard);
+        let answer = agree::ANSWERS.iter().find(|(own, _)| *own == name).map(|(_, answer)| *answer);
+        let pattern = agree::PATTERNS.iter().find(|(own, _)| *own == name).map(|(_, at)| *at);
         let span = Span { source: source.clone(), line: 1, col: 1, start: 0, end: 0 };
         let stand_in = |_| Ref::new(Expr::Null { span: span.clone(), value: Value::Null, eidx: 0 });
         let params: Vec<_> = (0..arity).map(stand_in).collect();
-        let call = move |args: Vec<Value>| {
-            if !guard(&args) {
+        let call = move |mut args: Vec<Value>| {
+            if guard.is_some_and(|guard| !guard(&args)) {
                 return Err(
                     span.error(&format!("`{name}` is called with arguments beyond its limits"))
                 );
+            }
+            if let Some(answer) = answer.and_then(|answer| answer(&args)) {
+                return answer.map_err(|why| span.error(&format!("`{name}`: {why}")));
+            }
+            if let Some(Value::String(text)) = pattern.and_then(|at| args.get_mut(at)) {
+                *text = agree::pattern(text).into();
             }
             builtin(&span, &params, &args, true)
         };

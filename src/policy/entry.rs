@@ -63,10 +63,12 @@ impl Ask {
     }
 }
 
-/// The module's text, and what it can be asked. `layers` are earliest first.
-pub(super) fn generate(layers: &[(Vec<String>, Vec<&Parsed>)]) -> (String, BTreeSet<Ask>) {
-    let mut text = String::from("package entry\n\nimport rego.v1\n");
-    let mut asks = BTreeSet::new();
+/// Every rule that a layer has for an ask: the layer's index, its package, and the rule's name.
+/// `layers` are earliest first.
+pub(super) fn asked(
+    layers: &[(Vec<String>, Vec<&Parsed>)],
+) -> Vec<(Ask, usize, String, &'static str)> {
+    let mut asked = Vec::new();
     for ask in Ask::ALL {
         for (index, (path, files)) in layers.iter().enumerate() {
             if ask.of_floor() != (path.as_slice() == ["floor"]) {
@@ -77,16 +79,23 @@ pub(super) fn generate(layers: &[(Vec<String>, Vec<&Parsed>)]) -> (String, BTree
                     rule.arity.is_none() && rule.name.first().is_some_and(|first| first == name)
                 });
                 if has {
-                    asks.insert(ask);
-                    let (rule, package) = (ask.rule(), package(path));
-                    // Writing to a String cannot fail.
-                    let _ = write!(
-                        text,
-                        "\n{rule} contains [{index}, \"{name}\", data.{package}.{name}]\n"
-                    );
+                    asked.push((ask, index, package(path), *name));
                 }
             }
         }
+    }
+    asked
+}
+
+/// The module's text, and what it can be asked.
+pub(super) fn generate(layers: &[(Vec<String>, Vec<&Parsed>)]) -> (String, BTreeSet<Ask>) {
+    let mut text = String::from("package entry\n\nimport rego.v1\n");
+    let mut asks = BTreeSet::new();
+    for (ask, index, package, name) in asked(layers) {
+        asks.insert(ask);
+        let rule = ask.rule();
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n{rule} contains [{index}, \"{name}\", data.{package}.{name}]\n");
     }
     (text, asks)
 }

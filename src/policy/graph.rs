@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rego::{Parsed, Reference, builtin_arity};
-use super::{DEPTH_OF_CALLS_MAX, fault};
+use super::rego::{Parsed, Reference, builtin_arity, builtin_names};
+use super::{DEPTH_OF_CALLS_MAX, fault, table};
 use crate::yaml::fault::Fault;
 
 /// Multiplications on one chain of rules: 2^12 times the digits of a literal take milliseconds.
@@ -133,26 +133,36 @@ impl<'a> Graph<'a> {
             if !reference.absolute || !found.is_empty() || table {
                 return None;
             }
-            let message = format!("nothing defines `data.{name}`");
-            let hint = "correct the path, or name a rule of base, a bundle or this layer";
-            return Some(fault(
-                &file.file,
-                reference.position,
-                "undefined_reference",
-                message,
-                hint,
-            ));
+            return Some(self.undefined(file, reference, &name));
         };
         let arity = found.iter().find_map(|at| self.nodes.get(*at)?.arity);
         let Some(wanted) = arity.or_else(|| builtin_arity(&name)) else {
             let message = format!("no function is called `{name}`");
-            let hint = "define it, or use a builtin of the documented list";
-            return Some(fault(&file.file, reference.position, "unknown_function", message, hint));
+            let own = file.rules.iter().filter(|rule| rule.arity.is_some());
+            let own = own.filter_map(|rule| rule.name.first().map(String::as_str));
+            let known: Vec<&str> = own.chain(builtin_names().map(|name| name as &str)).collect();
+            let hint = table::nearest(&name, known)
+                .map_or_else(|| format!("define `{name}`"), |near| format!("write `{near}`"));
+            return Some(fault(&file.file, reference.position, "unknown_function", message, &hint));
         };
         (given != wanted && !(name == "walk" && given == 2)).then(|| {
             let message = format!("`{name}` takes {wanted} arguments, not {given}");
-            fault(&file.file, reference.position, "wrong_arity", message, "correct the call")
+            let hint = format!("give `{name}` {wanted} arguments");
+            fault(&file.file, reference.position, "wrong_arity", message, &hint)
         })
+    }
+
+    fn undefined(&self, file: &Parsed, reference: &Reference, name: &str) -> Fault {
+        let message = format!("nothing defines `data.{name}`");
+        let known: Vec<String> = self.by_path.keys().map(|path| path.join(".")).collect();
+        let hint = match table::nearest(name, known.iter().map(String::as_str)) {
+            _ if is_foreign(&file.package, &reference.path) => {
+                "copy the rule here: another tenant's rules are out of reach".to_owned()
+            }
+            Some(near) => format!("write `data.{near}`"),
+            None => format!("remove `data.{name}`, or define it in a bundle"),
+        };
+        fault(&file.file, reference.position, "undefined_reference", message, &hint)
     }
 
     /// Faults for cycles and for chains that are too long.
@@ -209,8 +219,8 @@ impl<'a> Graph<'a> {
     fn recursion(&self, at: usize) -> Fault {
         let (file, position, name) = self.place(at);
         let message = format!("`{name}` refers to itself, directly or through others");
-        let hint = "break the cycle; rename local variables that share a rule's name";
-        fault(file, position, "recursion", message, hint)
+        let hint = format!("break the cycle, or rename variables called as `{name}`");
+        fault(file, position, "recursion", message, &hint)
     }
 
     fn too_deep(&self, at: usize) -> Fault {
@@ -246,4 +256,9 @@ impl<'a> Graph<'a> {
             None => ("", (0, 0), name),
         }
     }
+}
+
+/// Whether a path lies in the folder of a tenant that is not the package's.
+fn is_foreign(package: &[String], path: &[String]) -> bool {
+    path.first().is_some_and(|top| top == "tenants") && package.get(1) != path.get(1)
 }

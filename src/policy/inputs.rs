@@ -34,6 +34,43 @@ fn schema(point: Point) -> &'static Value {
     }
 }
 
+/// The only texts that a field of this name may hold in any document; `None` where some field of
+/// the name is free.
+pub(super) fn words(field: &str) -> Option<Vec<&'static str>> {
+    let mut fields = Vec::new();
+    SCHEMAS.iter().for_each(|schema| named(schema, field, &mut fields));
+    let lists = fields.into_iter().map(|schema| schema.get("enum").and_then(Value::as_array));
+    let lists: Vec<_> = lists.collect::<Option<_>>()?;
+    let words = lists.into_iter().flatten().filter_map(Value::as_str);
+    let words: BTreeSet<&str> = words.collect();
+    (!words.is_empty()).then(|| words.into_iter().collect())
+}
+
+/// The one type that a field of this name has in every document, if it is no text.
+pub(super) fn kind(field: &str) -> Option<&'static str> {
+    let mut fields = Vec::new();
+    SCHEMAS.iter().for_each(|schema| named(schema, field, &mut fields));
+    let kinds: BTreeSet<&str> =
+        fields.iter().filter_map(|part| part.get("type")?.as_str()).collect();
+    match (kinds.len(), kinds.first()) {
+        (1, Some(&kind)) if matches!(kind, "number" | "integer" | "boolean") => Some(kind),
+        _ => None,
+    }
+}
+
+fn named(schema: &'static Value, field: &str, into: &mut Vec<&'static Value>) {
+    for (name, part) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        if name == field {
+            // Of a list the entries count.
+            into.push(part.get("items").unwrap_or(part));
+        }
+        named(part, field, into);
+    }
+    for part in ["items", "additionalProperties"].iter().filter_map(|key| schema.get(key)) {
+        named(part, field, into);
+    }
+}
+
 /// A document that fits the point's schema: every optional part present, or none.
 pub(super) fn sample(point: Point, full: bool) -> Value {
     generate(schema(point), full)

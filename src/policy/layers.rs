@@ -92,7 +92,11 @@ fn add(
     Ok(())
 }
 
-fn text<'a>(file: &str, bytes: &'a [u8], limits: &Limits) -> Result<&'a str, Vec<Fault>> {
+pub(super) fn text<'a>(
+    file: &str,
+    bytes: &'a [u8],
+    limits: &Limits,
+) -> Result<&'a str, Vec<Fault>> {
     if bytes.len() > limits.source_bytes_max {
         let message = format!("the file is larger than {} bytes", limits.source_bytes_max);
         return Err(vec![fault(file, (0, 0), "too_large", message, "split it")]);
@@ -130,7 +134,7 @@ fn place(file: &str, path: &[String]) -> Result<(), Fault> {
 fn wrong_package(path: &[String], file: &Parsed) -> Option<Fault> {
     (file.package != path).then(|| {
         let at = rego::position(&file.module.package.span);
-        let message = format!("the package is not the directory's, `{}`", dotted(path));
+        let message = format!("the package `{}` is not the folder's", dotted(&file.package));
         let hint = format!("write `package {}`", package(path));
         fault(&file.file, at, "wrong_package", message, &hint)
     })
@@ -142,7 +146,7 @@ pub(super) fn dotted(path: &[String]) -> String {
 }
 
 /// The package as Rego text, with brackets where a part is no identifier.
-pub(super) fn package(path: &[String]) -> String {
+pub fn package(path: &[String]) -> String {
     let mut text = String::new();
     for part in path {
         let plain = part.starts_with(|c: char| c.is_ascii_alphabetic())

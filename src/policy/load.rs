@@ -11,7 +11,7 @@ use super::entry::Ask;
 use super::layers::{self, Layer, Layers, dotted};
 use super::rego::Parsed;
 use super::unit::{Parts, Unit, Units};
-use super::{FloorPlan, Limits, STACK_BYTES, Source, TenantScope, fault, table};
+use super::{FloorPlan, Limits, STACK_BYTES, Source, TenantScope, differs, fault, table};
 use crate::domain::digest::Digest;
 use crate::domain::id::{BundleName, TenantId};
 use crate::yaml::fault::{Fault, FaultKind};
@@ -186,6 +186,7 @@ impl<'a> Builder<'a> {
         }
         let mut warnings = builder.overlays(tenants, &bundles);
         warnings.extend(builder.layers.values().flat_map(misnamed));
+        warnings.extend(builder.layers.values().flat_map(differs::warnings));
         let mut views: BTreeMap<TenantId, BTreeMap<BundleName, Arc<View>>> = BTreeMap::new();
         for tenant in tenants {
             for bundle in &tenant.bundles {
@@ -237,9 +238,14 @@ impl<'a> Builder<'a> {
             if !bundles.contains(&bundle) {
                 let message = format!("no bundle is called `{bundle}`");
                 let names = bundles.iter().map(BundleName::as_str);
-                let hint = table::nearest(bundle.as_str(), names)
-                    .map_or_else(String::new, |name| format!("rename the directory to `{name}`"));
-                self.faults.insert(fault(&place, (0, 0), "unknown_bundle", message, &hint));
+                let hint = table::nearest(bundle.as_str(), names).map_or_else(
+                    || format!("write the bundle `{bundle}`, or remove the folder"),
+                    |name| format!("rename the folder to `{name}`"),
+                );
+                let first = self.layers.get(&path).and_then(|layer| layer.files.first());
+                let file =
+                    first.map_or_else(|| format!("{place}/data.yaml"), |f| f.file.to_string());
+                self.faults.insert(fault(&file, (1, 1), "unknown_bundle", message, &hint));
                 continue;
             }
             let wanted =

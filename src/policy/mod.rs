@@ -3,19 +3,26 @@
 //! A policy is a pure function of its document: no network, clock, randomness or environment, and
 //! no failure of it is ever an allow.
 
+mod agree;
 mod answer;
 mod bounded;
+mod bundle;
+mod differs;
 mod document;
 mod entry;
 mod evaluator;
 mod graph;
 mod inputs;
 mod layers;
+pub mod lint;
 mod load;
 mod memo;
 mod rego;
 mod scan;
+mod shape;
 mod table;
+mod teach;
+pub mod testing;
 mod threads;
 mod unit;
 mod validate;
@@ -41,6 +48,7 @@ use crate::domain::verdict::{Mode, VerdictRules};
 use crate::yaml::fault::{Fault, FaultKind};
 
 pub use evaluator::Evaluator;
+pub use layers::package as rego_path;
 pub use load::{Loaded, Policies, View};
 pub use memo::MemoCounts;
 pub use validate::{Case, CaseResult, Validation, validate_modules};

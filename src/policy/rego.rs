@@ -4,11 +4,11 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use regorus::unstable::{
-    ArithOp, BUILTINS, Expr, Literal, Module, Parser, Query, Rule, RuleAssign, RuleBody, RuleHead,
-    Span,
+    ArithOp, BUILTINS, BoolOp, Expr, Literal, Module, Parser, Query, Rule, RuleAssign, RuleBody,
+    RuleHead, Span,
 };
 
-use super::{Limits, fault, scan};
+use super::{Limits, fault, scan, teach};
 use crate::yaml::fault::Fault;
 
 /// Builtins (or, with a final dot, families) that a pure policy may not call, and why.
@@ -37,8 +37,12 @@ pub(super) struct Parsed {
     pub(super) package: Vec<String>,
     /// What each rule is called and refers to.
     pub(super) rules: Vec<RuleFacts>,
+    /// Equalities of computed fractions: the operator and its place.
+    pub(super) inexact: Vec<(&'static str, (u32, u32))>,
     /// Weight for the per-unit nesting limit.
     pub(super) nesting: u64,
+    /// Where each `with` stands; only tests have any.
+    withs: Vec<(u32, u32)>,
 }
 
 /// One rule of a file.
@@ -71,6 +75,25 @@ pub(super) struct Reference {
 
 /// Scans and parses one file. Never takes long, whatever the text.
 pub(super) fn parse(file: &str, text: &Arc<str>, limits: &Limits) -> Result<Parsed, Vec<Fault>> {
+    let parsed = parse_test(file, text, limits)?;
+    // The engine keeps values of rules over `with`, so that the second of two may be wrong.
+    let faults: Vec<Fault> = parsed
+        .withs
+        .iter()
+        .map(|at| {
+            let hint = "pass the value to a function";
+            fault(file, *at, "with_in_policy", "`with` is for tests only", hint)
+        })
+        .collect();
+    if faults.is_empty() { Ok(parsed) } else { Err(faults) }
+}
+
+/// The same for a file of tests, which may use `with`.
+pub(super) fn parse_test(
+    file: &str,
+    text: &Arc<str>,
+    limits: &Limits,
+) -> Result<Parsed, Vec<Fault>> {
     let nesting = scan::scan(file, text, limits).map_err(|fault| vec![fault])?;
     let module = catch_unwind(|| -> Result<Module, String> {
         let source = regorus::Source::from_contents(file.to_owned(), text.as_ref().to_owned())
@@ -80,7 +103,7 @@ pub(super) fn parse(file: &str, text: &Arc<str>, limits: &Limits) -> Result<Pars
         parser.parse().map_err(|error| error.to_string())
     })
     .unwrap_or_else(|_| Err("the parser fails on this file".into()))
-    .map_err(|error| vec![located(file, &error, "syntax")])?;
+    .map_err(|error| vec![teach::explain(located(file, &error, "syntax"), text)])?;
     let mut package = Vec::new();
     static_path(&module.package.refr, &mut package);
     let mut faults = Vec::new();
@@ -90,19 +113,18 @@ pub(super) fn parse(file: &str, text: &Arc<str>, limits: &Limits) -> Result<Pars
         products: 0,
         reads_settings: false,
         withs: Vec::new(),
+        inexact: Vec::new(),
     };
     let rules: Vec<RuleFacts> = module.policy.iter().map(|rule| walk.rule(rule)).collect();
     for rule in &rules {
         rule.refs.iter().filter_map(|called| forbidden(file, called)).for_each(|f| faults.push(f));
     }
-    // The engine keeps values of rules over `with`, so that the second of two may be wrong.
-    faults.extend(walk.withs.iter().map(|at| {
-        fault(file, *at, "with_in_policy", "`with` is for tests only", "pass values to a function")
-    }));
     if !faults.is_empty() {
         return Err(faults);
     }
-    Ok(Parsed { file: file.into(), text: text.clone(), package, rules, nesting, module })
+    let (withs, inexact) = (std::mem::take(&mut walk.withs), std::mem::take(&mut walk.inexact));
+    let (file, text) = (file.into(), text.clone());
+    Ok(Parsed { file, text, package, rules, inexact, nesting, withs, module })
 }
 
 fn forbidden(file: &str, called: &Reference) -> Option<Fault> {
@@ -113,12 +135,23 @@ fn forbidden(file: &str, called: &Reference) -> Option<Fault> {
         None => name == *banned,
     })?;
     let message = format!("`{name}` is not allowed: {why}");
-    Some(fault(file, called.position, "forbidden_builtin", message, "remove the call"))
+    let hint = format!("remove the call of `{name}`");
+    Some(fault(file, called.position, "forbidden_builtin", message, &hint))
 }
 
 /// Number of arguments of a builtin.
 pub(super) fn builtin_arity(name: &str) -> Option<usize> {
     BUILTINS.get(name).map(|(_, arity)| usize::from(*arity))
+}
+
+/// Every builtin that policies may call.
+pub(super) fn builtin_names() -> impl Iterator<Item = &'static str> {
+    BUILTINS.keys().copied().filter(|name| {
+        FORBIDDEN.iter().all(|(banned, _)| match banned.strip_suffix('.') {
+            Some(_) => !name.starts_with(banned),
+            None => name != banned,
+        })
+    })
 }
 
 /// Reads the position and the sentence out of the engine's message, which never reaches anyone
@@ -199,13 +232,20 @@ pub(super) fn text(expr: &Expr) -> Option<String> {
 
 /// The path an import stands for, if `name` is one: `data.a.b` as `["data", "a", "b"]`.
 pub(super) fn import(module: &Module, name: &str) -> Option<Vec<String>> {
-    module.imports.iter().find_map(|import| {
+    imports(module).find_map(|(alias, path, _)| (alias == name).then_some(path))
+}
+
+/// Every import below `data` or `input`: its alias, its path, and where it stands.
+pub(super) fn imports(
+    module: &Module,
+) -> impl Iterator<Item = (String, Vec<String>, (u32, u32))> + '_ {
+    module.imports.iter().filter_map(|import| {
         let mut path = Vec::new();
         static_path(&import.refr, &mut path);
         let alias = import.r#as.as_ref().map(|span| span.text().to_owned());
         let alias = alias.or_else(|| path.last().cloned())?;
         let real = matches!(path.first().map(String::as_str), Some("data" | "input"));
-        (alias == name && real && path.len() > 1).then_some(path)
+        (real && path.len() > 1).then(|| (alias, path, position(&import.span)))
     })
 }
 
@@ -234,6 +274,25 @@ fn walks_ignore_table(rule: &Rule) -> bool {
         })
 }
 
+/// Arithmetic that may give a fraction, by its operator: a division, or a fraction in it.
+fn fraction(expr: &Expr) -> Option<(&'static str, (u32, u32))> {
+    let Expr::ArithExpr { op, lhs, rhs, .. } = expr else { return None };
+    let symbol = match op {
+        ArithOp::Add => "+",
+        ArithOp::Sub => "-",
+        ArithOp::Mul => "*",
+        ArithOp::Div => return Some(("/", start(lhs))),
+        ArithOp::Mod => return None,
+    };
+    let sides = || [lhs, rhs].into_iter();
+    let literal = |side: &&regorus::unstable::Ref<Expr>| {
+        matches!(side.as_ref(), Expr::Number { value, .. }
+            if value.as_i64().is_err() && value.as_u64().is_err())
+    };
+    let inner = sides().find_map(|side| fraction(side));
+    inner.or_else(|| sides().find(literal).map(|_| (symbol, start(lhs))))
+}
+
 struct Walk<'a> {
     module: &'a Module,
     refs: Vec<Reference>,
@@ -241,6 +300,7 @@ struct Walk<'a> {
     reads_settings: bool,
     /// Every `with`.
     withs: Vec<(u32, u32)>,
+    inexact: Vec<(&'static str, (u32, u32))>,
 }
 
 impl Walk<'_> {
@@ -377,9 +437,14 @@ impl Walk<'_> {
                 params.iter().for_each(|param| self.expr(param));
             }
             Expr::UnaryExpr { expr, .. } => self.expr(expr),
-            Expr::BinExpr { lhs, rhs, .. }
-            | Expr::BoolExpr { lhs, rhs, .. }
-            | Expr::AssignExpr { lhs, rhs, .. } => {
+            Expr::BoolExpr { op, lhs, rhs, .. } => {
+                let equality = matches!(op, BoolOp::Eq | BoolOp::Ne);
+                let found = [lhs, rhs].into_iter().find_map(|side| fraction(side));
+                self.inexact.extend(found.filter(|_| equality));
+                self.expr(lhs);
+                self.expr(rhs);
+            }
+            Expr::BinExpr { lhs, rhs, .. } | Expr::AssignExpr { lhs, rhs, .. } => {
                 self.expr(lhs);
                 self.expr(rhs);
             }

@@ -31,7 +31,8 @@ pub(super) fn scan(file: &str, text: &str, limits: &Limits) -> Result<u64, Fault
                 }
                 scanner.open.push(false);
                 if scanner.open.len() > limits.depth_max {
-                    let message = format!("brackets nest deeper than {}", limits.depth_max);
+                    let message =
+                        format!("brackets nest deeper than {}, at `{c}`", limits.depth_max);
                     let at = (scanner.line, scanner.column);
                     return Err(fault(
                         file,
@@ -52,7 +53,10 @@ pub(super) fn scan(file: &str, text: &str, limits: &Limits) -> Result<u64, Fault
                 let ahead = chars.clone().skip_while(|c| matches!(c, '+' | '-' | '0'));
                 if ahead.take_while(char::is_ascii_digit).count() > 3 {
                     let at = (scanner.line, scanner.column);
-                    let message = "a number has an exponent above 999";
+                    let exponent: String = chars.clone().take(9).collect();
+                    let exponent = exponent.split(|c: char| !c.is_ascii_digit()).next();
+                    let exponent = exponent.unwrap_or_default();
+                    let message = format!("a number has an exponent above 999, at `{c}{exponent}`");
                     return Err(fault(
                         file,
                         at,

@@ -85,13 +85,17 @@ pub(super) fn settings(file: &str, table: &Node) -> Result<Map<String, Value>, V
                 match (key.as_str(), value) {
                     ("settings", Value::Object(found)) => settings = found,
                     ("settings", Value::Null) => {}
-                    ("settings", _) => checker.wrong(&["settings"], "`settings` must be a mapping"),
+                    ("settings", _) => checker.wrong(
+                        &["settings"],
+                        "`settings` is no mapping",
+                        "write `key: value` lines below it",
+                    ),
                     _ => checker.unknown(&[&key], &["settings"]),
                 }
             }
         }
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            checker.wrong(&[], "the table must be a mapping with the key `settings`")
+            checker.wrong(&[], "the table has no key `settings`", "write `settings:` above all")
         }
     }
     let keys: &[(&str, Check)] = if floor { &FLOOR_KEYS } else { &KEYS };
@@ -186,8 +190,8 @@ impl Checker<'_> {
         self.faults.push(fault(self.file, at, code, message, hint));
     }
 
-    fn wrong(&mut self, path: &[&str], message: &str) {
-        self.push(path, "wrong_value", message.to_owned(), "");
+    fn wrong(&mut self, path: &[&str], message: &str, hint: &str) {
+        self.push(path, "wrong_value", message.to_owned(), hint);
     }
 
     fn unknown(&mut self, path: &[&str], known: &[&str]) {
@@ -229,8 +233,8 @@ impl Checker<'_> {
 
     fn by_category(&mut self, key: &str, value: &Value, check: Check) {
         let Value::Object(entries) = value else {
-            return self
-                .wrong(&["settings", key], &format!("`{key}` must map categories to values"));
+            let message = format!("`{key}` does not map categories to values");
+            return self.wrong(&["settings", key], &message, "write `category: value` lines below");
         };
         for (category, value) in entries {
             let path = ["settings", key, category.as_str()];
@@ -241,7 +245,11 @@ impl Checker<'_> {
                 Check::Thresholds => self.share(&path, value),
                 Check::Quorum => {
                     if !value.as_u64().is_some_and(|votes| (1..=64).contains(&votes)) {
-                        self.wrong(&path, "a quorum is a whole number from 1 to 64");
+                        self.wrong(
+                            &path,
+                            &format!("the quorum of `{category}` is {value}"),
+                            "write a whole number from 1 to 64",
+                        );
                     }
                 }
                 Check::Resolve => {
@@ -273,12 +281,17 @@ impl Checker<'_> {
             || format!("use one of {}", names.join(", ")),
             |name| format!("write `{name}`"),
         );
-        self.push(path, "unknown_action", "the value is no action".into(), &hint);
+        self.push(path, "unknown_action", format!("`{given}` is no action"), &hint);
     }
 
     fn share(&mut self, path: &[&str], value: &Value) {
         if !value.as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)) {
-            self.wrong(path, "the value must be a number from 0 to 1");
+            let key = path.last().copied().unwrap_or_default();
+            self.wrong(
+                path,
+                &format!("`{key}` is {value}, not from 0 to 1"),
+                "write a number from 0 to 1",
+            );
         }
     }
 
@@ -308,9 +321,9 @@ impl Checker<'_> {
     ) {
         if let Err(error) = serde_json::from_value::<T>(value.clone()) {
             let key = path.last().copied().unwrap_or_default();
-            let message = format!("`{key}` is not {wanted}");
             let reason: String = error.to_string().chars().take(160).collect();
-            self.push(path, "wrong_value", message, &reason);
+            let message = format!("`{key}` is not {wanted}: {reason}");
+            self.push(path, "wrong_value", message, &format!("write {wanted}"));
         }
     }
 }

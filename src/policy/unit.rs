@@ -13,7 +13,7 @@ use super::entry::{self, Ask};
 use super::rego::{self, Parsed};
 use super::{
     Failure, FailureKind, FloorPlan, Limits, Point, STACK_BYTES, answer, bounded, fault, graph,
-    inputs,
+    inputs, shape, teach,
 };
 use crate::domain::digest::Digest;
 use crate::yaml::fault::Fault;
@@ -32,6 +32,8 @@ pub(super) struct Unit {
     pub(super) asks: BTreeSet<Ask>,
     /// The floor's demands on an empty request.
     pub(super) floor: FloorPlan,
+    /// The floor's table.
+    pub(super) floor_settings: serde_json::Value,
     engine: Engine,
     /// Who wrote each file, to name the layer of a failure.
     pub(super) files: Vec<Arc<Parsed>>,
@@ -73,11 +75,17 @@ impl Unit {
             .map(|(path, files)| (path.clone(), files.iter().map(AsRef::as_ref).collect()))
             .collect();
         static_checks(&all, limits)?;
+        let kinds: Vec<Fault> =
+            layers.iter().flat_map(|(_, files)| files).copied().flat_map(shape::check).collect();
+        if !kinds.is_empty() {
+            return Err(kinds);
+        }
         let (entry, asks) = entry::generate(&layers);
         let engine = compile(&all, &entry, &parts.floor, limits)?;
         let layers = parts.layers.iter().map(|(path, _)| path.join(".")).collect();
         let floor = FloorPlan::default();
-        let mut unit = Unit { digest: parts.digest, layers, asks, floor, engine, files };
+        let (digest, floor_settings) = (parts.digest, parts.floor);
+        let mut unit = Unit { digest, layers, asks, floor, floor_settings, engine, files };
         unit.probe(settings, limits)?;
         Ok(unit)
     }
@@ -97,11 +105,7 @@ impl Unit {
         let mut documents = Vec::new();
         for ask in &self.asks {
             for full in [false, true] {
-                let mut document = inputs::sample(point_of(*ask), full);
-                if let (false, Some(fields)) = (ask.of_floor(), document.as_object_mut()) {
-                    fields.insert("settings".into(), settings.clone());
-                }
-                documents.push((*ask, full, Value::from(document)));
+                documents.push((*ask, full, sample(*ask, full, settings)));
             }
         }
         let engine = std::mem::take(&mut self.engine);
@@ -116,15 +120,66 @@ impl Unit {
                 Ok(())
             });
             if let Err(failure) = checked {
-                let file = if failure.file.is_empty() { "policies" } else { &failure.file };
-                let at = (failure.line, failure.column);
-                let message = format!("the {} rules fail: {}", ask.rule(), failure.message);
-                let hint = "make the rule hold for every document of policies/schemas";
-                faults.insert(fault(file, at, failure.kind.probe_code(), message, hint));
+                faults.insert(self.probe_fault((ask, full), &failure, settings, limits));
             }
         }
         if faults.is_empty() { Ok(()) } else { Err(faults.into_iter().collect()) }
     }
+}
+
+impl Unit {
+    /// A failed probe as its author reads it.
+    fn probe_fault(
+        &self,
+        (ask, full): (Ask, bool),
+        failure: &Failure,
+        settings: &serde_json::Value,
+        limits: &Limits,
+    ) -> Fault {
+        let code = failure.kind.probe_code();
+        if failure.kind == FailureKind::TimeOut
+            && let Some(fault) = self.slow_rule(ask, sample(ask, full, settings), limits)
+        {
+            return fault;
+        }
+        let file = if failure.file.is_empty() { "policies" } else { &failure.file };
+        let hint = "make it hold for every document of policies/schemas";
+        let at = (failure.line, failure.column);
+        let found = fault(file, at, code, failure.message.clone(), hint);
+        match self.files.iter().find(|known| *known.file == *found.file) {
+            Some(file) => teach::explain(found, &file.text),
+            None => found,
+        }
+    }
+
+    /// The first asked rule that takes too long by itself.
+    fn slow_rule(&self, ask: Ask, document: Value, limits: &Limits) -> Option<Fault> {
+        let mut engine = self.engine.clone();
+        engine.set_execution_timer_config(timer(limits.eval_timeout));
+        engine.set_input(document);
+        let asked = self.files.iter().flat_map(|file| ask.rules().iter().map(move |n| (file, *n)));
+        let (file, name, at) = asked
+            .filter(|(file, _)| (file.package == ["floor"]) == ask.of_floor())
+            .filter_map(|(file, name)| Some((file, name, shape::place(file, name)?)))
+            .find(|(file, name, _)| {
+                engine
+                    .eval_rule(shape::path(file, name))
+                    .is_err_and(|error| error.downcast_ref::<regorus::LimitError>().is_some())
+            })?;
+        let limit = limits.eval_timeout.as_millis();
+        let message = format!("`{name}` takes longer than {limit} ms");
+        let hint = format!("bound the loops of `{name}`");
+        Some(fault(&file.file, at, FailureKind::TimeOut.probe_code(), message, &hint))
+    }
+}
+
+/// The document of a probe.
+fn sample(ask: Ask, full: bool, settings: &serde_json::Value) -> Value {
+    let mut document = inputs::sample(point_of(ask), full);
+    if let (false, Some(fields)) = (ask.of_floor(), document.as_object_mut()) {
+        fields.insert("settings".into(), settings.clone());
+    }
+    document.into()
 }
 
 type Probed = (Engine, Vec<(Ask, bool, Result<Vec<Held>, Failure>)>);
@@ -191,7 +246,13 @@ fn compile(
     floor: &serde_json::Value,
     limits: &Limits,
 ) -> Result<Engine, Vec<Fault>> {
-    let one = |message: String| vec![rego::located("policies", &message, "compile")];
+    let one = |message: String| {
+        let found = rego::located("policies", &message, "compile");
+        vec![match files.iter().find(|known| *known.file == *found.file) {
+            Some(file) => teach::explain(found, &file.text),
+            None => found,
+        }]
+    };
     catch_unwind(AssertUnwindSafe(|| {
         let mut engine = engine(limits.eval_timeout * PROBE_FACTOR).map_err(one)?;
         for file in files {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::load::on_large_stack;
 use super::rego::{self, Parsed};
-use super::{Limits, bounded, fault, graph};
+use super::{Limits, bounded, fault, graph, teach};
 use crate::yaml::fault::Fault;
 
 /// A rule with an input and the value it must give.
@@ -125,7 +125,13 @@ fn engine(
     data: Option<&serde_json::Value>,
     limits: &Limits,
 ) -> Result<regorus::Engine, Fault> {
-    let wrong = |message: String| rego::located("modules", &message, "compile");
+    let wrong = |message: String| {
+        let found = rego::located("modules", &message, "compile");
+        match files.iter().find(|known| *known.file == *found.file) {
+            Some(file) => teach::explain(found, &file.text),
+            None => found,
+        }
+    };
     let mut engine = super::unit::engine(limits.eval_timeout).map_err(wrong)?;
     for file in files {
         engine

@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
-use super::{Files, Snapshot, Sources};
+use super::{Files, Overlay, Snapshot, Sources, overlays, trial};
+use crate::domain::id::{BundleName, TenantId};
+use crate::policy::Policies;
 use crate::settings::Settings;
+use crate::store::{AuditEntry, Expected, Object, Store, StoreError};
 use crate::yaml::fault::Fault;
 
 /// The one holder of live state.
@@ -15,6 +18,65 @@ pub struct Live {
     sources: Sources,
     instance: String,
     state: Mutex<State>,
+    store: Option<Arc<dyn Store>>,
+    /// Held by whoever makes the next snapshot, so that no change loses another.
+    stored: Mutex<Stored>,
+}
+
+/// The store's overlays as they were last read.
+#[derive(Default)]
+struct Stored {
+    /// Of the store.
+    generation: i64,
+    overlays: Vec<Arc<Overlay>>,
+}
+
+/// A change of one stored overlay.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Over which bundle.
+    pub bundle: BundleName,
+    /// The JSON of its content; `None` deletes it.
+    pub body: Option<String>,
+    /// What the author believes to be there.
+    pub expected: Expected,
+    /// What the audit says of it.
+    pub audit: AuditEntry,
+}
+
+impl Change {
+    /// `overlays` with what `object` makes of this one.
+    fn made(
+        &self,
+        overlays: &[Arc<Overlay>],
+        object: &Object,
+    ) -> Result<Vec<Arc<Overlay>>, ChangeError> {
+        let own =
+            |overlay: &Overlay| overlay.tenant == self.tenant && overlay.bundle == self.bundle;
+        let mut made: Vec<_> = overlays.iter().filter(|other| !own(other)).cloned().collect();
+        if object.body.is_some() {
+            let overlay = Overlay::of(object).map_err(|fault| ChangeError::Invalid(vec![fault]))?;
+            made.push(Arc::new(overlay));
+            made.sort_by(|a, b| (&a.tenant, &a.bundle).cmp(&(&b.tenant, &b.bundle)));
+        }
+        Ok(made)
+    }
+}
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// What would serve is not valid.
+    #[error("the overlay is not valid")]
+    Invalid(Vec<Fault>),
+    /// A file defines the name.
+    #[error("a file defines this overlay")]
+    Defined,
+    /// Nothing was changed, or nobody knows.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 #[derive(Default)]
@@ -56,10 +118,13 @@ pub struct Instance {
 }
 
 impl Live {
-    /// Serves `first`, read from `sources`.
-    pub fn new(first: Snapshot, sources: Sources) -> Self {
+    /// Serves `first`, read from `sources` and, where there is one, from `store`.
+    pub fn new(first: Snapshot, sources: Sources, store: Option<Arc<dyn Store>>) -> Self {
         let state = State { wanted: first.revision.clone(), faults: Vec::new() };
+        let overlays = first.files.overlays.clone();
         Self {
+            store,
+            stored: Mutex::new(Stored { generation: -1, overlays }),
             current: ArcSwap::from_pointee(first),
             sources,
             instance: uuid::Uuid::now_v7().to_string(),
@@ -95,12 +160,104 @@ impl Live {
         &self.sources
     }
 
-    /// Looks at the files; loads and swaps when they changed. `None` when nothing is new.
+    /// Looks at files and store; loads and swaps when they changed. `None` when nothing is new.
+    /// Blocks; with a store it must run on a thread of a runtime that may block.
     pub(super) fn refresh(&self, settings: &Settings) -> Option<Result<Arc<Snapshot>, Vec<Fault>>> {
-        match self.sources.read() {
-            Ok(files) => self.adopt(&files, settings),
+        let mut stored = self.stored();
+        let read = self.read_store(&mut stored).and_then(|()| self.sources.read());
+        match read {
+            Ok(files) => self.adopt(&files.beside(stored.overlays.clone()), settings),
             Err(faults) => self.refuse("unreadable".into(), faults),
         }
+    }
+
+    /// A store that does not answer changes nothing: what was read before stays.
+    fn read_store(&self, stored: &mut Stored) -> Result<(), Vec<Fault>> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let runtime = tokio::runtime::Handle::current();
+        let read = runtime.block_on(async {
+            let generation = store.generation().await?;
+            if generation == stored.generation {
+                return Ok(None);
+            }
+            Ok(Some((generation, overlays::stored(store.as_ref()).await?)))
+        });
+        match read {
+            Ok(None) => {}
+            Ok(Some((generation, objects))) => {
+                stored.overlays = overlays::overlays(&objects)?;
+                stored.generation = generation;
+            }
+            Err(error) => {
+                let error: StoreError = error;
+                tracing::warn!(%error, "stored overlays could not be read; the last ones stay");
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks, stores and serves a change of one overlay, or does nothing. What it needs long for
+    /// happens beside reloads; the rest holds them up for the time of one write. Blocks, as
+    /// `refresh`.
+    pub fn change(
+        &self,
+        change: Change,
+        settings: &Settings,
+    ) -> Result<Arc<Snapshot>, ChangeError> {
+        let base = self.current();
+        let draft = self.draft(&base, &change, &base.policies, settings)?;
+        if let (Some(_), Some(own)) = (&change.body, draft.overlay(&change.tenant, &change.bundle))
+        {
+            let failures = trial::failures(&draft.files, own, &super::policy_limits(settings));
+            if !failures.is_empty() {
+                return Err(ChangeError::Invalid(failures));
+            }
+        }
+        let mut stored = self.stored();
+        let current = self.current();
+        let mut next = if Arc::ptr_eq(&base, &current) {
+            draft
+        } else {
+            self.draft(&current, &change, &draft.policies, settings)?
+        };
+        let closed = StoreError::Closed { doing: "writing an overlay" };
+        let store = self.store.as_ref().ok_or(closed)?;
+        let key = overlays::key(&change.tenant, &change.bundle);
+        let write = store.change(key, change.body.clone(), change.expected, change.audit.clone());
+        let object = tokio::runtime::Handle::current().block_on(write)?;
+        // Version and time are the store's to give.
+        next.files.overlays = change.made(&next.files.overlays, &object)?;
+        stored.overlays = change.made(&stored.overlays, &object)?;
+        Ok(self.swap(next))
+    }
+
+    /// What would serve after `change`, over what serves in `base`.
+    fn draft(
+        &self,
+        base: &Snapshot,
+        change: &Change,
+        units: &Policies,
+        settings: &Settings,
+    ) -> Result<Snapshot, ChangeError> {
+        if change.body.is_some() && base.file_defines(&change.tenant, &change.bundle) {
+            return Err(ChangeError::Defined);
+        }
+        let key = overlays::key(&change.tenant, &change.bundle);
+        let body = change.body.clone();
+        let object = Object { key, version: 0, at_ms: 0, etag: String::new(), body };
+        let files = base.files.beside(change.made(&base.files.overlays, &object)?);
+        base.with_files(files, &self.sources, settings, units).map_err(ChangeError::Invalid)
+    }
+
+    fn swap(&self, next: Snapshot) -> Arc<Snapshot> {
+        let next = Arc::new(next);
+        self.current.store(Arc::clone(&next));
+        let mut state = self.state();
+        // While files are at fault, they stay wanted.
+        if state.faults.is_empty() {
+            state.wanted.clone_from(&next.revision);
+        }
+        next
     }
 
     fn adopt(
@@ -112,10 +269,12 @@ impl Live {
         let current = self.current();
         {
             let mut state = self.state();
-            if state.wanted == wanted {
+            let same = overlays::same(&current.files.overlays, &files.overlays);
+            let serves = current.revision == wanted;
+            if state.wanted == wanted && (same || !serves) {
                 return None;
             }
-            if current.revision == wanted {
+            if serves && same {
                 // A refused change was taken back.
                 *state = State { wanted, faults: Vec::new() };
                 return Some(Ok(current));
@@ -143,6 +302,10 @@ impl Live {
         }
         *state = State { wanted, faults: faults.clone() };
         Some(Err(faults))
+    }
+
+    fn stored(&self) -> MutexGuard<'_, Stored> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

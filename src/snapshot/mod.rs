@@ -7,29 +7,33 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use crate::catalog::{Catalog, LoadContext, SecretRef, SourceFile};
+use crate::catalog::{Catalog, Detector, LoadContext, SecretRef, SourceFile};
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
-use crate::policy::Limits;
-use crate::policy::{Policies, TenantScope};
+use crate::policy::{self, Limits, Policies, TenantScope};
 use crate::settings::{self, Settings};
+use crate::store::Object;
+use crate::yaml;
 use crate::yaml::fault::{Fault, FaultKind};
 
 mod layers;
 mod live;
+mod overlays;
 mod seen;
 mod sources;
+mod trial;
 mod watch;
 
-pub use live::{Generations, Live};
+pub use live::{Change, ChangeError, Generations, Live};
+pub use overlays::{KIND, Overlay, OverlayContent, OverlayModule, key, stored, tag};
 pub use seen::Seen;
 pub use sources::{CheckParams, Files, Sources};
-pub use watch::{Event, watch};
+pub use watch::{Changes, Event, watch};
 
 /// Everything live, at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Hexadecimal SHA-256 over all live files, whatever their order.
+    /// Hexadecimal SHA-256 over all live files and stored overlays, whatever their order.
     pub revision: String,
     /// Counts the swaps of this process, from 1.
     pub generation: u64,
@@ -43,6 +47,8 @@ pub struct Snapshot {
     pub policies: Policies,
     /// What is odd but serves.
     pub warnings: Vec<Fault>,
+    /// What it was made of; the next one may be made of the same.
+    files: Files,
 }
 
 impl Snapshot {
@@ -55,6 +61,22 @@ impl Snapshot {
         Self::from_files(&sources.read()?, sources, settings, previous)
     }
 
+    /// One detector file by itself, as loading would read it.
+    pub fn detector(
+        file: SourceFile,
+        check_params: CheckParams,
+        settings: &Settings,
+    ) -> Result<Arc<Detector>, Vec<Fault>> {
+        let context =
+            LoadContext { env: settings.env, secret: &secret, check_params: &check_params };
+        let shown = file.path.clone();
+        let (catalog, _) = Catalog::load(&[file], &context)?;
+        catalog.detectors.into_values().next().ok_or_else(|| {
+            let source = yaml::Source { kind: FaultKind::Detector, file: &shown };
+            vec![source.fault((0, 0), "missing_key", "the file holds no detector".into(), None)]
+        })
+    }
+
     /// The same from files that were read before.
     pub fn from_files(
         files: &Files,
@@ -64,28 +86,13 @@ impl Snapshot {
     ) -> Result<Snapshot, Vec<Fault>> {
         let context =
             LoadContext { env: settings.env, secret: &secret, check_params: &sources.check_params };
-        let loaded = Catalog::load(&files.catalog, &context);
-        let tenants: Vec<TenantScope> = match &loaded {
-            Ok((catalog, _)) => catalog
-                .tenants
-                .values()
-                .map(|tenant| TenantScope {
-                    id: tenant.id.clone(),
-                    bundles: tenant.policies.clone(),
-                })
-                .collect(),
-            // Policies cannot be checked against tenants that are not known.
-            Err(faults) => return Err(faults.clone()),
-        };
-        let gaps = layers::gaps(&files.policies);
-        if !gaps.is_empty() {
-            return Err(sources.place(files, gaps));
-        }
+        // Policies cannot be checked against tenants that are not known.
+        let (catalog, mut warnings) = Catalog::load(&files.catalog, &context)?;
+        let tenants = scopes(&catalog);
         let before = previous.map(|snapshot| &snapshot.policies);
-        let policies = Policies::load(&files.policies, &tenants, &policy_limits(settings), before)
+        let policies = load_policies(files, sources, &tenants, settings, before)
             .map_err(|faults| sources.place(files, faults))?;
-        let (catalog, mut warnings) = loaded?;
-        warnings.extend(sources.place(files, policies.warnings));
+        warnings.extend(policies.warnings);
         warnings.sort();
         Ok(Snapshot {
             revision: files.revision().hex(),
@@ -95,8 +102,77 @@ impl Snapshot {
             catalog,
             policies: policies.policies,
             warnings,
+            files: files.clone(),
         })
     }
+
+    /// The first snapshot beside what the store holds.
+    pub fn beside(
+        self,
+        objects: &[Object],
+        sources: &Sources,
+        settings: &Settings,
+    ) -> Result<Snapshot, Vec<Fault>> {
+        if objects.is_empty() {
+            return Ok(self);
+        }
+        let files = self.files.beside(overlays::overlays(objects)?);
+        let next = self
+            .with_files(files.clone(), sources, settings, &self.policies)
+            .map_err(|faults| sources.place(&files, faults))?;
+        Ok(Snapshot { generation: self.generation, ..next })
+    }
+
+    /// The same catalog with other policies of `files`. Nothing is read again, so what became of
+    /// the files since cannot be at fault. Units of `units` are used again. Faults name files as
+    /// the policy tree does.
+    fn with_files(
+        &self,
+        files: Files,
+        sources: &Sources,
+        settings: &Settings,
+        units: &Policies,
+    ) -> Result<Snapshot, Vec<Fault>> {
+        let tenants = scopes(&self.catalog);
+        let policies = load_policies(&files, sources, &tenants, settings, Some(units))?;
+        let kept = self.warnings.iter().filter(|fault| fault.kind != FaultKind::Policy);
+        let mut warnings: Vec<Fault> = kept.cloned().chain(policies.warnings).collect();
+        warnings.sort();
+        Ok(Snapshot {
+            revision: files.revision().hex(),
+            generation: self.generation + 1,
+            loaded_at: now(),
+            catalog: self.catalog.clone(),
+            seen: self.seen.clone(),
+            policies: policies.policies,
+            warnings,
+            files,
+        })
+    }
+}
+
+fn scopes(catalog: &Catalog) -> Vec<TenantScope> {
+    let tenants = catalog.tenants.values();
+    tenants
+        .map(|tenant| TenantScope { id: tenant.id.clone(), bundles: tenant.policies.clone() })
+        .collect()
+}
+
+fn load_policies(
+    files: &Files,
+    sources: &Sources,
+    tenants: &[TenantScope],
+    settings: &Settings,
+    previous: Option<&Policies>,
+) -> Result<policy::Loaded, Vec<Fault>> {
+    let gaps = layers::gaps(&files.policies);
+    if !gaps.is_empty() {
+        return Err(gaps);
+    }
+    let mut loaded = Policies::load(&files.sources(), tenants, &policy_limits(settings), previous)?;
+    loaded.warnings = sources.place(files, loaded.warnings);
+    loaded.warnings.extend(files.shadowed());
+    Ok(loaded)
 }
 
 impl Files {
@@ -107,6 +183,10 @@ impl Files {
             .iter()
             .map(|file| entry(kind_name(file.kind), &name_of(file), &file.bytes))
             .chain(self.policies.iter().map(|file| entry("policy", &file.path, &file.bytes)))
+            .chain(self.overlays.iter().map(|overlay| {
+                let parts = ["overlay".into(), overlay.folder(), overlay.digest.hex()];
+                parts.map(String::into_bytes)
+            }))
             .collect();
         entries.sort();
         Digest::of_all(entries.iter().flatten().map(Vec::as_slice))

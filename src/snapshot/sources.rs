@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::Overlay;
 use crate::assets;
 use crate::catalog::{Detector, ParamFault, SourceFile};
 use crate::policy;
@@ -45,6 +46,8 @@ pub struct Files {
     pub catalog: Vec<SourceFile>,
     /// The policy tree.
     pub policies: Vec<policy::Source>,
+    /// What the API stored, by tenant and bundle.
+    pub overlays: Vec<Arc<Overlay>>,
 }
 
 impl Sources {
@@ -79,15 +82,22 @@ impl Sources {
             .collect()
     }
 
-    /// The same faults with policy files named as an operator would.
-    pub(super) fn place(&self, files: &Files, mut faults: Vec<Fault>) -> Vec<Fault> {
-        let root = match &self.policies {
+    /// The folder of policies, as an operator would name it.
+    pub fn policies_root(&self) -> String {
+        match &self.policies {
             Place::Disk(path) => path.display().to_string(),
             Place::Embedded(prefix) => format!("embedded/{}", prefix.trim_end_matches('/')),
-        };
+        }
+    }
+
+    /// The same faults with policy files named as an operator would.
+    pub fn place(&self, files: &Files, mut faults: Vec<Fault>) -> Vec<Fault> {
+        let root = self.policies_root();
         for fault in &mut faults {
             if files.policies.iter().any(|file| file.path == fault.file) {
                 fault.file = format!("{root}/{}", fault.file);
+            } else if files.stores(&fault.file) {
+                fault.file = format!("stored/{}", fault.file);
             }
         }
         faults

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
+mod stored;
+
 struct Project {
     dir: tempfile::TempDir,
     settings: Arc<Settings>,
@@ -42,7 +44,7 @@ impl Project {
     fn live(&self) -> Arc<Live> {
         let sources = self.sources();
         let first = Snapshot::load(&sources, &self.settings, None).unwrap();
-        Arc::new(Live::new(first, sources))
+        Arc::new(Live::new(first, sources, None))
     }
 
     fn path(&self, relative: &str) -> std::path::PathBuf {

@@ -10,7 +10,7 @@ use notify_debouncer_full::{
 };
 use tokio::sync::mpsc;
 
-use super::{Live, Snapshot};
+use super::{Live, Snapshot, Sources};
 use crate::settings::Settings;
 use crate::yaml::fault::Fault;
 
@@ -33,7 +33,7 @@ type Watcher = Debouncer<RecommendedWatcher, RecommendedCache>;
 pub async fn watch(live: &Arc<Live>, settings: &Arc<Settings>, mut on: impl FnMut(Event)) {
     let (woken, mut wake) = mpsc::channel(1);
     // Without a watcher the poll alone finds changes.
-    let watcher = start(live, woken.clone());
+    let watcher = start(live.sources().roots(), woken.clone());
     if let Err(error) = &watcher {
         tracing::warn!(%error, "files cannot be watched; changes are found within 5 s");
     }
@@ -64,8 +64,35 @@ pub async fn watch(live: &Arc<Live>, settings: &Arc<Settings>, mut on: impl FnMu
     }
 }
 
-fn start(live: &Live, woken: mpsc::Sender<()>) -> notify_debouncer_full::notify::Result<Watcher> {
-    let roots = live.sources().roots();
+/// Tells a command that runs again and again when files have changed.
+pub struct Changes {
+    /// Without a watcher every poll counts as a change.
+    watcher: Option<Watcher>,
+    wake: mpsc::Receiver<()>,
+    _woken: mpsc::Sender<()>,
+}
+
+impl Changes {
+    /// Watches the folders of `sources` from now on.
+    pub fn of(sources: &Sources) -> Changes {
+        let (woken, wake) = mpsc::channel(1);
+        let watcher = start(sources.roots(), woken.clone()).ok();
+        Changes { watcher, wake, _woken: woken }
+    }
+
+    /// Waits for the next change; without a watcher, 5 s.
+    pub async fn next(&mut self) {
+        match self.watcher {
+            Some(_) => drop(self.wake.recv().await),
+            None => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+fn start(
+    roots: Vec<PathBuf>,
+    woken: mpsc::Sender<()>,
+) -> notify_debouncer_full::notify::Result<Watcher> {
     let watched = roots.clone();
     let mut watcher = new_debouncer(DEBOUNCE, None, move |result: DebounceEventResult| {
         if result.map_or(true, |events| events.iter().any(|event| matters(event, &roots))) {

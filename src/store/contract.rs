@@ -47,6 +47,7 @@ pub(super) async fn holds(store: &dyn Store) {
     audit_is_numbered_and_filtered(store).await;
     a_wrong_expectation_writes_nothing(store).await;
     a_deleted_object_is_gone_but_in_its_history(store).await;
+    a_change_and_its_audit_are_written_together_or_not_at_all(store).await;
     lists_hold_current_versions_of_every_tenant(store).await;
     one_of_many_racing_writers_wins(store).await;
     assert_eq!(store.probe().await, Ok(()));
@@ -125,9 +126,29 @@ async fn a_deleted_object_is_gone_but_in_its_history(store: &dyn Store) {
     assert_eq!(store.object(key("b")).await, Ok(None));
     let back = store.put(key("b"), "2".into(), Expected::Absent).await.unwrap();
     assert_eq!(back.version, 3);
-    let bodies: Vec<_> =
-        store.history(key("b")).await.unwrap().into_iter().map(|object| object.body).collect();
-    assert_eq!(bodies, [Some("2".into()), None, Some("1".into())]);
+    let versions = store.versions(key("b"), ALL).await.unwrap();
+    let found: Vec<_> = versions.iter().map(|v| (v.version, v.deleted)).collect();
+    assert_eq!(found, [(3, false), (2, true), (1, false)]);
+    let page = Page { limit: 1, before: Some(3) };
+    assert_eq!(store.versions(key("b"), page).await.unwrap()[..], versions[1..2]);
+    let body = async |n| store.version(key("b"), n).await.unwrap().and_then(|found| found.body);
+    assert_eq!(body(1).await.as_deref(), Some("1"));
+    assert_eq!((body(2).await, body(4).await), (None, None));
+}
+
+async fn a_change_and_its_audit_are_written_together_or_not_at_all(store: &dyn Store) {
+    let mine = || entry("policy/c", Some("changes"));
+    let change = async |body: Option<&str>, expected| {
+        store.change(key("c"), body.map(str::to_owned), expected, mine()).await
+    };
+    let audited = async || store.entries(Some(tenant("changes")), ALL).await.unwrap().len();
+    let one = change(Some("1"), Expected::Absent).await.unwrap();
+    assert_eq!((one.version, audited().await), (1, 1));
+    let stale = change(Some("2"), Expected::Absent).await;
+    assert!(matches!(stale, Err(StoreError::Conflict { found: 1, .. })), "{stale:?}");
+    assert_eq!(audited().await, 1, "nothing was changed, so nothing is audited");
+    let gone = change(None, Expected::Version(1)).await.unwrap();
+    assert_eq!((gone.version, gone.body, audited().await), (2, None, 2));
 }
 
 async fn lists_hold_current_versions_of_every_tenant(store: &dyn Store) {
@@ -151,5 +172,5 @@ async fn one_of_many_racing_writers_wins(store: &dyn Store) {
     let writers = (0..20).map(|n| store.put(key("race"), n.to_string(), Expected::Absent));
     let results = futures_util::future::join_all(writers).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
-    assert_eq!(store.history(key("race")).await.unwrap().len(), 1);
+    assert_eq!(store.versions(key("race"), ALL).await.unwrap().len(), 1);
 }

@@ -18,7 +18,7 @@ mod sqlite;
 mod tests;
 
 pub use error::StoreError;
-pub use sqlite::{Place, Sqlite, SqliteOptions};
+pub use sqlite::{Place, Sqlite, SqliteOptions, objects_in_file};
 
 /// What a store answers, once the work is done elsewhere.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -111,6 +111,19 @@ pub struct Object {
     pub body: Option<String>,
 }
 
+/// One version of an object without its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// From 1, without gaps.
+    pub version: u64,
+    /// Wall clock of the write, milliseconds since 1970.
+    pub at_ms: i64,
+    /// As [`Object::etag`].
+    pub etag: String,
+    /// Whether it is a tombstone.
+    pub deleted: bool,
+}
+
 /// What a writer believes to be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
@@ -177,10 +190,21 @@ pub trait Objects: Send + Sync {
     fn put(&self, key: ObjectKey, body: String, expected: Expected) -> Answer<'_, Object>;
     /// Writes a tombstone; [`StoreError::Conflict`] if `expected` is wrong or nothing is there.
     fn delete(&self, key: ObjectKey, expected: Expected) -> Answer<'_, ()>;
+    /// Puts `body`, or deletes where there is none, and appends `entry` to the audit: both or
+    /// neither. A deletion answers its tombstone.
+    fn change(
+        &self,
+        key: ObjectKey,
+        body: Option<String>,
+        expected: Expected,
+        entry: AuditEntry,
+    ) -> Answer<'_, Object>;
     /// The current objects of `kind` of every tenant, by tenant and name.
     fn objects(&self, kind: String) -> Answer<'_, Vec<Object>>;
-    /// Every version, newest first, tombstones included.
-    fn history(&self, key: ObjectKey) -> Answer<'_, Vec<Object>>;
+    /// Versions, newest first, tombstones included; `page.before` is a version.
+    fn versions(&self, key: ObjectKey, page: Page) -> Answer<'_, Vec<Version>>;
+    /// One version; a tombstone is `None`.
+    fn version(&self, key: ObjectKey, version: u64) -> Answer<'_, Option<Object>>;
     /// Grows with every write of an object; equal values mean nothing changed.
     fn generation(&self) -> Answer<'_, i64>;
 }

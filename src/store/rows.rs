@@ -6,7 +6,7 @@ use crate::domain::action::Action;
 use crate::domain::digest::Digest;
 use crate::domain::id::{BundleName, RequestId, TenantId};
 
-use super::{AuditEntry, Decision, Expected, Numbered, Object, ObjectKey, Page};
+use super::{AuditEntry, Decision, Expected, Numbered, Object, ObjectKey, Page, Version};
 
 const LIMIT_MAX: u32 = 1000;
 
@@ -99,14 +99,40 @@ pub(super) fn newest(connection: &Connection, key: &ObjectKey) -> Result<Option<
         .optional()
 }
 
-pub(super) fn history(connection: &Connection, key: &ObjectKey) -> Result<Vec<Object>> {
+pub(super) fn versions(
+    connection: &Connection,
+    key: &ObjectKey,
+    page: Page,
+) -> Result<Vec<Version>> {
+    connection
+        .prepare_cached(
+            "SELECT version, at_ms, etag, body IS NULL AS deleted FROM objects \
+             WHERE kind = ?1 AND tenant = ?2 AND name = ?3 AND version < ?4 \
+             ORDER BY version DESC LIMIT ?5",
+        )?
+        .query_map(params![key.kind, scope(key), key.name, before(page), limit(page)], |row| {
+            Ok(Version {
+                version: row.get::<_, i64>("version")?.cast_unsigned(),
+                at_ms: row.get("at_ms")?,
+                etag: row.get("etag")?,
+                deleted: row.get("deleted")?,
+            })
+        })?
+        .collect()
+}
+
+pub(super) fn version(
+    connection: &Connection,
+    key: &ObjectKey,
+    version: u64,
+) -> Result<Option<Object>> {
     connection
         .prepare_cached(
             "SELECT * FROM objects WHERE kind = ?1 AND tenant = ?2 AND name = ?3 \
-             ORDER BY version DESC",
+             AND version = ?4 AND body IS NOT NULL",
         )?
-        .query_map(params![key.kind, scope(key), key.name], read_object)?
-        .collect()
+        .query_row(params![key.kind, scope(key), key.name, version.cast_signed()], read_object)
+        .optional()
 }
 
 pub(super) fn objects(connection: &Connection, kind: &str) -> Result<Vec<Object>> {

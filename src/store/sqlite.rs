@@ -14,7 +14,7 @@ use crate::domain::id::TenantId;
 use super::queue::{Finish, Job, Queue, Refused};
 use super::{
     Accepted, Answer, Audit, AuditEntry, Decision, Decisions, Expected, Numbered, Object,
-    ObjectKey, Objects, Page, Store, StoreError, WriterStats, rows,
+    ObjectKey, Objects, Page, Store, StoreError, Version, WriterStats, rows,
 };
 
 mod migrations {
@@ -225,12 +225,37 @@ impl Objects for Sqlite {
         self.write("deleting an object", move |c| write_object(c, key, None, expected).map(|_| ()))
     }
 
+    fn change(
+        &self,
+        key: ObjectKey,
+        body: Option<String>,
+        expected: Expected,
+        entry: AuditEntry,
+    ) -> Answer<'_, Object> {
+        const DOING: &str = "writing an object and its audit";
+        self.write(DOING, move |c| {
+            let failed = |error: rusqlite::Error| StoreError::of(DOING, &error);
+            c.execute_batch("SAVEPOINT change").map_err(failed)?;
+            let written = write_object(c, key, body, expected).and_then(|object| {
+                rows::append_audit(c, &entry).map_err(failed)?;
+                Ok(object)
+            });
+            let end = if written.is_ok() { "" } else { "ROLLBACK TO change; " };
+            c.execute_batch(&format!("{end}RELEASE change")).map_err(failed)?;
+            written
+        })
+    }
+
     fn objects(&self, kind: String) -> Answer<'_, Vec<Object>> {
         self.read("listing objects", move |c| rows::objects(c, &kind))
     }
 
-    fn history(&self, key: ObjectKey) -> Answer<'_, Vec<Object>> {
-        self.read("reading an object's history", move |c| rows::history(c, &key))
+    fn versions(&self, key: ObjectKey, page: Page) -> Answer<'_, Vec<Version>> {
+        self.read("listing an object's versions", move |c| rows::versions(c, &key, page))
+    }
+
+    fn version(&self, key: ObjectKey, version: u64) -> Answer<'_, Option<Object>> {
+        self.read("reading a version of an object", move |c| rows::version(c, &key, version))
     }
 
     fn generation(&self) -> Answer<'_, i64> {
@@ -287,6 +312,17 @@ impl Readers {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         result
     }
+}
+
+/// The current objects of `kind` in a store's file, which is only read; none where it is missing.
+/// Blocks.
+pub fn objects_in_file(path: &Path, kind: &str) -> Result<Vec<Object>, StoreError> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    Readers::open(path, 1)?.with("listing objects", |connection| {
+        rows::objects(connection, kind).map_err(|error| StoreError::of("listing objects", &error))
+    })
 }
 
 fn connect(place: &Place) -> Result<Connection, StoreError> {

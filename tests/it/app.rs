@@ -124,6 +124,15 @@ impl App {
         }
     }
 
+    /// Stops the service and starts another over the same folder.
+    pub async fn restart(mut self) -> App {
+        drop(self.stop.take());
+        self.thread.take().unwrap().join().unwrap();
+        let empty = tempfile::tempdir().unwrap();
+        let dir = std::mem::replace(&mut self.dir, empty);
+        spawn_in(dir).await
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], b"").await
     }

@@ -8,7 +8,12 @@ const BINARY: &str = env!("CARGO_BIN_EXE_orchestrator");
 
 /// A command in `dir` with no variable of ours.
 pub fn command(dir: &Path) -> Command {
-    let mut command = Command::new(BINARY);
+    program(BINARY, dir)
+}
+
+/// Any program, as above.
+pub fn program(name: &str, dir: &Path) -> Command {
+    let mut command = Command::new(name);
     command.current_dir(dir).stdin(Stdio::null());
     for (name, _) in std::env::vars() {
         if name.starts_with("ORCHESTRATION_") {
@@ -21,6 +26,18 @@ pub fn command(dir: &Path) -> Command {
 /// Runs to the end.
 pub fn run(dir: &Path, args: &[&str]) -> Output {
     command(dir).args(args).output().unwrap()
+}
+
+/// Runs a line of the shell in which `orchestrator` is this binary.
+pub fn shell(dir: &Path, line: &str) -> Output {
+    let own = Path::new(BINARY).parent().unwrap().display().to_string();
+    let path = format!("{own}:{}", std::env::var("PATH").unwrap());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", line]).current_dir(dir).stdin(Stdio::null()).env("PATH", path);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ORCHESTRATION_")) {
+        shell.env_remove(name);
+    }
+    shell.output().unwrap()
 }
 
 /// Runs to the end with `input` on standard input.

@@ -21,11 +21,18 @@ fn every_route_is_in_the_document() {
         serde_json::from_str(&detector_orchestrator::api::openapi()).unwrap();
     let paths = document["paths"].as_object().unwrap();
     let mut routes = Vec::new();
-    let folder = format!("{}/src/api/routes", env!("CARGO_MANIFEST_DIR"));
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
-        for call in text.split("resource(&at(\"").skip(1) {
-            routes.push(call.split('"').next().unwrap().to_owned());
+    let mut folders = vec![format!("{}/src/api/routes", env!("CARGO_MANIFEST_DIR"))];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path.display().to_string());
+                continue;
+            }
+            let text = std::fs::read_to_string(path).unwrap();
+            for call in text.split("resource(&at(\"").skip(1) {
+                routes.push(call.split('"').next().unwrap().to_owned());
+            }
         }
     }
     assert!(routes.len() > 10, "{routes:?}");

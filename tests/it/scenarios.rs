@@ -39,14 +39,36 @@ fn ok() -> u16 {
 }
 
 /// A detector whose answer is written down.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Scripted {
+pub struct Scripted {
     categories: Vec<String>,
     /// The reply's body, or its status when it is a number.
     answer: Value,
     #[serde(default)]
     more: BTreeMap<String, Value>,
+}
+
+impl Scripted {
+    /// Makes `server` answer so, and nothing else.
+    pub async fn play(&self, server: &MockServer) {
+        server.reset().await;
+        let template = match self.answer.as_u64() {
+            Some(status) => ResponseTemplate::new(u16::try_from(status).unwrap()),
+            None => ResponseTemplate::new(200).set_body_json(&self.answer),
+        };
+        Mock::given(method("POST")).respond_with(template).mount(server).await;
+    }
+
+    /// Its file in `detectors/`.
+    pub fn file(&self, name: &str, server: &MockServer) -> Value {
+        let mut file = json!({
+            "name": name, "protocol": "native", "endpoint": format!("{}/", server.uri()),
+            "categories": self.categories, "timeout": "500ms", "retry": {"attempts": 1},
+        });
+        file.as_object_mut().unwrap().extend(self.more.clone());
+        file
+    }
 }
 
 #[tokio::test]
@@ -75,16 +97,8 @@ async fn run(file: &Path) {
     let mut detectors = Vec::new();
     for (detector, script) in &scenario.detectors {
         let server = MockServer::start().await;
-        let template = match script.answer.as_u64() {
-            Some(status) => ResponseTemplate::new(u16::try_from(status).unwrap()),
-            None => ResponseTemplate::new(200).set_body_json(&script.answer),
-        };
-        Mock::given(method("POST")).respond_with(template).mount(&server).await;
-        let mut file = json!({
-            "name": detector, "protocol": "native", "endpoint": format!("{}/", server.uri()),
-            "categories": script.categories, "timeout": "500ms", "retry": {"attempts": 1},
-        });
-        file.as_object_mut().unwrap().extend(script.more.clone());
+        script.play(&server).await;
+        let file = script.file(detector, &server);
         detectors.push((detector.clone(), file));
         servers.push(server);
     }
@@ -116,7 +130,7 @@ async fn run(file: &Path) {
 }
 
 /// Objects by key, lists by position and length, the rest by equality.
-fn holds(value: &Value, expected: &Value, at: &str) -> Result<(), String> {
+pub fn holds(value: &Value, expected: &Value, at: &str) -> Result<(), String> {
     match (value, expected) {
         (Value::Object(value), Value::Object(expected)) => {
             expected.iter().try_for_each(|(key, expected)| {

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{Answer, at, json, resource};
 use crate::api::Api;
-use crate::api::caller::{NoQuery, query};
+use crate::api::caller::{NoQuery, query, tenant};
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config.service(resource(&at("/generations")).route(web::get().to(generations)));
@@ -20,8 +20,20 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         body = Object)))]
 pub(crate) async fn generations(http: HttpRequest, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
-    api.caller(&http)?;
-    json(&api.live.generations())
+    let caller = api.caller(&http)?;
+    let mut generations = api.live.generations();
+    if caller.tenant.is_some() || http.headers().contains_key("x-tenant-id") {
+        let tenant = tenant(&http, &caller, None, &api.live.current())?;
+        generations.faults.retain(|fault| concerns(&fault.file, tenant.as_str()));
+        generations.warnings.retain(|fault| concerns(&fault.file, tenant.as_str()));
+    }
+    json(&generations)
+}
+
+/// Whether a file is the tenant's or everyone's: who asks for one tenant sees no other's faults.
+fn concerns(file: &str, tenant: &str) -> bool {
+    let mut parts = file.split('/').skip_while(|part| *part != "tenants").skip(1);
+    parts.next().is_none_or(|owner| owner.strip_suffix(".yaml").unwrap_or(owner) == tenant)
 }
 
 /// Strategies by event.
@@ -76,4 +88,29 @@ pub(crate) async fn strategies(http: HttpRequest, api: Data<Api>) -> Answer {
         })
         .collect();
     json(&Strategies { success: true, total_events: strategies.len(), strategies })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::concerns;
+
+    #[test]
+    fn faults_in_another_tenants_files_are_not_its_neighbours_to_see() {
+        for shared in
+            ["policies/standard/data.yaml", "detectors/pii.yaml", "config/strategies.yaml"]
+        {
+            assert!(concerns(shared, "acme"), "{shared}");
+        }
+        for path in [
+            "stored/tenants/X/standard/a.rego",
+            "stored/tenants/X/standard",
+            "/srv/policies/tenants/X/strict/data.yaml",
+            "config/tenants/X.yaml",
+        ] {
+            assert!(concerns(&path.replace('X', "acme"), "acme"), "{path}");
+            for other in ["acme2", "acm", "globex"] {
+                assert!(!concerns(&path.replace('X', other), "acme"), "{path} of {other}");
+            }
+        }
+    }
 }

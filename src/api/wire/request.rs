@@ -358,7 +358,7 @@ struct Faults(Vec<FieldFault>);
 
 impl Faults {
     fn add(&mut self, pointer: &str, code: &'static str, detail: String) {
-        self.0.push(FieldFault { pointer: pointer.into(), detail, code });
+        self.0.push(FieldFault { pointer: pointer.into(), detail, code, place: None });
     }
 
     fn detector(&mut self, pointer: &str, raw: &str) -> Option<DetectorName> {

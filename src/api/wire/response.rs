@@ -52,7 +52,8 @@ pub struct Answer<'a> {
     pub findings: Vec<WireFinding<'a>>,
     /// How much of what was required was judged.
     pub coverage: WireCoverage<'a>,
-    /// Every gap; what is not named here was judged.
+    /// Every gap in what was to be judged: `content`, or the messages that `judge` names. What of it is
+    /// not named here was judged. Earlier messages, tools, context and identifiers are not to be judged.
     pub unjudged: Vec<WireUnjudged<'a>>,
     /// Which policy decided, in which revision.
     pub policy: PolicyRef<'a>,

@@ -254,3 +254,36 @@ proptest! {
         prop_assert!(after.unjudged.len() <= before.unjudged.len());
     }
 }
+
+#[test]
+fn what_one_detector_left_out_another_may_have_judged() {
+    let span = |start, end| Some(Span { start, end });
+    let part = |start, end| Gap {
+        piece: 0,
+        span: span(start, end),
+        chars: end - start,
+        reason: ReportError::TooLong,
+    };
+    let gaps = |reports: &[Vec<Gap>]| {
+        let reports: Vec<Report> = reports
+            .iter()
+            .zip(["a", "b"])
+            .map(|(gaps, name)| Report { gaps: gaps.clone(), ..ok(name) })
+            .collect();
+        let alone = measure(
+            &plan("a b", CoverageMethod::RequiredSet),
+            &reports,
+            &pieces(&[100]),
+            &Abilities::new(),
+        );
+        let alone = alone.unjudged.into_iter().filter(|gap| gap.detector.is_none());
+        alone.map(|gap| gap.span.map(|s| (s.start, s.end))).collect::<Vec<_>>()
+    };
+    assert_eq!(gaps(&[vec![part(0, 60)], vec![part(60, 100)]]), []);
+    assert_eq!(
+        gaps(&[vec![part(0, 60)], vec![part(40, 50), part(55, 100)]]),
+        [Some((40, 50)), Some((55, 60))]
+    );
+    assert_eq!(gaps(&[vec![part(0, 100)], vec![part(0, 60), part(60, 100)]]).len(), 2);
+    assert_eq!(gaps(&[vec![part(0, 60)], vec![]]), []);
+}

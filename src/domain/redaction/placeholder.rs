@@ -1,11 +1,14 @@
 //! What stands in the place of an original, in every style.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Style;
 
 /// What mask puts, so that no length is told.
 const MASK: &str = "******";
+/// Longest word in brackets, in characters.
+const WORD_MAX: usize = 40;
 
 /// The placeholders of one answer.
 pub struct Placeholders<'a> {
@@ -41,6 +44,7 @@ impl<'a> Placeholders<'a> {
 
     /// Appends what stands for `original`.
     pub fn put(&mut self, label: &str, original: &str, out: &mut String) {
+        let label = &word(label);
         match self.style {
             Style::Label => out.extend(["[", label, "]"]),
             Style::Numbered => {
@@ -95,6 +99,17 @@ fn digits(hash: &[u8; 32]) -> String {
     let mut groups = hash.chunks(4).map(hex::encode);
     let letters = |group: &String| group.contains(|c: char| c.is_ascii_alphabetic());
     groups.find(letters).unwrap_or_else(|| hex::encode([0xff; 4]))
+}
+
+/// A detector's label as one word that cannot leave its brackets; `FOUND` where nothing is left.
+fn word(label: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/');
+    if !label.is_empty() && label.len() <= WORD_MAX && label.chars().all(plain) {
+        return label.into();
+    }
+    let word: String =
+        label.chars().take(WORD_MAX).map(|c| if plain(c) { c } else { '_' }).collect();
+    if word.is_empty() { "FOUND".into() } else { word.into() }
 }
 
 fn numbered(label: &str, number: usize) -> String {

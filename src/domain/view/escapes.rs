@@ -1,4 +1,4 @@
-//! Escapes of single characters: percent, `\x`, `\u`, HTML entities.
+//! Escapes of single characters: percent, `\x`, `\u`, those of JSON strings, HTML entities.
 //!
 //! Each is undone by itself wherever it gives a character of text; the others stay as they are.
 
@@ -47,7 +47,7 @@ pub(super) fn may_decode(raw: &str) -> bool {
     raw.as_bytes().windows(2).any(|pair| match pair {
         [b'%', next] => next.is_ascii_hexdigit(),
         [b'&', next] => *next == b'#' || next.is_ascii_alphabetic(),
-        [b'\\', next] => matches!(next, b'x' | b'u' | b'U'),
+        [b'\\', next] => matches!(next, b'x' | b'u' | b'U') || simple(char::from(*next)).is_some(),
         _ => false,
     })
 }
@@ -60,7 +60,7 @@ pub(super) fn decode(units: &[Unit]) -> Option<Vec<Unit>> {
         let rest = units.get(at..).unwrap_or_default();
         let single = match unit.c {
             '&' => entity(rest),
-            '\\' => unicode(rest),
+            '\\' => unicode(rest).or_else(|| Some((simple(rest.get(1)?.c)?, 2))),
             _ => None,
         };
         if let Some((c, length)) = single {
@@ -112,6 +112,17 @@ fn byte_run(rest: &[Unit], at: usize) -> Vec<Byte> {
         bytes.push(Byte { value, from: at, to: at + length });
         at += length;
         rest = rest.get(length..).unwrap_or_default();
+    }
+}
+
+/// What stands for one character behind a backslash, as in strings of JSON and most languages.
+fn simple(marker: char) -> Option<char> {
+    match marker {
+        'n' | 'r' => Some('\n'),
+        't' => Some('\t'),
+        'b' | 'f' => Some(' '),
+        '"' | '\\' | '/' => Some(marker),
+        _ => None,
     }
 }
 

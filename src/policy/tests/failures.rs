@@ -22,8 +22,11 @@ async fn a_policy_that_fails_at_run_time_never_allows() {
         (format!("ignore contains id if {{\n\t{when}\n\tid := 99\n}}"), FailureKind::BadValue),
         (format!("block contains id if {{\n\t{when}\n\tid := 1\n}}"), FailureKind::BadValue),
         (format!("block contains {{\"finding\": 7}} if {{\n\t{when}\n}}"), FailureKind::BadValue),
-        (format!("block contains {{\"why\": \"x\"}} if {{\n\t{when}\n}}"), FailureKind::BadValue),
-        (format!("block := 1 if {{\n\t{when}\n}}"), FailureKind::BadValue),
+        (
+            format!("block contains object.union({{}}, {{\"why\": \"x\"}}) if {{\n\t{when}\n}}"),
+            FailureKind::BadValue,
+        ),
+        (format!("block := count([1]) if {{\n\t{when}\n}}"), FailureKind::BadValue),
         (
             format!(
                 "block contains \"x\" if {{\n\t{when}\n\tsome a in numbers.range(1, 9000)\n\tsome b in numbers.range(1, 9000)\n\ta * b < 0\n}}"

@@ -40,7 +40,7 @@ fn every_hostile_or_mistaken_policy_is_refused_with_its_position() {
         ("block contains \"x\" if to_number(\"12x\") > 1", ("probe_error", 2, 32)),
         (
             "block contains \"x\" if {\n\tsome a in numbers.range(1, 9000)\n\tsome b in numbers.range(1, 9000)\n\ta * b < 0\n}",
-            ("probe_timeout", 0, 0),
+            ("probe_timeout", 2, 1),
         ),
         ("block contains \"x\" if input.request.priorty == \"low\"", ("unknown_input", 2, 37)),
         (

@@ -1,0 +1,209 @@
+//! Checks and evaluates what need not be live.
+
+use std::sync::Arc;
+
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::super::{Answer, json};
+use super::chosen;
+use crate::api::caller::{NoQuery, query, tenant};
+use crate::api::strict::Value;
+use crate::api::{Api, body, held};
+use crate::domain::error::{Code, Error};
+use crate::domain::id::{BundleName, TenantId};
+use crate::orchestrator::{Deps, plain_head};
+use crate::policy::{self, Point};
+use crate::snapshot::Snapshot;
+
+/// One of two: a shipped policy with expected results, or modules.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ValidateRequest {
+    /// Mode A: the policy that answers are held against.
+    pub policy: Option<String>,
+    /// Mode A: answers of detectors or of the service.
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub results: Option<Vec<Value>>,
+    /// Mode B: Rego to check.
+    pub modules: Option<Vec<Module>>,
+    /// Mode B: the table that goes with it.
+    #[schema(value_type = Option<Object>)]
+    pub data: Option<Value>,
+    /// Mode B: rules to evaluate and what they must give.
+    pub cases: Option<Vec<CaseRequest>>,
+}
+
+/// A Rego module.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Module {
+    /// A name for messages; of a stored module, its file name.
+    pub path: String,
+    /// The source.
+    pub rego: String,
+}
+
+/// A rule, an input, and the expected value.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CaseRequest {
+    /// Path of the rule, such as `data.tenants.acme.standard.block`.
+    pub rule: String,
+    /// The input document.
+    #[schema(value_type = Object)]
+    pub input: Value,
+    /// The value it must have.
+    #[schema(value_type = Object)]
+    pub expect: Value,
+}
+
+/// Checks modules, or holds results against a policy.
+#[utoipa::path(post, path = "/api/v1/policies/validate", tag = "policies",
+    request_body = ValidateRequest,
+    responses((status = 200, description = "Also when invalid: see `is_valid`", body = Object),
+        (status = "4XX", body = crate::api::problem::Problem,
+         content_type = "application/problem+json")))]
+pub(crate) async fn validate(http: HttpRequest, payload: Payload, api: Data<Api>) -> Answer {
+    query::<NoQuery>(&http)?;
+    let caller = api.caller(&http)?;
+    let request: ValidateRequest = body::json(&http, payload, api.body_limits()).await?;
+    match request {
+        ValidateRequest {
+            policy: Some(policy),
+            results,
+            modules: None,
+            data: None,
+            cases: None,
+        } => {
+            let snapshot = api.live.current();
+            let id = tenant(&http, &caller, None, &snapshot)?;
+            let bundle = parse_bundle(&policy)?;
+            let results = results.unwrap_or_default().into_iter().map(|value| value.0).collect();
+            json(&held::against(&api, &snapshot, (id, &bundle), results).await?)
+        }
+        ValidateRequest { policy: None, results: None, modules: Some(modules), data, cases } => {
+            let modules: Vec<(String, String)> =
+                modules.into_iter().map(|module| (module.path, module.rego)).collect();
+            let data = data.map(|data| data.0);
+            let cases: Vec<policy::Case> = cases
+                .unwrap_or_default()
+                .into_iter()
+                .map(|case| policy::Case {
+                    rule: case.rule,
+                    input: case.input.0,
+                    expect: case.expect.0,
+                })
+                .collect();
+            let limits = crate::snapshot::policy_limits(&api.deps.settings);
+            let room = Arc::clone(&api.checks).try_acquire_owned().map_err(|_| {
+                Error::new(Code::Overloaded, "two policies are being checked; send it again later")
+            })?;
+            let checked = web::block(move || {
+                let _room = room;
+                policy::validate_modules(&modules, data.as_ref(), &cases, &limits)
+            });
+            let validation = checked.await.map_err(|error| {
+                Error::new(Code::InternalError, "the check failed").caused_by(error)
+            })?;
+            json(&validation)
+        }
+        _ => {
+            let detail =
+                "send either `policy` with `results`, or `modules` with `data` and `cases`";
+            Err(Error::field(Code::InvalidRequest, "", "ambiguous", detail).into())
+        }
+    }
+}
+
+/// A decision point with a document.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluateRequest {
+    /// The policy; the tenant's default unless set.
+    pub policy: Option<String>,
+    /// plan, conflict or verdict.
+    pub point: String,
+    /// The document; head fields and settings that are absent come from the caller's view.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub input: Value,
+}
+
+/// Evaluates one decision point on a document of the author's.
+#[utoipa::path(post, path = "/api/v1/policies/evaluate", tag = "policies",
+    request_body = EvaluateRequest,
+    responses((status = 200, description = "The merged rules", body = Object),
+        (status = "4XX", body = crate::api::problem::Problem,
+         content_type = "application/problem+json")))]
+pub(crate) async fn evaluate(http: HttpRequest, payload: Payload, api: Data<Api>) -> Answer {
+    query::<NoQuery>(&http)?;
+    let caller = api.caller(&http)?;
+    let request: EvaluateRequest = body::json(&http, payload, api.body_limits()).await?;
+    let snapshot = api.live.current();
+    let id = tenant(&http, &caller, None, &snapshot)?;
+    let EvaluateRequest { policy, point, input } = request;
+    let asked = Asked { policy: policy.as_deref(), point: &point, input: input.0 };
+    json(&evaluated(&api.deps, &snapshot, &id, asked).await?)
+}
+
+/// What an author asks to be evaluated.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// The policy; the tenant's default unless set.
+    pub policy: Option<&'a str>,
+    /// plan, conflict or verdict.
+    pub point: &'a str,
+    /// The document: an object, or null for an empty one.
+    pub input: serde_json::Value,
+}
+
+/// Evaluates a decision point on the author's document.
+pub async fn evaluated(
+    deps: &Deps,
+    snapshot: &Snapshot,
+    id: &TenantId,
+    asked: Asked<'_>,
+) -> Result<serde_json::Value, Error> {
+    let Some(point) = Point::parse(asked.point) else {
+        let detail = "is no decision point; use plan, conflict or verdict";
+        return Err(Error::field(Code::InvalidRequest, "/point", "unknown_point", detail));
+    };
+    let (tenant, view) = chosen(snapshot, id, asked.policy)?;
+    let input = match asked.input {
+        serde_json::Value::Null => serde_json::Map::new(),
+        serde_json::Value::Object(input) => input,
+        serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_)
+        | serde_json::Value::Array(_) => {
+            let detail = "must be an object";
+            return Err(Error::field(Code::InvalidRequest, "/input", "wrong_type", detail));
+        }
+    };
+    let head = plain_head(deps, tenant, view);
+    let evaluated =
+        deps.evaluator.evaluate(view, point, &head, input).await.map_err(|failure| {
+            let mut detail = failure.to_string();
+            if !failure.file.is_empty() {
+                let place = format!(" ({}:{}:{})", failure.file, failure.line, failure.column);
+                detail.push_str(&place);
+            }
+            Error::field(Code::PolicyInvalid, "/input", "policy_failed", detail)
+        })?;
+    let mut answer = serde_json::to_value(&evaluated).map_err(|error| {
+        Error::new(Code::InternalError, "the answer could not be written").caused_by(error)
+    })?;
+    if let Some(object) = answer.as_object_mut() {
+        object.insert("revision".into(), snapshot.revision.clone().into());
+    }
+    Ok(answer)
+}
+
+pub(super) fn parse_bundle(raw: &str) -> Result<BundleName, Error> {
+    BundleName::parse(raw).map_err(|error| {
+        Error::field(Code::PolicyNotFound, "/policy", "unknown_policy", error.to_string())
+    })
+}

@@ -1,0 +1,160 @@
+//! The caller's overlay of one policy: put and delete. The API never writes files.
+
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::super::Answer;
+use super::check::Module;
+use super::target::{Target, Wanted, created};
+use super::{PolicyView, content};
+use crate::api::caller::{NoQuery, query};
+use crate::api::strict::Value;
+use crate::api::{Api, body};
+use crate::domain::error::{Code, Error};
+use crate::domain::id::BundleName;
+use crate::snapshot::{Overlay, OverlayContent};
+use crate::store::Expected;
+
+/// A policy with the tenant's stored overlay.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PolicyDetail {
+    /// The policy; no layers where the tenant no longer uses it.
+    #[serde(flatten)]
+    pub view: PolicyView,
+    /// What the API stored, if anything.
+    pub overlay: Option<StoredOverlay>,
+    /// Digest of everything live.
+    pub revision: String,
+}
+
+/// An overlay as it was stored.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StoredOverlay {
+    /// From 1; deletions count.
+    pub version: u64,
+    /// The `ETag` without quotes.
+    pub etag: String,
+    /// RFC 3339 UTC with milliseconds.
+    pub stored_at: String,
+    /// SHA-256 of the content, as in the audit.
+    pub digest: String,
+    /// Whether files of the same name serve instead.
+    pub shadowed: bool,
+    /// Its Rego files.
+    pub modules: Vec<Module>,
+    /// Its table.
+    #[schema(value_type = Option<Object>)]
+    pub data: Option<serde_json::Value>,
+}
+
+impl PolicyDetail {
+    pub(super) fn of(
+        bundle: &BundleName,
+        view: Option<PolicyView>,
+        overlay: Option<(&Overlay, bool)>,
+        revision: &str,
+    ) -> Self {
+        let overlay = overlay.map(|(overlay, shadowed)| StoredOverlay {
+            version: overlay.version,
+            etag: overlay.etag.clone(),
+            stored_at: time(overlay.at_ms),
+            digest: overlay.digest.hex(),
+            shadowed,
+            modules: modules(&overlay.content),
+            data: overlay.content.data.clone(),
+        });
+        let unused = || PolicyView { name: bundle.to_string(), ..PolicyView::default() };
+        let view = view.unwrap_or_else(unused);
+        Self { view, overlay, revision: revision.to_owned() }
+    }
+}
+
+fn modules(content: &OverlayContent) -> Vec<Module> {
+    let modules = content.modules.iter();
+    modules.map(|m| Module { path: m.path.clone(), rego: m.rego.clone() }).collect()
+}
+
+/// Milliseconds since 1970 as RFC 3339.
+pub(super) fn time(at_ms: i64) -> String {
+    let at = jiff::Timestamp::from_millisecond(at_ms).unwrap_or_default();
+    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+/// What only differs from the bundle below.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OverlayRequest {
+    /// Rego files of the package `tenants.<tenant>.<policy>`, at most 32; `*_test.rego` must pass.
+    #[serde(default)]
+    pub modules: Vec<Module>,
+    /// The table, as `data.yaml`: `{settings: {…}}`.
+    #[schema(value_type = Option<Object>)]
+    pub data: Option<Value>,
+    /// For the audit, at most 500 characters.
+    pub reason: Option<String>,
+}
+
+/// Stores the caller's overlay; live at once.
+#[utoipa::path(put, path = "/api/v1/policies/{bundle}", tag = "policies",
+    operation_id = "policies_put",
+    params(("bundle" = String, Path, description = "A policy's name"),
+        ("If-Match" = Option<String>, Header, description = "The ETag of what is changed"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only if nothing is there")),
+    request_body = OverlayRequest,
+    responses((status = 200, description = "Changed", body = PolicyDetail),
+        (status = 201, description = "Created", body = PolicyDetail),
+        (status = "4XX", body = crate::api::problem::Problem,
+         content_type = "application/problem+json")))]
+pub(crate) async fn put(
+    http: HttpRequest,
+    bundle: Path<String>,
+    payload: Payload,
+    api: Data<Api>,
+) -> Answer {
+    query::<NoQuery>(&http)?;
+    let target = Target::of(&http, &api, &bundle)?;
+    target.is_open()?;
+    let expected = target.expected(&http)?;
+    let request: OverlayRequest = body::json(&http, payload, api.body_limits()).await?;
+    let content = content::parse(request.modules, request.data)?;
+    let reason = request.reason;
+    let wanted = Wanted { act: "put", content: Some(content), expected, reason };
+    let snapshot = target.change(&http, &api, wanted).await?;
+    target.shown(&snapshot, created(expected))
+}
+
+/// Why a change is made.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Why {
+    /// For the audit, at most 500 characters.
+    pub reason: Option<String>,
+}
+
+/// Deletes the caller's overlay; the bundle below decides at once.
+#[utoipa::path(delete, path = "/api/v1/policies/{bundle}", tag = "policies",
+    operation_id = "policies_delete",
+    params(Why, ("bundle" = String, Path, description = "A policy's name"),
+        ("If-Match" = String, Header, description = "The ETag of what is deleted")),
+    responses((status = 204, description = "Deleted"),
+        (status = "4XX", body = crate::api::problem::Problem,
+         content_type = "application/problem+json")))]
+pub(crate) async fn delete(http: HttpRequest, bundle: Path<String>, api: Data<Api>) -> Answer {
+    let why: Why = query(&http)?;
+    let target = Target::of(&http, &api, &bundle)?;
+    // A shadowed overlay may go; what a file defines may not.
+    if target.overlay().is_none() {
+        target.is_open()?;
+    }
+    let expected = target.expected(&http)?;
+    if expected == Expected::Absent {
+        return Err(Error::new(Code::NotFound, "no overlay is stored").into());
+    }
+    let wanted = Wanted { act: "delete", content: None, expected, reason: why.reason };
+    let snapshot = target.change(&http, &api, wanted).await?;
+    let mut answer = HttpResponse::NoContent();
+    Ok(answer.insert_header(("x-policy-revision", snapshot.revision.as_str())).finish())
+}

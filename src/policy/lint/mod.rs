@@ -1,0 +1,50 @@
+//! What loads but is probably not meant: names that nobody uses, rules that nobody asks,
+//! conditions that never hold, complete rules that conflict, detectors that do not exist.
+
+mod dead;
+mod detectors;
+mod locals;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::load::on_large_stack;
+use super::rego::Parsed;
+use super::{Limits, Source, fault, graph, layers, testing};
+use crate::domain::id::DetectorName;
+use crate::yaml::fault::Fault;
+
+/// Every doubt about the policies, and every fault that keeps files from being read; sorted.
+pub fn lint(sources: &[Source], detectors: &BTreeSet<DetectorName>, limits: &Limits) -> Vec<Fault> {
+    let found = on_large_stack(|| {
+        let layers = layers::read(sources, limits, &BTreeMap::new());
+        let tests = testing::files(sources, limits);
+        let (layers, tests) = match (layers, tests) {
+            (Ok(layers), Ok(tests)) => (layers, tests),
+            (layers, tests) => {
+                return layers.err().into_iter().chain(tests.err()).flatten().collect();
+            }
+        };
+        let live: Vec<&Parsed> =
+            layers.values().flat_map(|layer| &layer.files).map(AsRef::as_ref).collect();
+        let mut found = BTreeSet::new();
+        for file in live.iter().copied().chain(&tests) {
+            locals::check(file, &mut found);
+            detectors::check(file, detectors, &mut found);
+        }
+        for file in &live {
+            dead::conditions(file, &mut found);
+        }
+        dead::conflicts(&live, &mut found);
+        match graph::check(&live, &[vec!["floor", "settings"]]) {
+            Ok(graph) => dead::unreachable(&live, &graph, &mut found),
+            Err(faults) => found.extend(faults),
+        }
+        detectors::tables(sources, detectors, &mut found);
+        found
+    });
+    let failed = || vec![fault("policies", (0, 0), "lint", "the lint panicked", "")];
+    found.map_or_else(failed, |found: BTreeSet<Fault>| found.into_iter().collect())
+}

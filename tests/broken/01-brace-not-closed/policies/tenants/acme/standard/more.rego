@@ -1,0 +1,4 @@
+package tenants.acme.standard
+
+block contains "x" if {
+	input.env == "staging"

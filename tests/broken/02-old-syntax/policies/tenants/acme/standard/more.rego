@@ -1,0 +1,3 @@
+package tenants.acme.standard
+
+block["x"] { input.env == "staging" }

@@ -1,0 +1,5 @@
+package tenants.acme.standard
+
+block if {
+	input.env == "staging"
+}

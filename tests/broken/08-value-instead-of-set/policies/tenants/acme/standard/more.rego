@@ -1,0 +1,3 @@
+package tenants.acme.standard
+
+review := "look" if input.env == "staging"

@@ -1,0 +1,3 @@
+package tenants.acme.standrd
+
+block contains "x" if input.env == "staging"

@@ -1,0 +1,3 @@
+package tenants.acme.standard
+
+deny contains "x" if count(input.findings) > 0

@@ -1,0 +1,3 @@
+package tenants.acme.standard
+
+block contains "x" if time.now_ns() > 0

@@ -1,0 +1,3 @@
+package tenants.acme.standard
+
+list := [[[[[[[[[[[[1]]]]]]]]]]]]

@@ -1,0 +1,5 @@
+package tenants.acme.standard
+
+execution := "parallel"
+
+execution := "cascade" if input.env == "development"

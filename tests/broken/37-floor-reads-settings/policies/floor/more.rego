@@ -1,0 +1,3 @@
+package floor
+
+block contains "x" if input.settings.mode == "x"

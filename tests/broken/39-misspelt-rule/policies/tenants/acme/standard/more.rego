@@ -1,0 +1,3 @@
+package tenants.acme.standard
+
+blocks contains "x" if input.env == "staging"

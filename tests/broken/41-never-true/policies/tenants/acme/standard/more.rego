@@ -1,0 +1,6 @@
+package tenants.acme.standard
+
+block contains f.id if {
+	some f in input.findings
+	f.severity == "severe"
+}

@@ -1,0 +1,6 @@
+package tenants.acme.standard
+
+block contains "x" if {
+	name := input.tenant.id
+	input.env == "staging"
+}

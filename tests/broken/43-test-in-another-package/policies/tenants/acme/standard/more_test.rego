@@ -1,0 +1,3 @@
+package tenants.acme.standard
+
+test_x if true

@@ -1,0 +1,5 @@
+package tenants.acme.standard_test
+
+test_x if true
+
+test_x if false

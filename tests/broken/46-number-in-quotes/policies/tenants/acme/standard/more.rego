@@ -1,0 +1,6 @@
+package tenants.acme.standard
+
+block contains f.label if {
+	some f in input.findings
+	f.score > "0.5"
+}

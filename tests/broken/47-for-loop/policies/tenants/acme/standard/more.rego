@@ -1,0 +1,6 @@
+package tenants.acme.standard
+
+block contains "x" if {
+	for f in input.findings
+	f.standing
+}
