@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::mapping::{
-    Coverage, Exchange, Grain, Mapping, Reader, ResponseMapping, ScoreTransform, Signing,
+    Condition, Coverage, Exchange, Grain, Mapping, Reader, ResponseMapping, ScoreTransform, Signing,
 };
 pub use super::template::{Bit, Fill, Slot, Template};
 use crate::domain::category::Category;
@@ -46,6 +46,8 @@ pub struct Detector {
     pub chunks: Chunks,
     /// What it can find; decides votes and coverage. Never empty.
     pub categories: BTreeSet<Category>,
+    /// The one that the file names first: what the service flags without a known name is that.
+    pub first_category: Category,
     /// Label → meaning, the file's own over the protocol's.
     pub labels: BTreeMap<String, Label>,
     /// True for findings without a vote.

@@ -17,7 +17,9 @@ use crate::settings::Env;
 use crate::yaml::fault::Fault;
 use crate::yaml::{Data, Fields, Node, Source, Span};
 
+mod headers;
 mod limits;
+mod paths;
 pub(super) mod protocol;
 
 use limits::Limits;
@@ -61,6 +63,11 @@ pub(super) fn read(file: &SourceFile, context: &LoadContext<'_>) -> Result<Detec
         let message = "auth type `aws_sigv4` does not belong to this protocol".to_owned();
         fields.refuse("auth", "bad_value", message, "use it with `protocol: bedrock-guardrail`");
     }
+    if limits.batch.is_some() && spoken.as_ref().is_some_and(|spoken| !spoken.takes_lists()) {
+        let message = "each call of this protocol takes one text".to_owned();
+        let hint = "remove it; for `http`, send {{contents}} and name `response.lists`";
+        fields.refuse("batch", "bad_value", message, hint);
+    }
     governance(&mut fields, context.env);
     let detector = rest(&mut fields, file);
     let mut faults = fields.finish();
@@ -98,6 +105,7 @@ fn join(mut detector: Detector, spoken: Spoken, limits: Limits) -> Detector {
 /// that `read` replaces.
 fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
     let categories = categories(fields);
+    let first_category = categories.first().cloned();
     let labels = protocol::labels(fields);
     let timeout = fields.take::<Span>("timeout").unwrap_or(Span(Duration::from_secs(3))).0;
     in_range(fields, "timeout", timeout.as_millis() as f64, (1.0, 300_000.0));
@@ -139,7 +147,7 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         directions: fields.take("directions").unwrap_or_default(),
         max_chars,
         chunks: chunks::read(fields, max_chars),
-        categories,
+        categories: categories.into_iter().collect(),
         labels,
         annotator: fields.take("annotator").unwrap_or_default(),
         timeout,
@@ -156,6 +164,8 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         tenants: fields.take("tenants").unwrap_or_else(|| BTreeSet::from(["*".to_owned()])),
         version: "1".into(),
         source: file.path.clone(),
+        // Last, so that every key was taken before.
+        first_category: first_category?,
     })
 }
 
@@ -170,9 +180,9 @@ fn auth(fields: &mut Fields<'_>, source: Source<'_>, context: &LoadContext<'_>) 
     })
 }
 
-fn categories(fields: &mut Fields<'_>) -> BTreeSet<Category> {
+fn categories(fields: &mut Fields<'_>) -> Vec<Category> {
     let names: Option<Vec<String>> = fields.need("categories");
-    let Some(names) = names else { return BTreeSet::new() };
+    let Some(names) = names else { return Vec::new() };
     if names.is_empty() {
         let message = "`categories` is empty".to_owned();
         fields.refuse("categories", "bad_value", message, "name what the detector can find");

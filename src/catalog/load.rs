@@ -153,10 +153,5 @@ pub(super) fn named_as_file(fields: &mut Fields<'_>, key: &str, name: &str, file
 
 /// Refuses keys whose behaviour this release does not have.
 pub(super) fn not_built(fields: &mut Fields<'_>, keys: &[&'static str]) {
-    for key in keys {
-        if fields.node(key).is_some() {
-            let message = format!("`{key}` is not supported by this release");
-            fields.refuse(key, "not_built", message, "remove the key");
-        }
-    }
+    keys.iter().for_each(|key| fields.not_built(key));
 }

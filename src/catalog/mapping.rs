@@ -73,7 +73,8 @@ pub(super) struct RawExchange {
 }
 
 /// How to read a reply. Paths are dotted keys and indexes, `a.b.0`; empty is the value itself; `*`
-/// is every element of a list or every value of an object.
+/// is every element of a list or every value of an object. What a path of a reader does not find
+/// breaks the reply, unless the path ends in `?`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResponseMapping {
@@ -119,7 +120,7 @@ pub struct Reader {
     pub score_transform: ScoreTransform,
     /// The reply's own category; may be `=literal`.
     pub category: String,
-    /// The reply's own severity: low, medium, high or critical.
+    /// The reply's own severity: low, medium, high or critical, or a number 0..=7.
     pub severity: String,
     /// First position.
     pub start: String,
@@ -132,9 +133,9 @@ pub struct Reader {
     /// The item counts only then: `path`, `!path`, `path=value` or `path!=value`.
     pub when: String,
     /// Truthy lifts the score to 0.5 at least; relative to the item, else to where `items` begins;
-    /// may end in `@key`.
+    /// may end in `@key`. Beside no finding of 0.5 it is one itself.
     pub flag: String,
-    /// Counts only where the readers before it found nothing above 0.
+    /// Counts only where the readers before it found nothing of 0.5 at least.
     pub fallback: bool,
     /// Is about the context, not about the judged text: without place.
     pub context: bool,
@@ -159,6 +160,32 @@ pub enum ScoreTransform {
     Bool,
     /// By name.
     Enum(BTreeMap<String, f64>),
+}
+
+/// When an item counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Condition<'a> {
+    /// What is looked at; `?` at its end where it may be absent.
+    pub path: &'a str,
+    /// What it must hold; `None` asks for a truth.
+    pub value: Option<&'a str>,
+    /// Whether that must be so, or must not.
+    pub wanted: bool,
+}
+
+impl Reader {
+    /// The meaning of `when`; `None` where it is empty.
+    pub fn condition(&self) -> Option<Condition<'_>> {
+        let when = self.when.as_str();
+        let of = |path, value, wanted| Some(Condition { path, value, wanted });
+        match (when.strip_prefix('!'), when.split_once("!="), when.split_once('=')) {
+            _ if when.is_empty() => None,
+            (Some(path), ..) => of(path, None, false),
+            (None, Some((path, value)), _) => of(path, Some(value), false),
+            (None, None, Some((path, value))) => of(path, Some(value), true),
+            (None, None, None) => of(when, None, true),
+        }
+    }
 }
 
 impl Mapping {
@@ -197,6 +224,13 @@ impl RawExchange {
             }
         };
         let request = Template::parse(&self.request, options).map_err(under("request"))?;
+        if !request.fills().iter().any(|fill| fill.is_judged()) {
+            return Err(TemplateFault {
+                pointer: "/request".to_owned(),
+                message: "the request never sends what is to be judged".to_owned(),
+                hint: "put {{content}}, {{contents}} or {{messages}} into a value".to_owned(),
+            });
+        }
         let lists = request.fills().iter().any(|fill| fill.ways.contains(&Slot::Contents));
         if self.response.lists.is_some() && !lists {
             return Err(TemplateFault {

@@ -118,10 +118,14 @@ impl Template {
                 items.iter().enumerate().map(parse).collect::<Result<_, _>>().map(Template::List)
             }
             Value::Object(map) => {
-                let parse = |(key, value): (&String, &Value)| match Template::parse(value, options)
-                {
-                    Ok(template) => Ok((key.clone(), template)),
-                    Err(fault) => Err(below(fault, &key.replace('~', "~0").replace('/', "~1"))),
+                let parse = |(key, value): (&String, &Value)| {
+                    let template = match key.contains("{{") {
+                        true => Err(placeholder_in_key(key)),
+                        false => Template::parse(value, options),
+                    };
+                    template
+                        .map(|template| (key.clone(), template))
+                        .map_err(|fault| below(fault, &key.replace('~', "~0").replace('/', "~1")))
                 };
                 map.iter().map(parse).collect::<Result<_, _>>().map(Template::Map)
             }
@@ -144,6 +148,13 @@ impl Template {
             Template::List(items) => items.iter().flat_map(Template::fills).collect(),
             Template::Map(map) => map.iter().flat_map(|(_, value)| value.fills()).collect(),
         }
+    }
+}
+
+impl Fill {
+    /// Whether it always sends what is judged; a prompt or a document only leads to it.
+    pub(super) fn is_judged(&self) -> bool {
+        matches!(self.ways.first(), Some(Slot::Content | Slot::Contents | Slot::Messages))
     }
 }
 
@@ -178,7 +189,7 @@ fn below(fault: TemplateFault, step: &str) -> TemplateFault {
 fn text_of(text: &str, options: &Map<String, Value>) -> Result<Template, TemplateFault> {
     let (mut bits, mut rest) = (Vec::new(), text);
     while let Some((before, after)) = rest.split_once("{{") {
-        let Some((inside, tail)) = after.split_once("}}") else { break };
+        let Some((inside, tail)) = after.split_once("}}") else { return Err(open_ended(after)) };
         bits.push(Bit::Literal(before.to_owned()));
         bits.push(bit(inside, options)?);
         rest = tail;
@@ -249,6 +260,18 @@ fn slot(name: &str) -> Option<Slot> {
     })
 }
 
+fn placeholder_in_key(key: &str) -> TemplateFault {
+    let message = format!("the key `{}` holds a placeholder", shown(key));
+    let hint = "keys are sent as written; put the placeholder into the value".to_owned();
+    TemplateFault { pointer: String::new(), message, hint }
+}
+
+fn open_ended(after: &str) -> TemplateFault {
+    let message = format!("the placeholder `{{{{{}` has no end", shown(after));
+    let hint = "close it with `}}`".to_owned();
+    TemplateFault { pointer: String::new(), message, hint }
+}
+
 fn unknown(name: &str) -> TemplateFault {
     let hint = match nearest(name, NAMES) {
         Some(near) => format!("write {{{{{near}}}}}"),
@@ -301,6 +324,8 @@ mod tests {
         assert_eq!((fault.pointer.as_str(), fault.hint.as_str()), ("/a~1b/0", "write {{content}}"));
         assert!(parse(json!("{{options.modle}}")).is_err());
         assert!(parse(json!("{{params.}}")).is_err());
-        assert_eq!(parse(json!("{{ open")).unwrap(), Template::Literal(json!("{{ open")));
+        let fault = parse(json!(["{{content"])).unwrap_err();
+        assert_eq!((fault.pointer.as_str(), fault.hint.as_str()), ("/0", "close it with `}}`"));
+        assert_eq!(parse(json!({"{{content}}": 1})).unwrap_err().pointer, "/{{content}}");
     }
 }

@@ -93,12 +93,21 @@ fn every_bad_option_and_mapping_is_refused_at_its_place() {
         ("protocol: fms\noptions: {knd: chat}\n", "4:11:unknown_key"),
         ("protocol: fms\noptions: {kind: 1}\n", "4:17:bad_value"),
         ("protocol: fms\nrequest: {a: 1}\n", "4:10:bad_value"),
-        ("protocol: http\nrequest: {a: '{{conten}}'}\n", "4:14:bad_value"),
-        ("protocol: http\nrequest: {a: 1}\nresponse: {lists: ''}\n", "5:19:bad_value"),
-        ("protocol: http\nrequest: {a: 1}\nresponse: {itms: a}\n", "5:12:unknown_key"),
-        ("protocol: http\nrequest: {a: 1}\nresponse: {findings: [], items: a}\n", "5:26:bad_value"),
-        ("protocol: http\nrequest: {a: 1}\nheaders: {x: '{{tenant}}'}\n", "5:14:bad_value"),
-        ("protocol: http\n", "1:1:missing_key"),
+        ("protocol: http\nrequest: {a: '{{conten}}'}\nresponse: {label: l}\n", "4:14:bad_value"),
+        ("protocol: http\n", "1:1:missing_key d.yaml:1:1:missing_key"),
+        (
+            "protocol: http\nrequest: {a: '{{content}}'}\nresponse: {label: l, lists: ''}\n",
+            "5:29:bad_value",
+        ),
+        ("protocol: http\nrequest: {a: '{{content}}'}\nresponse: {itms: a}\n", "5:12:unknown_key"),
+        (
+            "protocol: http\nrequest: {a: '{{content}}'}\nresponse: {findings: [], items: a}\n",
+            "5:26:bad_value",
+        ),
+        (
+            "protocol: http\nrequest: {a: '{{content}}'}\nresponse: {label: l}\nheaders: {x: '{{tenant}}'}\n",
+            "6:14:bad_value",
+        ),
         ("protocol: kserve-v2\n", "1:1:missing_key"),
         ("protocol: kserve-v2\noptions: {model: m, labls: [a]}\n", "4:21:unknown_key"),
         ("protocol: bedrock-guardrail\n", "1:1:missing_key"),
@@ -108,6 +117,119 @@ fn every_bad_option_and_mapping_is_refused_at_its_place() {
         let faults = load(Env::Development, &files).unwrap_err();
         assert_eq!(codes(&faults), format!("d.yaml:{expected}"), "{lines} {faults:?}");
     }
+}
+
+/// A file of protocol `http` whose last keys are `lines`, from line 5 on.
+fn mapped(lines: &str) -> Vec<SourceFile> {
+    let head = "name: d\nprotocol: http\nendpoint: http://h/x\ncategories: [pii]\n";
+    vec![file(FaultKind::Detector, "d.yaml", &format!("{head}{lines}"))]
+}
+
+fn mapping_fault(lines: &str) -> (String, String) {
+    let faults = load(Env::Development, &mapped(lines)).map(|_| ()).expect_err(lines);
+    (codes(&faults), faults[0].hint.clone().unwrap_or_default())
+}
+
+#[test]
+fn a_request_that_never_sends_what_is_judged_is_refused() {
+    let never = "put {{content}}, {{contents}} or {{messages}} into a value";
+    for (request, at, hint) in [
+        ("{text: hello}", "5:10", never),
+        ("{t: '{{prompt}}'}", "5:10", never),
+        ("{t: '{{params.text|content}}'}", "5:10", never),
+        ("{t: '{{content'}", "5:14", "close it with `}}`"),
+        (
+            "{'{{content}}': 1}",
+            "5:26",
+            "keys are sent as written; put the placeholder into the value",
+        ),
+        (
+            "{a: '{{content}}', 'x{{tenant}}': 1}",
+            "5:44",
+            "keys are sent as written; put the placeholder into the value",
+        ),
+    ] {
+        let (code, told) = mapping_fault(&format!("request: {request}\nresponse: {{label: l}}\n"));
+        assert_eq!((code, told.as_str()), (format!("d.yaml:{at}:bad_value"), hint), "{request}");
+    }
+    let good = mapped("request: ['say {{content}}']\nresponse: {label: l}\n");
+    assert!(load(Env::Development, &good).is_ok());
+}
+
+#[test]
+fn a_reply_must_be_described_in_paths_that_can_find_something() {
+    let write = |right: &str| format!("write `{right}`: keys and indexes with dots between");
+    let says = "add `label:`, and `items:` where a list holds the findings".to_owned();
+    for (response, at, hint) in [
+        ("{items: 'a[*].b', label: l}", "6:19:bad_value", write("a.*.b")),
+        ("{items: a, label: 'a..b'}", "6:29:bad_value", write("a.b")),
+        ("{items: $.hits, label: l}", "6:19:bad_value", write("hits")),
+        ("{items: a, label: l, start: 'p[0]'}", "6:39:bad_value", write("p.0")),
+        ("{label: l, lists: ' a'}", "6:29:bad_value", write("a")),
+        ("{findings: [{label: l}, {label: l, when: 'a[0]=b'}]}", "6:52:bad_value", write("a.0")),
+        (
+            "{items: a, label: 'b.*'}",
+            "6:29:bad_value",
+            "write the list in `items`, and this path from an item on".to_owned(),
+        ),
+        ("{items: a, label: 'b?'}", "6:29:bad_value", "remove the question mark".to_owned()),
+        (
+            "{items: a, label: l, score: '@key'}",
+            "6:39:bad_value",
+            "use it for `label`, or at the end of `flag`".to_owned(),
+        ),
+        ("{}", "6:11:missing_key", says.clone()),
+        ("{error_when: e}", "6:11:missing_key", says.clone()),
+        ("{findings: []}", "6:11:missing_key", says),
+    ] {
+        let lines = format!("request: {{a: '{{{{contents}}}}'}}\nresponse: {response}\n");
+        assert_eq!(mapping_fault(&lines), (format!("d.yaml:{at}"), hint), "{response}");
+    }
+    let good = "{items: a.*.b, label: '@key', score: '@value', flag: 'c.@key?', when: 'd?!=x', \
+        severity: =high, start: p.0?, end: p.1?, error_when: $type, category: a/b}";
+    let lines = format!("request: {{a: '{{{{content}}}}'}}\nresponse: {good}\n");
+    assert!(load(Env::Development, &mapped(&lines)).is_ok());
+}
+
+#[test]
+fn headers_of_the_connection_credentials_and_line_breaks_are_refused() {
+    let body = "request: {a: '{{content}}'}\nresponse: {label: l}\nheaders: ";
+    for (headers, at, hint) in [
+        ("{Host: evil}", "7:17", "remove it"),
+        ("{Content-Length: '5'}", "7:27", "remove it"),
+        ("{transfer-encoding: chunked}", "7:30", "remove it"),
+        ("{Authorization: Bearer abc}", "7:26", "remove it and use `auth`"),
+        ("{x y: a}", "7:16", "use letters, digits and hyphens"),
+        (r#"{x: "a\nb"}"#, "7:14", "remove the control characters"),
+    ] {
+        let (code, told) = mapping_fault(&format!("{body}{headers}\n"));
+        assert_eq!((code, &*told), (format!("d.yaml:{at}:bad_value"), hint), "{headers}");
+    }
+}
+
+#[test]
+fn a_batch_where_each_call_takes_one_text_is_refused() {
+    let batch = "batch: {max_items: 8}\n";
+    for lines in [
+        "protocol: lakera\n",
+        "protocol: http\nrequest: {a: '{{contents}}'}\nresponse: {label: l}\n",
+    ] {
+        let text = format!("name: d\ncategories: [pii]\nendpoint: http://h/x\n{lines}{batch}");
+        let faults = load(Env::Development, &[file(FaultKind::Detector, "d.yaml", &text)]);
+        assert_eq!(faults.unwrap_err()[0].message, "each call of this protocol takes one text");
+    }
+    let list =
+        format!("request: {{a: '{{{{contents}}}}'}}\nresponse: {{label: l, lists: r}}\n{batch}");
+    assert!(load(Env::Development, &mapped(&list)).is_ok());
+}
+
+#[test]
+fn an_unknown_key_is_told_every_key_that_is_built_once() {
+    let files = [file(FaultKind::Detector, "d.yaml", &format!("{GOOD}qqqqqqqq: 1\n"))];
+    let hint = load(Env::Development, &files).unwrap_err().remove(0).hint.unwrap();
+    let known: Vec<&str> = hint.rsplit("known are ").next().unwrap().split(", ").collect();
+    assert!(known.is_sorted_by(|a, b| a < b), "{hint}");
+    assert!(known.contains(&"headers") && !known.contains(&"shadow"), "{hint}");
 }
 
 #[test]
@@ -306,7 +428,7 @@ fn the_file_on_every_protocols_page_loads_and_the_page_holds_its_labels() {
                 }
                 (None, _) => {
                     format!(
-                        "| `{label}` | the file's only category | {} |",
+                        "| `{label}` | the file's first category | {} |",
                         meaning.severity.name()
                     )
                 }

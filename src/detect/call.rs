@@ -72,7 +72,10 @@ impl Run<'_> {
         let start = Instant::now();
         let Fit { excerpts, several, late, mut gaps } = match fit::fit(detector, self.texts) {
             Ok(fit) => fit,
-            Err(error) => return unsent(ask, error),
+            Err(why) => {
+                let unfit = unsent(ask, ReportError::UnsupportedContentType);
+                return Report { detail: Some(why.into()), ..unfit };
+            }
         };
         let member = self.detectors.member(detector);
         if let Some(error) = refused(&member, detector, self.deadline, start) {
@@ -276,6 +279,7 @@ impl One<'_> {
             }
             Ok(Err(failed)) => {
                 trying.end(failed.ended);
+                self.log(&failed);
                 Err(Some(failed))
             }
             Err(_) => {
@@ -288,6 +292,18 @@ impl One<'_> {
                 trying.end(ended);
                 Err(Some(Failed { fail: Fail::Timeout { cut }, retryable: !cut, ended }))
             }
+        }
+    }
+
+    /// The first failure in a breaker's window is worth a warning, each further one is noise.
+    fn log(&self, failed: &Failed) {
+        let Fail::Told(error, detail) = &failed.fail else { return };
+        let (detector, error) = (&self.detector.name, error.name());
+        let first = failed.ended == Ended::Failure && self.member.breaker().recent().0 == 1;
+        if first {
+            tracing::warn!(%detector, error, %detail, "A detector's answer cannot be used");
+        } else {
+            tracing::debug!(%detector, error, %detail, "A detector's answer cannot be used");
         }
     }
 

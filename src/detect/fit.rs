@@ -18,12 +18,11 @@ pub(super) struct Fit<'a> {
     pub(super) gaps: Vec<Gap>,
 }
 
-/// Chooses what `detector` can judge; an error when there is nothing.
-pub(super) fn fit<'a>(detector: &Detector, texts: &'a Texts<'_>) -> Result<Fit<'a>, ReportError> {
+/// Chooses what `detector` can judge; else why there is nothing, for people.
+pub(super) fn fit<'a>(detector: &Detector, texts: &'a Texts<'_>) -> Result<Fit<'a>, &'static str> {
     let Work { request, pieces, .. } = texts.work;
-    if !suits(detector, request) || !protocol::suits(detector, request) {
-        return Err(ReportError::UnsupportedContentType);
-    }
+    suits(detector, request)?;
+    protocol::suits(detector, request)?;
     let (mut excerpts, mut gaps) = (Vec::with_capacity(pieces.len()), Vec::new());
     let mut several = false;
     for (index, piece) in pieces.iter().enumerate() {
@@ -37,7 +36,7 @@ pub(super) fn fit<'a>(detector: &Detector, texts: &'a Texts<'_>) -> Result<Fit<'
         }
     }
     if excerpts.is_empty() {
-        return Err(ReportError::UnsupportedContentType);
+        return Err("the detector judges no content of this type");
     }
     let mut late = Vec::new();
     if detector.max_chars.is_some() && excerpts.len() > detector.chunks.max {
@@ -49,11 +48,16 @@ pub(super) fn fit<'a>(detector: &Detector, texts: &'a Texts<'_>) -> Result<Fit<'
 }
 
 /// Whether it judges this direction and this language.
-fn suits(detector: &Detector, request: &Request) -> bool {
+fn suits(detector: &Detector, request: &Request) -> Result<(), &'static str> {
     let primary = |tag: &str| tag.split(['-', '_']).next().map(str::to_ascii_lowercase);
     let language = |wanted: &String| {
         request.language.as_deref().is_none_or(|given| primary(given) == primary(wanted))
     };
-    (detector.directions.is_empty() || detector.directions.contains(&request.direction))
-        && (detector.languages.is_empty() || detector.languages.iter().any(language))
+    if !detector.directions.is_empty() && !detector.directions.contains(&request.direction) {
+        return Err("the detector does not judge this direction");
+    }
+    if !detector.languages.is_empty() && !detector.languages.iter().any(language) {
+        return Err("the detector does not judge this language");
+    }
+    Ok(())
 }

@@ -29,36 +29,30 @@ fn is_unseen(c: char) -> bool {
             | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
 }
 
-/// The meaning of `label`: the file's table, the reply's own category, the file's only category,
-/// `other.<detector>`.
+/// The meaning of `label`: the file's table; the reply's own category where it lies in one of the
+/// file's; else the file's first category.
 pub(super) fn meaning(detector: &Detector, label: &str, own: Option<&str>) -> Label {
+    let first = || detector.first_category.clone();
     if let Some(known) = detector.labels.get(label) {
         return match (known.polarity, &known.category) {
-            (Polarity::Positive, None) => positive(fallback(detector), known.severity),
+            (Polarity::Positive, None) => positive(first(), known.severity),
             (Polarity::Positive | Polarity::Negative, _) => known.clone(),
         };
     }
-    if let Some(Ok(category)) = own.filter(|own| !own.starts_with("other.")).map(Category::parse) {
-        return positive(category, Severity::Medium);
+    let own = own.and_then(|own| Category::parse(own).ok());
+    let ours = |own: &Category| detector.categories.iter().any(|category| category.touches(own));
+    if let Some(own) = own.filter(ours) {
+        return positive(own, Severity::Medium);
     }
-    let ours = detector.protocol.has_own_words();
-    if ours && is_negative(label) {
+    if detector.protocol.has_own_words() && is_negative(label) {
         let polarity = Polarity::Negative;
         return Label { category: None, polarity, severity: Severity::Medium };
     }
-    let category = if ours { fallback(detector) } else { Category::other(&detector.name) };
-    positive(category, Severity::Medium)
+    positive(first(), Severity::Medium)
 }
 
 fn positive(category: Category, severity: Severity) -> Label {
     Label { category: Some(category), polarity: Polarity::Positive, severity }
-}
-
-fn fallback(detector: &Detector) -> Category {
-    match (detector.categories.first(), detector.categories.len()) {
-        (Some(only), 1) => only.clone(),
-        (Some(_) | None, _) => Category::other(&detector.name),
-    }
 }
 
 fn is_negative(label: &str) -> bool {

@@ -20,6 +20,7 @@ use crate::outbound::Env;
 mod calls;
 mod fuzz;
 mod hostile;
+mod mappings;
 mod parts;
 mod protocols;
 mod replies;
@@ -70,6 +71,7 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
         max_chars: None,
         chunks: file::Chunks { overlap: 0, max: 64 },
         categories: [Category::parse("toxicity").unwrap()].into(),
+        first_category: Category::parse("toxicity").unwrap(),
         labels: Default::default(),
         annotator: false,
         timeout: ms(300),

@@ -24,6 +24,8 @@ pub struct Fields<'a> {
     node: &'a Node,
     source: Source<'a>,
     known: Vec<&'static str>,
+    /// Keys that are refused by another fault, and that no hint should name.
+    refused: Vec<&'static str>,
     /// What was wrong so far.
     pub faults: Vec<Fault>,
 }
@@ -41,7 +43,7 @@ impl<'a> Fields<'a> {
                 Some("write `key: value` lines".to_owned()),
             ));
         }
-        Self { node, source, known: Vec::new(), faults }
+        Self { node, source, known: Vec::new(), refused: Vec::new(), faults }
     }
 
     /// The node of an optional key; null counts as absent.
@@ -75,6 +77,15 @@ impl<'a> Fields<'a> {
         self.faults.push(self.source.fault(at, code, message, Some(hint.to_owned())));
     }
 
+    /// The fault that `key` is of another release.
+    pub fn not_built(&mut self, key: &'static str) {
+        self.refused.push(key);
+        if self.node.get(key).is_some() {
+            let message = format!("`{key}` is not supported by this release");
+            self.refuse(key, "not_built", message, "remove the key");
+        }
+    }
+
     /// The fault that `key` is absent.
     pub fn missing(&mut self, key: &str) {
         if matches!(self.node.data, Data::Map(_)) {
@@ -90,7 +101,8 @@ impl<'a> Fields<'a> {
     /// All faults, among them every key that nobody took.
     pub fn finish(mut self) -> Vec<Fault> {
         for entry in self.node.entries() {
-            if !self.known.contains(&entry.key.as_str()) {
+            let key = entry.key.as_str();
+            if !self.known.contains(&key) && !self.refused.contains(&key) {
                 let (message, hint) = unknown(&entry.key, &self.known);
                 self.faults.push(self.source.fault(entry.at, "unknown_key", message, Some(hint)));
             }
@@ -102,7 +114,11 @@ impl<'a> Fields<'a> {
 fn unknown(key: &str, known: &[&str]) -> (String, String) {
     let hint = match nearest(key, known.iter().copied()) {
         Some(near) => format!("write `{near}`"),
-        None => format!("remove it; known are {}", known.join(", ")),
+        None => {
+            let once: std::collections::BTreeSet<&str> = known.iter().copied().collect();
+            let names: Vec<&str> = once.into_iter().collect();
+            format!("remove it; known are {}", names.join(", "))
+        }
     };
     (format!("key `{}` is unknown", shown(key)), hint)
 }

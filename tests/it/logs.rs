@@ -76,3 +76,35 @@ async fn an_address_that_others_reach_needs_the_printed_key() {
     assert!(error.contains(key.trim()), "the request to paste holds the key: {error}");
     assert!(!out.contains(key.trim()), "the log holds the key");
 }
+
+#[tokio::test]
+async fn the_first_unusable_answer_is_a_warning_with_its_reason_and_without_its_words() {
+    let server = wiremock::MockServer::builder().start().await;
+    let reply =
+        wiremock::ResponseTemplate::new(200).set_body_json(serde_json::json!({"hit": "canary"}));
+    wiremock::Mock::given(wiremock::matchers::any()).respond_with(reply).mount(&server).await;
+    let dir = tempfile::tempdir().unwrap();
+    assert!(crate::binary::run(dir.path(), &["init"]).status.success());
+    let file = format!(
+        "name: vendor\nprotocol: http\nendpoint: {}/x\ncategories: [toxicity]\n\
+         request: {{t: '{{{{content}}}}'}}\nresponse: {{items: hits, label: kind}}\n",
+        server.uri()
+    );
+    std::fs::write(dir.path().join("detectors/vendor.yaml"), file).unwrap();
+    let mut start = command(dir.path());
+    start.args(["serve", "--listen", "127.0.0.1:0"]);
+    let served = Served::start(start);
+    let body =
+        r#"{"content": "hello", "detectors": {"add": ["vendor"]}, "include": ["detectors"]}"#;
+    for _ in 0..2 {
+        let (status, text) = post(&served.address, &[], body).await;
+        assert_eq!(status, 200, "{text}");
+        assert!(text.contains("the reply has nothing at `hits`"), "{text}");
+    }
+    let (_, out, error) = served.stop();
+    let told = |line: &&str| line.contains("the reply has nothing at `hits`");
+    let lines: Vec<&str> = out.lines().chain(error.lines()).filter(told).collect();
+    assert_eq!(lines.len(), 1, "{out}{error}");
+    assert!(lines[0].contains("vendor") && lines[0].to_lowercase().contains("warn"), "{lines:?}");
+    assert!(!out.contains("canary") && !error.contains("canary"));
+}

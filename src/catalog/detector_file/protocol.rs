@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::catalog::detector::{Activation, Builtin, Endpoint, Kserve, Label, Protocol};
-use crate::catalog::mapping::{Mapping, RawExchange, Reader, ResponseMapping, percent};
+use crate::catalog::detector::{Activation, Builtin, Endpoint, Grain, Kserve, Label, Protocol};
+use crate::catalog::mapping::{Mapping, RawExchange, ResponseMapping, percent};
 use crate::catalog::preset::{OptionSpec, Preset};
 use crate::catalog::template::{TemplateFault, fixed};
 use crate::domain::category::{Category, TREE};
 use crate::domain::finding::{Polarity, Severity};
 use crate::domain::id::DetectorName;
 use crate::yaml::{self, Data, Entry, Fields, Node, Source};
+
+use super::{headers, paths};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -69,6 +71,17 @@ pub(super) struct Spoken {
 }
 
 impl Spoken {
+    /// Whether one call may be about several texts, each with its own answer.
+    pub(super) fn takes_lists(&self) -> bool {
+        match &self.protocol {
+            Protocol::Native | Protocol::Kserve(_) => true,
+            Protocol::Builtin(_) => false,
+            Protocol::Http(mapping) => {
+                mapping.exchanges.iter().any(|exchange| exchange.grain() == Grain::List)
+            }
+        }
+    }
+
     /// Whether calls may be signed.
     pub(super) fn is_signed(&self) -> bool {
         matches!(&self.protocol, Protocol::Http(mapping) if mapping.signing.is_some())
@@ -88,16 +101,17 @@ pub(super) fn read(
     let builtin = fields.node("builtin");
     let (request, response) = (fields.node("request"), fields.node("response"));
     let preset = preset(fields, named?);
+    let has_options = preset.is_some() || named == Some(Named::KserveV2);
     for (key, given, owner, fits) in [
-        ("request", request, "http", named == Some(Named::Http)),
-        ("response", response, "http", named == Some(Named::Http)),
-        ("headers", fields.node("headers"), "http", named == Some(Named::Http)),
-        ("builtin", builtin, "builtin", named == Some(Named::Builtin)),
-        ("options", options, "presidio", preset.is_some() || named == Some(Named::KserveV2)),
+        ("request", request, "`http`", named == Some(Named::Http)),
+        ("response", response, "`http`", named == Some(Named::Http)),
+        ("headers", fields.node("headers"), "`http`", named == Some(Named::Http)),
+        ("builtin", builtin, "`builtin`", named == Some(Named::Builtin)),
+        ("options", options, "the protocols of vendors", has_options),
     ] {
         if given.is_some() && !fits {
             let message = format!("`{key}` does not belong to this protocol");
-            fields.refuse(key, "bad_value", message, &format!("remove it; it fits `{owner}`"));
+            fields.refuse(key, "bad_value", message, &format!("remove it; it fits {owner}"));
         }
     }
     let spoken = |protocol| {
@@ -160,11 +174,16 @@ fn own_mapping(
 ) -> Option<Protocol> {
     let none = Map::new();
     for (name, value) in &headers {
-        if let Err(fault) = fixed(value, &none, str::to_owned) {
+        let fault = fixed(value, &none, str::to_owned).err();
+        if let Some(fault) = fault.or_else(|| headers::fault(name, value)) {
             refuse(fields, &format!("/headers/{name}"), fault);
         }
     }
-    let (request, response) = body(fields, source)?;
+    let silent = fields.node("response").is_some_and(|node| node.get("error_when").is_none());
+    let (request, mut response) = body(fields, source)?;
+    if silent {
+        response.error_when = ["error", "errors"].map(str::to_owned).into();
+    }
     let directions = std::collections::BTreeSet::new();
     let (when, path, batch) = (BTreeMap::new(), String::new(), None);
     let raw = RawExchange { when, directions, path, batch, request, response };
@@ -232,7 +251,10 @@ pub(in crate::catalog) fn exchange(
 fn body(fields: &mut Fields<'_>, source: Source<'_>) -> Option<(Value, ResponseMapping)> {
     let response = match fields.node("response") {
         Some(node) => response(node, source).map_err(|faults| fields.faults.extend(faults)),
-        None => Ok(ResponseMapping { findings: vec![Reader::default()], ..Default::default() }),
+        None => {
+            fields.missing("response");
+            Err(())
+        }
     };
     let Some(request) = fields.node("request").map(Node::to_json) else {
         fields.missing("request");
@@ -266,7 +288,16 @@ fn response(
         let hint = Some("move it into an entry of `findings`".to_owned());
         return Err(vec![source.fault(entry.at, "bad_value", message, hint)]);
     }
-    Ok(response)
+    let named = node
+        .get("findings")
+        .map_or(!reader.entries().is_empty(), |_| !response.findings.is_empty());
+    if !named {
+        let message = "`response` does not say what a finding is".to_owned();
+        let hint = "add `label:`, and `items:` where a list holds the findings".to_owned();
+        return Err(vec![source.fault(node.at(), "missing_key", message, Some(hint))]);
+    }
+    let faults = paths::faults(&response, node, source);
+    if faults.is_empty() { Ok(response) } else { Err(faults) }
 }
 
 /// The built-in detector of the `builtin` key, else of the file's name.
@@ -345,7 +376,7 @@ fn label_pointer(label: &str) -> String {
     format!("/labels/{}", label.replace('~', "~0").replace('/', "~1"))
 }
 
-/// The same for a preset, where a label may stand for the file's only category.
+/// The same for a preset, where a label may stand for the file's first category.
 pub(in crate::catalog) fn any_labels(fields: &mut Fields<'_>) -> BTreeMap<String, Label> {
     let entries: BTreeMap<String, LabelEntry> = fields.take("labels").unwrap_or_default();
     let mut labels = BTreeMap::new();

@@ -77,7 +77,9 @@ impl Draft {
         }
         self.speech(&mut out);
         if !self.labels.is_empty() {
-            out.push_str("labels:  # those seen; a label that is not here counts as other\n");
+            out.push_str(
+                "labels:  # those seen; a label that is not here counts as the first category\n",
+            );
         }
         for row in &self.labels {
             line(&mut out, 2, &scalar(&row.label), &row.meaning, &row.why);
@@ -103,6 +105,7 @@ impl Draft {
         }
         line(out, 0, "request", request, "");
         if general.is_empty() && readers.is_empty() {
+            out.push_str("response: {label: \"\"}\n");
             return;
         }
         out.push_str("response:\n");

@@ -9,7 +9,11 @@ use crate::catalog::Detector;
 use crate::catalog::detector::{Exchange, Reader, ScoreTransform};
 use crate::detect::excerpt::{Excerpt, Spot, Texts};
 use crate::detect::{Judged, label};
+use crate::domain::finding::{Finding, Severity};
 use crate::domain::report::{Gap, ReportError};
+
+/// The score from which on a finding stands for what a service flags.
+const FLAGGED: f64 = 0.5;
 
 /// What a call was about, for its reply.
 pub(super) struct Reading<'a> {
@@ -78,11 +82,11 @@ impl Reading<'_> {
             }
             let (items, single) = items(entry, reader, exchange.response.ok_when_empty)?;
             for item in items {
-                if !holds(item.value, &reader.when) {
+                if !holds(item.value, reader)? {
                     continue;
                 }
                 let word = word(item, &reader.label)?;
-                let score = lifted(score(item, reader)?, entry, item, reader);
+                let score = lifted(score(item, reader)?, entry, item, reader)?;
                 if single && readers.len() == 1 && exchange.response.lists.is_none() {
                     judged.label = own_label(Some(&word));
                     judged.score = Some(score);
@@ -90,16 +94,33 @@ impl Reading<'_> {
                 if score == 0.0 {
                     continue;
                 }
-                found = true;
-                let Some(spot) = self.spot(item.value, reader, about)? else { continue };
-                let category = given(item, &reader.category);
+                let Some(spot) = self.spot(item.value, reader, about)? else {
+                    // What is flagged is a message that nobody judges here.
+                    found |= score >= FLAGGED;
+                    continue;
+                };
+                let category = given(item, &reader.category)?;
                 let (label, category) = self.known(&word, category.as_deref());
                 let severity = severity(item, reader)?;
                 let said = Said { label, category, severity, score, spot };
-                judged.findings.extend(said.finding(self.detector));
+                let finding = said.finding(self.detector);
+                found |= finding.is_some() && score >= FLAGGED;
+                judged.findings.extend(finding);
             }
         }
+        let flagged = |reader: &Reader| at(entry, split(&reader.flag).0).is_some_and(truthy);
+        if !found && readers.iter().any(|reader| !reader.flag.is_empty() && flagged(reader)) {
+            judged.findings.extend(self.flagged(about)?);
+        }
         Ok(())
+    }
+
+    /// A flag that names nothing is a finding of the file's first category.
+    fn flagged(&self, about: &[Excerpt<'_>]) -> Result<Option<Finding>, Bad> {
+        let spot = self.spot(&Value::Null, &Reader::default(), about)?;
+        let said =
+            |spot| Said { label: "flagged", category: None, severity: None, score: 1.0, spot };
+        Ok(spot.and_then(|spot| said(spot).finding(self.detector)))
     }
 
     /// The characters that the service says it left out.
@@ -169,7 +190,9 @@ fn items<'a>(
 ) -> Result<(Vec<Item<'a>>, bool), Bad> {
     let mut found = vec![Item { value: entry, key: None }];
     let mut many = false;
-    for step in reader.items.split('.').filter(|step| !step.is_empty()) {
+    let (path, optional) = split(&reader.items);
+    let ok_when_empty = ok_when_empty || optional;
+    for step in path.split('.').filter(|step| !step.is_empty()) {
         many |= step == "*";
         let mut next = Vec::new();
         for item in found {
@@ -186,18 +209,18 @@ fn items<'a>(
                     Some(value) => next.push(Item { value, ..item }),
                     // An empty list is an answer; no list at all only where the file says so.
                     None if ok_when_empty => {}
-                    None => return Err(missing("nothing", &reader.items)),
+                    None => return Err(missing("nothing", path)),
                 },
             }
         }
         found = next;
     }
     let single = !many && matches!(&found[..], [item] if !item.value.is_array());
-    if !reader.items.ends_with('*') {
-        found = unfold(found, ok_when_empty, &reader.items)?;
+    if !path.ends_with('*') {
+        found = unfold(found, ok_when_empty, path)?;
     }
     if reader.nested {
-        found = unfold(found, true, &reader.items)?;
+        found = unfold(found, true, path)?;
     }
     Ok((found, single))
 }
@@ -229,6 +252,20 @@ pub(super) fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     })
 }
 
+/// The path, and whether it may be absent.
+fn split(path: &str) -> (&str, bool) {
+    path.strip_suffix('?').map_or((path, false), |path| (path, true))
+}
+
+/// What a path holds; absent only where it ends in `?`.
+fn look<'a>(value: &'a Value, path: &str, what: &str) -> Result<Option<&'a Value>, Bad> {
+    let (path, optional) = split(path);
+    match at(value, path).filter(|value| !value.is_null()) {
+        None if !optional => Err(missing(what, path)),
+        found => Ok(found),
+    }
+}
+
 fn missing(what: &str, path: &str) -> Bad {
     Bad(format!("the reply has {what} at {}", shown(path)))
 }
@@ -242,68 +279,76 @@ fn truthy(value: &Value) -> bool {
         Value::Null => false,
         Value::Bool(flag) => *flag,
         Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
+        Value::String(text) => {
+            !matches!(text.trim().to_ascii_lowercase().as_str(), "" | "false" | "no" | "0")
+        }
         Value::Array(items) => !items.is_empty(),
         Value::Object(map) => !map.is_empty(),
     }
 }
 
-/// Whether the condition holds: `path`, `!path`, `path=value` or `path!=value`; the empty one always does.
-fn holds(item: &Value, when: &str) -> bool {
-    if when.is_empty() {
-        return true;
-    }
-    if let Some(path) = when.strip_prefix('!') {
-        return !at(item, path).is_some_and(truthy);
-    }
-    let is = |path: &str, wanted: &str| {
-        text(Item { value: item, key: None }, path).is_some_and(|text| text == wanted)
-    };
-    match (when.split_once("!="), when.split_once('=')) {
-        (Some((path, unwanted)), _) => !is(path, unwanted),
-        (None, Some((path, wanted))) => is(path, wanted),
-        (None, None) => at(item, when).is_some_and(truthy),
-    }
+/// Whether the item counts.
+fn holds(item: &Value, reader: &Reader) -> Result<bool, Bad> {
+    let Some(condition) = reader.condition() else { return Ok(true) };
+    let found = look(item, condition.path, "nothing")?;
+    let is = found.is_some_and(|found| match condition.value {
+        None => truthy(found),
+        Some(value) => text(found).is_some_and(|text| text == value),
+    });
+    Ok(is == condition.wanted)
 }
 
 /// A text, number or boolean as text.
-fn text<'a>(item: Item<'a>, path: &str) -> Option<Cow<'a, str>> {
-    match at(item.value, path)? {
+fn text(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
         Value::String(text) => Some(Cow::Borrowed(text)),
-        value @ (Value::Bool(_) | Value::Number(_)) => Some(Cow::Owned(value.to_string())),
+        Value::Bool(_) | Value::Number(_) => Some(Cow::Owned(value.to_string())),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
-/// The same for a path that a reader may leave out.
-fn given<'a>(item: Item<'a>, path: &'a str) -> Option<Cow<'a, str>> {
-    match path.strip_prefix('=') {
-        _ if path.is_empty() => None,
-        Some(literal) => Some(Cow::Borrowed(literal)),
-        None => text(item, path),
+/// A number, also one that is written as a text.
+fn number(value: &Value) -> Option<f64> {
+    let told = || value.as_str().and_then(|text| text.trim().parse().ok());
+    value.as_f64().or_else(told).filter(|number: &f64| number.is_finite())
+}
+
+/// The text at a path that a reader may leave out.
+fn given<'a>(item: Item<'a>, path: &'a str) -> Result<Option<Cow<'a, str>>, Bad> {
+    if path.is_empty() {
+        return Ok(None);
     }
+    if let Some(literal) = path.strip_prefix('=') {
+        return Ok(Some(Cow::Borrowed(literal)));
+    }
+    let Some(value) = look(item.value, path, "nothing")? else { return Ok(None) };
+    text(value).map(Some).ok_or_else(|| missing("no text", split(path).0))
 }
 
 fn word(item: Item<'_>, path: &str) -> Result<String, Bad> {
     let word = match (path.strip_prefix('='), path) {
         (Some(literal), _) => Some(literal.to_owned()),
         (None, "@key") => item.key.map(str::to_owned),
-        (None, _) => text(item, path).map(Cow::into_owned),
+        (None, _) => at(item.value, path).and_then(text).map(Cow::into_owned),
     };
     word.ok_or_else(|| missing("no label", path))
 }
 
-fn severity(
-    item: Item<'_>,
-    reader: &Reader,
-) -> Result<Option<crate::domain::finding::Severity>, Bad> {
-    let raw = given(item, &reader.severity);
-    let known = |raw: Cow<'_, str>| label::severity(&raw.to_ascii_lowercase());
-    match raw {
-        None => Ok(None),
-        Some(raw) => known(raw)
-            .map(Some)
-            .ok_or_else(|| Bad(format!("`{}` holds no known severity", reader.severity))),
+fn severity(item: Item<'_>, reader: &Reader) -> Result<Option<Severity>, Bad> {
+    let Some(raw) = given(item, &reader.severity)? else { return Ok(None) };
+    let graded = || raw.trim().parse().ok().and_then(grade);
+    let known = label::severity(&raw.to_ascii_lowercase()).or_else(graded);
+    known.map(Some).ok_or_else(|| Bad(format!("`{}` holds no known severity", reader.severity)))
+}
+
+/// 0..=7, as Azure counts: 2 is low, 4 medium, 6 high.
+fn grade(number: f64) -> Option<Severity> {
+    match number {
+        n if !(0.0..=7.0).contains(&n) => None,
+        n if n < 3.0 => Some(Severity::Low),
+        n if n < 5.0 => Some(Severity::Medium),
+        n if n < 7.0 => Some(Severity::High),
+        _ => Some(Severity::Critical),
     }
 }
 
@@ -317,10 +362,13 @@ fn score(item: Item<'_>, reader: &Reader) -> Result<f64, Bad> {
             &literal
         }
         (None, "@value") => item.value,
-        (None, _) => at(item.value, path).ok_or_else(|| missing("no score", path))?,
+        (None, _) => match look(item.value, path, "no score")? {
+            Some(raw) => raw,
+            None => return Ok(1.0),
+        },
     };
-    let odd = |what: &str| Bad(format!("the score at {} is {what}", shown(path)));
-    let number = || raw.as_f64().ok_or_else(|| odd("no number"));
+    let odd = |what: &str| Bad(format!("the score at {} is {what}", shown(split(path).0)));
+    let number = || number(raw).ok_or_else(|| odd("no number"));
     let inside = |score: f64| probability(score).map_err(|_| odd("out of range"));
     match &reader.score_transform {
         ScoreTransform::Identity => inside(number()?),
@@ -329,12 +377,10 @@ fn score(item: Item<'_>, reader: &Reader) -> Result<f64, Bad> {
         ScoreTransform::Risk => inside(number()?.abs()).and(Ok(number()?.max(0.0))),
         ScoreTransform::Severity => inside(number()? / 7.0),
         ScoreTransform::Bool => match raw {
-            Value::Bool(flag) => Ok(f64::from(u8::from(*flag))),
-            Value::Null
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_)
-            | Value::Object(_) => Err(odd("no boolean")),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                Ok(f64::from(u8::from(truthy(raw))))
+            }
+            Value::Null | Value::Array(_) | Value::Object(_) => Err(odd("no boolean")),
         },
         ScoreTransform::Enum(names) => {
             let named = raw.as_str().and_then(|name| names.get(name));
@@ -344,20 +390,29 @@ fn score(item: Item<'_>, reader: &Reader) -> Result<f64, Bad> {
 }
 
 /// A vendor's own flag is worth 0.5 at least.
-fn lifted(score: f64, entry: &Value, item: Item<'_>, reader: &Reader) -> f64 {
-    if reader.flag.is_empty() {
-        return score;
+fn lifted(score: f64, entry: &Value, item: Item<'_>, reader: &Reader) -> Result<f64, Bad> {
+    let (path, optional) = split(&reader.flag);
+    if path.is_empty() {
+        return Ok(score);
     }
-    let flag = match (reader.flag.strip_suffix(".@key"), item.key) {
+    let flag = match (path.strip_suffix(".@key"), item.key) {
         (Some(path), Some(key)) => at(entry, path).and_then(|flags| flags.get(key)),
-        (Some(_) | None, _) => at(item.value, &reader.flag).or_else(|| at(entry, &reader.flag)),
+        (Some(_) | None, _) => at(item.value, path).or_else(|| at(entry, path)),
     };
-    if flag.is_some_and(truthy) { score.max(0.5) } else { score }
+    match flag {
+        None if !optional => Err(missing("nothing", path)),
+        flag if flag.is_some_and(truthy) => Ok(score.max(FLAGGED)),
+        _ => Ok(score),
+    }
 }
 
 fn position(item: &Value, path: &str) -> Result<Option<u64>, Bad> {
-    match at(item, path).filter(|_| !path.is_empty()) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => value.as_u64().map(Some).ok_or_else(|| missing("no position", path)),
+    if path.is_empty() {
+        return Ok(None);
     }
+    let Some(value) = look(item, path, "no position")? else { return Ok(None) };
+    let whole = |n: &f64| n.fract() == 0.0 && (0.0..=9e15).contains(n);
+    let told = || number(value).filter(whole).map(|n| n as u64);
+    let known = value.as_u64().or_else(told);
+    known.map(Some).ok_or_else(|| missing("no position", split(path).0))
 }

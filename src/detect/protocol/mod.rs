@@ -29,9 +29,9 @@ const LIST_MAX: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Bad(pub(super) String);
 
-/// Whether the request holds what the detector must be told.
-pub(super) fn suits(detector: &Detector, request: &Request) -> bool {
-    let Protocol::Http(mapping) = &detector.protocol else { return true };
+/// Whether the request holds what the detector must be told; else what is missing, for people.
+pub(super) fn suits(detector: &Detector, request: &Request) -> Result<(), &'static str> {
+    let Protocol::Http(mapping) = &detector.protocol else { return Ok(()) };
     let has = |slot: &Slot| match slot {
         Slot::Prompt => fill::prompt(request).is_some(),
         Slot::Documents => !request.context.documents.is_empty(),
@@ -50,9 +50,14 @@ pub(super) fn suits(detector: &Detector, request: &Request) -> bool {
         | Slot::Tools
         | Slot::Literal(_) => true,
     };
-    let fits = |fill: &&Fill| fill.drop || fill.ways.iter().any(has);
+    let lacks = |fill: &&Fill| !fill.drop && !fill.ways.iter().any(has);
     let exchange = mapping.exchange(request.direction);
-    exchange.is_some_and(|exchange| exchange.request.fills().iter().all(fits))
+    let exchange = exchange.ok_or("the protocol has no call for this direction")?;
+    match exchange.request.fills().into_iter().find(lacks) {
+        None => Ok(()),
+        Some(fill) if fill.ways.contains(&Slot::Prompt) => Err("the request has no prompt"),
+        Some(_) => Err("the request has no documents"),
+    }
 }
 
 /// Where a call goes: the endpoint, with the protocol's path appended where it has one.

@@ -141,16 +141,24 @@ async fn a_forbidden_endpoint_is_unavailable_and_never_connected() {
 async fn what_a_detector_cannot_judge_is_skipped_and_unknown_ones_are_not_registered() {
     let detectors = detectors();
     let native = || detector("a", Protocol::Native, "http://127.0.0.1:1/");
+    let of =
+        |lines: &str| loaded(&format!("endpoint: http://127.0.0.1:1/\ncategories: [pii]\n{lines}"));
+    let direction = Detector { directions: [Direction::Output].into(), ..native() };
+    let kind = Detector { types: [ContentType::Image].into(), ..native() };
     let cases = [
-        (
-            Detector { directions: [Direction::Output].into(), ..native() },
-            "unsupported_content_type",
-        ),
-        (Detector { types: [ContentType::Image].into(), ..native() }, "unsupported_content_type"),
+        (direction, "the detector does not judge this direction"),
+        (kind, "the detector judges no content of this type"),
+        (of("protocol: native\nlanguages: [de]\n"), "the detector does not judge this language"),
+        (of("protocol: fms\noptions: {kind: generation}\n"), "the request has no prompt"),
+        (of("protocol: fms\noptions: {kind: context}\n"), "the request has no documents"),
     ];
-    for (detector, reason) in cases {
-        let report = one(&detectors, detector, &["abc"]).await;
-        assert_eq!((report.status, report.reason()), (Status::Skipped, reason));
+    for (detector, detail) in cases {
+        let mut sample = sample(&["abc"]);
+        sample.request.language = Some("en".into());
+        let asks = [ask(detector)];
+        let report = detectors.fan_out(&asks, &sample.work(), soon()).await.remove(0);
+        assert_eq!((report.status, report.reason()), (Status::Skipped, "unsupported_content_type"));
+        assert_eq!(report.detail.as_deref(), Some(detail));
     }
     let unknown = Ask { detector: None, ..ask(native()) };
     let report = detectors.fan_out(&[unknown], &sample(&["x"]).work(), soon()).await.remove(0);

@@ -20,15 +20,15 @@ pub(super) fn fixture(name: &str) -> Fixture {
 }
 
 /// What came of one detector before a server that answers with the fixture.
-struct Played {
-    report: Report,
+pub(super) struct Played {
+    pub(super) report: Report,
     /// Path, headers and body of each request.
-    sent: Vec<(String, http::HeaderMap, Value)>,
+    pub(super) sent: Vec<(String, http::HeaderMap, Value)>,
 }
 
 impl Played {
     /// `category label score`, and `start..end` where there is a span.
-    fn findings(&self) -> Vec<String> {
+    pub(super) fn findings(&self) -> Vec<String> {
         let text = |f: &crate::domain::finding::Finding| {
             let span = f.place.and_then(|place| place.span);
             let span = span.map(|s| format!(" {}..{}", s.start, s.end)).unwrap_or_default();
@@ -38,7 +38,7 @@ impl Played {
     }
 }
 
-async fn play(lines: &str, sample: &Sample, reply: &Value) -> Played {
+pub(super) async fn play(lines: &str, sample: &Sample, reply: &Value) -> Played {
     let server = wiremock::MockServer::start().await;
     let status = u16::try_from(reply["status"].as_u64().unwrap()).unwrap();
     let template = wiremock::ResponseTemplate::new(status).set_body_json(&reply["body"]);
@@ -306,7 +306,7 @@ async fn llm_guard_is_asked_about_prompts_and_outputs_by_direction() {
 async fn llm_guard_may_be_invalid_without_a_scanner_and_has_its_own_time_out() {
     let sample = sample(&["x"]);
     let reply = json!({"status": 200, "body": {"is_valid": false, "scanners": {"Toxicity": -1.0}}});
-    assert_eq!(play(GUARD, &sample, &reply).await.findings(), ["other.d invalid 1"]);
+    assert_eq!(play(GUARD, &sample, &reply).await.findings(), ["injection invalid 1"]);
     let lines = format!("{GUARD}retry: {{attempts: 1}}\n");
     let played = play(&lines, &sample, &fixture("llm-guard/timeout").reply).await;
     assert_eq!((played.report.status, played.report.error), (Status::Timeout, None));
@@ -352,7 +352,7 @@ async fn lakera_judges_the_conversation_and_only_the_judged_message_counts() {
 async fn lakera_may_flag_without_reason_and_locate_without_flag() {
     let one = sample(&["I am Ana Lima."]);
     let flagged = play(LAKERA, &one, &fixture("lakera/flagged-only").reply).await;
-    assert_eq!(flagged.findings(), ["other.d flagged 1"]);
+    assert_eq!(flagged.findings(), ["injection flagged 1"]);
     let located = play(LAKERA, &one, &fixture("lakera/payload-not-flagged").reply).await;
     assert_eq!(located.findings(), ["pii.person pii/name 0.4 5..13"]);
     assert!(play(LAKERA, &one, &fixture("lakera/clean").reply).await.findings().is_empty());

@@ -83,7 +83,7 @@ params: {{k: 5}}
 headers: {{x-extra: "1"}}
 request: {{q: "{{{{content}}}}", all: "{{{{contents}}}}", who: "t={{{{tenant}}}}",
   lang: "{{{{language}}}}", n: 1, k: "{{{{params.k}}}}", gone: "{{{{params.x?}}}}", d: "{{{{prompt|none}}}}"}}
-response: {{items: r.hits, label: kind, score: safe, start: from, end: to, offset_unit: byte,
+response: {{items: r.hits, label: kind, score: safe, start: from?, end: to?, offset_unit: byte,
   score_transform: invert, error_when: e}}
 "#,
         server.uri()
@@ -97,7 +97,7 @@ response: {{items: r.hits, label: kind, score: safe, start: from, end: to, offse
 }
 
 #[test]
-fn a_word_means_what_the_file_says_else_what_the_reply_says_else_the_only_category() {
+fn a_word_means_what_the_file_says_else_what_the_reply_says_else_the_first_category() {
     let two = Detector {
         categories: ["pii", "toxicity"].map(|c| Category::parse(c).unwrap()).into(),
         ..detector("d", Protocol::Native, "http://127.0.0.1:1/")
@@ -111,13 +111,17 @@ fn a_word_means_what_the_file_says_else_what_the_reply_says_else_the_only_catego
     let fms = loaded("protocol: fms\nendpoint: http://127.0.0.1:1/\ncategories: [toxicity]\n");
     for (detector, word, own, expected) in [
         (&told, "clean", Some("pii"), Some("hate")),
-        (&one, "clean", Some("pii.email"), Some("pii.email")),
+        (&two, "clean", Some("pii.email"), Some("pii.email")),
+        (&one, "clean", Some("pii.email"), None),
+        (&one, "bad", Some("toxicity.insult"), Some("toxicity.insult")),
+        (&one, "bad", Some("injection"), Some("toxicity")),
         (&one, "bad", Some("nonsense"), Some("toxicity")),
         (&one, "Clean", None, None),
         (&one, "no_pii", None, None),
-        (&two, "bad", None, Some("other.d")),
-        (&two, "bad", Some("other.else"), Some("other.d")),
-        (&fms, "bad", None, Some("other.d")),
+        (&two, "bad", None, Some("toxicity")),
+        (&two, "bad", Some("other.else"), Some("toxicity")),
+        (&fms, "bad", None, Some("toxicity")),
+        (&fms, "relevance", Some("risk"), Some("toxicity")),
     ] {
         let meaning = label::meaning(detector, word, own);
         assert_eq!(meaning.category.as_ref().map(Category::as_str), expected, "{word} {own:?}");
