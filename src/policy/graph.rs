@@ -277,7 +277,7 @@ impl<'a> Graph<'a> {
     }
 
     fn is_test(&self, at: usize) -> bool {
-        self.nodes.get(at).is_some_and(|node| node.path.iter().any(|name| name.ends_with("_test")))
+        self.place(at).0.ends_with("_test.rego")
     }
 
     fn grows_too_much(&self, at: usize) -> Fault {
