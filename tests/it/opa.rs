@@ -394,7 +394,7 @@ impl Compared {
                 rules.retain(|_, value| value.as_array().is_none_or(|list| !list.is_empty()));
                 Said::Value(Value::Object(rules))
             }
-            other => other.clone(),
+            Said::Value(_) | Said::Undefined | Said::Error => sources.clone(),
         };
         let silent = sources == Said::Undefined && held == Said::Value(json!({}));
         if held != sources && !silent {
