@@ -3,6 +3,10 @@
 //! The measure: a sentence is turned if it holds more common words once turned than as written,
 //! at least two of them, or one where the text names rot13, and one in eight words.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
 use super::{Region, Unit, replace};
 
 /// Common English words, and those of instructions, as rot13 writes them; none is a word itself.
@@ -49,8 +53,28 @@ const WORDS: &[&str] = &[
 ];
 const WORD_CHARS_MAX: usize = 12;
 
+/// The words as one automaton: ordinary text is passed in one quick scan.
+#[expect(clippy::expect_used, reason = "the words are constant, and a test builds it")]
+static ANY_WORD: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let words = AhoCorasick::builder().ascii_case_insensitive(true).build(WORDS);
+    words.expect("a few short words")
+});
+
+/// Whether one of the words stands in `raw` by itself.
+fn any_word(raw: &str) -> bool {
+    let letter = |at: Option<usize>| {
+        at.and_then(|at| raw.as_bytes().get(at)).is_some_and(u8::is_ascii_alphabetic)
+    };
+    ANY_WORD
+        .find_overlapping_iter(raw)
+        .any(|found| !letter(found.start().checked_sub(1)) && !letter(Some(found.end())))
+}
+
 /// Whether a sentence of `raw` may be turned.
 pub(super) fn may_decode(raw: &str) -> bool {
+    if !any_word(raw) {
+        return false;
+    }
     let hinted = hints(raw.chars());
     raw.split(ends).any(|sentence| reads_turned(sentence.chars(), hinted))
 }
