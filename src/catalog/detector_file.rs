@@ -27,8 +27,7 @@ pub(super) use limits::in_range;
 use protocol::Spoken;
 
 /// Keys of the design whose behaviour comes later.
-const NOT_BUILT: [&str; 6] =
-    ["holdback", "throttle", "versions", "replicas", "shadow", "hedge"];
+const NOT_BUILT: [&str; 6] = ["holdback", "throttle", "versions", "replicas", "shadow", "hedge"];
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]

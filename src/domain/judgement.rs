@@ -175,7 +175,8 @@ pub fn calibrate(reports: &mut [Report], detectors: &BTreeMap<DetectorName, Dete
         let mut own = None;
         for finding in &mut report.findings {
             let worth = calibration.apply(&finding.category, finding.score);
-            if report.label.as_ref() == Some(&finding.label) && report.score == Some(finding.score) {
+            if report.label.as_ref() == Some(&finding.label) && report.score == Some(finding.score)
+            {
                 own = Some(worth.max(own.unwrap_or(0.0)));
             }
             finding.score = worth;

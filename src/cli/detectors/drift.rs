@@ -52,7 +52,11 @@ pub(in crate::cli) fn run(args: &DriftArgs) -> u8 {
         return exit::NO_INPUT;
     }
     let rows = rows(&weeks);
-    if args.json { rows.iter().for_each(|row| print(&row.json())) } else { show(&rows) }
+    if args.json {
+        rows.iter().for_each(|row| print(&row.json()))
+    } else {
+        show(&rows)
+    }
     exit::OK
 }
 

@@ -23,7 +23,8 @@ pub fn reliability(samples: &[Sample], bins: usize) -> Vec<Bin> {
     let width = 1.0 / bins.max(1) as f64;
     let of = |score: f64| ((score / width) as usize).min(bins.max(1) - 1);
     let bin = |index: usize| {
-        let inside: Vec<&Sample> = samples.iter().filter(|(score, _)| of(*score) == index).collect();
+        let inside: Vec<&Sample> =
+            samples.iter().filter(|(score, _)| of(*score) == index).collect();
         let share = |sum: f64| if inside.is_empty() { 0.0 } else { sum / inside.len() as f64 };
         Bin {
             from: index as f64 * width,

@@ -92,7 +92,15 @@ fn a_fit_of_points_rises_and_lowers_the_error_of_overconfident_scores() {
     assert!(calibration_error(&judged) < 0.05, "{}", calibration_error(&judged));
     assert!(brier(&judged) < brier(&samples));
     // A plateau that no logistic curve has.
-    let steps = |score: f64| if score < 0.3 { 0.05 } else if score < 0.9 { 0.5 } else { 0.95 };
+    let steps = |score: f64| {
+        if score < 0.3 {
+            0.05
+        } else if score < 0.9 {
+            0.5
+        } else {
+            0.95
+        }
+    };
     assert_eq!(best(&drawn(steps, 5_000)), Ok(Form::Points));
     assert_eq!(best(&drawn(|score| logistic(8.0 * score - 5.0), 5_000)), Ok(Form::Logistic));
 }
