@@ -54,7 +54,18 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
     planned.degraded = degraded;
     planned.plan.event = strategy.map(|strategy| strategy.event.to_owned());
     wish(run, caller, &mut planned.plan)?;
+    hold_to_files(&mut planned);
     Ok(planned)
+}
+
+/// What the floor requires is asked as its file says: parameters of a policy or a request could
+/// make it find nothing.
+fn hold_to_files(planned: &mut Planned) {
+    let Plan { params, floor_required, .. } = &mut planned.plan;
+    for (name, _) in params.extract_if(.., |name, _| floor_required.contains(name)) {
+        let why = format!("`{name}`: the floor requires it, its file's parameters hold");
+        planned.degraded.push(Degraded { what: "params", why });
+    }
 }
 
 /// Names in a request must exist; a policy's unknown names count as missing instead.

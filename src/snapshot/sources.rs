@@ -153,6 +153,29 @@ fn is_policy(relative: &str) -> bool {
         || name == ".manifest"
 }
 
+/// What to change about a name that is nearly one that is read: left out in silence, such a file
+/// would be a rule that never acts.
+fn misnamed(kind: FaultKind, relative: &str) -> Option<String> {
+    let name = relative.rsplit('/').next().unwrap_or_default();
+    let (stem, ending) = name.rsplit_once('.')?;
+    let ending = ending.to_ascii_lowercase();
+    if kind != FaultKind::Policy {
+        return (ending == "yml" && !relative.contains('/'))
+            .then(|| format!("rename it to {stem}.yaml"));
+    }
+    if is_policy(relative) {
+        return None;
+    }
+    match (stem.to_ascii_lowercase().as_str(), ending.as_str()) {
+        (_, "rego") => Some(format!("rename it to {stem}.rego")),
+        ("data", "yaml" | "yml" | "json") => Some("rename it to data.yaml".to_owned()),
+        (stem, "yaml" | "yml") if stem.ends_with("_cases") => {
+            Some(format!("rename it to {stem}.yaml"))
+        }
+        _ => None,
+    }
+}
+
 fn read(kind: FaultKind, place: &Place, wanted: fn(&str) -> bool) -> Result<Vec<Found>, Fault> {
     match place {
         Place::Embedded(prefix) => Ok(embedded(prefix, wanted)),
@@ -216,6 +239,12 @@ fn disk(kind: FaultKind, root: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Fo
             if !target.starts_with(&real) {
                 let message = "is a link that leads out of its folder".to_owned();
                 return Err(fault(kind, &shown, "link_outside", message));
+            }
+            if let Some(hint) = misnamed(kind, &relative) {
+                let message = "would be ignored under this name".to_owned();
+                let mut fault = fault(kind, &shown, "misnamed_file", message);
+                fault.hint = Some(hint);
+                return Err(fault);
             }
             if target.is_dir() {
                 if depth < DEPTH_MAX {

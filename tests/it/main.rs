@@ -18,6 +18,7 @@ mod completeness;
 mod cookbook;
 mod corpus;
 mod detectors;
+mod floor;
 mod hostile_replies;
 mod logs;
 mod opa;
