@@ -10,6 +10,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod actions;
 mod api;
 mod app;
 mod binary;
@@ -20,6 +21,8 @@ mod corpus;
 mod detectors;
 mod hostile_replies;
 mod logs;
+#[path = "../models/action/mod.rs"]
+mod model;
 mod opa;
 mod overlays;
 mod policy_tools;
