@@ -33,14 +33,13 @@ pub fn measure(q: &Question<'_>) -> Coverage {
         .filter(|name| q.answered.contains(name.as_str()) || stood_in(name))
         .collect();
     let achieved = match q.spec["method"].as_str().unwrap_or("required_set") {
-        _ if q.required.is_empty() => f64::from(u8::from(!q.answered.is_empty())),
         "weighted" | "weighted_coverage" => weighted(q, &judged),
         "taxonomy" | "taxonomy_coverage" => taxonomy(q, &judged),
-        _ => share(judged.len(), q.required.len()),
+        _ => required_set(q, &judged),
     };
     let floor = q.floor_required.iter().filter(|name| q.answered.contains(name.as_str())).count();
-    let floor_holds = q.floor_required.is_empty()
-        || share(floor, q.floor_required.len()) >= q.floor_least - 1e-9;
+    let floor_holds =
+        q.floor_required.is_empty() || share(floor, q.floor_required.len()) >= q.floor_least - 1e-9;
     let complete = achieved >= q.threshold - 1e-9 && !q.answered.is_empty() && floor_holds;
     let sent = q.asked.iter().any(|name| !categories_of(name).is_empty());
     let code = match () {
@@ -50,6 +49,13 @@ pub fn measure(q: &Question<'_>) -> Coverage {
         () => Some("PARTIAL_COVERAGE"),
     };
     Coverage { achieved, complete, code }
+}
+
+fn required_set(q: &Question<'_>, judged: &BTreeSet<&String>) -> f64 {
+    if q.required.is_empty() {
+        return f64::from(u8::from(!q.answered.is_empty()));
+    }
+    share(judged.len(), q.required.len())
 }
 
 fn share(part: usize, whole: usize) -> f64 {
@@ -63,21 +69,20 @@ fn weighted(q: &Question<'_>, judged: &BTreeSet<&String>) -> f64 {
     };
     let all: f64 = q.required.iter().map(weight).sum();
     if weights.is_none() || all == 0.0 {
-        return share(judged.len(), q.required.len());
+        return required_set(q, judged);
     }
     (judged.iter().map(|name| weight(name)).sum::<f64>() / all).min(1.0)
 }
 
 fn taxonomy(q: &Question<'_>, judged: &BTreeSet<&String>) -> f64 {
     let listed = q.spec["categories"].as_array().into_iter().flatten();
-    let mut need: BTreeSet<String> =
-        listed.filter_map(|c| c.as_str().map(str::to_owned)).collect();
+    let mut need: BTreeSet<String> = listed.filter_map(|c| c.as_str().map(str::to_owned)).collect();
     if need.is_empty() {
         let all = q.required.iter().flat_map(|name| categories_of(name));
         need = all.map(|c| (*c).to_owned()).collect();
     }
     if need.is_empty() {
-        return share(judged.len(), q.required.len());
+        return required_set(q, judged);
     }
     let seen: Vec<&str> = judged
         .iter()

@@ -2,6 +2,7 @@
 //! votes per scope, quorum or strategy, standing, actions, floor, coverage. Slow and literal.
 
 pub mod coverage;
+pub mod random;
 pub mod table;
 pub mod vectors;
 pub mod votes;
@@ -158,7 +159,7 @@ pub fn expected(case: &Case) -> Expected {
     let floor = way.floor_entries();
     let mut entries = way.entries(&resolved);
     if case.strict {
-        entries.extend(way.strict_entries(&resolved, &conflicts));
+        entries.extend(way.strict_entries(&resolved, &conflicts, coverage.complete));
     }
     entries.extend(floor.clone());
     if !coverage.complete {
@@ -169,10 +170,9 @@ pub fn expected(case: &Case) -> Expected {
         let highest = entries.iter().map(|(action, ..)| action.as_str()).max_by_key(|a| rank(a));
         highest.unwrap_or("allow").to_owned()
     };
-    let monitored =
-        case.tenant["mode"] == "monitor" || case.settings["mode"] == "monitor";
+    let monitored = case.tenant["mode"] == "monitor" || case.settings["mode"] == "monitor";
     let full = highest(&entries);
-    let acting = if monitored { &floor } else { &entries };
+    let acting = if monitored && highest(&floor) == "redact" { &floor } else { &entries };
     let redacted = acting.iter().filter(|(action, ..)| action == "redact");
     Expected {
         action: if monitored { highest(&floor) } else { full.clone() },
@@ -195,7 +195,8 @@ impl<'a> Way<'a> {
         let plan = plan(case);
         let mut asked: BTreeSet<String> = plan.required.union(&plan.optional).cloned().collect();
         let floor_required = names(&case.floor, "required");
-        let mut way = Self { case, plan, heard: BTreeMap::new(), asked: asked.clone(), floor_required };
+        let mut way =
+            Self { case, plan, heard: BTreeMap::new(), asked: asked.clone(), floor_required };
         way.listen();
         if way.coverage().achieved < way.threshold_of_coverage() - 1e-9 {
             asked.extend(way.plan.secondary.iter().cloned());
@@ -264,13 +265,15 @@ impl<'a> Way<'a> {
             scopes.extend(keys.filter(|k| k.contains('.')).cloned());
         }
         scopes.retain(|scope| !self.voters(scope).is_empty());
+        // A quorum that nobody can reach is unresolved too.
+        let named = self.case.settings["quorum"].as_object().into_iter().flat_map(|m| m.keys());
+        scopes.extend(named.filter(|name| *name != "*").cloned());
         scopes
     }
 
     fn voters(&self, scope: &str) -> Vec<&String> {
-        let votes = |name: &&String| {
-            categories_of(name).iter().any(|c| under(c, scope) || under(scope, c))
-        };
+        let votes =
+            |name: &&String| categories_of(name).iter().any(|c| under(c, scope) || under(scope, c));
         self.asked.iter().filter(votes).collect()
     }
 
@@ -294,12 +297,21 @@ impl<'a> Way<'a> {
         self.voters(scope).into_iter().filter_map(of).collect()
     }
 
-    fn chosen(&self, scope: &str) -> Option<&Value> {
-        table::most_specific(&self.case.settings["resolve"], scope)
+    /// The entry that speaks for the scope. A quorum is a key of its category's entry in `resolve`,
+    /// and the most specific entry speaks whole.
+    fn chosen(&self, scope: &str) -> Option<Value> {
+        let mut entries = json!({});
+        for (name, entry) in self.case.settings["resolve"].as_object().into_iter().flatten() {
+            entries[name] = entry.clone();
+        }
+        for (name, quorum) in self.case.settings["quorum"].as_object().into_iter().flatten() {
+            entries[name]["quorum"] = quorum.clone();
+        }
+        table::most_specific(&entries, scope).cloned()
     }
 
     fn conflict(&self, scope: &str) -> Outcome {
-        let chosen = self.chosen(scope).cloned().unwrap_or_else(|| json!({}));
+        let chosen = self.chosen(scope).unwrap_or_else(|| json!({}));
         let by_type = match self.case.request["type"].as_str().unwrap_or("text") {
             "image" => "highest_confidence",
             "document" => "most_restrictive",
@@ -310,24 +322,33 @@ impl<'a> Way<'a> {
             ((*name).to_owned(), chosen["weights"][*name].as_f64().unwrap_or(*weight))
         });
         let ranks = chosen["severity_rank"].as_object().into_iter().flatten();
-        votes::settle(&self.candidates(scope), &Config {
-            strategy: chosen["strategy"].as_str().unwrap_or(by_type).to_owned(),
-            weights: weights.collect(),
-            preferred: chosen["preferred_detector"].as_str().map(str::to_owned),
-            ranks: ranks.filter_map(|(k, v)| Some((k.clone(), v.as_f64()?))).collect(),
-            min_score: chosen["min_score"].as_f64().unwrap_or(0.0),
-            required: self.plan.required.clone(),
-        })
+        let outcome = votes::settle(
+            &self.candidates(scope),
+            &Config {
+                strategy: chosen["strategy"].as_str().unwrap_or(by_type).to_owned(),
+                weights: weights.collect(),
+                preferred: chosen["preferred_detector"].as_str().map(str::to_owned),
+                ranks: ranks.filter_map(|(k, v)| Some((k.clone(), v.as_f64()?))).collect(),
+                min_score: chosen["min_score"].as_f64().unwrap_or(0.0),
+                required: self.plan.required.clone(),
+            },
+        );
+        match self.quorum(scope) {
+            Some(_) => Outcome { strategy: "quorum".to_owned(), ..outcome },
+            None => outcome,
+        }
+    }
+
+    fn quorum(&self, scope: &str) -> Option<usize> {
+        self.chosen(scope)?["quorum"].as_u64().map(|k| k as usize)
     }
 
     fn resolved(&self, scope: &str) -> &'static str {
         let candidates = self.candidates(scope);
         let flags = candidates.iter().filter(|c| c.flagged).count();
         let clears = candidates.len() - flags;
-        let by_category = table::most_specific(&self.case.settings["quorum"], scope);
-        let by_strategy = self.chosen(scope).map(|chosen| &chosen["quorum"]);
-        if let Some(k) = by_category.or(by_strategy).and_then(Value::as_u64) {
-            let (k, n) = (k as usize, self.voters(scope).len());
+        if let Some(k) = self.quorum(scope) {
+            let n = self.voters(scope).len();
             return match () {
                 () if k > n => "unresolved",
                 () if flags >= k => "flagged",
@@ -376,7 +397,9 @@ impl<'a> Way<'a> {
             }
         }
         for (scope, how) in resolved {
-            if *how == "unresolved" {
+            // Silence alone is a matter of coverage.
+            let asked = self.quorum(scope).is_some() || !self.candidates(scope).is_empty();
+            if *how == "unresolved" && asked {
                 entries.push(("review".to_owned(), format!("unresolved.{scope}"), None));
             }
         }
@@ -392,21 +415,34 @@ impl<'a> Way<'a> {
         .collect()
     }
 
-    /// `strict` adds: critical findings block, disagreement is reviewed.
+    /// `strict` adds: critical findings block, disagreement above the margin and everything that
+    /// is not clean and complete is reviewed.
     fn strict_entries(
         &self,
         resolved: &BTreeMap<String, &'static str>,
         conflicts: &BTreeMap<String, Outcome>,
+        complete: bool,
     ) -> Vec<Entry> {
-        let critical = self.counting().into_iter().filter(|(_, found)| {
-            found.severity == "critical" && Self::stands(resolved, found) && !self.ignored(found)
-        });
-        let mut entries: Vec<Entry> =
-            critical.map(|(_, f)| ("block".to_owned(), f.category.clone(), None)).collect();
+        let said = |action: &str, code: &str| (action.to_owned(), code.to_owned(), None);
+        let mut entries = Vec::new();
+        for (_, found) in self.counting() {
+            if self.ignored(found) || !Self::stands(resolved, found) {
+                continue;
+            }
+            if found.severity == "critical" {
+                entries.push(said("block", &found.category));
+            }
+            let action = table::most_specific(&self.case.settings["actions"], &found.category);
+            if action.is_none_or(|action| action != "allow") {
+                entries.push(said("review", &found.category));
+            }
+        }
         let margin = self.case.settings["custom"]["disagreement_margin"].as_f64().unwrap_or(0.3);
-        let close = conflicts.values().any(|c| c.labels > 1 && c.delta < margin);
-        if close {
-            entries.push(("review".to_owned(), "disagreement".to_owned(), None));
+        if conflicts.values().any(|c| c.labels > 1 && c.delta > margin) {
+            entries.push(said("review", "disagreement"));
+        }
+        if !complete {
+            entries.push(said("review", "coverage.incomplete"));
         }
         entries
     }

@@ -8,7 +8,7 @@ use super::under;
 const BY_CATEGORY: [&str; 5] = ["actions", "thresholds", "quorum", "resolve", "names"];
 
 /// `over` on top of `below`: objects by key, everything else replaced; a category of `over` takes
-/// the keys below it away.
+/// the keys below it away; `*` is no category but what holds where no other entry does.
 pub fn lay(below: &Value, over: &Value) -> Value {
     let mut merged = below.as_object().cloned().unwrap_or_default();
     for (key, value) in over.as_object().into_iter().flatten() {
@@ -16,7 +16,7 @@ pub fn lay(below: &Value, over: &Value) -> Value {
         let new = match (&old, value) {
             (Value::Object(old), Value::Object(new)) if BY_CATEGORY.contains(&key.as_str()) => {
                 let left = old.iter().filter(|(k, _)| {
-                    new.contains_key(*k) || !new.keys().any(|n| under(k, n))
+                    new.contains_key(*k) || !new.keys().any(|n| n != "*" && under(k, n))
                 });
                 deep(&left.map(|(k, v)| (k.clone(), v.clone())).collect(), new)
             }

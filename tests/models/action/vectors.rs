@@ -114,7 +114,8 @@ pub fn make(
 /// `fail`, `clean`, `clean@.8`, `toxic@.9` (a label alone), or findings
 /// `LABEL=category@score#word!severity, …`.
 fn answer(detector: &str, text: &str) -> Answer {
-    let number = |text: &str| format!("0{text}").parse::<f64>().unwrap_or_else(|_| panic!("{text}"));
+    let number =
+        |text: &str| format!("0{text}").parse::<f64>().unwrap_or_else(|_| panic!("{text}"));
     match text.split_once('@') {
         _ if text == "fail" => Answer::Failed,
         _ if text == "clean" => Answer::Found(Vec::new()),
@@ -127,20 +128,25 @@ fn answer(detector: &str, text: &str) -> Answer {
             slot: None,
             attributes: BTreeMap::new(),
         }]),
-        _ => Answer::Found(text.split(", ").map(|one| {
-            let (one, severity) = one.split_once('!').unwrap_or((one, "medium"));
-            let (one, slot) = one.split_once('#').map_or((one, None), |(one, s)| (one, s.parse().ok()));
-            let (what, score) = one.split_once('@').unwrap();
-            let (label, category) = what.split_once('=').unwrap();
-            Found {
-                category: category.to_owned(),
-                label: label.to_owned(),
-                score: number(score),
-                severity: severity.to_owned(),
-                slot,
-                attributes: BTreeMap::new(),
-            }
-        }).collect()),
+        _ => Answer::Found(
+            text.split(", ")
+                .map(|one| {
+                    let (one, severity) = one.split_once('!').unwrap_or((one, "medium"));
+                    let (one, slot) =
+                        one.split_once('#').map_or((one, None), |(one, s)| (one, s.parse().ok()));
+                    let (what, score) = one.split_once('@').unwrap();
+                    let (label, category) = what.split_once('=').unwrap();
+                    Found {
+                        category: category.to_owned(),
+                        label: label.to_owned(),
+                        score: number(score),
+                        severity: severity.to_owned(),
+                        slot,
+                        attributes: BTreeMap::new(),
+                    }
+                })
+                .collect(),
+        ),
     }
 }
 

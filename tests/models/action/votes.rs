@@ -26,7 +26,7 @@ pub struct Outcome {
     pub detector: Option<String>,
     pub tie: Option<String>,
     pub delta: f64,
-    /// How many distinct labels stood against each other.
+    /// How many distinct labels there were, also below `min_score`.
     pub labels: usize,
 }
 
@@ -36,21 +36,18 @@ type Groups<'a> = BTreeMap<&'a str, Vec<&'a Candidate>>;
 
 pub fn settle(all: &[Candidate], config: &Config) -> Outcome {
     let groups = group(all.iter());
-    let left: Vec<&Candidate> = groups
-        .into_values()
-        .filter(|group| top(group) >= config.min_score)
-        .flatten()
-        .collect();
+    let said = groups.len();
+    let left: Vec<&Candidate> =
+        groups.into_values().filter(|group| top(group) >= config.min_score).flatten().collect();
     let groups = group(left.iter().copied());
-    let labels = groups.len();
-    let outcome = match (labels, config.strategy.as_str()) {
-        (0, strategy) => Outcome { strategy: strategy.to_owned(), ..Outcome::default() },
+    let outcome = match (groups.len(), config.strategy.as_str()) {
+        (0, _) => Outcome { strategy: "highest_confidence".to_owned(), ..Outcome::default() },
         (1, _) => alone(&left),
         (_, "tenant_preference") => preferred(&left, config),
         (_, "required_detector_consensus") => consensus(&left, config),
         (_, strategy) => strongest(&groups, strategy, config),
     };
-    Outcome { labels, ..outcome }
+    Outcome { labels: said, ..outcome }
 }
 
 fn group<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Groups<'a> {
@@ -124,8 +121,8 @@ fn consensus(left: &[&Candidate], config: &Config) -> Outcome {
     }
     let among = if required.is_empty() { group(left.iter().copied()) } else { groups };
     let outcome = strongest(&among, "highest_confidence", config);
-    let tie = Some("required_detector_consensus->highest_confidence".to_owned());
-    Outcome { strategy: name.to_owned(), tie, ..outcome }
+    let fallback = "required_detector_consensus->highest_confidence".to_owned();
+    Outcome { strategy: fallback.clone(), tie: Some(fallback), ..outcome }
 }
 
 fn strongest(groups: &Groups<'_>, strategy: &str, config: &Config) -> Outcome {
@@ -142,10 +139,11 @@ fn strongest(groups: &Groups<'_>, strategy: &str, config: &Config) -> Outcome {
     let most = groups.keys().map(|label| strength(label)).fold(f64::MIN, f64::max);
     let tied: Vec<&str> =
         groups.keys().copied().filter(|label| most - strength(label) <= SAME).collect();
-    let (winner, tie) = break_tie(groups, &tied, strategy, config);
+    let (winner, tie) = break_tie(groups, &tied, config);
     let others = groups.keys().copied().filter(|label| *label != winner);
     let next = others.max_by(|a, b| {
-        strength(a).total_cmp(&strength(b)).then(top(&groups[a]).total_cmp(&top(&groups[b])))
+        let mean = |label: &str| mean(&groups[label], config);
+        strength(a).total_cmp(&strength(b)).then(mean(a).total_cmp(&mean(b)))
     });
     let delta = match (strategy, next) {
         _ if tie.is_some() => 0.0,
@@ -161,14 +159,13 @@ fn strongest(groups: &Groups<'_>, strategy: &str, config: &Config) -> Outcome {
         detector: Some(best(&groups[winner])),
         tie: tie.map(|how| format!("{strategy}->{how}")),
         delta,
-        labels: groups.len(),
+        ..Outcome::default()
     }
 }
 
 fn break_tie<'a>(
     groups: &Groups<'_>,
     tied: &[&'a str],
-    _strategy: &str,
     config: &Config,
 ) -> (&'a str, Option<&'static str>) {
     if let [only] = tied {
