@@ -234,7 +234,7 @@ impl<'a> Way<'a> {
     fn raw(&self) -> Vec<Hit<'a>> {
         let found = self.heard.iter().flat_map(|(name, answer)| match answer {
             Answer::Found(found) => found.iter().map(|f| (*name, f)).collect(),
-            _ => Vec::new(),
+            Answer::Failed | Answer::Clean(_) => Vec::new(),
         });
         found.collect()
     }

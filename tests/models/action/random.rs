@@ -102,6 +102,10 @@ pub fn scene(source: &mut Source, floor: &Value) -> Scene {
     if source.chance(60) {
         table["actions"] = actions(source, 4);
     }
+    if source.chance(25) {
+        let mild = ["toxicity", "pii", "secrets", "injection"];
+        table["actions"] = mild.iter().map(|name| ((*name).to_owned(), json!("flag"))).collect();
+    }
     if source.chance(40) {
         let key = *source.one(&SCOPES);
         table["thresholds"] = json!({key: *source.one(&[0.3, 0.6, 0.8])});
@@ -126,13 +130,15 @@ pub fn scene(source: &mut Source, floor: &Value) -> Scene {
             json!([{"category": category, "attribute": "domain", "values": ["acme.com"]}]);
     }
     let bundle = if source.chance(15) { "strict" } else { "standard" };
-    let mut scene = make("random", bundle, table, floor, mail, BTreeMap::new());
+    let mut scene = make(bundle, table, floor, mail, BTreeMap::new());
     tenant(source, &mut scene);
     scene
 }
 
 fn chosen(source: &mut Source) -> Value {
-    let strategy = *source.one(&STRATEGIES);
+    // Few candidates are all required ones that agree, so this is drawn more often.
+    let consensus = source.chance(30);
+    let strategy = if consensus { STRATEGIES[5] } else { *source.one(&STRATEGIES) };
     let mut chosen = json!({"strategy": strategy});
     if source.chance(35) {
         chosen["min_score"] = json!(*source.one(&[0.2, 0.55, 0.85, 0.95]));
@@ -289,6 +295,7 @@ impl Mix {
     }
 
     /// Prints the mix; every class must make three in a hundred.
+    #[expect(clippy::print_stdout, reason = "the mix is read with --nocapture")]
     #[track_caller]
     pub fn every_class_was_met(&self) {
         println!("{} cases", self.cases);

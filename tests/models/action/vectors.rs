@@ -37,9 +37,9 @@ pub fn all() -> Vec<(Scene, Value)> {
     let mut files: Vec<_> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    let read = |file: &std::path::PathBuf| match yaml(&file.display().to_string()) {
-        Value::Array(vectors) => vectors,
-        other => panic!("no list: {other}"),
+    let read = |file: &std::path::PathBuf| {
+        let vectors = yaml(&file.display().to_string());
+        vectors.as_array().cloned().unwrap_or_else(|| panic!("{} is no list", file.display()))
     };
     files.iter().flat_map(read).map(|vector| scene(&vector)).collect()
 }
@@ -62,7 +62,6 @@ fn scene(vector: &Value) -> (Scene, Value) {
         (name.clone(), answer(name, word.as_str().unwrap_or_else(|| panic!("{vector}"))))
     });
     let scene = make(
-        vector["name"].as_str().unwrap(),
         if vector["bundle"] == "strict" { "strict" } else { "standard" },
         overlay,
         &vector["floor"],
@@ -74,12 +73,12 @@ fn scene(vector: &Value) -> (Scene, Value) {
         request: vector.get("request").cloned().unwrap_or_else(|| json!({})),
         ..scene.case
     };
-    (Scene { case, ..scene }, vector["expect"].clone())
+    let name = vector["name"].as_str().unwrap().to_owned();
+    (Scene { name, case, ..scene }, vector["expect"].clone())
 }
 
 /// A scene with a plain tenant and request.
 pub fn make(
-    name: &str,
     bundle: &'static str,
     overlay: Value,
     floor: &Value,
@@ -108,7 +107,7 @@ pub fn make(
         request: json!({}),
         answers,
     };
-    Scene { name: name.to_owned(), bundle, overlay, mail: mail.map(str::to_owned), case }
+    Scene { name: "random".to_owned(), bundle, overlay, mail: mail.map(str::to_owned), case }
 }
 
 /// `fail`, `clean`, `clean@.8`, `toxic@.9` (a label alone), or findings
