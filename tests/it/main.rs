@@ -10,6 +10,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod actions;
 mod api;
 mod app;
 mod binary;
@@ -21,6 +22,8 @@ mod detectors;
 mod floor;
 mod hostile_replies;
 mod logs;
+#[path = "../models/action/mod.rs"]
+mod model;
 mod opa;
 mod overlays;
 mod policy_tools;
