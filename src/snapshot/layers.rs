@@ -36,6 +36,17 @@ pub(super) fn gaps(files: &[Source]) -> Vec<Fault> {
     lost.chain(silent).collect()
 }
 
+/// Gaps and other faults; what a fault in a layer's file explains is no gap.
+pub(super) fn beside(mut gaps: Vec<Fault>, faults: Vec<Fault>) -> Vec<Fault> {
+    let explained = |gap: &Fault| {
+        let layer = gap.file.trim_start_matches("policies/");
+        faults.iter().any(|fault| fault.file.split('/').next() == Some(layer))
+    };
+    gaps.retain(|gap| !explained(gap));
+    gaps.extend(faults);
+    gaps
+}
+
 fn is_verdict(name: &str, bytes: &[u8]) -> bool {
     let live = name.ends_with(".rego") && !name.ends_with("_test.rego");
     let text = std::str::from_utf8(bytes).unwrap_or_default();
