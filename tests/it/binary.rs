@@ -4,8 +4,12 @@ use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-/// Built with these tests.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_orchestrator");
+const BINARY: &str = env!("CARGO_BIN_EXE_orchestrator");
+
+/// The service under load: this build's, or the one that `SERVICE_BINARY` names.
+pub fn service() -> String {
+    std::env::var("SERVICE_BINARY").unwrap_or_else(|_| BINARY.to_owned())
+}
 
 /// A command in `dir` with no variable of ours.
 pub fn command(dir: &Path) -> Command {

@@ -18,6 +18,7 @@ mod completeness;
 mod cookbook;
 mod corpus;
 mod detectors;
+mod hostile_policies;
 mod hostile_replies;
 mod logs;
 mod opa;

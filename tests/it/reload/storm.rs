@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::load::{Answer, Ask, Load, stamped};
 use super::tree::{BROKEN, BURST, OF_A_FILE, Tree, Way, vars};
 use crate::app::client;
-use crate::binary::{BINARY, Served, program, text};
+use crate::binary::{Served, program, service, text};
 
 /// How long an edit may take until it serves, or its fault until it is seen, before the run fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -59,11 +59,6 @@ impl Size {
             }
         }
     }
-}
-
-/// The service under test: this build's, or the one that `RELOADS_BINARY` names.
-fn service() -> String {
-    std::env::var("RELOADS_BINARY").unwrap_or_else(|_| BINARY.to_owned())
 }
 
 /// What an edit is.
