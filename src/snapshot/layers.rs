@@ -98,4 +98,13 @@ mod tests {
         let test = ("mine/v_test.rego", "block contains 1");
         assert_eq!(codes(&[base, floor, test]), ["no_verdict"]);
     }
+
+    #[test]
+    fn what_the_fault_of_a_file_explains_is_no_gap() {
+        let bad = Fault { file: "mine/v.rego".into(), ..fault("x", "syntax", String::new(), "") };
+        let gap = |layer| fault(layer, "no_verdict", String::new(), "");
+        let found = beside(vec![gap("mine"), gap("other")], vec![bad]);
+        let files: Vec<&str> = found.iter().map(|fault| fault.file.as_str()).collect();
+        assert_eq!(files, ["policies/other", "mine/v.rego"]);
+    }
 }
