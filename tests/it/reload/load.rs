@@ -28,7 +28,8 @@ pub struct Answer {
     pub action: String,
     /// The version that a reason names.
     pub reason: String,
-    /// The machine was too slow for the policy, so that the tenant's `fail_mode` decided.
+    /// The machine was too slow for a policy or a detector, so that the tenant's `fail_mode` or
+    /// `on_incomplete` decided.
     pub starved: bool,
     /// What is wrong at first sight.
     pub text: String,
@@ -155,7 +156,8 @@ async fn ask(client: &Client<HttpConnector, Full<Bytes>>, url: &str, ask: Ask) -
     answer.reason = stamped(&value);
     let degraded = value["degraded"].to_string();
     let slow = ["time limit", "policy_budget", "is stuck"];
-    answer.starved = slow.iter().any(|why| degraded.contains(why));
+    let late = value["coverage"]["complete"] == false;
+    answer.starved = late || slow.iter().any(|why| degraded.contains(why));
     if header("x-policy-revision") != answer.revision || (degraded != "null" && !answer.starved) {
         answer.text = format!("{} {value}", header("x-policy-revision"));
     }

@@ -170,7 +170,7 @@ async fn run(size: Size, tree: &mut Tree, address: &str, load: &Load) -> Figures
 struct Odd {
     /// An edit was half done.
     between: usize,
-    /// By `fail_mode`.
+    /// By `fail_mode` or `on_incomplete`.
     starved: usize,
 }
 
@@ -316,7 +316,7 @@ async fn edits_under_load_fail_no_request_and_mix_no_revisions() {
     let (between, late) = (odd.between, odd.starved);
     println!("failed 0, mixed 0, of a broken version 0, back in time 0");
     println!(
-        "while an edit was half done: {between}; by fail_mode because the machine was slow: {late}"
+        "while an edit was half done: {between}; by fail_mode or on_incomplete because the machine was slow: {late}"
     );
     let compared = again(&tree, &figures.kept);
     println!("evaluated again: {compared} of {compared} equal, {} versions", figures.kept.len());
