@@ -7,6 +7,7 @@
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::zombie_processes,
+    clippy::print_stdout,
     reason = "a test that cannot go on fails"
 )]
 

@@ -45,7 +45,7 @@ pub struct Ask {
 
 impl Ask {
     pub fn of(at: usize) -> Ask {
-        Ask { tenant: ["acme", "globex"][at % 2], personal: at / 2 % 4 != 0 }
+        Ask { tenant: ["acme", "globex"][at % 2], personal: !(at / 2).is_multiple_of(4) }
     }
 
     pub fn content(self) -> &'static str {

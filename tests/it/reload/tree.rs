@@ -239,7 +239,9 @@ impl Tree {
                 fs::write(path, bytes).unwrap();
                 modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000));
             }
-            _ => fs::write(path, bytes).unwrap(),
+            Way::InPlace | Way::Burst | Way::FolderReplaced | Way::DataSwap | Way::ReleaseSwap => {
+                fs::write(path, bytes).unwrap()
+            }
         }
     }
 
