@@ -79,7 +79,6 @@ pub(super) fn settings(file: &str, table: &Node) -> Result<Map<String, Value>, V
     let mut settings = Map::new();
     let mut checker = Checker { file, table, faults: &mut faults };
     match table.to_json() {
-        Value::Null => {}
         Value::Object(top) => {
             for (key, value) in top {
                 match (key.as_str(), value) {
@@ -94,7 +93,8 @@ pub(super) fn settings(file: &str, table: &Node) -> Result<Map<String, Value>, V
                 }
             }
         }
-        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+        // An empty file is one that lost what it held.
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             checker.wrong(&[], "the table has no key `settings`", "write `settings:` above all")
         }
     }

@@ -56,6 +56,17 @@ pub(super) fn gaps(files: &[Source]) -> Vec<Fault> {
     lost.chain(half).chain(silent).collect()
 }
 
+/// Gaps and other faults; what a fault in a layer's file explains is no gap.
+pub(super) fn beside(mut gaps: Vec<Fault>, faults: Vec<Fault>) -> Vec<Fault> {
+    let explained = |gap: &Fault| {
+        let layer = gap.file.trim_start_matches("policies/");
+        faults.iter().any(|fault| fault.file.split('/').next() == Some(layer))
+    };
+    gaps.retain(|gap| !explained(gap));
+    gaps.extend(faults);
+    gaps
+}
+
 fn is_verdict(name: &str, bytes: &[u8]) -> bool {
     let live = name.ends_with(".rego") && !name.ends_with("_test.rego");
     let text = std::str::from_utf8(bytes).unwrap_or_default();
@@ -106,5 +117,14 @@ mod tests {
         );
         let test = ("mine/v_test.rego", "block contains 1");
         assert_eq!(codes(&[base, floor, test]), ["no_verdict"]);
+    }
+
+    #[test]
+    fn what_the_fault_of_a_file_explains_is_no_gap() {
+        let bad = Fault { file: "mine/v.rego".into(), ..fault("x", "syntax", String::new(), "") };
+        let gap = |layer| fault(layer, "no_verdict", String::new(), "");
+        let found = beside(vec![gap("mine"), gap("other")], vec![bad]);
+        let files: Vec<&str> = found.iter().map(|fault| fault.file.as_str()).collect();
+        assert_eq!(files, ["policies/other", "mine/v.rego"]);
     }
 }

@@ -8,6 +8,7 @@ use crate::assets;
 use crate::catalog::{Detector, ParamFault, SourceFile};
 use crate::policy;
 use crate::settings::{Paths, Settings};
+use crate::yaml;
 use crate::yaml::fault::{Fault, FaultKind};
 
 /// Checks a built-in detector's parameters; given from above, because detectors are built there.
@@ -278,7 +279,8 @@ fn contents(kind: FaultKind, shown: &Path, path: &Path) -> Result<Arc<[u8]>, Fau
         .map_err(|error| fault(kind, shown, "unreadable", format!("could not be read: {error}")))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         let message = format!("holds more than {FILE_BYTES_MAX} bytes");
-        return Err(fault(kind, shown, "too_large", message));
+        let (line, column) = yaml::end(bytes.get(..FILE_BYTES_MAX as usize).unwrap_or_default());
+        return Err(Fault { line, column, ..fault(kind, shown, "too_large", message) });
     }
     Ok(bytes.into())
 }

@@ -7,6 +7,7 @@
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::zombie_processes,
+    clippy::print_stdout,
     reason = "a test that cannot go on fails"
 )]
 
@@ -20,6 +21,7 @@ mod cookbook;
 mod corpus;
 mod detectors;
 mod floor;
+mod hostile_policies;
 mod hostile_replies;
 mod logs;
 #[path = "../models/action/mod.rs"]
