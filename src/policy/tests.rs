@@ -15,6 +15,7 @@ use crate::domain::request::Priority;
 mod decisions;
 mod failures;
 mod hostile;
+mod joined;
 mod mutations;
 mod opt_in;
 mod properties;
