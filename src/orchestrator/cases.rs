@@ -1,135 +1,153 @@
 //! The cases of `*_cases.yaml`: a request through the built-in detectors and every layer, or
-//! findings held against the layers.
+//! findings held against the layers. No case asks a remote detector.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-
-use super::Session;
-use crate::api::wire::request::{Bounds, OrchestrateRequest};
+use super::{Deps, hold, run as orchestrate};
 use crate::auth::Caller;
-use crate::domain::action::Action;
-use crate::domain::category::{Category, TREE};
+use crate::catalog::detector::Protocol;
+use crate::domain::category::Category;
 use crate::domain::content::{Body, Content};
-use crate::domain::error::Error;
-use crate::domain::finding::{Finding, Severity};
-use crate::domain::id::{DetectorName, RequestId, TenantId};
+use crate::domain::error::{Code, Error};
+use crate::domain::finding::Finding;
+use crate::domain::id::{DetectorName, TenantId};
 use crate::domain::outcome::Degraded;
 use crate::domain::report::{self, Report};
 use crate::domain::request::{Include, Request};
 use crate::domain::verdict::Verdict;
-use crate::orchestrator;
 use crate::policy::Source;
 use crate::policy::testing::{Status, Test, Wanted};
+use crate::snapshot::{Overlay, Snapshot};
 use crate::yaml::fault::{Fault, FaultKind};
-use crate::yaml::{self, Data};
+
+mod file;
+
+use file::{Case, Expect, FindingIn};
 
 /// Answers for findings whose category no detector can find.
 const STAND_IN: &str = "case";
+/// Cases of one stored overlay.
+const CASES_MAX: usize = 100;
+/// For all of them.
+const TIME_MAX: Duration = Duration::from_secs(10);
 
-/// One case.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    /// Line and column.
-    #[serde(skip)]
-    at: (u32, u32),
-    name: String,
-    /// The folder's tenant unless set.
-    tenant: Option<TenantId>,
-    request: Option<serde_json::Value>,
-    findings: Option<Vec<FindingIn>>,
-    expect: Expect,
+/// How the request of a case is read: the value, or what nobody knows the content of; for whom,
+/// under which policy unless it names one, and its most characters.
+pub type ReadRequest =
+    fn(Option<&serde_json::Value>, TenantId, &str, usize) -> Result<Request, Error>;
+
+/// Where cases are run.
+pub struct Stage<'a> {
+    /// Nothing of it outlives the run but what is counted and recorded here.
+    pub deps: &'a Deps,
+    /// What is tried.
+    pub snapshot: &'a Snapshot,
+    /// Given from above, because the wire is read there.
+    pub read: ReadRequest,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FindingIn {
-    category: Category,
-    /// The first that the plan asks and that can find it, unless set.
-    detector: Option<DetectorName>,
-    #[serde(default)]
-    label: String,
-    #[serde(default = "sure")]
-    score: f64,
-    #[serde(default)]
-    severity: Severity,
-    #[serde(default)]
-    attributes: BTreeMap<String, String>,
-}
-
-fn sure() -> f64 {
-    1.0
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Expect {
-    action: Action,
-    redacted: Option<serde_json::Value>,
-    /// Codes that must be among the reasons'.
-    #[serde(default)]
-    reasons: Vec<String>,
-}
-
-/// Runs the wanted cases, in the order of the files.
-pub(super) async fn run(session: &Session, wanted: Wanted<'_>) -> Result<Vec<Test>, Vec<Fault>> {
-    let (mut tests, mut faults) = (Vec::new(), Vec::new());
-    let files = session.files.policies.iter().filter(|file| file.path.ends_with("_cases.yaml"));
-    for file in files {
-        match read(file) {
-            Err(found) => faults.extend(found),
-            Ok(cases) => {
-                for case in cases.iter().filter(|case| wanted(&file.path, &case.name)) {
-                    tests.push(one(session, file, case).await);
+impl Stage<'_> {
+    /// Runs the wanted cases, in the order of the files.
+    ///
+    /// # Errors
+    /// Every fault of the files.
+    pub async fn run(
+        &self,
+        files: impl Iterator<Item = &Source>,
+        wanted: Wanted<'_>,
+    ) -> Result<Vec<Test>, Vec<Fault>> {
+        let (mut tests, mut faults) = (Vec::new(), Vec::new());
+        for file in files.filter(|file| file.path.ends_with("_cases.yaml")) {
+            match file::read(file) {
+                Err(found) => faults.extend(found),
+                Ok(cases) => {
+                    for case in cases.iter().filter(|case| wanted(&file.path, &case.name)) {
+                        tests.push(one(self, file, case).await);
+                    }
                 }
             }
         }
+        if faults.is_empty() { Ok(tests) } else { Err(faults) }
     }
-    if faults.is_empty() { Ok(tests) } else { Err(faults) }
-}
 
-fn read(file: &Source) -> Result<Vec<Case>, Vec<Fault>> {
-    let source = yaml::Source { kind: FaultKind::Policy, file: &file.path };
-    let text = yaml::text(FaultKind::Policy, &file.path, &file.bytes)?;
-    let tree = yaml::tree(FaultKind::Policy, &file.path, text)?;
-    let Data::List(items) = &tree.data else {
-        let hint = Some("write `- name: …` entries".to_owned());
-        let message = "cases are no list".to_owned();
-        return Err(vec![source.fault(tree.at(), "bad_value", message, hint)]);
-    };
-    let mut faults = Vec::new();
-    let mut cases = Vec::new();
-    for item in items {
-        match item.decode::<Case>(source) {
-            Err(fault) => faults.push(taught(fault)),
-            Ok(case) if case.request.is_some() == case.findings.is_some() => {
-                let message = format!("the case `{}` has not one of request, findings", case.name);
-                let hint = Some("give either `request` or `findings`".to_owned());
-                faults.push(source.fault(item.at(), "bad_case", message, hint));
+    /// A fault for each case of `overlay` that does not hold, or may not be run for its tenant.
+    pub async fn failures(&self, overlay: &Overlay) -> Vec<Fault> {
+        let (mut cases, mut faults) = (Vec::new(), Vec::new());
+        for source in overlay.cases() {
+            match file::read(&source) {
+                Err(found) => faults.extend(found),
+                Ok(found) => cases.extend(found.into_iter().map(|case| (source.clone(), case))),
             }
-            Ok(case) => cases.push(Case { at: item.at(), ..case }),
         }
+        faults.extend(cases.iter().filter_map(|(file, case)| foreign(overlay, file, case)));
+        if let Some((file, case)) = cases.get(CASES_MAX) {
+            let message = format!("an overlay may have at most {CASES_MAX} cases");
+            faults.push(fault(file, case, "too_many_cases", message));
+        }
+        if !faults.is_empty() {
+            return faults;
+        }
+        let end = tokio::time::Instant::now() + TIME_MAX;
+        for (at, (file, case)) in cases.iter().enumerate() {
+            match tokio::time::timeout_at(end, one(self, file, case)).await {
+                Ok(test) => faults.extend(failed(file, case, test)),
+                Err(_) => {
+                    let left = cases.len() - at;
+                    let message = format!(
+                        "`{}` was running when the {} s for all cases were over; {left} cases \
+                         have not ended",
+                        case.name,
+                        TIME_MAX.as_secs()
+                    );
+                    faults.push(fault(file, case, "case_timeout", message));
+                    break;
+                }
+            }
+        }
+        faults
     }
-    if faults.is_empty() { Ok(cases) } else { Err(faults) }
 }
 
-/// The fault with the nearest category where an unknown one has no hint.
-fn taught(mut fault: Fault) -> Fault {
-    let word = fault.message.split('`').nth(1).unwrap_or_default();
-    if fault.hint.is_none() {
-        let near = yaml::nearest(word, TREE.iter().copied());
-        let hint = near.map_or("correct the value".to_owned(), |near| format!("write `{near}`"));
-        fault.hint = Some(hint);
-    }
-    fault
+/// A case of a stored overlay shows what its own tenant gets, and nobody else.
+fn foreign(overlay: &Overlay, file: &Source, case: &Case) -> Option<Fault> {
+    let other = case.tenant.as_ref().is_some_and(|tenant| *tenant != overlay.tenant);
+    let message = || format!("the case `{}` is about another tenant", case.name);
+    other.then(|| fault(file, case, "foreign_case", message()))
 }
 
-async fn one(session: &Session, file: &Source, case: &Case) -> Test {
+fn failed(file: &Source, case: &Case, test: Test) -> Option<Fault> {
+    let (code, what) = match test.status {
+        Status::Error => ("case_error", "cannot be judged"),
+        Status::Failed => ("case_failed", "does not hold"),
+        Status::Passed | Status::Todo => return None,
+    };
+    let why = test.message.unwrap_or_default();
+    Some(fault(file, case, code, format!("`{}` {what}: {why}", case.name)))
+}
+
+fn fault(file: &Source, case: &Case, code: &'static str, message: String) -> Fault {
+    let hint = match code {
+        "foreign_case" => "leave `tenant` out",
+        "too_many_cases" | "case_timeout" => "keep the others beside the files of your project",
+        "case_error" => "correct the case, or give `findings` instead of a `request`",
+        _ => "correct the rule that it tests, or the case",
+    };
+    Fault {
+        kind: FaultKind::Policy,
+        file: file.path.clone(),
+        line: case.at.0,
+        column: case.at.1,
+        code,
+        message,
+        hint: Some(hint.to_owned()),
+    }
+}
+
+async fn one(stage: &Stage<'_>, file: &Source, case: &Case) -> Test {
     let start = Instant::now();
-    let (status, message) = match judge(session, file, case).await {
+    let (status, message) = match judge(stage, file, case).await {
         Ok(None) => (Status::Passed, None),
         Ok(Some(difference)) => (Status::Failed, Some(difference)),
         Err(error) => (Status::Error, Some(error.to_string())),
@@ -147,7 +165,39 @@ async fn one(session: &Session, file: &Source, case: &Case) -> Test {
 }
 
 /// What differs from what is expected.
-async fn judge(session: &Session, file: &Source, case: &Case) -> Result<Option<String>, Error> {
+async fn judge(stage: &Stage<'_>, file: &Source, case: &Case) -> Result<Option<String>, Error> {
+    match (decide(stage, file, case).await, case.expect.action) {
+        (Err(error), None) if error.code == Code::PolicyDenied => Ok(None),
+        (Err(error), Some(action)) if error.code == Code::PolicyDenied => {
+            Ok(Some(format!("expected {}, got a denial: {}", action.name(), error.message)))
+        }
+        (decided, _) => decided,
+    }
+}
+
+async fn decide(stage: &Stage<'_>, file: &Source, case: &Case) -> Result<Option<String>, Error> {
+    let Stage { deps, snapshot, read } = stage;
+    let (tenant, bundle) = place(file, case)?;
+    let most = deps.settings.orchestration.content_max_chars;
+    let mut request = read(case.request.as_ref(), tenant, bundle, most)?;
+    let silent = hold(deps, snapshot, &request, &[]).await?;
+    let Some(findings) = &case.findings else {
+        stay_inside(stage, &mut request, &silent.coverage.missing)?;
+        request.include.push(Include::Redacted);
+        let caller = Caller::development();
+        let outcome = orchestrate(deps, snapshot, &caller, &request).await?;
+        let body = outcome.redacted.as_ref().map_or(&request.body, |redacted| &redacted.body);
+        let difference = differs(&case.expect, &outcome.verdict, Some(body));
+        return Ok(difference.map(|difference| explained(difference, &outcome.degraded)));
+    };
+    let reports = reports(snapshot, &request, &silent.coverage.missing, findings);
+    let held = hold(deps, snapshot, &request, &reports).await?;
+    let difference = differs(&case.expect, &held.verdict, None);
+    Ok(difference.map(|difference| explained(difference, &held.degraded)))
+}
+
+/// Whose case it is, and under which policy, where it says neither.
+fn place<'a>(file: &'a Source, case: &Case) -> Result<(TenantId, &'a str), Error> {
     let folder: Vec<&str> = file.path.split('/').collect();
     let (tenant, bundle) = match folder.as_slice() {
         ["tenants", tenant, bundle, _] => (Some(*tenant), *bundle),
@@ -155,33 +205,31 @@ async fn judge(session: &Session, file: &Source, case: &Case) -> Result<Option<S
         [] => (None, ""),
     };
     let id = case.tenant.as_ref().map(TenantId::as_str).or(tenant).unwrap_or("default");
-    let mut wire = match &case.request {
-        Some(request) => OrchestrateRequest::parse(request.to_string().as_bytes())?,
-        // What was found is all that is known of the content.
-        None => OrchestrateRequest::of_text("-"),
+    let wrong =
+        |error: crate::domain::id::IdError| Error::new(Code::InvalidRequest, error.to_string());
+    Ok((TenantId::parse(id).map_err(wrong)?, bundle))
+}
+
+/// Leaves remote detectors out, and refuses where one must answer.
+fn stay_inside(
+    stage: &Stage<'_>,
+    request: &mut Request,
+    required: &[DetectorName],
+) -> Result<(), Error> {
+    let Some(seen) = stage.snapshot.seen.get(&request.tenant) else { return Ok(()) };
+    let remote = |name: &&DetectorName| {
+        let detector = seen.detectors.get(*name);
+        detector.is_some_and(|found| !matches!(found.protocol, Protocol::Builtin(_)))
     };
-    wire.policy = wire.policy.or_else(|| Some(bundle.to_owned()));
-    let wrong = |error: crate::domain::id::IdError| {
-        Error::new(crate::domain::error::Code::InvalidRequest, error.to_string())
-    };
-    let tenant = TenantId::parse(id).map_err(wrong)?;
-    let bounds = Bounds { content_chars_max: session.content_max_chars() };
-    let request_id = RequestId::parse("case").map_err(wrong)?;
-    let mut request = wire.into_domain(request_id, tenant, bounds)?;
-    let Some(findings) = &case.findings else {
-        request.include.push(Include::Redacted);
-        let caller = Caller::development();
-        let outcome =
-            orchestrator::run(&session.deps, &session.snapshot, &caller, &request).await?;
-        let body = outcome.redacted.as_ref().map_or(&request.body, |redacted| &redacted.body);
-        let difference = differs(&case.expect, &outcome.verdict, Some(body));
-        return Ok(difference.map(|difference| explained(difference, &outcome.degraded)));
-    };
-    let silent = orchestrator::hold(&session.deps, &session.snapshot, &request, &[]).await?;
-    let reports = reports(session, &request, &silent.coverage.missing, findings);
-    let held = orchestrator::hold(&session.deps, &session.snapshot, &request, &reports).await?;
-    let difference = differs(&case.expect, &held.verdict, None);
-    Ok(difference.map(|difference| explained(difference, &held.degraded)))
+    if let Some(name) = required.iter().chain(&request.detectors.only).find(remote) {
+        let message = format!(
+            "the detector `{name}` must answer, and cases ask no remote detector; give `findings`"
+        );
+        return Err(Error::new(Code::InvalidRequest, message));
+    }
+    let others: Vec<DetectorName> = seen.detectors.keys().filter(remote).cloned().collect();
+    request.detectors.exclude.extend(others);
+    Ok(())
 }
 
 /// The difference, and what the service worked around: mostly a rule that failed.
@@ -191,13 +239,13 @@ fn explained(difference: String, degraded: &[Degraded]) -> String {
 
 /// What every required detector and every finder answers; who found nothing says so.
 fn reports(
-    session: &Session,
+    snapshot: &Snapshot,
     request: &Request,
     required: &[DetectorName],
     findings: &[FindingIn],
 ) -> Vec<Report> {
     let none = BTreeMap::new();
-    let seen = session.snapshot.seen.get(&request.tenant);
+    let seen = snapshot.seen.get(&request.tenant);
     let known = seen.map_or(&none, |seen| &seen.detectors);
     let finder = |category: &Category| {
         let asked = required.iter().filter_map(|name| known.get(name)).chain(known.values());
@@ -245,8 +293,9 @@ fn answer(detector: DetectorName, findings: Vec<Finding>) -> Report {
 
 fn differs(expect: &Expect, verdict: &Verdict, redacted: Option<&Body>) -> Option<String> {
     let codes: Vec<&str> = verdict.reasons.iter().map(|reason| reason.code.as_str()).collect();
-    if verdict.action != expect.action {
-        let (wanted, got) = (expect.action.name(), verdict.action.name());
+    if Some(verdict.action) != expect.action {
+        let wanted = expect.action.map_or("a denial", |action| action.name());
+        let got = verdict.action.name();
         return Some(format!("expected {wanted}, got {got} ({})", codes.join(", ")));
     }
     let missing = expect.reasons.iter().find(|code| !codes.contains(&code.as_str()));

@@ -48,22 +48,21 @@ pub struct Change {
 
 impl Change {
     /// `overlays` with what `object` makes of this one.
-    fn made(
-        &self,
-        overlays: &[Arc<Overlay>],
-        object: &Object,
-    ) -> Result<Vec<Arc<Overlay>>, ChangeError> {
+    fn made(&self, overlays: &[Arc<Overlay>], object: &Object) -> Vec<Arc<Overlay>> {
         let own =
             |overlay: &Overlay| overlay.tenant == self.tenant && overlay.bundle == self.bundle;
         let mut made: Vec<_> = overlays.iter().filter(|other| !own(other)).cloned().collect();
         if object.body.is_some() {
-            let overlay = Overlay::of(object).map_err(|fault| ChangeError::Invalid(vec![fault]))?;
-            made.push(Arc::new(overlay));
+            made.extend(Overlay::of(object).map(Arc::new));
             made.sort_by(|a, b| (&a.tenant, &a.bundle).cmp(&(&b.tenant, &b.bundle)));
         }
-        Ok(made)
+        made
     }
 }
+
+/// What else must hold of an overlay in the snapshot that would serve, before it is stored; given
+/// from above, because orchestrations are run there.
+pub type Gate<'a> = &'a dyn Fn(&Snapshot, &Overlay) -> Vec<Fault>;
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +121,7 @@ impl Live {
     pub fn new(first: Snapshot, sources: Sources, store: Option<Arc<dyn Store>>) -> Self {
         let state = State { wanted: first.revision.clone(), faults: Vec::new() };
         let overlays = first.files.overlays.clone();
+        tell_broken(&first, None);
         Self {
             store,
             stored: Mutex::new(Stored { generation: -1, overlays }),
@@ -185,7 +185,7 @@ impl Live {
         match read {
             Ok(None) => {}
             Ok(Some((generation, objects))) => {
-                stored.overlays = overlays::overlays(&objects)?;
+                stored.overlays = overlays::overlays(&objects);
                 stored.generation = generation;
             }
             Err(error) => {
@@ -203,12 +203,16 @@ impl Live {
         &self,
         change: Change,
         settings: &Settings,
+        gate: Gate<'_>,
     ) -> Result<Arc<Snapshot>, ChangeError> {
         let base = self.current();
         let draft = self.draft(&base, &change, &base.policies, settings)?;
         if let (Some(_), Some(own)) = (&change.body, draft.overlay(&change.tenant, &change.bundle))
         {
-            let failures = trial::failures(&draft.files, own, &super::policy_limits(settings));
+            let mut failures = trial::failures(&draft.files, own, &super::policy_limits(settings));
+            if failures.is_empty() {
+                failures = gate(&draft, own);
+            }
             if !failures.is_empty() {
                 return Err(ChangeError::Invalid(failures));
             }
@@ -226,8 +230,8 @@ impl Live {
         let write = store.change(key, change.body.clone(), change.expected, change.audit.clone());
         let object = tokio::runtime::Handle::current().block_on(write)?;
         // Version and time are the store's to give.
-        next.files.overlays = change.made(&next.files.overlays, &object)?;
-        stored.overlays = change.made(&stored.overlays, &object)?;
+        next.files.overlays = change.made(&next.files.overlays, &object);
+        stored.overlays = change.made(&stored.overlays, &object);
         Ok(self.swap(next))
     }
 
@@ -245,8 +249,13 @@ impl Live {
         let key = overlays::key(&change.tenant, &change.bundle);
         let body = change.body.clone();
         let object = Object { key, version: 0, at_ms: 0, etag: String::new(), body };
-        let files = base.files.beside(change.made(&base.files.overlays, &object)?);
-        base.with_files(files, &self.sources, settings, units).map_err(ChangeError::Invalid)
+        let files = base.files.beside(change.made(&base.files.overlays, &object));
+        let draft = base.with_files(files, &self.sources, settings, units);
+        let draft = draft.map_err(ChangeError::Invalid)?;
+        match draft.broken.get(&(change.tenant.clone(), change.bundle.clone())) {
+            Some(faults) => Err(ChangeError::Invalid(faults.clone())),
+            None => Ok(draft),
+        }
     }
 
     fn swap(&self, next: Snapshot) -> Arc<Snapshot> {
@@ -283,6 +292,7 @@ impl Live {
         match Snapshot::from_files(files, &self.sources, settings, Some(&current)) {
             Ok(next) => {
                 let next = Arc::new(next);
+                tell_broken(&next, Some(&current));
                 self.current.store(Arc::clone(&next));
                 *self.state() = State { wanted, faults: Vec::new() };
                 Some(Ok(next))
@@ -310,5 +320,22 @@ impl Live {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Logs each stored overlay that serves no longer, once.
+fn tell_broken(next: &Snapshot, before: Option<&Snapshot>) {
+    for ((tenant, bundle), faults) in &next.broken {
+        let known = before.and_then(|before| before.broken.get(&(tenant.clone(), bundle.clone())));
+        if known.is_some() {
+            continue;
+        }
+        let fault = faults.first().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(
+            %tenant,
+            policy = %bundle,
+            fault,
+            "a stored overlay does not fit the files; its tenant's modes decide"
+        );
     }
 }

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use crate::catalog::{Catalog, Detector, LoadContext, SecretRef, SourceFile};
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
-use crate::policy::{self, Limits, Policies, TenantScope};
+use crate::policy::{self, Limits, OverlayFaults, Policies, TenantScope};
 use crate::settings::{self, Settings};
 use crate::store::Object;
 use crate::yaml;
@@ -24,8 +24,8 @@ mod sources;
 mod trial;
 mod watch;
 
-pub use live::{Change, ChangeError, Generations, Live};
-pub use overlays::{KIND, Overlay, OverlayContent, OverlayModule, key, stored, tag};
+pub use live::{Change, ChangeError, Gate, Generations, Live};
+pub use overlays::{KIND, Overlay, OverlayCases, OverlayContent, OverlayModule, key, stored, tag};
 pub use seen::Seen;
 pub use sources::{CheckParams, Files, Sources};
 pub use watch::{Changes, Event, watch};
@@ -47,6 +47,9 @@ pub struct Snapshot {
     pub policies: Policies,
     /// What is odd but serves.
     pub warnings: Vec<Fault>,
+    /// Stored overlays that do not fit the files, so that their tenants' modes decide; files are
+    /// named as the policy tree does.
+    pub broken: OverlayFaults,
     /// What it was made of; the next one may be made of the same.
     files: Files,
 }
@@ -102,6 +105,7 @@ impl Snapshot {
             catalog,
             policies: policies.policies,
             warnings,
+            broken: policies.broken,
             files: files.clone(),
         })
     }
@@ -116,7 +120,7 @@ impl Snapshot {
         if objects.is_empty() {
             return Ok(self);
         }
-        let files = self.files.beside(overlays::overlays(objects)?);
+        let files = self.files.beside(overlays::overlays(objects));
         let next = self
             .with_files(files.clone(), sources, settings, &self.policies)
             .map_err(|faults| sources.place(&files, faults))?;
@@ -146,6 +150,7 @@ impl Snapshot {
             seen: self.seen.clone(),
             policies: policies.policies,
             warnings,
+            broken: policies.broken,
             files,
         })
     }
@@ -169,7 +174,9 @@ fn load_policies(
     if !gaps.is_empty() {
         return Err(gaps);
     }
-    let mut loaded = Policies::load(&files.sources(), tenants, &policy_limits(settings), previous)?;
+    let (limits, apart) = (policy_limits(settings), files.apart());
+    let mut loaded = Policies::load_beside(&files.sources(), tenants, &limits, previous, apart)?;
+    loaded.warnings.extend(overlays::warnings(&loaded.broken));
     loaded.warnings = sources.place(files, loaded.warnings);
     loaded.warnings.extend(files.shadowed());
     Ok(loaded)

@@ -46,6 +46,16 @@ pub struct Module {
     pub rego: String,
 }
 
+/// A file of end-to-end cases.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CaseFile {
+    /// Its name, which ends in `_cases.yaml`.
+    pub path: String,
+    /// Its text.
+    pub yaml: String,
+}
+
 /// A rule, an input, and the expected value.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

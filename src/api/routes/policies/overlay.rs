@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::Answer;
-use super::check::Module;
+use super::check::{CaseFile, Module};
 use super::target::{Target, Wanted, created};
 use super::{PolicyView, content};
 use crate::api::caller::{NoQuery, query};
@@ -44,6 +44,8 @@ pub struct StoredOverlay {
     pub shadowed: bool,
     /// Its Rego files.
     pub modules: Vec<Module>,
+    /// Its `*_cases.yaml`.
+    pub cases: Vec<CaseFile>,
     /// Its table.
     #[schema(value_type = Option<Object>)]
     pub data: Option<serde_json::Value>,
@@ -63,6 +65,7 @@ impl PolicyDetail {
             digest: overlay.digest.hex(),
             shadowed,
             modules: modules(&overlay.content),
+            cases: cases(&overlay.content),
             data: overlay.content.data.clone(),
         });
         let unused = || PolicyView { name: bundle.to_string(), ..PolicyView::default() };
@@ -74,6 +77,11 @@ impl PolicyDetail {
 fn modules(content: &OverlayContent) -> Vec<Module> {
     let modules = content.modules.iter();
     modules.map(|m| Module { path: m.path.clone(), rego: m.rego.clone() }).collect()
+}
+
+fn cases(content: &OverlayContent) -> Vec<CaseFile> {
+    let cases = content.cases.iter();
+    cases.map(|file| CaseFile { path: file.path.clone(), yaml: file.yaml.clone() }).collect()
 }
 
 /// Milliseconds since 1970 as RFC 3339.
@@ -89,6 +97,9 @@ pub struct OverlayRequest {
     /// Rego files of the package `tenants.<tenant>.<policy>`, at most 32; `*_test.rego` must pass.
     #[serde(default)]
     pub modules: Vec<Module>,
+    /// Files of cases, which must hold through built-in detectors and every layer.
+    #[serde(default)]
+    pub cases: Vec<CaseFile>,
     /// The table, as `data.yaml`: `{settings: {…}}`.
     #[schema(value_type = Option<Object>)]
     pub data: Option<Value>,
@@ -118,7 +129,7 @@ pub(crate) async fn put(
     target.is_open()?;
     let expected = target.expected(&http)?;
     let request: OverlayRequest = body::json(&http, payload, api.body_limits()).await?;
-    let content = content::parse(request.modules, request.data)?;
+    let content = content::parse(request.modules, request.cases, request.data)?;
     let reason = request.reason;
     let wanted = Wanted { act: "put", content: Some(content), expected, reason };
     let snapshot = target.change(&http, &api, wanted).await?;

@@ -12,12 +12,16 @@ use super::{content, precondition, view};
 use crate::api::Api;
 use crate::api::caller::tenant;
 use crate::api::edge::CurrentTag;
+use crate::api::wire::case;
 use crate::auth::Caller;
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 use crate::domain::id::{BundleName, TenantId};
+use crate::orchestrator::Deps;
+use crate::orchestrator::cases::Stage;
 use crate::snapshot::{Change, ChangeError, Overlay, OverlayContent, Snapshot};
 use crate::store::{AuditEntry, Expected, StoreError};
+use crate::yaml::fault::Fault;
 
 /// How long a change waits for its turn to be checked.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -111,8 +115,9 @@ impl Target {
         let own = api.clone();
         let changed = web::block(move || {
             let _room = room;
-            let snapshot = own.live.change(change, &own.deps.settings)?;
-            own.deps.metrics.snapshot(&snapshot.revision);
+            let gate = |draft: &Snapshot, overlay: &Overlay| hold_cases(&own, draft, overlay);
+            let snapshot = own.live.change(change, &own.deps.settings, &gate)?;
+            own.deps.metrics.snapshot(&snapshot.revision, snapshot.broken.len());
             Ok(snapshot)
         });
         let changed = changed.await.map_err(|error| {
@@ -166,6 +171,24 @@ impl Target {
             }
         }
     }
+}
+
+/// A fault for each of the overlay's cases that does not hold in `draft`. They are run with a store
+/// and counters of their own, so that nothing of them is recorded. Blocks.
+fn hold_cases(api: &Api, draft: &Snapshot, overlay: &Overlay) -> Vec<Fault> {
+    if overlay.content.cases.is_empty() {
+        return Vec::new();
+    }
+    let deps = match Deps::without_store(Arc::clone(&api.deps.settings)) {
+        Ok(deps) => deps,
+        Err(error) => {
+            tracing::error!(%error, "the cases of an overlay could not be run");
+            return vec![content::unable(&overlay.folder())];
+        }
+    };
+    deps.detectors.retain(&draft.catalog);
+    let stage = Stage { deps: &deps, snapshot: draft, read: case::read };
+    tokio::runtime::Handle::current().block_on(stage.failures(overlay))
 }
 
 /// What a refusal by precondition tells the caller to hold its next attempt against.
