@@ -19,6 +19,9 @@ use crate::domain::verdict::Entry;
 /// Longest reason and header value, in bytes; most entries of one rule.
 const TEXT_MAX: usize = 1_000;
 const ENTRIES_MAX: usize = 10_000;
+/// Headers of one answer, and the bytes of their names and values together.
+const HEADERS_MAX: usize = 32;
+const HEADERS_BYTES_MAX: usize = 4096;
 /// Longest time-out a policy may set, in milliseconds.
 const TIMEOUT_MS_MAX: u64 = 300_000;
 
@@ -303,7 +306,16 @@ fn headers(value: &Value, into: &mut BTreeMap<String, String>, degraded: &mut Ve
         });
         match valid {
             Some((name, value)) => {
-                into.insert(name.as_ref().to_owned(), value.as_ref().to_owned());
+                let old = into.insert(name.as_ref().to_owned(), value.as_ref().to_owned());
+                let bytes: usize = into.iter().map(|(name, value)| name.len() + value.len()).sum();
+                if into.len() <= HEADERS_MAX && bytes <= HEADERS_BYTES_MAX {
+                    continue;
+                }
+                match old {
+                    Some(old) => drop(into.insert(name.as_ref().to_owned(), old)),
+                    None => drop(into.remove(name.as_ref())),
+                }
+                degraded.push(dropped("headers", "more than 32 headers or 4096 bytes"));
             }
             None => degraded.push(dropped("headers", "a header is no printable `X-` header")),
         }

@@ -25,6 +25,15 @@ pub type OverlayName = (TenantId, BundleName);
 /// Overlays with what is wrong with each.
 pub type OverlayFaults = BTreeMap<OverlayName, Vec<Fault>>;
 
+/// Overlays that stand apart from the files.
+#[derive(Debug, Default)]
+pub struct Apart {
+    /// All of them, with what is already known to be wrong with each.
+    pub overlays: OverlayFaults,
+    /// The one that is about to be stored; the others were accepted before.
+    pub fresh: Option<OverlayName>,
+}
+
 /// The files that everyone stands on, and those of the overlays that `apart` names.
 pub(super) fn split(
     sources: &[Source],

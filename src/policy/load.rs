@@ -7,11 +7,11 @@ use std::sync::Arc;
 use regorus::Value;
 use serde_json::Map;
 
-use super::apart::{self, OverlayFaults, OverlayName};
+use super::apart::{self, Apart, OverlayFaults, OverlayName};
 use super::entry::Ask;
 use super::layers::{self, Layer, Layers, dotted};
 use super::rego::Parsed;
-use super::unit::{Parts, Unit, Units};
+use super::unit::{Parts, Probing, Unit, Units};
 use super::{FloorPlan, Limits, STACK_BYTES, Source, TenantScope, differs, fault, table};
 use crate::domain::digest::Digest;
 use crate::domain::id::{BundleName, TenantId};
@@ -132,7 +132,7 @@ impl Policies {
         limits: &Limits,
         previous: Option<&Policies>,
     ) -> Result<Loaded, Vec<Fault>> {
-        Self::load_beside(sources, tenants, limits, previous, OverlayFaults::new())
+        Self::load_beside(sources, tenants, limits, previous, Apart::default())
     }
 
     /// The same where the overlays that `apart` names, and nothing else, may be at fault and the
@@ -142,7 +142,7 @@ impl Policies {
         tenants: &[TenantScope],
         limits: &Limits,
         previous: Option<&Policies>,
-        apart: OverlayFaults,
+        apart: Apart,
     ) -> Result<Loaded, Vec<Fault>> {
         let build = || Builder::read(sources, limits, previous, apart)?.build(tenants);
         on_large_stack(build).unwrap_or_else(|| {
@@ -184,6 +184,12 @@ struct Builder<'a> {
     faults: BTreeSet<Fault>,
     /// Overlays that may be at fault.
     apart: BTreeSet<OverlayName>,
+    /// The one of them that is new.
+    fresh: Option<OverlayName>,
+    /// The bundles by themselves.
+    shared: BTreeMap<BundleName, Arc<View>>,
+    /// How the next unit is tried; as files are unless set.
+    tried: Option<Probing>,
     /// Those that are.
     broken: OverlayFaults,
 }
@@ -193,10 +199,11 @@ impl<'a> Builder<'a> {
         sources: &[Source],
         limits: &'a Limits,
         previous: Option<&'a Policies>,
-        apart: OverlayFaults,
+        apart: Apart,
     ) -> Result<Builder<'a>, Vec<Fault>> {
         let none = BTreeMap::new();
         let parsed = previous.map_or(&none, |old| &old.parsed);
+        let Apart { overlays: apart, fresh } = apart;
         let names = apart.keys().cloned().collect();
         let (shared, own) = apart::split(sources, &apart);
         let mut layers = layers::read(&shared, limits, parsed)?;
@@ -209,20 +216,25 @@ impl<'a> Builder<'a> {
             failed: BTreeSet::new(),
             faults: BTreeSet::new(),
             apart: names,
+            fresh,
             broken,
+            shared: BTreeMap::new(),
+            tried: None,
         })
     }
 
     fn build(mut self, tenants: &[TenantScope]) -> Result<Loaded, Vec<Fault>> {
         let bundles = self.bundles();
-        let mut shared = BTreeMap::new();
         for bundle in &bundles {
             if let Some(view) = self.view(None, bundle) {
-                shared.insert(bundle.clone(), Arc::new(view));
+                self.shared.insert(bundle.clone(), Arc::new(view));
             }
         }
         let mut warnings = self.overlays(tenants, &bundles);
-        warnings.extend(self.layers.values().flat_map(misnamed));
+        for layer in self.layers.values() {
+            let files: Vec<&Parsed> = layer.files.iter().map(AsRef::as_ref).collect();
+            warnings.extend(misnamed(&files));
+        }
         warnings.extend(self.layers.values().flat_map(differs::warnings));
         let mut views: BTreeMap<TenantId, BTreeMap<BundleName, Arc<View>>> = BTreeMap::new();
         for tenant in tenants {
@@ -231,7 +243,7 @@ impl<'a> Builder<'a> {
                     self.faults.insert(unknown_bundle(tenant, bundle, &bundles));
                     continue;
                 }
-                let view = self.seen(&tenant.id, bundle, shared.get(bundle));
+                let view = self.seen(&tenant.id, bundle);
                 let slot = views.entry(tenant.id.clone()).or_default();
                 slot.extend(view.map(|view| (bundle.clone(), view)));
             }
@@ -239,6 +251,7 @@ impl<'a> Builder<'a> {
         if !self.faults.is_empty() {
             return Err(self.faults.into_iter().collect());
         }
+        warnings.extend(self.units.values().flat_map(|unit| unit.doubts.iter().cloned()));
         let files = self.layers.values().flat_map(|layer| &layer.files);
         let parsed = files
             .map(|file| (layers::address(&file.file, file.text.as_bytes()), file.clone()))
@@ -249,12 +262,7 @@ impl<'a> Builder<'a> {
 
     /// What a tenant sees: the bundle's own view where it has no overlay, and that view marked as
     /// broken where the overlay stands apart and is at fault.
-    fn seen(
-        &mut self,
-        tenant: &TenantId,
-        bundle: &BundleName,
-        shared: Option<&Arc<View>>,
-    ) -> Option<Arc<View>> {
+    fn seen(&mut self, tenant: &TenantId, bundle: &BundleName) -> Option<Arc<View>> {
         let name = (tenant.clone(), bundle.clone());
         if self.layers.contains_key(&overlay(tenant, bundle)) {
             let view = self.own(&name);
@@ -262,6 +270,7 @@ impl<'a> Builder<'a> {
                 return view.map(Arc::new);
             }
         }
+        let shared = self.shared.get(bundle);
         match self.broken.contains_key(&name) {
             true => shared.map(|shared| Arc::new(shared.broken())),
             false => shared.cloned(),
@@ -274,9 +283,15 @@ impl<'a> Builder<'a> {
         if !self.apart.contains(name) {
             return self.view(Some(tenant), bundle);
         }
+        let floor = self.shared.get(bundle).map(|view| view.floor().clone());
+        self.tried = Some(match self.fresh.as_ref() == Some(name) {
+            true => Probing::Fresh,
+            false => Probing::Accepted(floor.unwrap_or_default()),
+        });
         let others = std::mem::take(&mut self.faults);
         let view = apart::guarded(name, || self.view(Some(tenant), bundle));
         let own = std::mem::replace(&mut self.faults, others);
+        self.tried = None;
         let view = view.unwrap_or_else(|faults| {
             self.broken.insert(name.clone(), faults);
             None
@@ -373,9 +388,10 @@ impl<'a> Builder<'a> {
         if self.failed.contains(&digest) {
             return None;
         }
+        let tried = self.tried.take().unwrap_or(Probing::Files);
         let known = self.previous.and_then(|old| old.units.get(&digest)).cloned();
         let unit = match known
-            .map_or_else(|| Unit::build(parts, settings, self.limits).map(Arc::new), Ok)
+            .map_or_else(|| Unit::build(parts, settings, self.limits, tried).map(Arc::new), Ok)
         {
             Ok(unit) => unit,
             Err(faults) => {
@@ -426,9 +442,9 @@ impl<'a> Builder<'a> {
 }
 
 /// Rules that nobody asks or refers to, and whose names are almost those of rules that are asked.
-fn misnamed(layer: &Layer) -> Vec<Fault> {
+pub(super) fn misnamed(files: &[&Parsed]) -> Vec<Fault> {
     let asked: BTreeSet<&str> = Ask::ALL.iter().flat_map(|ask| ask.rules()).copied().collect();
-    let rules = || layer.files.iter().flat_map(|file| file.rules.iter().map(move |r| (file, r)));
+    let rules = || files.iter().flat_map(|file| file.rules.iter().map(move |r| (file, r)));
     let used: BTreeSet<&String> =
         rules().flat_map(|(_, rule)| &rule.refs).flat_map(|r| &r.path).collect();
     let lone = rules().filter(|(_, rule)| rule.arity.is_none());

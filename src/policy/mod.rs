@@ -53,7 +53,7 @@ use crate::domain::report::Report;
 use crate::domain::verdict::{Mode, VerdictRules};
 use crate::yaml::fault::{Fault, FaultKind};
 
-pub use apart::{OverlayFaults, OverlayName};
+pub use apart::{Apart, OverlayFaults, OverlayName};
 pub use evaluator::Evaluator;
 pub use layers::package as rego_path;
 pub use load::{Loaded, Policies, View};

@@ -12,6 +12,7 @@ use crate::domain::judgement::ScopeState;
 use crate::domain::plan::CoverageMethod;
 use crate::domain::request::Priority;
 
+mod apart;
 mod decisions;
 mod failures;
 mod hostile;

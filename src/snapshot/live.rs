@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
-use super::{Files, Overlay, Snapshot, Sources, overlays, trial};
+use super::{Base, Files, Overlay, Snapshot, Sources, overlays, trial};
 use crate::domain::id::{BundleName, TenantId};
 use crate::policy::Policies;
 use crate::settings::Settings;
@@ -63,6 +63,15 @@ impl Change {
 /// What else must hold of an overlay in the snapshot that would serve, before it is stored; given
 /// from above, because orchestrations are run there.
 pub type Gate<'a> = &'a dyn Fn(&Snapshot, &Overlay) -> Vec<Fault>;
+
+/// A change that was made.
+#[derive(Debug)]
+pub struct Changed {
+    /// What serves.
+    pub snapshot: Arc<Snapshot>,
+    /// What is probably not meant in the overlay; files are named as the policy tree does.
+    pub doubts: Vec<Fault>,
+}
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
@@ -204,18 +213,22 @@ impl Live {
         change: Change,
         settings: &Settings,
         gate: Gate<'_>,
-    ) -> Result<Arc<Snapshot>, ChangeError> {
+    ) -> Result<Changed, ChangeError> {
         let base = self.current();
         let draft = self.draft(&base, &change, &base.policies, settings)?;
+        let mut doubts = Vec::new();
         if let (Some(_), Some(own)) = (&change.body, draft.overlay(&change.tenant, &change.bundle))
         {
-            let mut failures = trial::failures(&draft.files, own, &super::policy_limits(settings));
+            let limits = super::policy_limits(settings);
+            let mut failures = trial::failures(&draft.files, own, &limits);
             if failures.is_empty() {
                 failures = gate(&draft, own);
             }
             if !failures.is_empty() {
                 return Err(ChangeError::Invalid(failures));
             }
+            let detectors = draft.catalog.detectors.keys().cloned().collect();
+            doubts = trial::doubts(&draft.files, own, &detectors, &limits);
         }
         let mut stored = self.stored();
         let current = self.current();
@@ -232,7 +245,7 @@ impl Live {
         // Version and time are the store's to give.
         next.files.overlays = change.made(&next.files.overlays, &object);
         stored.overlays = change.made(&stored.overlays, &object);
-        Ok(self.swap(next))
+        Ok(Changed { snapshot: self.swap(next), doubts })
     }
 
     /// What would serve after `change`, over what serves in `base`.
@@ -250,9 +263,11 @@ impl Live {
         let body = change.body.clone();
         let object = Object { key, version: 0, at_ms: 0, etag: String::new(), body };
         let files = base.files.beside(change.made(&base.files.overlays, &object));
-        let draft = base.with_files(files, &self.sources, settings, units);
+        let name = (change.tenant.clone(), change.bundle.clone());
+        let over = Base::over(units, &self.sources, settings);
+        let draft = base.with_files(files, &over, Some(name.clone()));
         let draft = draft.map_err(ChangeError::Invalid)?;
-        match draft.broken.get(&(change.tenant.clone(), change.bundle.clone())) {
+        match draft.broken.get(&name) {
             Some(faults) => Err(ChangeError::Invalid(faults.clone())),
             None => Ok(draft),
         }

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use crate::catalog::{Catalog, Detector, LoadContext, SecretRef, SourceFile};
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
-use crate::policy::{self, Limits, OverlayFaults, Policies, TenantScope};
+use crate::policy::{self, Apart, Limits, OverlayFaults, OverlayName, Policies, TenantScope};
 use crate::settings::{self, Settings};
 use crate::store::Object;
 use crate::yaml;
@@ -24,7 +24,7 @@ mod sources;
 mod trial;
 mod watch;
 
-pub use live::{Change, ChangeError, Gate, Generations, Live};
+pub use live::{Change, ChangeError, Changed, Gate, Generations, Live};
 pub use overlays::{KIND, Overlay, OverlayCases, OverlayContent, OverlayModule, key, stored, tag};
 pub use seen::Seen;
 pub use sources::{CheckParams, Files, Sources};
@@ -93,7 +93,8 @@ impl Snapshot {
         let (catalog, mut warnings) = Catalog::load(&files.catalog, &context)?;
         let tenants = scopes(&catalog);
         let before = previous.map(|snapshot| &snapshot.policies);
-        let policies = load_policies(files, sources, &tenants, settings, before)
+        let base = Base { sources, settings, previous: before };
+        let policies = load_policies(files, &tenants, &base, None)
             .map_err(|faults| sources.place(files, faults))?;
         warnings.extend(policies.warnings);
         warnings.sort();
@@ -122,23 +123,20 @@ impl Snapshot {
         }
         let files = self.files.beside(overlays::overlays(objects));
         let next = self
-            .with_files(files.clone(), sources, settings, &self.policies)
+            .with_files(files.clone(), &Base::over(&self.policies, sources, settings), None)
             .map_err(|faults| sources.place(&files, faults))?;
         Ok(Snapshot { generation: self.generation, ..next })
     }
 
     /// The same catalog with other policies of `files`. Nothing is read again, so what became of
-    /// the files since cannot be at fault. Units of `units` are used again. Faults name files as
-    /// the policy tree does.
+    /// the files since cannot be at fault. Faults name files as the policy tree does.
     fn with_files(
         &self,
         files: Files,
-        sources: &Sources,
-        settings: &Settings,
-        units: &Policies,
+        base: &Base<'_>,
+        fresh: Option<OverlayName>,
     ) -> Result<Snapshot, Vec<Fault>> {
-        let tenants = scopes(&self.catalog);
-        let policies = load_policies(&files, sources, &tenants, settings, Some(units))?;
+        let policies = load_policies(&files, &scopes(&self.catalog), base, fresh)?;
         let kept = self.warnings.iter().filter(|fault| fault.kind != FaultKind::Policy);
         let mut warnings: Vec<Fault> = kept.cloned().chain(policies.warnings).collect();
         warnings.sort();
@@ -156,6 +154,20 @@ impl Snapshot {
     }
 }
 
+/// What policies are loaded over.
+struct Base<'a> {
+    sources: &'a Sources,
+    settings: &'a Settings,
+    /// Its units are used again.
+    previous: Option<&'a Policies>,
+}
+
+impl<'a> Base<'a> {
+    fn over(units: &'a Policies, sources: &'a Sources, settings: &'a Settings) -> Self {
+        Base { sources, settings, previous: Some(units) }
+    }
+}
+
 fn scopes(catalog: &Catalog) -> Vec<TenantScope> {
     let tenants = catalog.tenants.values();
     tenants
@@ -165,16 +177,16 @@ fn scopes(catalog: &Catalog) -> Vec<TenantScope> {
 
 fn load_policies(
     files: &Files,
-    sources: &Sources,
     tenants: &[TenantScope],
-    settings: &Settings,
-    previous: Option<&Policies>,
+    base: &Base<'_>,
+    fresh: Option<OverlayName>,
 ) -> Result<policy::Loaded, Vec<Fault>> {
     let gaps = layers::gaps(&files.policies);
     if !gaps.is_empty() {
         return Err(gaps);
     }
-    let (limits, apart) = (policy_limits(settings), files.apart());
+    let Base { sources, settings, previous } = *base;
+    let (limits, apart) = (policy_limits(settings), Apart { overlays: files.apart(), fresh });
     let mut loaded = Policies::load_beside(&files.sources(), tenants, &limits, previous, apart)?;
     loaded.warnings.extend(overlays::warnings(&loaded.broken));
     loaded.warnings = sources.place(files, loaded.warnings);

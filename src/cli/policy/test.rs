@@ -53,7 +53,7 @@ async fn once(args: &TestArgs) -> u8 {
 
 async fn all(args: &TestArgs) -> Result<(Report, Duration), u8> {
     let start = Instant::now();
-    let session = Session::open(args.config.as_deref())?;
+    let session = Session::of_files(args.config.as_deref())?;
     let root = session.sources.policies_root();
     let suite = Arc::new(Suite::new(args, root.clone(), start));
     let limits = policy_limits(&session.deps.settings);

@@ -57,9 +57,8 @@ impl Stored {
 
     async fn change(&self, change: Change) -> Result<Arc<Snapshot>, ChangeError> {
         let (live, settings) = (Arc::clone(&self.live), Arc::clone(&self.project.settings));
-        tokio::task::spawn_blocking(move || live.change(change, &settings, &|_, _| Vec::new()))
-            .await
-            .unwrap()
+        let change = move || live.change(change, &settings, &|_, _| Vec::new());
+        tokio::task::spawn_blocking(move || change().map(|changed| changed.snapshot)).await.unwrap()
     }
 
     /// What another instance on the same store does.

@@ -189,6 +189,29 @@ async fn cases_that_come_with_an_overlay_must_hold_before_it_serves() {
 }
 
 #[tokio::test]
+async fn what_is_probably_not_meant_is_told_when_it_is_stored() {
+    let app = spawn().await;
+    let odd = "blok contains \"x\" if input.request.type == \"code\"\n\nmode := \"monitor\"";
+    let created = put(&app, "default", "", &rego("default", odd)).await;
+    assert_eq!(created.status, 201, "{}", created.text);
+    let warnings = created.json()["warnings"].clone();
+    for (line, token) in [(3, "`blok`"), (5, "`mode`")] {
+        let found: Vec<_> = warnings
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|found| found["line"] == line)
+            .filter(|found| found["message"].as_str().unwrap().contains(token))
+            .collect();
+        assert_eq!(found.len(), 1, "{token}: {warnings:#}");
+        assert_eq!(found[0]["file"], "stored/tenants/default/standard/verdict.rego");
+    }
+    let etag = created.header("etag");
+    let sound = put(&app, "default", etag, &table("block")).await;
+    assert_eq!(sound.json()["warnings"], json!([]), "{}", sound.text);
+}
+
+#[tokio::test]
 async fn a_case_may_expect_that_the_plan_refuses() {
     let app = spawn().await;
     let deny = "deny contains \"no code here\" if input.request.type == \"code\"";

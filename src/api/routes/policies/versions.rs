@@ -154,6 +154,6 @@ pub(crate) async fn rollback(
     })?;
     let reason = request.reason;
     let wanted = Wanted { act: "rollback", content: Some(content), expected, reason };
-    let snapshot = target.change(&http, &api, wanted).await?;
-    target.shown(&snapshot, created(expected))
+    let changed = target.change(&http, &api, wanted).await?;
+    target.changed(changed, created(expected))
 }
