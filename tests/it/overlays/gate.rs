@@ -206,6 +206,11 @@ async fn what_is_probably_not_meant_is_told_when_it_is_stored() {
         assert_eq!(found.len(), 1, "{token}: {warnings:#}");
         assert_eq!(found[0]["file"], "stored/tenants/default/standard/verdict.rego");
     }
+    let text = "package a\n\nblok contains \"x\" if input.request.type == \"code\"\n";
+    let body = json!({"modules": [{"path": "a.rego", "rego": text}]});
+    let checked = app.post("/api/v1/policies/validate", &body).await.json();
+    assert_eq!(checked["warnings"][0]["hint"], "write `block`, or remove the rule", "{checked:#}");
+    assert_eq!(checked["is_valid"], true);
     let etag = created.header("etag");
     let sound = put(&app, "default", etag, &table("block")).await;
     assert_eq!(sound.json()["warnings"], json!([]), "{}", sound.text);
