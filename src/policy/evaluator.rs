@@ -136,6 +136,7 @@ impl Evaluator {
         detectors: &Arc<[DetectorFacts]>,
         strategy: Option<&StrategyFacts<'_>>,
     ) -> Result<Arc<PlanAnswer>, Failure> {
+        view.intact(Point::Plan)?;
         let hash = self.plans.hash(|hasher| {
             hash_head(view, head, hasher);
             detectors.iter().for_each(|facts| hash_text(hasher, facts.name.as_str()));
@@ -187,6 +188,7 @@ impl Evaluator {
         head: &Head,
         scopes: &BTreeMap<Category, ScopeState>,
     ) -> Result<BTreeMap<Category, Choice>, Failure> {
+        view.intact(Point::Conflict)?;
         if scopes.is_empty() || !view.unit.answers(Ask::Settle) {
             return Ok(BTreeMap::new());
         }
@@ -205,6 +207,7 @@ impl Evaluator {
         head: &Head,
         facts: &VerdictFacts<'_>,
     ) -> Result<Arc<VerdictAnswer>, Failure> {
+        view.intact(Point::Verdict)?;
         let hash = self.verdicts.hash(|hasher| hash_facts(view, head, facts, hasher));
         let known = self.verdicts.get(hash, |key| key.is_of(view, head, facts));
         if let Some(answer) = self.looked(Point::Verdict, known) {
@@ -241,6 +244,7 @@ impl Evaluator {
         head: &Head,
         input: serde_json::Map<String, serde_json::Value>,
     ) -> Result<Evaluated, Failure> {
+        view.intact(point)?;
         let mut document = document::with_head(head, &view.settings_value);
         for (key, value) in input {
             document.insert(key.as_str().into(), value.into());
@@ -269,6 +273,7 @@ impl Evaluator {
         detectors: &[DetectorFacts],
         strategy: Option<&StrategyFacts<'_>>,
     ) -> Result<Vec<Explained>, Failure> {
+        view.intact(Point::Plan)?;
         let document = document::plan(view, head, detectors, strategy);
         let floor = document::floor(&document);
         let asks = vec![(Ask::Plan, document), (Ask::FloorPlan, floor)];
@@ -286,6 +291,7 @@ impl Evaluator {
         head: &Head,
         facts: &VerdictFacts<'_>,
     ) -> Result<Vec<Explained>, Failure> {
+        view.intact(Point::Verdict)?;
         let asks = vec![
             (Ask::Verdict, document::verdict(view, head, facts)),
             (Ask::FloorVerdict, document::floor_verdict(head, facts)),
@@ -310,7 +316,7 @@ impl Evaluator {
 
     /// Evaluates every ask that a layer has rules for, in order, on one thread; the others answer
     /// with nothing. Also the time in the engine in microseconds.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         view: &Arc<View>,
         tenant: &TenantId,

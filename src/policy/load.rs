@@ -7,10 +7,11 @@ use std::sync::Arc;
 use regorus::Value;
 use serde_json::Map;
 
+use super::apart::{self, Apart, OverlayFaults, OverlayName};
 use super::entry::Ask;
 use super::layers::{self, Layer, Layers, dotted};
 use super::rego::Parsed;
-use super::unit::{Parts, Unit, Units};
+use super::unit::{Parts, Probing, Unit, Units};
 use super::{FloorPlan, Limits, STACK_BYTES, Source, TenantScope, differs, fault, table};
 use crate::domain::digest::Digest;
 use crate::domain::id::{BundleName, TenantId};
@@ -22,6 +23,8 @@ pub struct Loaded {
     pub policies: Policies,
     /// Not fatal.
     pub warnings: Vec<Fault>,
+    /// Overlays that do not serve; files are named as the policy tree does.
+    pub broken: OverlayFaults,
 }
 
 impl std::fmt::Debug for Loaded {
@@ -46,14 +49,16 @@ impl std::fmt::Debug for Policies {
 }
 
 /// What decides for one tenant under one bundle: base, bundle, overlay and floor.
+#[derive(Clone)]
 pub struct View {
     pub(super) unit: Arc<Unit>,
     pub(super) settings_value: Value,
-    digest: Digest,
-    bundle: BundleName,
-    layers: Vec<String>,
-    settings: serde_json::Value,
-    provenance: BTreeMap<String, String>,
+    pub(super) digest: Digest,
+    pub(super) bundle: BundleName,
+    pub(super) is_broken: bool,
+    pub(super) layers: Vec<String>,
+    pub(super) settings: serde_json::Value,
+    pub(super) provenance: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for View {
@@ -127,7 +132,20 @@ impl Policies {
         limits: &Limits,
         previous: Option<&Policies>,
     ) -> Result<Loaded, Vec<Fault>> {
-        on_large_stack(|| Builder::build(sources, tenants, limits, previous)).unwrap_or_else(|| {
+        Self::load_beside(sources, tenants, limits, previous, Apart::default())
+    }
+
+    /// The same where the overlays that `apart` names, and nothing else, may be at fault and the
+    /// rest is live all the same; those with faults are known to be. Their views are broken.
+    pub fn load_beside(
+        sources: &[Source],
+        tenants: &[TenantScope],
+        limits: &Limits,
+        previous: Option<&Policies>,
+        apart: Apart,
+    ) -> Result<Loaded, Vec<Fault>> {
+        let build = || Builder::read(sources, limits, previous, apart)?.build(tenants);
+        on_large_stack(build).unwrap_or_else(|| {
             Err(vec![fault("policies", (0, 0), "load", "the load panicked", "")])
         })
     }
@@ -164,60 +182,124 @@ struct Builder<'a> {
     units: Units,
     failed: BTreeSet<Digest>,
     faults: BTreeSet<Fault>,
+    /// Overlays that may be at fault.
+    apart: BTreeSet<OverlayName>,
+    /// The one of them that is new.
+    fresh: Option<OverlayName>,
+    /// The bundles by themselves.
+    shared: BTreeMap<BundleName, Arc<View>>,
+    /// How the next unit is tried; as files are unless set.
+    tried: Option<Probing>,
+    /// Those that are.
+    broken: OverlayFaults,
 }
 
 impl<'a> Builder<'a> {
-    fn build(
+    fn read(
         sources: &[Source],
-        tenants: &[TenantScope],
         limits: &'a Limits,
         previous: Option<&'a Policies>,
-    ) -> Result<Loaded, Vec<Fault>> {
+        apart: Apart,
+    ) -> Result<Builder<'a>, Vec<Fault>> {
         let none = BTreeMap::new();
-        let layers = layers::read(sources, limits, previous.map_or(&none, |old| &old.parsed))?;
-        let mut builder = Builder {
+        let parsed = previous.map_or(&none, |old| &old.parsed);
+        let Apart { overlays: apart, fresh } = apart;
+        let names = apart.keys().cloned().collect();
+        let (shared, own) = apart::split(sources, &apart);
+        let mut layers = layers::read(&shared, limits, parsed)?;
+        let broken = apart::read(&mut layers, apart, &own, (limits, parsed));
+        Ok(Builder {
             layers,
             limits,
             previous,
             units: Units::new(),
             failed: BTreeSet::new(),
             faults: BTreeSet::new(),
-        };
-        let bundles = builder.bundles();
-        let mut shared = BTreeMap::new();
+            apart: names,
+            fresh,
+            broken,
+            shared: BTreeMap::new(),
+            tried: None,
+        })
+    }
+
+    fn build(mut self, tenants: &[TenantScope]) -> Result<Loaded, Vec<Fault>> {
+        let bundles = self.bundles();
         for bundle in &bundles {
-            if let Some(view) = builder.view(None, bundle) {
-                shared.insert(bundle.clone(), Arc::new(view));
+            if let Some(view) = self.view(None, bundle) {
+                self.shared.insert(bundle.clone(), Arc::new(view));
             }
         }
-        let mut warnings = builder.overlays(tenants, &bundles);
-        warnings.extend(builder.layers.values().flat_map(misnamed));
-        warnings.extend(builder.layers.values().flat_map(differs::warnings));
+        let mut warnings = self.overlays(tenants, &bundles);
+        for layer in self.layers.values() {
+            let files: Vec<&Parsed> = layer.files.iter().map(AsRef::as_ref).collect();
+            warnings.extend(misnamed(&files));
+        }
+        warnings.extend(self.layers.values().flat_map(differs::warnings));
         let mut views: BTreeMap<TenantId, BTreeMap<BundleName, Arc<View>>> = BTreeMap::new();
         for tenant in tenants {
             for bundle in &tenant.bundles {
                 if !bundles.contains(bundle) {
-                    builder.faults.insert(unknown_bundle(tenant, bundle, &bundles));
+                    self.faults.insert(unknown_bundle(tenant, bundle, &bundles));
                     continue;
                 }
-                let own = builder.layers.contains_key(&overlay(&tenant.id, bundle));
-                let view = match own {
-                    true => builder.view(Some(&tenant.id), bundle).map(Arc::new),
-                    false => shared.get(bundle).cloned(),
-                };
+                let view = self.seen(&tenant.id, bundle);
                 let slot = views.entry(tenant.id.clone()).or_default();
                 slot.extend(view.map(|view| (bundle.clone(), view)));
             }
         }
-        if !builder.faults.is_empty() {
-            return Err(builder.faults.into_iter().collect());
+        if !self.faults.is_empty() {
+            return Err(self.faults.into_iter().collect());
         }
-        let files = builder.layers.values().flat_map(|layer| &layer.files);
+        warnings.extend(self.units.values().flat_map(|unit| unit.doubts.iter().cloned()));
+        let files = self.layers.values().flat_map(|layer| &layer.files);
         let parsed = files
             .map(|file| (layers::address(&file.file, file.text.as_bytes()), file.clone()))
             .collect();
-        let policies = Policies { views, bundles, units: builder.units, parsed };
-        Ok(Loaded { policies, warnings })
+        let policies = Policies { views, bundles, units: self.units, parsed };
+        Ok(Loaded { policies, warnings, broken: self.broken })
+    }
+
+    /// What a tenant sees: the bundle's own view where it has no overlay, and that view marked as
+    /// broken where the overlay stands apart and is at fault.
+    fn seen(&mut self, tenant: &TenantId, bundle: &BundleName) -> Option<Arc<View>> {
+        let name = (tenant.clone(), bundle.clone());
+        if self.layers.contains_key(&overlay(tenant, bundle)) {
+            let view = self.own(&name);
+            if view.is_some() || !self.broken.contains_key(&name) {
+                return view.map(Arc::new);
+            }
+        }
+        let shared = self.shared.get(bundle);
+        match self.broken.contains_key(&name) {
+            true => shared.map(|shared| Arc::new(shared.broken())),
+            false => shared.cloned(),
+        }
+    }
+
+    /// The view with a tenant's overlay. Faults of one that stands apart are its own.
+    fn own(&mut self, name: &OverlayName) -> Option<View> {
+        let (tenant, bundle) = name;
+        if !self.apart.contains(name) {
+            return self.view(Some(tenant), bundle);
+        }
+        let floor = self.shared.get(bundle).map(|view| view.floor().clone());
+        self.tried = Some(match self.fresh.as_ref() == Some(name) {
+            true => Probing::Fresh,
+            false => Probing::Accepted(floor.unwrap_or_default()),
+        });
+        let others = std::mem::take(&mut self.faults);
+        let view = apart::guarded(name, || self.view(Some(tenant), bundle));
+        let own = std::mem::replace(&mut self.faults, others);
+        self.tried = None;
+        let view = view.unwrap_or_else(|faults| {
+            self.broken.insert(name.clone(), faults);
+            None
+        });
+        if view.is_none() {
+            self.broken.entry(name.clone()).or_default().extend(own);
+        }
+        view
     }
 
     fn bundles(&self) -> BTreeSet<BundleName> {
@@ -251,13 +333,18 @@ impl<'a> Builder<'a> {
                 let first = self.layers.get(&path).and_then(|layer| layer.files.first());
                 let file =
                     first.map_or_else(|| format!("{place}/data.yaml"), |f| f.file.to_string());
-                self.faults.insert(fault(&file, (1, 1), "unknown_bundle", message, &hint));
+                let found = fault(&file, (1, 1), "unknown_bundle", message, &hint);
+                let name = (tenant, bundle);
+                match self.apart.contains(&name) {
+                    true => self.broken.entry(name).or_default().push(found),
+                    false => drop(self.faults.insert(found)),
+                }
                 continue;
             }
             let wanted =
                 tenants.iter().any(|scope| scope.id == tenant && scope.bundles.contains(&bundle));
             if !wanted {
-                self.view(Some(&tenant), &bundle);
+                self.own(&(tenant.clone(), bundle.clone()));
                 let message = format!("no tenant `{tenant}` uses the bundle `{bundle}`");
                 let hint = "add the tenant's file or its policy, or remove the overlay";
                 warnings.push(fault(&place, (0, 0), "unused_overlay", message, hint));
@@ -288,7 +375,8 @@ impl<'a> Builder<'a> {
         let digest = Digest::of_all(parts.into_iter().chain(names.iter().map(String::as_bytes)));
         let settings_value = Value::from(settings.clone());
         let (layers, bundle) = (names, bundle.clone());
-        Some(View { unit, settings_value, digest, bundle, layers, settings, provenance })
+        let is_broken = false;
+        Some(View { unit, settings_value, digest, bundle, is_broken, layers, settings, provenance })
     }
 
     fn unit(&mut self, stack: &[Vec<String>], settings: &serde_json::Value) -> Option<Arc<Unit>> {
@@ -300,9 +388,10 @@ impl<'a> Builder<'a> {
         if self.failed.contains(&digest) {
             return None;
         }
+        let tried = self.tried.take().unwrap_or(Probing::Files);
         let known = self.previous.and_then(|old| old.units.get(&digest)).cloned();
         let unit = match known
-            .map_or_else(|| Unit::build(parts, settings, self.limits).map(Arc::new), Ok)
+            .map_or_else(|| Unit::build(parts, settings, self.limits, tried).map(Arc::new), Ok)
         {
             Ok(unit) => unit,
             Err(faults) => {
@@ -353,9 +442,9 @@ impl<'a> Builder<'a> {
 }
 
 /// Rules that nobody asks or refers to, and whose names are almost those of rules that are asked.
-fn misnamed(layer: &Layer) -> Vec<Fault> {
+pub(super) fn misnamed(files: &[&Parsed]) -> Vec<Fault> {
     let asked: BTreeSet<&str> = Ask::ALL.iter().flat_map(|ask| ask.rules()).copied().collect();
-    let rules = || layer.files.iter().flat_map(|file| file.rules.iter().map(move |r| (file, r)));
+    let rules = || files.iter().flat_map(|file| file.rules.iter().map(move |r| (file, r)));
     let used: BTreeSet<&String> =
         rules().flat_map(|(_, rule)| &rule.refs).flat_map(|r| &r.path).collect();
     let lone = rules().filter(|(_, rule)| rule.arity.is_none());

@@ -5,6 +5,7 @@
 
 mod agree;
 mod answer;
+mod apart;
 mod background;
 mod bounded;
 mod bundle;
@@ -52,6 +53,7 @@ use crate::domain::report::Report;
 use crate::domain::verdict::{Mode, VerdictRules};
 use crate::yaml::fault::{Fault, FaultKind};
 
+pub use apart::{Apart, OverlayFaults, OverlayName};
 pub use evaluator::Evaluator;
 pub use layers::package as rego_path;
 pub use load::{Loaded, Policies, View};
@@ -159,6 +161,8 @@ pub enum FailureKind {
     Panic,
     /// No thread was free in time, or the tenant used up its share.
     Budget,
+    /// The tenant's stored overlay no longer fits the files that it stands on.
+    Overlay,
 }
 
 impl FailureKind {
@@ -170,6 +174,7 @@ impl FailureKind {
             FailureKind::BadValue => "bad_value",
             FailureKind::Panic => "panic",
             FailureKind::Budget => "policy_budget",
+            FailureKind::Overlay => "overlay_broken",
         }
     }
 
@@ -180,6 +185,7 @@ impl FailureKind {
             FailureKind::BadValue => "probe_bad_value",
             FailureKind::Panic => "probe_panic",
             FailureKind::Budget => "probe_budget",
+            FailureKind::Overlay => "probe_overlay",
         }
     }
 }
@@ -212,7 +218,10 @@ impl Failure {
     fn shown(&self) -> String {
         let (point, kind) = (self.point.name(), self.kind.name());
         let why = match self.kind {
-            FailureKind::TimeOut | FailureKind::Budget | FailureKind::Panic => &self.message,
+            FailureKind::TimeOut
+            | FailureKind::Budget
+            | FailureKind::Panic
+            | FailureKind::Overlay => &self.message,
             FailureKind::BadValue => self.message.split(':').next().unwrap_or_default(),
             FailureKind::Error => "",
         };
@@ -230,7 +239,22 @@ impl Failure {
     pub fn taught(&self) -> String {
         match self.kind {
             FailureKind::Error | FailureKind::BadValue => format!("{self}: {}", self.message),
-            FailureKind::TimeOut | FailureKind::Budget | FailureKind::Panic => self.to_string(),
+            FailureKind::TimeOut
+            | FailureKind::Budget
+            | FailureKind::Panic
+            | FailureKind::Overlay => self.to_string(),
+        }
+    }
+
+    /// What an answer says of it: a broken overlay once, whatever the point.
+    pub fn degraded(&self) -> Degraded {
+        match self.kind {
+            FailureKind::Overlay => Degraded { what: self.kind.name(), why: self.message.clone() },
+            FailureKind::Error
+            | FailureKind::TimeOut
+            | FailureKind::BadValue
+            | FailureKind::Panic
+            | FailureKind::Budget => Degraded { what: "policy", why: self.to_string() },
         }
     }
 }

@@ -12,9 +12,11 @@ use crate::domain::judgement::ScopeState;
 use crate::domain::plan::CoverageMethod;
 use crate::domain::request::Priority;
 
+mod apart;
 mod decisions;
 mod failures;
 mod hostile;
+mod joined;
 mod mutations;
 mod opt_in;
 mod properties;

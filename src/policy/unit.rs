@@ -29,6 +29,20 @@ const TIMER_INTERVAL: u32 = 64;
 /// How much longer than an evaluation a probe may take before the policy counts as endless.
 const PROBE_FACTOR: u32 = 20;
 
+/// How much of an evaluation's limit a new overlay may work in a trial.
+const MARGIN: u32 = 2;
+
+/// How hard a unit is tried before it goes live.
+pub(super) enum Probing {
+    /// It may take many times an evaluation's limit: the machine may be busy.
+    Files,
+    /// The same, and it may work no more than half of that limit.
+    Fresh,
+    /// It was accepted before, so that taking long is no more than a doubt. The floor's demands, in
+    /// case the trial does not get to them.
+    Accepted(FloorPlan),
+}
+
 /// A compiled set of modules.
 pub(super) struct Unit {
     pub(super) digest: Digest,
@@ -44,6 +58,8 @@ pub(super) struct Unit {
     engine: Engine,
     /// Who wrote each file, to name the layer of a failure.
     pub(super) files: Vec<Arc<Parsed>>,
+    /// What its trial left open.
+    pub(super) doubts: Vec<Fault>,
 }
 
 /// What one rule of one layer answered.
@@ -74,6 +90,7 @@ impl Unit {
         parts: Parts,
         settings: &serde_json::Value,
         limits: &Limits,
+        probing: Probing,
     ) -> Result<Unit, Vec<Fault>> {
         let asked = parts.layers.iter().flat_map(|(_, files)| files);
         let files: Vec<Arc<Parsed>> = asked.chain(&parts.read).cloned().collect();
@@ -92,10 +109,11 @@ impl Unit {
         let (entry, asks) = entry::generate(&layers);
         let engine = compile(&all, &entry, &parts.floor, limits)?;
         let layers = parts.layers.iter().map(|(path, _)| path.join(".")).collect();
-        let floor = FloorPlan::default();
         let (digest, floor_settings) = (parts.digest, parts.floor);
-        let mut unit = Unit { digest, layers, asks, reads, floor, floor_settings, engine, files };
-        unit.probe(settings, limits)?;
+        let (floor, doubts) = (FloorPlan::default(), Vec::new());
+        let mut unit =
+            Unit { digest, layers, asks, reads, floor, floor_settings, engine, files, doubts };
+        unit.probe(settings, limits, probing)?;
         Ok(unit)
     }
 
@@ -111,7 +129,64 @@ impl Unit {
     }
 
     /// Tries every rule that is asked on documents made for it.
-    fn probe(&mut self, settings: &serde_json::Value, limits: &Limits) -> Result<(), Vec<Fault>> {
+    fn probe(
+        &mut self,
+        settings: &serde_json::Value,
+        limits: &Limits,
+        probing: Probing,
+    ) -> Result<(), Vec<Fault>> {
+        let trials = self.trials(settings);
+        let limit = limits.eval_timeout * PROBE_FACTOR;
+        let fresh = matches!(probing, Probing::Fresh);
+        let accepted = match probing {
+            Probing::Accepted(floor) => {
+                self.floor = floor;
+                Some(self.engine.clone())
+            }
+            Probing::Files | Probing::Fresh => None,
+        };
+        let engine = std::mem::take(&mut self.engine);
+        let results = match (probe_apart(self.digest, engine, trials, (limit, fresh)), &accepted) {
+            (Ok((engine, results)), _) => {
+                self.engine = engine;
+                results
+            }
+            (Err(faults), Some(engine)) => {
+                (self.engine, self.doubts) = (engine.clone(), faults);
+                return Ok(());
+            }
+            (Err(faults), None) => return Err(faults),
+        };
+        let mut faults = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        for (trial, held, worked) in results {
+            let empty = seen.insert(trial.ask);
+            let checked = held.and_then(|held| {
+                let checked = self.check(&trial, &held, empty);
+                checked.map_err(|failure| self.located(&trial, &held, failure))
+            });
+            let failure = match checked {
+                Ok(()) if fresh && worked > limits.eval_timeout / MARGIN => {
+                    faults.insert(self.slow(trial, limits.eval_timeout / MARGIN));
+                    continue;
+                }
+                Ok(()) => continue,
+                Err(failure) => failure,
+            };
+            if trial.is_wild && failure.kind == FailureKind::BadValue {
+                continue;
+            }
+            if accepted.is_some() && failure.kind == FailureKind::TimeOut {
+                self.doubts.push(self.late(limit));
+                continue;
+            }
+            faults.insert(self.probe_fault(trial, &failure, limits));
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults.into_iter().collect()) }
+    }
+
+    /// Documents for every rule that is asked.
+    fn trials(&self, settings: &serde_json::Value) -> Vec<Trial> {
         let words: BTreeSet<String> =
             self.files.iter().flat_map(|file| file.words.iter().cloned()).collect();
         let mut trials = Vec::new();
@@ -126,25 +201,7 @@ impl Unit {
                 trials.push(Trial { ask: *ask, findings, is_wild: sample.is_wild, document });
             }
         }
-        let limit = limits.eval_timeout * PROBE_FACTOR;
-        let (engine, results) =
-            probe_apart(self.digest, std::mem::take(&mut self.engine), trials, limit)?;
-        self.engine = engine;
-        let mut faults = BTreeSet::new();
-        let mut seen = BTreeSet::new();
-        for (trial, held) in results {
-            let empty = seen.insert(trial.ask);
-            let checked = held.and_then(|held| {
-                let checked = self.check(&trial, &held, empty);
-                checked.map_err(|failure| self.located(&trial, &held, failure))
-            });
-            let Err(failure) = checked else { continue };
-            if trial.is_wild && failure.kind == FailureKind::BadValue {
-                continue;
-            }
-            faults.insert(self.probe_fault(trial, &failure, limits));
-        }
-        if faults.is_empty() { Ok(()) } else { Err(faults.into_iter().collect()) }
+        trials
     }
 
     /// Whether the answer of a trial would be taken; keeps what the floor asks on the empty one.
@@ -190,7 +247,7 @@ impl Unit {
     fn probe_fault(&self, trial: Trial, failure: &Failure, limits: &Limits) -> Fault {
         let code = failure.kind.probe_code();
         if failure.kind == FailureKind::TimeOut
-            && let Some(fault) = self.slow_rule(trial.ask, trial.document, limits)
+            && let Some(fault) = self.slow_rule(trial.ask, trial.document, limits.eval_timeout)
         {
             return fault;
         }
@@ -205,9 +262,9 @@ impl Unit {
     }
 
     /// The first asked rule that takes too long by itself.
-    fn slow_rule(&self, ask: Ask, document: Value, limits: &Limits) -> Option<Fault> {
+    fn slow_rule(&self, ask: Ask, document: Value, limit: Duration) -> Option<Fault> {
         let mut engine = self.engine.clone();
-        engine.set_execution_timer_config(timer(limits.eval_timeout));
+        engine.set_execution_timer_config(timer(limit));
         engine.set_input(document);
         let asked = self.files.iter().flat_map(|file| ask.rules().iter().map(move |n| (file, *n)));
         let (file, name, at) = asked
@@ -218,10 +275,28 @@ impl Unit {
                     .eval_rule(shape::path(file, name))
                     .is_err_and(|error| error.downcast_ref::<regorus::LimitError>().is_some())
             })?;
-        let limit = limits.eval_timeout.as_millis();
+        let limit = limit.as_millis();
         let message = format!("`{name}` takes longer than {limit} ms");
         let hint = format!("bound the loops of `{name}`");
         Some(fault(&file.file, at, FailureKind::TimeOut.probe_code(), message, &hint))
+    }
+
+    /// A trial that works longer than a new overlay may.
+    fn slow(&self, trial: Trial, limit: Duration) -> Fault {
+        let found = self.slow_rule(trial.ask, trial.document, limit);
+        let mut found = found.unwrap_or_else(|| self.late(limit));
+        found.message += ", half of what an evaluation may take";
+        found
+    }
+
+    /// A trial that took longer than `limit`, placed in the overlay.
+    fn late(&self, limit: Duration) -> Fault {
+        let own =
+            self.files.iter().find(|file| file.package.first().is_some_and(|p| p == "tenants"));
+        let file = own.map_or("policies", |file| &file.file);
+        let message = format!("a trial takes longer than {} ms", limit.as_millis());
+        let code = FailureKind::TimeOut.probe_code();
+        fault(file, (1, 1), code, message, "bound the loops of its rules")
     }
 }
 
@@ -255,14 +330,15 @@ fn stand_ins(document: &serde_json::Value) -> Vec<JudgedFinding> {
     categories.map(finding).collect()
 }
 
-type Probed = (Engine, Vec<(Trial, Result<Vec<Held>, Failure>)>);
+/// The engine back, and each trial with its answer and how long the thread worked at it.
+type Probed = (Engine, Vec<(Trial, Result<Vec<Held>, Failure>, Duration)>);
 
 /// Evaluates on a thread of its own, which is left behind if nothing can stop it.
 fn probe_apart(
     unit: Digest,
     mut engine: Engine,
     trials: Vec<Trial>,
-    limit: Duration,
+    (limit, fresh): (Duration, bool),
 ) -> Result<Probed, Vec<Fault>> {
     let refused = |code, message| {
         vec![fault("policies", (0, 0), code, message, "bound loops and numbers in the last change")]
@@ -276,11 +352,16 @@ fn probe_apart(
     let probe = move || {
         let _ = tell.send(Thread::current());
         let mut results = Vec::new();
+        if let (true, Some(first)) = (fresh, trials.first()) {
+            // The first evaluation prepares the engine, which no rule is to blame for.
+            let _ = evaluate(&mut engine, first.ask, first.document.clone(), limit);
+        }
         for trial in trials {
+            let before = background::worked();
             let held = evaluate(&mut engine, trial.ask, trial.document.clone(), limit);
             // One endless loop says enough.
             let late = held.as_ref().is_err_and(|failure| failure.kind == FailureKind::TimeOut);
-            results.push((trial, held));
+            results.push((trial, held, background::worked().saturating_sub(before)));
             let _ = send.send(None);
             if late {
                 break;
