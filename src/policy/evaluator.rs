@@ -37,6 +37,8 @@ pub struct Evaluator {
     watch: Watch,
     plans: Memo<PlanKey, PlanAnswer>,
     verdicts: Memo<VerdictKey, VerdictAnswer>,
+    /// Of the floor alone, whose document differs less.
+    floors: Memo<VerdictKey, VerdictAnswer>,
     metrics: Option<Arc<Metrics>>,
 }
 
@@ -53,20 +55,25 @@ struct PlanKey {
     strategy: Option<(String, Vec<DetectorName>, Execution, StopOn)>,
 }
 
+/// What a verdict's documents hold. What no rule reads is in neither.
 struct VerdictKey {
     view: Digest,
     head: Head,
-    findings: Vec<JudgedFinding>,
+    /// `None` asks the floor alone.
+    findings: Option<Vec<JudgedFinding>>,
     raw: Vec<JudgedFinding>,
-    scopes: BTreeMap<Category, ScopeState>,
-    results: Vec<ResultKey>,
-    coverage: Coverage,
+    scopes: Option<BTreeMap<Category, ScopeState>>,
+    results: Option<Vec<ResultKey>>,
+    coverage: Option<Coverage>,
 }
 
 /// How many times the evaluation's limit a caller waits for thread and answer together.
 const PATIENCE_FACTOR: u32 = 10;
 /// How many times that limit a job of two evaluations runs before its thread is replaced.
 const STUCK_FACTOR: u32 = 4;
+
+/// How long the caller's own thread may be held up.
+const INLINE_LIMIT: Duration = Duration::from_millis(2);
 
 type Answered = Result<(Vec<Vec<Held>>, u64), Failure>;
 
@@ -107,7 +114,8 @@ impl Evaluator {
             threads: Threads::new(limits.threads, limits.queue, limits.eval_timeout * STUCK_FACTOR),
             watch: Watch::new(limits.eval_timeout * PATIENCE_FACTOR),
             plans: Memo::new(limits.memo_entries / 4),
-            verdicts: Memo::new(limits.memo_entries - limits.memo_entries / 4),
+            verdicts: Memo::new(limits.memo_entries / 2),
+            floors: Memo::new(limits.memo_entries / 4),
             metrics: None,
             limits,
         }
@@ -148,7 +156,7 @@ impl Evaluator {
         let document = document::plan(view, head, detectors, strategy);
         let floor = document::floor(&document);
         let asks = vec![(Ask::Plan, document), (Ask::FloorPlan, floor)];
-        let mut held = self.ask(view, &head.tenant.id, Point::Plan, asks).await?.0.into_iter();
+        let mut held = self.ask_near(view, &head.tenant.id, Point::Plan, asks).await?.into_iter();
         let mut answer = answer::plan(&held.next().unwrap_or_default())?;
         answer.floor = answer::floor_plan(&held.next().unwrap_or_default())?;
         answer.mode =
@@ -205,25 +213,44 @@ impl Evaluator {
         head: &Head,
         facts: &VerdictFacts<'_>,
     ) -> Result<Arc<VerdictAnswer>, Failure> {
-        let hash = self.verdicts.hash(|hasher| hash_facts(view, head, facts, hasher));
-        let known = self.verdicts.get(hash, |key| key.is_of(view, head, facts));
+        let whole = Wanted::whole(view);
+        let hash = self.verdicts.hash(|hasher| hash_facts(view, head, facts, whole, hasher));
+        let known = self.verdicts.get(hash, |key| key.is_of(view, head, facts, whole));
         if let Some(answer) = self.looked(Point::Verdict, known) {
             return Ok(answer);
         }
-        let asks = vec![
-            (Ask::Verdict, document::verdict(view, head, facts)),
-            (Ask::FloorVerdict, document::floor_verdict(head, facts)),
-        ];
-        let mut held = self.ask(view, &head.tenant.id, Point::Verdict, asks).await?.0.into_iter();
+        let wanted = Wanted::floor(view);
+        let floor_hash = self.floors.hash(|hasher| hash_facts(view, head, facts, wanted, hasher));
+        let floor = self.floors.get(floor_hash, |key| key.is_of(view, head, facts, wanted));
+        let mut asks = vec![(Ask::Verdict, document::verdict(view, head, facts))];
+        if floor.is_none() {
+            asks.push((Ask::FloorVerdict, document::floor_verdict(view, head, facts)));
+        }
+        let mut held = self.ask_near(view, &head.tenant.id, Point::Verdict, asks).await?.into_iter();
         let findings = &facts.judgement.findings;
         let mut answer = answer::verdict(&view.unit, &held.next().unwrap_or_default(), findings)?;
-        let floor = held.next().unwrap_or_default();
-        answer::floor_verdict(&view.unit, &floor, facts.raw, &mut answer)?;
+        let keeps = head.opt_in.content.is_none();
+        let floor = match floor {
+            Some(floor) => floor,
+            None => {
+                let mut floor = VerdictAnswer::default();
+                let held = held.next().unwrap_or_default();
+                answer::floor_verdict(&view.unit, &held, facts.raw, &mut floor)?;
+                let floor = Arc::new(floor);
+                if keeps {
+                    let key = VerdictKey::of(view, head, facts, wanted);
+                    self.floors.put(&head.tenant.id, floor_hash, key, floor.clone());
+                }
+                floor
+            }
+        };
+        answer.rules.floor = floor.rules.floor.clone();
+        answer.degraded.extend(floor.degraded.iter().cloned());
         answer.degraded.sort();
         answer.degraded.dedup();
         let answer = Arc::new(answer);
-        if head.opt_in.content.is_none() {
-            let key = VerdictKey::of(view, head, facts);
+        if keeps {
+            let key = VerdictKey::of(view, head, facts, whole);
             self.verdicts.put(&head.tenant.id, hash, key, answer.clone());
         }
         Ok(answer)
@@ -288,7 +315,7 @@ impl Evaluator {
     ) -> Result<Vec<Explained>, Failure> {
         let asks = vec![
             (Ask::Verdict, document::verdict(view, head, facts)),
-            (Ask::FloorVerdict, document::floor_verdict(head, facts)),
+            (Ask::FloorVerdict, document::floor_verdict(view, head, facts)),
         ];
         let held = self.ask(view, &head.tenant.id, Point::Verdict, asks).await?.0;
         Ok(explain::explain(view, &held))
@@ -306,6 +333,27 @@ impl Evaluator {
             Point::Verdict => self.verdicts.counts(),
             Point::Conflict => MemoCounts::default(),
         }
+    }
+
+    /// The same without changing threads, where the product's own rules meet a small document and
+    /// a small table; if that takes longer than it should, on a thread after all.
+    async fn ask_near(
+        &self,
+        view: &Arc<View>,
+        tenant: &TenantId,
+        point: Point,
+        asks: Vec<(Ask, Value)>,
+    ) -> Result<Vec<Vec<Held>>, Failure> {
+        if view.is_small_for(&asks) {
+            let start = Instant::now();
+            let held = view.unit.ask_all(asks.clone(), self.limits.eval_timeout.min(INLINE_LIMIT));
+            if held.as_ref().map_or_else(|failure| failure.kind != FailureKind::TimeOut, |_| true) {
+                let metrics = self.metrics.iter();
+                metrics.for_each(|metrics| metrics.policy_eval(point.name(), start.elapsed()));
+                return held;
+            }
+        }
+        Ok(self.ask(view, tenant, point, asks).await?.0)
     }
 
     /// Evaluates every ask that a layer has rules for, in order, on one thread; the others answer
@@ -328,13 +376,7 @@ impl Evaluator {
         let unit = view.unit.digest;
         let job = move || {
             let start = Instant::now();
-            let held: Result<Vec<_>, Failure> = asks
-                .into_iter()
-                .map(|(ask, document)| match view.unit.answers(ask) {
-                    true => view.unit.ask(ask, document, limit),
-                    false => Ok(Vec::new()),
-                })
-                .collect();
+            let held = view.unit.ask_all(asks, limit);
             let late = held.as_ref().is_err_and(|failure| failure.kind == FailureKind::TimeOut);
             let spent = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
             reply.give(held.map(|held| (held, spent)));
@@ -391,40 +433,79 @@ impl PlanKey {
     }
 }
 
+/// Which facts a key of verdicts holds.
+#[derive(Clone, Copy)]
+struct Wanted {
+    judged: bool,
+    scopes: bool,
+    results: bool,
+    coverage: bool,
+}
+
+impl Wanted {
+    /// What layers and floor read together.
+    fn whole(view: &View) -> Self {
+        let (layers, floor) = (view.unit.verdict_parts, view.unit.floor_parts);
+        Self {
+            judged: true,
+            scopes: layers.scopes() || floor.scopes(),
+            results: layers.results || floor.results,
+            coverage: layers.coverage || floor.coverage,
+        }
+    }
+
+    fn floor(view: &View) -> Self {
+        let parts = view.unit.floor_parts;
+        Self {
+            judged: false,
+            scopes: parts.scopes(),
+            results: parts.results,
+            coverage: parts.coverage,
+        }
+    }
+}
+
 impl VerdictKey {
-    fn of(view: &View, head: &Head, facts: &VerdictFacts<'_>) -> Self {
+    fn of(view: &View, head: &Head, facts: &VerdictFacts<'_>, wanted: Wanted) -> Self {
         let result = |report: &Report| ResultKey {
             detector: report.detector.clone(),
             status: report.status,
             label: report.label.clone(),
             score: report.score,
         };
+        let judgement = facts.judgement;
         Self {
             view: view.digest(),
             head: head.clone(),
-            findings: facts.judgement.findings.clone(),
+            findings: wanted.judged.then(|| judgement.findings.clone()),
             raw: facts.raw.to_vec(),
-            scopes: facts.judgement.scopes.clone(),
-            results: facts.reports.iter().map(result).collect(),
-            coverage: facts.coverage.clone(),
+            scopes: wanted.scopes.then(|| judgement.scopes.clone()),
+            results: wanted.results.then(|| facts.reports.iter().map(result).collect()),
+            coverage: wanted.coverage.then(|| facts.coverage.clone()),
         }
     }
 
-    fn is_of(&self, view: &View, head: &Head, facts: &VerdictFacts<'_>) -> bool {
-        let results = self.results.len() == facts.reports.len()
-            && self.results.iter().zip(facts.reports).all(|(key, report)| {
+    fn is_of(&self, view: &View, head: &Head, facts: &VerdictFacts<'_>, wanted: Wanted) -> bool {
+        let judgement = facts.judgement;
+        self.view == view.digest()
+            && self.findings.as_ref() == wanted.judged.then_some(&judgement.findings)
+            && self.raw == facts.raw
+            && self.scopes.as_ref() == wanted.scopes.then_some(&judgement.scopes)
+            && self.coverage.as_ref() == wanted.coverage.then_some(facts.coverage)
+            && self.has_results_of(facts.reports, wanted)
+            && self.head == *head
+    }
+
+    fn has_results_of(&self, reports: &[Report], wanted: Wanted) -> bool {
+        let Some(results) = &self.results else { return !wanted.results };
+        wanted.results
+            && results.len() == reports.len()
+            && results.iter().zip(reports).all(|(key, report)| {
                 key.detector == report.detector
                     && key.status == report.status
                     && key.label == report.label
                     && key.score == report.score
-            });
-        results
-            && self.view == view.digest()
-            && self.findings == facts.judgement.findings
-            && self.raw == facts.raw
-            && self.scopes == facts.judgement.scopes
-            && self.coverage == *facts.coverage
-            && self.head == *head
+            })
     }
 }
 
@@ -459,9 +540,16 @@ fn hash_head(view: &View, head: &Head, hasher: &mut dyn Hasher) {
     }
 }
 
-fn hash_facts(view: &View, head: &Head, facts: &VerdictFacts<'_>, hasher: &mut dyn Hasher) {
+fn hash_facts(
+    view: &View,
+    head: &Head,
+    facts: &VerdictFacts<'_>,
+    wanted: Wanted,
+    hasher: &mut dyn Hasher,
+) {
     hash_head(view, head, hasher);
-    for findings in [facts.judgement.findings.as_slice(), facts.raw] {
+    let judged = wanted.judged.then_some(facts.judgement.findings.as_slice());
+    for findings in judged.into_iter().chain([facts.raw]) {
         hasher.write_usize(findings.len());
         for finding in findings {
             hash_text(hasher, finding.category.as_str());
@@ -471,11 +559,13 @@ fn hash_facts(view: &View, head: &Head, facts: &VerdictFacts<'_>, hasher: &mut d
             span.iter().for_each(|span| hasher.write_usize(span.start));
         }
     }
-    for report in facts.reports {
+    for report in facts.reports.iter().filter(|_| wanted.results) {
         hash_text(hasher, report.detector.as_str());
         hash_text(hasher, report.status.name());
         hasher.write_u64(report.score.unwrap_or(-1.0).to_bits());
     }
-    hasher.write_u64(facts.coverage.achieved.to_bits());
-    hasher.write_usize(facts.coverage.unjudged.len());
+    if wanted.coverage {
+        hasher.write_u64(facts.coverage.achieved.to_bits());
+        hasher.write_usize(facts.coverage.unjudged.len());
+    }
 }

@@ -7,14 +7,18 @@ use std::sync::Arc;
 use regorus::Value;
 use serde_json::Map;
 
+use super::document;
 use super::entry::Ask;
 use super::layers::{self, Layer, Layers, dotted};
 use super::rego::Parsed;
-use super::unit::{Parts, Unit, Units};
+use super::unit::{Recipe, Unit, Units};
 use super::{FloorPlan, Limits, STACK_BYTES, Source, TenantScope, differs, fault, table};
 use crate::domain::digest::Digest;
 use crate::domain::id::{BundleName, TenantId};
 use crate::yaml::fault::{Fault, FaultKind};
+
+/// Entries of a document times values of a table that are evaluated without changing threads.
+const INLINE_WORK_MAX: usize = 4_096;
 
 /// Policies that went live, and what an author should look at.
 pub struct Loaded {
@@ -53,6 +57,8 @@ pub struct View {
     bundle: BundleName,
     layers: Vec<String>,
     settings: serde_json::Value,
+    /// Values in the table.
+    settings_size: usize,
     provenance: BTreeMap<String, String>,
 }
 
@@ -97,6 +103,13 @@ impl View {
     /// What the floor demands whatever the request, for plans that no policy made.
     pub fn floor(&self) -> &FloorPlan {
         &self.unit.floor
+    }
+
+    /// Whether these take so little that no other thread is worth the way: the product's own rules
+    /// go through findings and detectors, and for each through the table.
+    pub(super) fn is_small_for(&self, asks: &[(Ask, Value)]) -> bool {
+        let entries: usize = asks.iter().map(|(_, document)| document::entries(document)).sum();
+        self.unit.is_inline && (entries + 1).saturating_mul(self.settings_size) <= INLINE_WORK_MAX
     }
 
     /// Whether no layer can take a block back by `ignore`. Votes may still settle against it.
@@ -287,8 +300,17 @@ impl<'a> Builder<'a> {
         let parts = [unit.digest.as_bytes().as_slice(), text.as_bytes()];
         let digest = Digest::of_all(parts.into_iter().chain(names.iter().map(String::as_bytes)));
         let settings_value = Value::from(settings.clone());
-        let (layers, bundle) = (names, bundle.clone());
-        Some(View { unit, settings_value, digest, bundle, layers, settings, provenance })
+        let (layers, bundle, settings_size) = (names, bundle.clone(), size(&settings));
+        Some(View {
+            unit,
+            settings_value,
+            digest,
+            bundle,
+            layers,
+            settings,
+            settings_size,
+            provenance,
+        })
     }
 
     fn unit(&mut self, stack: &[Vec<String>], settings: &serde_json::Value) -> Option<Arc<Unit>> {
@@ -316,7 +338,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The layers with Rego, and every bundle that these refer to.
-    fn parts(&self, stack: &[Vec<String>]) -> Parts {
+    fn parts(&self, stack: &[Vec<String>]) -> Recipe {
         let empty = Layer::default();
         let layer = |path: &[String]| self.layers.get(path).unwrap_or(&empty);
         let layers: Vec<(Vec<String>, Vec<Arc<Parsed>>)> = stack
@@ -348,7 +370,19 @@ impl<'a> Builder<'a> {
         }
         let reads_all = stack.iter().any(|path| layer(path).reads_all);
         let parts = address.into_iter().chain(reads_all.then_some(b"reads all".as_slice()));
-        Parts { digest: Digest::of_all(parts), layers, read, reads_all, floor }
+        Recipe { digest: Digest::of_all(parts), layers, read, reads_all, floor }
+    }
+}
+
+/// Values in a table.
+fn size(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::Array(items) => 1 + items.iter().map(size).sum::<usize>(),
+        serde_json::Value::Object(fields) => 1 + fields.values().map(size).sum::<usize>(),
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_) => 1,
     }
 }
 

@@ -10,13 +10,15 @@ use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, Value};
 
 use super::background::{self, Thread};
+use super::document::Parts;
 use super::entry::{self, Ask};
 use super::inputs::{self, Reads};
-use super::rego::{self, Parsed};
+use super::rego::{self, Fields, Parsed};
 use super::{
     ANSWER_LEVELS_MAX, Failure, FailureKind, FloorPlan, Limits, Point, STACK_BYTES, VerdictAnswer,
     answer, bounded, fault, graph, sample, shape, teach,
 };
+use crate::assets;
 use crate::domain::category::Category;
 use crate::domain::digest::Digest;
 use crate::domain::finding::Severity;
@@ -37,6 +39,11 @@ pub(super) struct Unit {
     pub(super) asks: BTreeSet<Ask>,
     /// The opt-in facts that its rules name.
     pub(super) reads: Reads,
+    /// What the verdict's documents must hold, for the layers and for the floor.
+    pub(super) verdict_parts: Parts,
+    pub(super) floor_parts: Parts,
+    /// Whether small documents may be evaluated on the caller's own thread.
+    pub(super) is_inline: bool,
     /// The floor's demands on an empty request.
     pub(super) floor: FloorPlan,
     /// The floor's table.
@@ -56,7 +63,7 @@ pub(super) struct Held {
 }
 
 /// What a unit is made of.
-pub(super) struct Parts {
+pub(super) struct Recipe {
     pub(super) digest: Digest,
     /// Layers that are asked, earliest first, with their files; the floor is the last.
     pub(super) layers: Vec<(Vec<String>, Vec<Arc<Parsed>>)>,
@@ -71,7 +78,7 @@ pub(super) struct Parts {
 impl Unit {
     /// Checks, compiles and probes. Call it on a thread with a large stack.
     pub(super) fn build(
-        parts: Parts,
+        parts: Recipe,
         settings: &serde_json::Value,
         limits: &Limits,
     ) -> Result<Unit, Vec<Fault>> {
@@ -94,9 +101,36 @@ impl Unit {
         let layers = parts.layers.iter().map(|(path, _)| path.join(".")).collect();
         let floor = FloorPlan::default();
         let (digest, floor_settings) = (parts.digest, parts.floor);
-        let mut unit = Unit { digest, layers, asks, reads, floor, floor_settings, engine, files };
+        let (verdict_parts, floor_parts) = verdict_parts(&files);
+        let mut unit = Unit {
+            digest,
+            layers,
+            asks,
+            reads,
+            verdict_parts,
+            floor_parts,
+            is_inline: files.iter().all(|file| is_shipped(file)),
+            floor,
+            floor_settings,
+            engine,
+            files,
+        };
         unit.probe(settings, limits)?;
         Ok(unit)
+    }
+
+    /// Evaluates every ask that a layer has rules for; the others answer with nothing.
+    pub(super) fn ask_all(
+        &self,
+        asks: Vec<(Ask, Value)>,
+        limit: Duration,
+    ) -> Result<Vec<Vec<Held>>, Failure> {
+        let asks = asks.into_iter();
+        asks.map(|(ask, document)| match self.answers(ask) {
+            true => self.ask(ask, document, limit),
+            false => Ok(Vec::new()),
+        })
+        .collect()
     }
 
     /// Evaluates one ask on one document. Never panics, never takes much over `limit`.
@@ -287,6 +321,30 @@ fn probe_apart(
     }
 }
 
+/// Whether this very file is of a bundle that the product ships: its rules are known to be small.
+fn is_shipped(file: &Parsed) -> bool {
+    if file.package.first().is_some_and(|root| root == "tenants") {
+        return false;
+    }
+    let shipped = assets::read(&format!("policies/{}", file.file));
+    shipped.is_some_and(|bytes| *bytes == *file.text.as_bytes())
+}
+
+/// The parts that layers and floor read, from the fields of `input` that any rule of theirs names.
+fn verdict_parts(files: &[Arc<Parsed>]) -> (Parts, Parts) {
+    let fields = |of_floor: bool| {
+        let mut fields = Fields::none();
+        let files = files.iter().filter(|file| !of_floor || file.package == ["floor"]);
+        files.flat_map(|file| &file.rules).for_each(|rule| fields.add(&rule.fields));
+        fields
+    };
+    let floor = files.iter().filter(|file| file.package == ["floor"]);
+    let mut refs = floor.flat_map(|file| &file.rules).flat_map(|rule| &rule.refs);
+    let looks_below =
+        refs.any(|found| found.absolute && found.path.first().is_none_or(|name| name != "floor"));
+    (Parts::of(&fields(false)), Parts::of(&fields(!looks_below)))
+}
+
 fn point_of(ask: Ask) -> Point {
     match ask {
         Ask::Plan | Ask::FloorPlan => Point::Plan,
@@ -310,7 +368,7 @@ fn static_checks(files: &[&Parsed], reads_all: bool, limits: &Limits) -> Result<
         reads.extend(named);
     }
     for file in files.iter().filter(|file| file.package == ["floor"]) {
-        for rule in file.rules.iter().filter(|rule| rule.reads_settings) {
+        for rule in file.rules.iter().filter(|rule| rule.fields.holds("settings")) {
             let message = format!("`{}` of the floor reads `input.settings`", rule.name.join("."));
             let hint = "read `data.floor.settings`";
             faults.insert(fault(&file.file, rule.position, "floor_reads_settings", message, hint));
