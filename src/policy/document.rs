@@ -144,6 +144,18 @@ pub(super) fn entries(document: &Value) -> usize {
     entries(&key!("findings")) + entries(&key!("detectors"))
 }
 
+/// Values in a table.
+pub(super) fn size(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::Array(items) => 1 + items.iter().map(size).sum::<usize>(),
+        serde_json::Value::Object(fields) => 1 + fields.values().map(size).sum::<usize>(),
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_) => 1,
+    }
+}
+
 /// The same document for the floor, which sees no table.
 pub(super) fn floor(document: &Value) -> Value {
     let mut document = document.clone();

@@ -226,7 +226,8 @@ impl Evaluator {
         if floor.is_none() {
             asks.push((Ask::FloorVerdict, document::floor_verdict(view, head, facts)));
         }
-        let mut held = self.ask_near(view, &head.tenant.id, Point::Verdict, asks).await?.into_iter();
+        let mut held =
+            self.ask_near(view, &head.tenant.id, Point::Verdict, asks).await?.into_iter();
         let findings = &facts.judgement.findings;
         let mut answer = answer::verdict(&view.unit, &held.next().unwrap_or_default(), findings)?;
         let keeps = head.opt_in.content.is_none();

@@ -2,7 +2,7 @@
 //! and bundle.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use regorus::Value;
 use serde_json::Map;
@@ -10,8 +10,10 @@ use serde_json::Map;
 use super::document;
 use super::entry::Ask;
 use super::layers::{self, Layer, Layers, dotted};
+use super::prepared::Prepared;
 use super::rego::Parsed;
 use super::unit::{Recipe, Unit, Units};
+use super::workshop::{Workshop, build_all};
 use super::{FloorPlan, Limits, STACK_BYTES, Source, TenantScope, differs, fault, table};
 use crate::domain::digest::Digest;
 use crate::domain::id::{BundleName, TenantId};
@@ -41,6 +43,7 @@ pub struct Policies {
     bundles: BTreeSet<BundleName>,
     units: Units,
     parsed: BTreeMap<Digest, Arc<Parsed>>,
+    prepared: Option<Arc<Prepared>>,
 }
 
 impl std::fmt::Debug for Policies {
@@ -155,6 +158,11 @@ impl Policies {
         self.bundles.iter()
     }
 
+    /// Number of units with a tenant's own rules whose engines are ready.
+    pub fn prepared(&self) -> usize {
+        self.prepared.as_ref().map_or(0, |prepared| prepared.len())
+    }
+
     /// Number of distinct compiled units.
     pub fn units(&self) -> usize {
         self.units.len()
@@ -172,9 +180,11 @@ pub(super) fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option
 
 struct Builder<'a> {
     layers: Layers,
-    limits: &'a Limits,
+    workshop: Workshop<'a>,
     previous: Option<&'a Policies>,
     units: Units,
+    /// What was made of each stack of layers.
+    digests: BTreeMap<Vec<Vec<String>>, Digest>,
     failed: BTreeSet<Digest>,
     faults: BTreeSet<Fault>,
 }
@@ -188,15 +198,20 @@ impl<'a> Builder<'a> {
     ) -> Result<Loaded, Vec<Fault>> {
         let none = BTreeMap::new();
         let layers = layers::read(sources, limits, previous.map_or(&none, |old| &old.parsed))?;
+        let prepared = previous.and_then(|old| old.prepared.clone());
+        let prepared = prepared.unwrap_or_else(|| Arc::new(Prepared::new(limits.prepared_max)));
+        let workshop = Workshop { limits, prepared, floors: Mutex::default() };
         let mut builder = Builder {
             layers,
-            limits,
+            workshop,
             previous,
             units: Units::new(),
+            digests: BTreeMap::new(),
             failed: BTreeSet::new(),
             faults: BTreeSet::new(),
         };
         let bundles = builder.bundles();
+        builder.compile(&bundles);
         let mut shared = BTreeMap::new();
         for bundle in &bundles {
             if let Some(view) = builder.view(None, bundle) {
@@ -229,7 +244,8 @@ impl<'a> Builder<'a> {
         let parsed = files
             .map(|file| (layers::address(&file.file, file.text.as_bytes()), file.clone()))
             .collect();
-        let policies = Policies { views, bundles, units: builder.units, parsed };
+        let prepared = Some(builder.workshop.prepared);
+        let policies = Policies { views, bundles, units: builder.units, parsed, prepared };
         Ok(Loaded { policies, warnings })
     }
 
@@ -244,6 +260,10 @@ impl<'a> Builder<'a> {
     /// Compiles overlays of tenants that are not asked for too, and names them.
     fn overlays(&mut self, tenants: &[TenantScope], bundles: &BTreeSet<BundleName>) -> Vec<Fault> {
         let mut warnings = Vec::new();
+        let uses: BTreeSet<(&TenantId, &BundleName)> = tenants
+            .iter()
+            .flat_map(|scope| scope.bundles.iter().map(move |bundle| (&scope.id, bundle)))
+            .collect();
         let paths: Vec<Vec<String>> =
             self.layers.keys().filter(|path| path.len() == 3).cloned().collect();
         for path in paths {
@@ -267,9 +287,7 @@ impl<'a> Builder<'a> {
                 self.faults.insert(fault(&file, (1, 1), "unknown_bundle", message, &hint));
                 continue;
             }
-            let wanted =
-                tenants.iter().any(|scope| scope.id == tenant && scope.bundles.contains(&bundle));
-            if !wanted {
+            if !uses.contains(&(&tenant, &bundle)) {
                 self.view(Some(&tenant), &bundle);
                 let message = format!("no tenant `{tenant}` uses the bundle `{bundle}`");
                 let hint = "add the tenant's file or its policy, or remove the overlay";
@@ -279,28 +297,68 @@ impl<'a> Builder<'a> {
         warnings
     }
 
-    fn view(&mut self, tenant: Option<&TenantId>, bundle: &BundleName) -> Option<View> {
-        let mut stack = vec![vec!["base".to_owned()], vec![bundle.as_str().to_owned()]];
-        stack.extend(tenant.map(|tenant| overlay(tenant, bundle)));
-        let (settings, provenance) = {
-            let names: Vec<(String, &Map<String, serde_json::Value>)> = stack
-                .iter()
-                .filter_map(|path| Some((dotted(path), &self.layers.get(path)?.settings)))
-                .collect();
-            let tables: Vec<_> =
-                names.iter().map(|(name, table)| (name.as_str(), *table)).collect();
-            table::merge(&tables)
-        };
-        let settings = serde_json::Value::Object(settings);
+    /// Compiles on every core what the views below will ask for and no earlier load has compiled.
+    fn compile(&mut self, bundles: &BTreeSet<BundleName>) {
+        let overlays = self.layers.keys().filter_map(|path| match path.as_slice() {
+            [root, tenant, bundle] if root == "tenants" => {
+                let ids = TenantId::parse(tenant).ok().zip(BundleName::parse(bundle).ok());
+                ids.filter(|(_, bundle)| bundles.contains(bundle))
+            }
+            _ => None,
+        });
+        let shared = bundles.iter().map(|bundle| stack(None, bundle));
+        let stacks = shared.chain(overlays.map(|(tenant, bundle)| stack(Some(&tenant), &bundle)));
+        let (mut open, mut known) = (Vec::new(), BTreeSet::new());
+        let (mut units, mut digests) = (Units::new(), BTreeMap::new());
+        for stack in stacks {
+            let whole = self.with_floor(stack.clone());
+            let parts = self.parts(&whole);
+            digests.insert(whole, parts.digest);
+            match self.previous.and_then(|old| old.units.get(&parts.digest)) {
+                Some(unit) => drop(units.insert(parts.digest, Arc::clone(unit))),
+                None if known.insert(parts.digest) => open.push((parts, self.settings(&stack).0)),
+                None => {}
+            }
+        }
+        (self.units, self.digests) = (units, digests);
+        for (digest, built) in build_all(open, &self.workshop) {
+            match built {
+                Ok(unit) => drop(self.units.insert(digest, Arc::new(unit))),
+                Err(faults) => {
+                    self.failed.insert(digest);
+                    self.faults.extend(faults);
+                }
+            }
+        }
+    }
+
+    fn with_floor(&self, mut stack: Vec<Vec<String>>) -> Vec<Vec<String>> {
         stack.push(vec!["floor".to_owned()]);
         stack.retain(|path| self.layers.contains_key(path));
+        stack
+    }
+
+    fn settings(&self, stack: &[Vec<String>]) -> (serde_json::Value, BTreeMap<String, String>) {
+        let names: Vec<(String, &Map<String, serde_json::Value>)> = stack
+            .iter()
+            .filter_map(|path| Some((dotted(path), &self.layers.get(path)?.settings)))
+            .collect();
+        let tables: Vec<_> = names.iter().map(|(name, table)| (name.as_str(), *table)).collect();
+        let (settings, provenance) = table::merge(&tables);
+        (serde_json::Value::Object(settings), provenance)
+    }
+
+    fn view(&mut self, tenant: Option<&TenantId>, bundle: &BundleName) -> Option<View> {
+        let stack = stack(tenant, bundle);
+        let (settings, provenance) = self.settings(&stack);
+        let stack = self.with_floor(stack);
         let unit = self.unit(&stack, &settings)?;
         let names: Vec<String> = stack.iter().map(|path| dotted(path)).collect();
         let text = settings.to_string();
         let parts = [unit.digest.as_bytes().as_slice(), text.as_bytes()];
         let digest = Digest::of_all(parts.into_iter().chain(names.iter().map(String::as_bytes)));
         let settings_value = Value::from(settings.clone());
-        let (layers, bundle, settings_size) = (names, bundle.clone(), size(&settings));
+        let (layers, bundle, settings_size) = (names, bundle.clone(), document::size(&settings));
         Some(View {
             unit,
             settings_value,
@@ -314,6 +372,11 @@ impl<'a> Builder<'a> {
     }
 
     fn unit(&mut self, stack: &[Vec<String>], settings: &serde_json::Value) -> Option<Arc<Unit>> {
+        if let Some(digest) = self.digests.get(stack)
+            && let Some(unit) = self.units.get(digest)
+        {
+            return Some(unit.clone());
+        }
         let parts = self.parts(stack);
         let digest = parts.digest;
         if let Some(unit) = self.units.get(&digest) {
@@ -324,7 +387,7 @@ impl<'a> Builder<'a> {
         }
         let known = self.previous.and_then(|old| old.units.get(&digest)).cloned();
         let unit = match known
-            .map_or_else(|| Unit::build(parts, settings, self.limits).map(Arc::new), Ok)
+            .map_or_else(|| Unit::build(parts, settings, &self.workshop).map(Arc::new), Ok)
         {
             Ok(unit) => unit,
             Err(faults) => {
@@ -374,18 +437,6 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Values in a table.
-fn size(value: &serde_json::Value) -> usize {
-    match value {
-        serde_json::Value::Array(items) => 1 + items.iter().map(size).sum::<usize>(),
-        serde_json::Value::Object(fields) => 1 + fields.values().map(size).sum::<usize>(),
-        serde_json::Value::Null
-        | serde_json::Value::Bool(_)
-        | serde_json::Value::Number(_)
-        | serde_json::Value::String(_) => 1,
-    }
-}
-
 /// Rules that nobody asks or refers to, and whose names are almost those of rules that are asked.
 fn misnamed(layer: &Layer) -> Vec<Fault> {
     let asked: BTreeSet<&str> = Ask::ALL.iter().flat_map(|ask| ask.rules()).copied().collect();
@@ -402,6 +453,13 @@ fn misnamed(layer: &Layer) -> Vec<Fault> {
             Some(fault(&file.file, rule.position, "unused_rule", message, &hint))
         })
         .collect()
+}
+
+/// Base, bundle and overlay, earliest first.
+fn stack(tenant: Option<&TenantId>, bundle: &BundleName) -> Vec<Vec<String>> {
+    let mut stack = vec![vec!["base".to_owned()], vec![bundle.as_str().to_owned()]];
+    stack.extend(tenant.map(|tenant| overlay(tenant, bundle)));
+    stack
 }
 
 fn overlay(tenant: &TenantId, bundle: &BundleName) -> Vec<String> {

@@ -20,6 +20,8 @@ mod layers;
 pub mod lint;
 mod load;
 mod memo;
+mod prepared;
+mod probe;
 mod rego;
 mod sample;
 mod scan;
@@ -31,6 +33,7 @@ mod threads;
 mod unit;
 mod validate;
 mod watch;
+mod workshop;
 
 #[cfg(test)]
 mod tests;
@@ -87,6 +90,8 @@ pub struct Limits {
     pub queue: usize,
     /// Answers kept.
     pub memo_entries: usize,
+    /// Units with a tenant's own rules whose engines are kept ready.
+    pub prepared_max: usize,
     /// Largest file.
     pub source_bytes_max: usize,
     /// Deepest bracket nesting.
@@ -102,6 +107,7 @@ impl Default for Limits {
             threads: 2,
             queue: 1024,
             memo_entries: 16_384,
+            prepared_max: 256,
             source_bytes_max: 256 * 1024,
             depth_max: 10,
             nesting_sum_max: 65_536,

@@ -3,26 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, Value};
 
-use super::background::{self, Thread};
 use super::document::Parts;
 use super::entry::{self, Ask};
 use super::inputs::{self, Reads};
+use super::prepared::Prepared;
+use super::probe::{Trial, probe_apart, stand_ins};
 use super::rego::{self, Fields, Parsed};
+use super::workshop::Workshop;
 use super::{
-    ANSWER_LEVELS_MAX, Failure, FailureKind, FloorPlan, Limits, Point, STACK_BYTES, VerdictAnswer,
-    answer, bounded, fault, graph, sample, shape, teach,
+    ANSWER_LEVELS_MAX, Failure, FailureKind, FloorPlan, Limits, Point, VerdictAnswer, answer,
+    bounded, fault, graph, sample, shape, teach,
 };
 use crate::assets;
-use crate::domain::category::Category;
 use crate::domain::digest::Digest;
-use crate::domain::finding::Severity;
-use crate::domain::judgement::JudgedFinding;
 use crate::yaml::fault::Fault;
 
 /// Work units between two looks at the clock.
@@ -48,9 +47,18 @@ pub(super) struct Unit {
     pub(super) floor: FloorPlan,
     /// The floor's table.
     pub(super) floor_settings: serde_json::Value,
-    engine: Engine,
+    /// The module that asks, to compile the unit again.
+    entry: String,
+    engine: Kept,
     /// Who wrote each file, to name the layer of a failure.
     pub(super) files: Vec<Arc<Parsed>>,
+}
+
+/// Where a unit's engine is.
+enum Kept {
+    Always(Engine),
+    /// Here while it is among those used last.
+    While(Arc<Prepared>),
 }
 
 /// What one rule of one layer answered.
@@ -80,8 +88,9 @@ impl Unit {
     pub(super) fn build(
         parts: Recipe,
         settings: &serde_json::Value,
-        limits: &Limits,
+        workshop: &Workshop<'_>,
     ) -> Result<Unit, Vec<Fault>> {
+        let limits = workshop.limits;
         let asked = parts.layers.iter().flat_map(|(_, files)| files);
         let files: Vec<Arc<Parsed>> = asked.chain(&parts.read).cloned().collect();
         let all: Vec<&Parsed> = files.iter().map(AsRef::as_ref).collect();
@@ -97,11 +106,12 @@ impl Unit {
             return Err(kinds);
         }
         let (entry, asks) = entry::generate(&layers);
-        let engine = compile(&all, &entry, &parts.floor, limits)?;
+        let engine = compile(&all, &entry, &parts.floor, limits.eval_timeout)?;
         let layers = parts.layers.iter().map(|(path, _)| path.join(".")).collect();
         let floor = FloorPlan::default();
         let (digest, floor_settings) = (parts.digest, parts.floor);
         let (verdict_parts, floor_parts) = verdict_parts(&files);
+        let own = files.iter().any(|file| file.package.first().is_some_and(|at| at == "tenants"));
         let mut unit = Unit {
             digest,
             layers,
@@ -112,10 +122,17 @@ impl Unit {
             is_inline: files.iter().all(|file| is_shipped(file)),
             floor,
             floor_settings,
-            engine,
+            entry,
+            engine: Kept::Always(engine),
             files,
         };
-        unit.probe(settings, limits)?;
+        unit.probe(settings, workshop)?;
+        if own {
+            let shelf = Kept::While(Arc::clone(&workshop.prepared));
+            if let Kept::Always(engine) = std::mem::replace(&mut unit.engine, shelf) {
+                workshop.prepared.put(digest, engine);
+            }
+        }
         Ok(unit)
     }
 
@@ -140,16 +157,36 @@ impl Unit {
         document: Value,
         limit: Duration,
     ) -> Result<Vec<Held>, Failure> {
-        let mut engine = self.engine.clone();
-        evaluate(&mut engine, ask, document, limit)
+        let shelf = match &self.engine {
+            Kept::Always(engine) => return evaluate(&mut engine.clone(), ask, document, limit),
+            Kept::While(shelf) => shelf,
+        };
+        if let Some(mut engine) = shelf.get(self.digest) {
+            return evaluate(&mut engine, ask, document, limit);
+        }
+        let all: Vec<&Parsed> = self.files.iter().map(AsRef::as_ref).collect();
+        let mut engine = compile(&all, &self.entry, &self.floor_settings, limit).map_err(|_| {
+            let message = "the rules could not be compiled again";
+            Failure::new(point_of(ask), FailureKind::Error, message)
+        })?;
+        let held = evaluate(&mut engine, ask, document, limit);
+        shelf.put(self.digest, engine);
+        held
     }
 
     /// Tries every rule that is asked on documents made for it.
-    fn probe(&mut self, settings: &serde_json::Value, limits: &Limits) -> Result<(), Vec<Fault>> {
+    fn probe(
+        &mut self,
+        settings: &serde_json::Value,
+        workshop: &Workshop<'_>,
+    ) -> Result<(), Vec<Fault>> {
+        let (limits, floor) = (workshop.limits, self.lone_floor());
+        let floors = || workshop.floors.lock().unwrap_or_else(PoisonError::into_inner);
+        let tried = floor.and_then(|floor| floors().get(&floor).cloned());
         let words: BTreeSet<String> =
             self.files.iter().flat_map(|file| file.words.iter().cloned()).collect();
         let mut trials = Vec::new();
-        for ask in &self.asks {
+        for ask in self.asks.iter().filter(|ask| tried.is_none() || !ask.of_floor()) {
             for sample in sample::samples(point_of(*ask), &words) {
                 let mut document = sample.document;
                 if let (false, Some(fields)) = (ask.of_floor(), document.as_object_mut()) {
@@ -161,9 +198,9 @@ impl Unit {
             }
         }
         let limit = limits.eval_timeout * PROBE_FACTOR;
-        let (engine, results) =
-            probe_apart(self.digest, std::mem::take(&mut self.engine), trials, limit)?;
-        self.engine = engine;
+        let Kept::Always(engine) = &self.engine else { return Ok(()) };
+        let (engine, results) = probe_apart(self.digest, engine.clone(), trials, limit)?;
+        self.engine = Kept::Always(engine);
         let mut faults = BTreeSet::new();
         let mut seen = BTreeSet::new();
         for (trial, held) in results {
@@ -175,7 +212,26 @@ impl Unit {
             }
             faults.insert(self.probe_fault(trial, &failure, limits));
         }
-        if faults.is_empty() { Ok(()) } else { Err(faults.into_iter().collect()) }
+        if !faults.is_empty() {
+            return Err(faults.into_iter().collect());
+        }
+        match (tried, floor) {
+            (Some(tried), _) => self.floor = tried,
+            (None, Some(floor)) => drop(floors().insert(floor, self.floor.clone())),
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    /// What the floor's answers depend on beside their documents; `None` where it looks below.
+    fn lone_floor(&self) -> Option<Digest> {
+        if looks_below(&self.files) {
+            return None;
+        }
+        let table = self.floor_settings.to_string();
+        let files = self.files.iter().filter(|file| file.package == ["floor"]);
+        let texts = files.flat_map(|file| [file.file.as_bytes(), file.text.as_bytes()]);
+        Some(Digest::of_all(std::iter::once(table.as_bytes()).chain(texts)))
     }
 
     /// Whether the answer of a trial would be taken; keeps what the floor asks on the empty one.
@@ -220,7 +276,8 @@ impl Unit {
 
     /// The first asked rule that takes too long by itself.
     fn slow_rule(&self, ask: Ask, document: Value, limits: &Limits) -> Option<Fault> {
-        let mut engine = self.engine.clone();
+        let Kept::Always(engine) = &self.engine else { return None };
+        let mut engine = engine.clone();
         engine.set_execution_timer_config(timer(limits.eval_timeout));
         engine.set_input(document);
         let asked = self.files.iter().flat_map(|file| ask.rules().iter().map(move |n| (file, *n)));
@@ -236,88 +293,6 @@ impl Unit {
         let message = format!("`{name}` takes longer than {limit} ms");
         let hint = format!("bound the loops of `{name}`");
         Some(fault(&file.file, at, FailureKind::TimeOut.probe_code(), message, &hint))
-    }
-}
-
-/// One evaluation before a unit goes live.
-struct Trial {
-    ask: Ask,
-    findings: Vec<JudgedFinding>,
-    is_wild: bool,
-    document: Value,
-}
-
-/// What a document's findings are to those who check an answer: their number and categories.
-fn stand_ins(document: &serde_json::Value) -> Vec<JudgedFinding> {
-    let findings = document.get("findings").and_then(serde_json::Value::as_array);
-    let categories = findings.into_iter().flatten().filter_map(|finding| {
-        finding.get("category").and_then(|name| Category::parse(name.as_str()?).ok())
-    });
-    let finding = |category| JudgedFinding {
-        id: 0,
-        category,
-        label: "".into(),
-        score: 1.0,
-        severity: Severity::default(),
-        detectors: Vec::new(),
-        place: None,
-        pointer: None,
-        view: None,
-        attributes: BTreeMap::new(),
-        standing: true,
-    };
-    categories.map(finding).collect()
-}
-
-type Probed = (Engine, Vec<(Trial, Result<Vec<Held>, Failure>)>);
-
-/// Evaluates on a thread of its own, which is left behind if nothing can stop it.
-fn probe_apart(
-    unit: Digest,
-    mut engine: Engine,
-    trials: Vec<Trial>,
-    limit: Duration,
-) -> Result<Probed, Vec<Fault>> {
-    let refused = |code, message| {
-        vec![fault("policies", (0, 0), code, message, "bound loops and numbers in the last change")]
-    };
-    if !background::may_try(unit) {
-        let message = "these rules, or too many others, could not be stopped when they were tried";
-        return Err(refused("probe_timeout", message));
-    }
-    let (send, receive) = std::sync::mpsc::channel();
-    let (tell, told) = std::sync::mpsc::channel();
-    let probe = move || {
-        let _ = tell.send(Thread::current());
-        let mut results = Vec::new();
-        for trial in trials {
-            let held = evaluate(&mut engine, trial.ask, trial.document.clone(), limit);
-            // One endless loop says enough.
-            let late = held.as_ref().is_err_and(|failure| failure.kind == FailureKind::TimeOut);
-            results.push((trial, held));
-            let _ = send.send(None);
-            if late {
-                break;
-            }
-        }
-        // Nobody listens any more if it took too long.
-        let _ = send.send(Some((engine, results)));
-    };
-    let builder = std::thread::Builder::new().name("policy-probe".into()).stack_size(STACK_BYTES);
-    if builder.spawn(probe).is_err() {
-        return Err(refused("probe_error", "no thread could be started to try these rules"));
-    }
-    loop {
-        match receive.recv_timeout(limit * 2) {
-            Ok(Some(probed)) => return Ok(probed),
-            Ok(None) => {}
-            Err(_) => {
-                told.try_iter().for_each(Thread::lower);
-                background::is_stuck(unit);
-                let message = "an evaluation of these rules cannot be stopped";
-                return Err(refused("probe_timeout", message));
-            }
-        }
     }
 }
 
@@ -338,11 +313,14 @@ fn verdict_parts(files: &[Arc<Parsed>]) -> (Parts, Parts) {
         files.flat_map(|file| &file.rules).for_each(|rule| fields.add(&rule.fields));
         fields
     };
+    (Parts::of(&fields(false)), Parts::of(&fields(!looks_below(files))))
+}
+
+/// Whether the floor's rules refer to other layers.
+fn looks_below(files: &[Arc<Parsed>]) -> bool {
     let floor = files.iter().filter(|file| file.package == ["floor"]);
     let mut refs = floor.flat_map(|file| &file.rules).flat_map(|rule| &rule.refs);
-    let looks_below =
-        refs.any(|found| found.absolute && found.path.first().is_none_or(|name| name != "floor"));
-    (Parts::of(&fields(false)), Parts::of(&fields(!looks_below)))
+    refs.any(|found| found.absolute && found.path.first().is_none_or(|name| name != "floor"))
 }
 
 fn point_of(ask: Ask) -> Point {
@@ -381,7 +359,7 @@ fn compile(
     files: &[&Parsed],
     entry: &str,
     floor: &serde_json::Value,
-    limits: &Limits,
+    eval_timeout: Duration,
 ) -> Result<Engine, Vec<Fault>> {
     let one = |message: String| {
         let found = rego::located("policies", &message, "compile");
@@ -391,7 +369,7 @@ fn compile(
         }]
     };
     catch_unwind(AssertUnwindSafe(|| {
-        let mut engine = engine(limits.eval_timeout * PROBE_FACTOR).map_err(one)?;
+        let mut engine = engine(eval_timeout * PROBE_FACTOR).map_err(one)?;
         for file in files {
             engine
                 .add_policy(file.file.to_string(), file.text.to_string())
@@ -421,7 +399,7 @@ fn timer(limit: Duration) -> ExecutionTimerConfig {
     ExecutionTimerConfig { limit, check_interval }
 }
 
-fn evaluate(
+pub(super) fn evaluate(
     engine: &mut Engine,
     ask: Ask,
     document: Value,

@@ -199,6 +199,7 @@ pub fn policy_limits(settings: &Settings) -> Limits {
         eval_timeout: settings.policy.eval_timeout.0,
         threads: settings.policy.threads,
         memo_entries: settings.policy.memo_entries,
+        prepared_max: settings.policy.prepared_max,
         ..Limits::default()
     }
 }

@@ -109,3 +109,43 @@ fn an_overlay_or_a_large_table_is_not_evaluated_inline() {
     let large = view(&load(&sources), "default", "standard");
     assert!(large.unit.is_inline && !large.is_small_for(&asks(&large)));
 }
+
+#[tokio::test]
+async fn an_overlay_that_is_no_longer_kept_ready_answers_the_same() {
+    let (mut sources, mut tenants) = (shipped(), scopes());
+    let names: Vec<String> = (0..6).map(|at| format!("t{at}")).collect();
+    for name in &names {
+        let rules = format!(
+            "package tenants.{name}.standard\nblock contains \"{name}\" if input.env != \"\"\n"
+        );
+        sources.push(source(&format!("tenants/{name}/standard/v.rego"), &rules));
+        tenants.push(scope(name, &["standard"]));
+    }
+    let eval_timeout = std::time::Duration::from_secs(20);
+    let limits = Limits { prepared_max: 2, memo_entries: 0, eval_timeout, ..Limits::default() };
+    let first = Policies::load(&sources, &tenants, &limits, None).unwrap().policies;
+    let again = Policies::load(&sources, &tenants, &limits, Some(&first)).unwrap().policies;
+    assert_eq!(first.units(), again.units());
+    let evaluator = Evaluator::new(limits);
+    for policies in [&first, &again, &first] {
+        assert_eq!(policies.prepared(), 2);
+        for name in &names {
+            let view = view(policies, name, "standard");
+            let said = said(&verdict(&evaluator, &view, name, &["pii"]).await.unwrap());
+            let own = format!("block block: {name} [tenants.{name}.standard]");
+            assert_eq!(said, ["redact pii: personal data redacted [standard]".to_owned(), own]);
+        }
+    }
+}
+
+#[test]
+fn a_fault_of_the_floor_is_found_whatever_was_tried_before() {
+    let mut sources = shipped();
+    let before = load(&sources);
+    let broken = "package floor\nblock contains {\"finding\": 99, \"reason\": \"x\"}\n";
+    sources.push(source("floor/more.rego", broken));
+    for previous in [None, Some(&before)] {
+        let faults = Policies::load(&sources, &scopes(), &Limits::default(), previous);
+        assert_eq!(faults.unwrap_err()[0].code, "probe_bad_value");
+    }
+}
