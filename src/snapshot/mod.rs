@@ -87,7 +87,8 @@ impl Snapshot {
         let context =
             LoadContext { env: settings.env, secret: &secret, check_params: &sources.check_params };
         // Policies cannot be checked against tenants that are not known.
-        let (catalog, mut warnings) = Catalog::load(&files.catalog, &context)?;
+        let known = previous.map(|old| (&old.catalog, old.files.catalog.as_slice()));
+        let (catalog, mut warnings) = Catalog::load_after(known, &files.catalog, &context)?;
         let tenants = scopes(&catalog);
         let before = previous.map(|snapshot| &snapshot.policies);
         let policies = load_policies(files, sources, &tenants, settings, before)
