@@ -122,7 +122,7 @@ impl Evaluator {
         head: &Head,
         facts: &VerdictFacts<'_>,
     ) -> Result<VerdictAnswer, Failure> {
-        let asks = vec![(Ask::FloorVerdict, document::floor_verdict(head, facts))];
+        let asks = vec![(Ask::FloorVerdict, document::floor_verdict(view, head, facts))];
         let held = self.ask(view, &head.tenant.id, Point::Verdict, asks).await?.0;
         let mut answer = VerdictAnswer::default();
         let floor = held.into_iter().next().unwrap_or_default();

@@ -8,6 +8,7 @@ mod answer;
 mod apart;
 mod background;
 mod bounded;
+mod builder;
 mod bundle;
 mod differs;
 mod document;
@@ -17,10 +18,13 @@ mod explain;
 mod graph;
 mod growth;
 mod inputs;
+mod keys;
 mod layers;
 pub mod lint;
 mod load;
 mod memo;
+mod prepared;
+mod probe;
 mod rego;
 mod sample;
 mod scan;
@@ -32,6 +36,7 @@ mod threads;
 mod unit;
 mod validate;
 mod watch;
+mod workshop;
 
 #[cfg(test)]
 mod tests;
@@ -89,6 +94,8 @@ pub struct Limits {
     pub queue: usize,
     /// Answers kept.
     pub memo_entries: usize,
+    /// Units with a tenant's own rules whose engines are kept ready.
+    pub prepared_max: usize,
     /// Largest file.
     pub source_bytes_max: usize,
     /// Deepest bracket nesting.
@@ -104,6 +111,7 @@ impl Default for Limits {
             threads: 2,
             queue: 1024,
             memo_entries: 16_384,
+            prepared_max: 256,
             source_bytes_max: 256 * 1024,
             depth_max: 10,
             nesting_sum_max: 65_536,

@@ -64,10 +64,40 @@ pub(super) struct RuleFacts {
     pub(super) products: usize,
     /// How it grows what it refers to.
     pub(super) growth: Growth,
-    /// Whether it mentions `input.settings`, or `input` whole.
-    pub(super) reads_settings: bool,
+    /// The fields of `input` that it mentions.
+    pub(super) fields: Fields,
     /// Whether each of its bodies holds only for an entry of `input.settings.ignore`.
     pub(super) walks_ignore_table: bool,
+}
+
+/// First fields of `input`, as far as the text tells.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) enum Fields {
+    /// No others than these.
+    Named(BTreeSet<String>),
+    /// `input` itself is passed on, or its fields are computed.
+    #[default]
+    All,
+}
+
+impl Fields {
+    pub(super) fn none() -> Self {
+        Fields::Named(BTreeSet::new())
+    }
+
+    pub(super) fn holds(&self, field: &str) -> bool {
+        match self {
+            Fields::All => true,
+            Fields::Named(names) => names.contains(field),
+        }
+    }
+
+    pub(super) fn add(&mut self, more: &Fields) {
+        match (&mut *self, more) {
+            (Fields::Named(names), Fields::Named(more)) => names.extend(more.iter().cloned()),
+            (Fields::All, _) | (_, Fields::All) => *self = Fields::All,
+        }
+    }
 }
 
 /// What a rule refers to: another rule, a function, or a builtin.
@@ -120,7 +150,7 @@ pub(super) fn parse_test(
         module: &module,
         refs: Vec::new(),
         products: 0,
-        reads_settings: false,
+        fields: Fields::none(),
         withs: Vec::new(),
         inexact: Vec::new(),
         words: BTreeSet::new(),
@@ -265,6 +295,14 @@ pub(super) fn imports(
     })
 }
 
+/// Whether `input` whole has another name in the file.
+fn aliases_input(module: &Module) -> bool {
+    module.imports.iter().any(|import| {
+        let mut path = Vec::new();
+        !static_path(&import.refr, &mut path) || path == ["input"]
+    })
+}
+
 /// Head reference, parameters, and value expressions of a rule.
 pub(super) fn head(head: &RuleHead) -> (&Expr, Option<&[regorus::unstable::Ref<Expr>]>) {
     match head {
@@ -313,7 +351,7 @@ struct Walk<'a> {
     module: &'a Module,
     refs: Vec<Reference>,
     products: usize,
-    reads_settings: bool,
+    fields: Fields,
     /// Every `with`.
     withs: Vec<(u32, u32)>,
     inexact: Vec<(&'static str, (u32, u32))>,
@@ -327,7 +365,8 @@ impl Walk<'_> {
     fn rule(&mut self, rule: &Rule) -> RuleFacts {
         self.refs.clear();
         self.products = 0;
-        self.reads_settings = false;
+        // An alias of `input` itself is no path that could be followed.
+        self.fields = if aliases_input(self.module) { Fields::All } else { Fields::none() };
         let (refr, arity, span) = match rule {
             Rule::Spec { span, head: rule_head, bodies } => {
                 match rule_head {
@@ -356,7 +395,7 @@ impl Walk<'_> {
             refs: std::mem::take(&mut self.refs),
             products: std::mem::take(&mut self.products),
             growth: self.too_long.map_or_else(|| growth::of(rule), |_| Growth::default()),
-            reads_settings: self.reads_settings,
+            fields: std::mem::take(&mut self.fields),
             walks_ignore_table: walks_ignore_table(rule),
         }
     }
@@ -420,7 +459,8 @@ impl Walk<'_> {
         if absolute {
             path.remove(0);
         } else if path.first().is_some_and(|root| root == "input") {
-            self.reads_settings |= path.get(1).is_none_or(|field| field == "settings");
+            let field = path.into_iter().nth(1).map(|field| Fields::Named([field].into()));
+            self.fields.add(&field.unwrap_or(Fields::All));
             return;
         }
         self.refs.push(Reference { path, position: start(expr), absolute, call });

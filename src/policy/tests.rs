@@ -21,6 +21,7 @@ mod mutations;
 mod opt_in;
 mod properties;
 mod refusals;
+mod reuse;
 mod sharing;
 
 pub(super) fn shipped() -> Vec<Source> {

@@ -245,6 +245,10 @@ pub struct Policy {
     /// Versions kept of one stored overlay.
     #[validate(range(min = 1, max = 10_000))]
     pub versions_max: u64,
+    /// Units with a tenant's own rules whose engines are kept ready; others are compiled again when
+    /// they are asked.
+    #[validate(range(min = 1, max = 100_000))]
+    pub prepared_max: usize,
 }
 
 impl Default for Policy {
@@ -254,6 +258,7 @@ impl Default for Policy {
             threads: 2,
             memo_entries: 10_000,
             versions_max: 50,
+            prepared_max: 256,
         }
     }
 }

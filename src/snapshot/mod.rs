@@ -90,7 +90,8 @@ impl Snapshot {
         let context =
             LoadContext { env: settings.env, secret: &secret, check_params: &sources.check_params };
         // Policies cannot be checked against tenants that are not known.
-        let (catalog, mut warnings) = Catalog::load(&files.catalog, &context)?;
+        let known = previous.map(|old| (&old.catalog, old.files.catalog.as_slice()));
+        let (catalog, mut warnings) = Catalog::load_after(known, &files.catalog, &context)?;
         let tenants = scopes(&catalog);
         let before = previous.map(|snapshot| &snapshot.policies);
         let base = Base { sources, settings, previous: before };
@@ -220,6 +221,7 @@ pub fn policy_limits(settings: &Settings) -> Limits {
         eval_timeout: settings.policy.eval_timeout.0,
         threads: settings.policy.threads,
         memo_entries: settings.policy.memo_entries,
+        prepared_max: settings.policy.prepared_max,
         ..Limits::default()
     }
 }

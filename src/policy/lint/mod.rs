@@ -10,7 +10,8 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::load::{misnamed, on_large_stack};
+use super::builder::misnamed;
+use super::load::on_large_stack;
 use super::rego::Parsed;
 use super::{Limits, Source, fault, graph, layers, testing};
 use crate::domain::id::DetectorName;
