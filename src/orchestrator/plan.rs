@@ -67,7 +67,10 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
 /// make it find nothing.
 fn hold_to_files(planned: &mut Planned) {
     let Plan { params, floor_required, .. } = &mut planned.plan;
-    for (name, _) in params.extract_if(.., |name, _| floor_required.contains(name)) {
+    for name in floor_required.iter() {
+        if params.remove(name).is_none() {
+            continue;
+        }
         let why = format!("`{name}`: the floor requires it, its file's parameters hold");
         planned.degraded.push(Degraded { what: "params", why });
     }

@@ -83,7 +83,7 @@ impl<'a> Builder<'a> {
         let overlays = self.layers.keys().filter_map(|path| match path.as_slice() {
             [root, tenant, bundle] if root == "tenants" => {
                 let ids = TenantId::parse(tenant).ok().zip(BundleName::parse(bundle).ok());
-                ids.filter(|(_, bundle)| bundles.contains(bundle))
+                ids.filter(|(_, bundle)| self.shared.contains_key(bundle))
             }
             _ => None,
         });
@@ -267,7 +267,11 @@ impl<'a> Builder<'a> {
         (serde_json::Value::Object(settings), provenance)
     }
 
+    /// `None` where something is at fault, also below an overlay, whose rules say nothing then.
     fn view(&mut self, tenant: Option<&TenantId>, bundle: &BundleName) -> Option<View> {
+        if tenant.is_some() && !self.shared.contains_key(bundle) {
+            return None;
+        }
         let stack = stack(tenant, bundle);
         let (settings, provenance) = self.settings(&stack);
         let stack = self.with_floor(stack);

@@ -35,6 +35,7 @@ pub mod testing;
 mod threads;
 mod unit;
 mod validate;
+mod walk;
 mod watch;
 mod workshop;
 

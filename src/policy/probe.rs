@@ -146,9 +146,9 @@ impl Unit {
         };
         let Kept::Always(engine) = &self.engine else { return Ok(()) };
         let limit = limits.eval_timeout * PROBE_FACTOR;
-        match probe_apart(self.digest, engine.clone(), trials, (limit, fresh)) {
+        match probe_apart(self.digest, engine.as_ref().clone(), trials, (limit, fresh)) {
             Ok((engine, results)) => {
-                self.engine = Kept::Always(engine);
+                self.engine = Kept::Always(Box::new(engine));
                 self.judge(results, limits, (fresh, accepted))?;
             }
             Err(faults) if accepted => self.doubts = faults,

@@ -55,7 +55,7 @@ pub(super) struct Unit {
 
 /// Where a unit's engine is.
 pub(super) enum Kept {
-    Always(Engine),
+    Always(Box<Engine>),
     /// Here while it is among those used last.
     While(Arc<Prepared>),
 }
@@ -123,7 +123,7 @@ impl Unit {
             floor,
             floor_settings,
             entry,
-            engine: Kept::Always(engine),
+            engine: Kept::Always(Box::new(engine)),
             files,
             doubts,
         };
@@ -131,7 +131,7 @@ impl Unit {
         if own {
             let shelf = Kept::While(Arc::clone(&workshop.prepared));
             if let Kept::Always(engine) = std::mem::replace(&mut unit.engine, shelf) {
-                workshop.prepared.put(digest, engine);
+                workshop.prepared.put(digest, *engine);
             }
         }
         Ok(unit)
