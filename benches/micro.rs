@@ -127,6 +127,7 @@ fn builtin(criterion: &mut Criterion) {
         ("pii", Builtin::Pii),
         ("secrets", Builtin::Secrets),
         ("toxicity", Builtin::Toxicity),
+        ("prompt-injection", Builtin::PromptInjection),
         ("urls", Builtin::Urls),
         ("language", Builtin::Language),
         ("code", Builtin::Code),

@@ -1,17 +1,25 @@
-//! How well `code` tells code from prose, on the sources of the packages that Cargo.lock names.
+//! How well detectors do. `injection` and `train-injection`: see the module; a folder alone:
+//! how well `code` tells code from prose, on the sources of the packages that Cargo.lock names.
 //!
 //! `cargo run --features bench --bin bench-quality -- ~/.cargo/registry/src/*/`: windows of twelve
 //! lines from the middle of `.sh`, `.sql`, `.pl`, `.c` and `.rs` files, and paragraphs of `.md`
 //! files without markup. A file's ending is taken for the truth.
 
 #![expect(clippy::print_stdout, reason = "the table is what the program is for")]
-#![expect(clippy::unwrap_used, reason = "a measurement may stop at a broken set")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a measurement may stop at a broken set"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use detector_orchestrator::catalog::detector::Builtin;
 use detector_orchestrator::detect::builtin::{Prepared, prepare};
+
+mod injection;
 
 const LINES: usize = 12;
 /// Files of one kind; more say little more.
@@ -26,18 +34,31 @@ const KINDS: [(&str, &str); 6] = [
 ];
 
 fn main() {
-    let root = PathBuf::from(std::env::args_os().nth(1).unwrap());
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    match (words.first().and_then(|word| word.to_str()), words.get(1)) {
+        (Some("train-injection"), None) => injection::train(),
+        (Some("injection"), Some(root)) => injection::report(Path::new(root)),
+        _ => code(Path::new(words.first().unwrap())),
+    }
+}
+
+/// The files of the packages in Cargo.lock, by their ending.
+fn packages(root: &Path, files: &mut BTreeMap<String, Vec<PathBuf>>) {
     let lock = include_str!("../../Cargo.lock");
-    let mut files: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     for package in lock.split("[[package]]").skip(1) {
         let field = |name: &str| {
             let line = package.lines().find_map(|line| line.strip_prefix(name))?;
             Some(line.trim_matches([' ', '=', '"']).to_owned())
         };
         if let (Some(name), Some(version)) = (field("name"), field("version")) {
-            collect(&root.join(format!("{name}-{version}")), &mut files);
+            collect(&root.join(format!("{name}-{version}")), files);
         }
     }
+}
+
+fn code(root: &Path) {
+    let mut files: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    packages(root, &mut files);
     println!("| kind | texts | found as code | as its category |");
     let code = prepare(Builtin::Code, &serde_json::Value::Null).ok().unwrap();
     for (kind, category) in KINDS {
@@ -47,7 +68,10 @@ fn main() {
         let texts =
             paths.iter().step_by(step).filter_map(|path| std::fs::read_to_string(path).ok());
         let texts: Vec<String> = texts
-            .flat_map(|text| if kind == "md" { prose(&text) } else { window(&text) })
+            .flat_map(|text| match kind {
+                "md" => prose(&text).into_iter().map(str::to_owned).collect(),
+                _ => window(&text),
+            })
             .collect();
         let said: Vec<Option<String>> = texts.iter().map(|text| first(&code, text)).collect();
         let found = said.iter().flatten().count();
@@ -82,11 +106,11 @@ fn window(text: &str) -> Vec<String> {
     if lines.len() < 3 { Vec::new() } else { vec![lines.join("\n")] }
 }
 
-fn prose(text: &str) -> Vec<String> {
+fn prose(text: &str) -> Vec<&str> {
     let marked = |part: &&str| {
         part.chars().count() >= 120
             && !part.contains(['`', '|', '<', '='])
             && part.starts_with(|c: char| c.is_alphabetic())
     };
-    text.split("\n\n").filter(marked).map(str::to_owned).collect()
+    text.split("\n\n").filter(marked).collect()
 }

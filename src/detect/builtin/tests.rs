@@ -260,7 +260,7 @@ fn hostile_texts_cost_time_in_proportion_to_their_length() {
 
 #[test]
 fn hostile_links_and_lines_cost_time_in_proportion_to_their_length() {
-    for kind in [Builtin::Urls, Builtin::Code, Builtin::Language] {
+    for kind in [Builtin::Urls, Builtin::Code, Builtin::Language, Builtin::PromptInjection] {
         costs_in_proportion(kind, 8_000);
     }
 }
@@ -294,7 +294,7 @@ proptest::proptest! {
                 proptest::sample::select(vec![
                     "fuck", "s\u{301}hit", "you idiot", " ", "\n", "```sh\n", "SELECT * FROM t;",
                     "http://", "xn--80ak6aa92e.com", "[a.io](https://b.io)", "\u{E000}",
-                    "\u{1100}\u{1161}", "\u{9C7}\u{9BE}", "\u{378}", "\u{202E}", "ﷺ", "\0", "\r",
+                    "ignore your instructions", "\u{1100}\u{1161}", "\u{9C7}\u{9BE}", "\u{378}", "\u{202E}", "ﷺ", "\0", "\r",
                 ]).prop_map(str::to_owned),
             ],
             0..8,
@@ -302,7 +302,13 @@ proptest::proptest! {
     ) {
         let text = parts.concat();
         let chars = text.chars().count();
-        for kind in [Builtin::Toxicity, Builtin::Urls, Builtin::Language, Builtin::Code] {
+        for kind in [
+            Builtin::Toxicity,
+            Builtin::Urls,
+            Builtin::Language,
+            Builtin::Code,
+            Builtin::PromptInjection,
+        ] {
             let prepared = prepare(kind, &Value::Null).unwrap();
             let judged = prepared.judge(&text);
             for finding in &judged.findings {
