@@ -178,6 +178,10 @@ fn ordinary_lines_hold_no_secret() {
         "const API_KEY = process.env.API_KEY;  token = get_token(user)",
         "id 550e8400-e29b-41d4-a716-446655440000, commit 9f86d081884c7d659a2feaa0c55ad015",
         "AKIAIOSFODNN7EXAMPLE is the documented sample",
+        "fn scrypt(password: *const u8, passwd: *mut c_char); password = self._decode_base64(arg)",
+        "pub const dot11_key_direction_both: DOT11_KEY_DIRECTION = 1i32;",
+        "server(address=address, authkey=authkey, serializer=SERIALIZER1, key=key, digest_size=outlen)",
+        "(winreg.HKEY_LOCAL_MACHINE, winreg.KEY_WOW64_64KEY), libc::passwd::pw_gecos` are",
     ] {
         assert_eq!(judged(Builtin::Secrets, Value::Null, line), [], "{line}");
     }
