@@ -2,7 +2,7 @@
 
 The default configuration with the small English model. The second pass adds what it ships, switched
 off or for another language, against the national numbers that the texts hold. A line is a list of
-[kind or Presidio's own name, start, end, score]; the last line says the seconds of the first pass.
+[kind or Presidio's own name, start, end, score]; the last line says the seconds of processor time of the first pass.
 """
 
 import json
@@ -42,9 +42,9 @@ def found(text):
 
 
 engine.analyze(text="Warm up.", language="en")
-start = time.perf_counter()
+start = time.process_time()
 answers = [found(text["text"]) for text in texts]
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 for name in NATIONAL:
     recognizer = getattr(predefined_recognizers, name + "Recognizer")
     engine.registry.add_recognizer(recognizer(supported_language="en"))

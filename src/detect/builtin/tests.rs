@@ -187,7 +187,7 @@ fn ordinary_lines_hold_no_secret() {
     }
 }
 
-const HOSTILE: [&str; 32] = [
+const HOSTILE: [&str; 36] = [
     "1",
     "1 ",
     "a@",
@@ -219,12 +219,20 @@ const HOSTILE: [&str; 32] = [
     "@",
     "1@",
     "あhttp://a.io",
+    "Phone: 12 34 56 ",
+    "+41 (0)1 ",
+    "card 630424505612 ",
+    "password: a=",
     "//a.io。",
 ];
 
 /// Work that grows with the square of the text would give a ratio near 16.
 fn costs_in_proportion(kind: Builtin, bytes: usize) {
-    let prepared = prepare(kind, &Value::Null).unwrap();
+    costs_in_proportion_with(kind, &Value::Null, bytes);
+}
+
+fn costs_in_proportion_with(kind: Builtin, params: &Value, bytes: usize) {
+    let prepared = prepare(kind, params).unwrap();
     for unit in HOSTILE {
         let time = |n: usize| {
             let text = unit.repeat(n / unit.len());
@@ -267,6 +275,21 @@ fn hostile_links_and_lines_cost_time_in_proportion_to_their_length() {
     for kind in [Builtin::Urls, Builtin::Code, Builtin::Language] {
         costs_in_proportion(kind, 8_000);
     }
+}
+
+#[test]
+fn lists_and_patterns_cost_time_in_proportion_to_the_length_of_hostile_texts() {
+    // Words that begin alike, overlap and hold each other; patterns that back-tracking would explode.
+    let words =
+        json!(["a", "aa", "1 1 1 1", "a@b.io@", "@a", "u\u{301}", "you stupid you", "x = 1"]);
+    let list = |whole: bool| json!({"category": "topic", "words": words, "whole_word": whole});
+    let lists = json!({"lists": {"whole": list(true), "parts": list(false)}});
+    costs_in_proportion_with(Builtin::Keywords, &lists, 8_000);
+    let pattern = |pattern: &str| json!({"pattern": pattern, "category": "topic"});
+    let patterns = json!({"patterns": {
+        "nested": pattern("(?:[0-9 ]+)+x"), "ends": pattern("(?:a|a|1|@)*$"), "dots": pattern(".*,.*;.*=")
+    }});
+    costs_in_proportion_with(Builtin::Regex, &patterns, 8_000);
 }
 
 #[test]

@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Makes the texts that detection is measured on: `quality-data NAME` writes target/quality/NAME.jsonl.
+"""Makes the texts that detection is measured on: `texts.py NAME` writes target/quality/NAME.jsonl.
 
 One function for each data set. A line is {"set", "text", "spans": [[kind, start, end], …]} with
 positions in code points. scripts/quality runs this where the packages are.
@@ -145,7 +144,7 @@ def main():
     makers = {"pii": pii, "secrets": secrets}
     name = sys.argv[1] if len(sys.argv) == 2 else ""
     if name not in makers:
-        sys.exit(f"quality-data: name one data set: {', '.join(makers)}")
+        sys.exit(f"texts.py: name one data set: {', '.join(makers)}")
     OUT.mkdir(parents=True, exist_ok=True)
     with (OUT / f"{name}.jsonl").open("w") as out:
         for line in makers[name]():
