@@ -34,3 +34,7 @@ bench *note:
 # Before a release: ten thousand policies that fail, none of which may allow
 mutations:
     POLICY_MUTATIONS=10000 cargo test --release --locked --lib policy::tests::mutations -- --nocapture
+
+# Precision, recall and speed of a built-in detector; writes docs/quality/NAME.md (pii, secrets)
+quality name:
+    scripts/quality {{name}}

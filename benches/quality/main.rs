@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use detector_orchestrator::catalog::detector::Builtin;
 use detector_orchestrator::detect::builtin::{Prepared, prepare};
 
+mod find;
 mod injection;
 
 const LINES: usize = 12;
