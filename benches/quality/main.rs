@@ -1,10 +1,16 @@
-//! How well `code` tells code from prose, on the sources of the packages that Cargo.lock names.
+//! Measures built-in detectors; each page of docs/quality says how it was made.
+//!
+//! `bench-quality toxicity|urls|language|ordinary` writes that page from the texts that
+//! benches/quality/texts.py fetches. With a folder instead: how well `code` tells code from prose, on
+//! the sources of the packages that Cargo.lock names.
 //!
 //! `cargo run --features bench --bin bench-quality -- ~/.cargo/registry/src/*/`: windows of twelve
 //! lines from the middle of `.sh`, `.sql`, `.pl`, `.c` and `.rs` files, and paragraphs of `.md`
 //! files without markup. A file's ending is taken for the truth.
 
 #![expect(clippy::print_stdout, reason = "the table is what the program is for")]
+#![expect(clippy::expect_used, reason = "a measurement may stop where its texts lack")]
+#![expect(clippy::indexing_slicing, reason = "rows hold what texts.py writes")]
 #![expect(clippy::unwrap_used, reason = "a measurement may stop at a broken set")]
 
 use std::collections::BTreeMap;
@@ -12,6 +18,12 @@ use std::path::{Path, PathBuf};
 
 use detector_orchestrator::catalog::detector::Builtin;
 use detector_orchestrator::detect::builtin::{Prepared, prepare};
+
+mod language;
+mod ordinary;
+mod page;
+mod toxicity;
+mod urls;
 
 const LINES: usize = 12;
 /// Files of one kind; more say little more.
@@ -26,7 +38,18 @@ const KINDS: [(&str, &str); 6] = [
 ];
 
 fn main() {
-    let root = PathBuf::from(std::env::args_os().nth(1).unwrap());
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["toxicity"] => toxicity::run(),
+        ["urls"] => urls::run(),
+        ["language"] => language::run(),
+        ["ordinary"] => ordinary::run(),
+        [sources] => code(Path::new(sources)),
+        _ => println!("bench-quality toxicity | urls | language | ordinary | SOURCES"),
+    }
+}
+
+fn code(root: &Path) {
     let lock = include_str!("../../Cargo.lock");
     let mut files: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
     for package in lock.split("[[package]]").skip(1) {
