@@ -21,6 +21,11 @@ use detector_orchestrator::detect::builtin::{Prepared, prepare};
 
 mod find;
 mod injection;
+mod language;
+mod ordinary;
+mod page;
+mod toxicity;
+mod urls;
 
 const LINES: usize = 12;
 /// Files of one kind; more say little more.

@@ -86,7 +86,7 @@ pub(super) async fn against(
     let id = RequestId::parse("validate")
         .map_err(|error| Error::new(Code::InternalError, error.to_string()))?;
     let request = wire.into_domain(id, tenant, Bounds { content_chars_max: 1 })?;
-    let held = orchestrator::hold(&api.deps, snapshot, &request, &reports).await?;
+    let held = orchestrator::hold(&api.deps, snapshot, &request, reports).await?;
     let verdict = held.verdict;
     let violations: Vec<Violation> = verdict
         .reasons

@@ -9,6 +9,7 @@ pub use super::mapping::{
     Condition, Coverage, Exchange, Grain, Mapping, Reader, ResponseMapping, ScoreTransform, Signing,
 };
 pub use super::template::{Bit, Fill, Slot, Template};
+use crate::domain::calibration::Calibration;
 use crate::domain::category::Category;
 use crate::domain::content::{ContentType, Direction};
 use crate::domain::finding::{Polarity, Severity, TextView};
@@ -70,6 +71,8 @@ pub struct Detector {
     pub weight: f64,
     /// Relative cost, for cascades.
     pub cost: f64,
+    /// What its scores are worth.
+    pub calibration: Calibration,
     /// Passed to the detector.
     pub params: serde_json::Value,
     /// Which views it wants.

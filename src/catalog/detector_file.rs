@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::detector::{Auth, Detector, Protocol};
 use super::load::{LoadContext, SourceFile, named_as_file, not_built, schema_version, tree};
-use super::{chunks, credential};
+use super::{calibration, chunks, credential};
 use crate::domain::category::Category;
 use crate::domain::content::ContentType;
 use crate::domain::finding::TextView;
@@ -27,8 +27,7 @@ pub(super) use limits::in_range;
 use protocol::Spoken;
 
 /// Keys of the design whose behaviour comes later.
-const NOT_BUILT: [&str; 7] =
-    ["holdback", "throttle", "versions", "replicas", "shadow", "hedge", "calibration"];
+const NOT_BUILT: [&str; 6] = ["holdback", "throttle", "versions", "replicas", "shadow", "hedge"];
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -159,6 +158,7 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         auth: Auth::None,
         weight,
         cost,
+        calibration: calibration::read(fields),
         params,
         views,
         tenants: fields.take("tenants").unwrap_or_else(|| BTreeSet::from(["*".to_owned()])),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::domain::id::{DetectorName, TenantId};
 use crate::domain::plan::{Execution, StopOn};
 
+mod calibration;
 mod chunks;
 mod credential;
 pub mod detector;

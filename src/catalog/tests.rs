@@ -76,6 +76,13 @@ fn every_bad_detector_file_is_refused_at_its_place() {
         ("risk: huge\n", "5:7:bad_value"),
         ("breaker: {probes: 0}\n", "5:19:out_of_range"),
         ("health: {path: up}\n", "5:16:bad_value"),
+        ("calibration: {toxicty: {slope: 1, intercept: 0}}\n", "5:24:unknown_category"),
+        ("calibration: {toxicity: {slope: 1}}\n", "5:25:bad_value"),
+        ("calibration: {toxicity: {slope: -1, intercept: 0}}\n", "5:25:bad_value"),
+        ("calibration: {toxicity: {points: []}}\n", "5:25:bad_value"),
+        ("calibration: {'*': {points: [[0.5, 0.9], [0.6, 0.1]]}}\n", "5:20:bad_value"),
+        ("calibration: {'*': {points: [[0.5, 0.9], [0.6, 1.1]]}}\n", "5:20:bad_value"),
+        ("calibration: {'*': {point: []}}\n", "5:21:unknown_key"),
         ("weight: -1\n", "5:9:out_of_range"),
         ("weight: .nan\n", "5:9:yaml_syntax"),
     ] {

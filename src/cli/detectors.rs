@@ -1,9 +1,18 @@
 //! `orchestrator detectors`: what is there, and whether it answers.
 
+use std::sync::Arc;
+
 use comfy_table::Table;
 use comfy_table::presets;
 
+mod calibrate;
+mod drift;
+
+pub(super) use calibrate::run as calibrate;
+pub(super) use drift::run as drift;
+
 use super::{ListArgs, ProbeArgs, Session, attach, complain, exit, print};
+use crate::catalog::Detector;
 use crate::domain::id::DetectorName;
 
 pub(super) fn list(args: &ListArgs) -> u8 {
@@ -49,6 +58,17 @@ pub(super) fn list(args: &ListArgs) -> u8 {
     exit::OK
 }
 
+/// The detector of that name; complains where there is none.
+fn named<'a>(session: &'a Session, wanted: &str) -> Option<&'a Arc<Detector>> {
+    let detectors = &session.snapshot.catalog.detectors;
+    let found = DetectorName::parse(wanted).ok().and_then(|name| detectors.get(&name));
+    if found.is_none() {
+        let known: Vec<&str> = detectors.keys().map(|name| name.as_str()).collect();
+        complain(&format!("no detector `{wanted}`; there are: {}", known.join(", ")));
+    }
+    found
+}
+
 /// What an attached detector is asked about unless told.
 const SAMPLE: &str = "Mail ana@evil.io, key AKIAZ3VQ7JRTLWXK5P2D";
 
@@ -61,13 +81,7 @@ pub(super) fn probe(args: &ProbeArgs) -> u8 {
         Ok(session) => session,
         Err(code) => return code,
     };
-    let detectors = &session.snapshot.catalog.detectors;
-    let found = DetectorName::parse(wanted).ok().and_then(|name| detectors.get(&name));
-    let Some(detector) = found else {
-        let known: Vec<&str> = detectors.keys().map(|name| name.as_str()).collect();
-        complain(&format!("no detector `{wanted}`; there are: {}", known.join(", ")));
-        return exit::NO_INPUT;
-    };
+    let Some(detector) = named(&session, wanted) else { return exit::NO_INPUT };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         complain("the async runtime could not be started");
         return exit::INTERNAL;

@@ -130,6 +130,15 @@ pub enum DetectorsCommand {
     #[command(after_help = "Example: orchestrator detectors probe pii\n         \
         orchestrator detectors probe vendor --url https://vendor.example/v1/check --save")]
     Probe(ProbeArgs),
+    /// Fit what one's scores are worth to labelled texts; print the key `calibration` for its file.
+    #[command(after_help = "Example: orchestrator detectors calibrate toxicity \
+        --labelled labelled.jsonl\n\n\
+        Each line of the file: {\"text\": \"...\", \"categories\": [\"toxicity\"]}, with no \
+        category where the text is clean.")]
+    Calibrate(CalibrateArgs),
+    /// Compare the scores and categories of recorded decisions week by week.
+    #[command(after_help = "Example: orchestrator detectors drift --tenant acme --weeks 8")]
+    Drift(DriftArgs),
 }
 
 /// Options of `detectors list`.
@@ -172,6 +181,45 @@ pub struct ProbeArgs {
     pub config: Option<PathBuf>,
 }
 
+/// Options of `detectors calibrate`.
+#[derive(Debug, Args)]
+pub struct CalibrateArgs {
+    /// The detector.
+    pub name: String,
+    /// Texts whose categories are known, one JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    pub labelled: PathBuf,
+    /// The form of the curve; the one with the lower cross-validated error unless set.
+    #[arg(long, value_parser = ["logistic", "points"])]
+    pub form: Option<String>,
+    /// One JSON object per category.
+    #[arg(long)]
+    pub json: bool,
+    /// Add the key to the detector's file, unless it has one.
+    #[arg(long)]
+    pub write: bool,
+    /// Settings file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Options of `detectors drift`.
+#[derive(Debug, Args)]
+pub struct DriftArgs {
+    /// Whose decisions; everyone's unless set.
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// How many weeks back, this one included.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=104))]
+    pub weeks: u16,
+    /// One JSON object per detector, category and week.
+    #[arg(long)]
+    pub json: bool,
+    /// Settings file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
 /// Exit codes, after sysexits where one fits.
 pub mod exit {
     /// All well.
@@ -204,6 +252,8 @@ pub fn run(command: Command) -> u8 {
         Command::Init(args) => init::run(&args),
         Command::Detectors(DetectorsCommand::List(args)) => detectors::list(&args),
         Command::Detectors(DetectorsCommand::Probe(args)) => detectors::probe(&args),
+        Command::Detectors(DetectorsCommand::Calibrate(args)) => detectors::calibrate(&args),
+        Command::Detectors(DetectorsCommand::Drift(args)) => detectors::drift(&args),
         Command::Policy(command) => policy::run(&command),
         Command::Health(args) => health::run(&args),
         Command::Openapi => {

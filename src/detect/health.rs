@@ -16,7 +16,7 @@ use crate::catalog::Detector;
 use crate::catalog::detector::Health;
 use crate::domain::content::{Body, Content, Part};
 use crate::domain::id::{RequestId, TenantId};
-use crate::domain::report::Report;
+use crate::domain::report::{Report, ReportError};
 use crate::domain::request::{Context, Request};
 use crate::outbound::{Call, Client};
 
@@ -137,9 +137,14 @@ impl Detectors {
             None => HealthState::Healthy,
         };
         let health_took = start.elapsed();
+        ProbeView { health, health_took, report: self.ask(detector, sample).await }
+    }
+
+    /// What the detector says about one text, whatever policies would make of it.
+    pub async fn ask(&self, detector: &Arc<Detector>, text: &str) -> Report {
         let asks = [asking(detector)];
         let deadline = Instant::now() + detector.timeout * (detector.retry.attempts + 1);
-        let report = match sample_request(&[sample], detector) {
+        let report = match sample_request(&[text], detector) {
             Some(request) => {
                 let pieces = request.body.pieces(request.judge, request.content_type);
                 let work = Work { request: &request, pieces: &pieces, traceparent: None };
@@ -147,8 +152,7 @@ impl Detectors {
             }
             None => None,
         };
-        let unasked = || super::unsent(&asks[0], crate::domain::report::ReportError::Deadline);
-        ProbeView { health, health_took, report: report.unwrap_or_else(unasked) }
+        report.unwrap_or_else(|| super::unsent(&asks[0], ReportError::Deadline))
     }
 }
 

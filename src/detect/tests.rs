@@ -73,6 +73,7 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
         categories: [Category::parse("toxicity").unwrap()].into(),
         first_category: Category::parse("toxicity").unwrap(),
         labels: Default::default(),
+        calibration: Default::default(),
         annotator: false,
         timeout: ms(300),
         retry: file::Retry { attempts: 1, backoff: ms(1) },

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::calibration::Calibration;
 use super::category::Category;
 use super::conflict::{self, CLEAN, Candidate, Hints, Resolved, Settled};
 use super::content::{ContentType, Piece};
@@ -122,6 +123,8 @@ pub struct DetectorFacts {
     pub weight: f64,
     /// True for findings without a vote.
     pub annotator: bool,
+    /// What its scores are worth.
+    pub calibration: Calibration,
 }
 
 /// A policy's answer for a scope whose voters disagree.
@@ -161,6 +164,25 @@ pub fn make(evidence: &Evidence) -> Judgement {
 /// Every finding before thresholds, merged and sorted as in a [`Judgement`], all standing.
 pub fn raw(reports: &[Report], pieces: &[Piece]) -> Vec<JudgedFinding> {
     merged(reports, pieces, &|_| true)
+}
+
+/// Turns the scores of detectors that are calibrated into what they are worth, the report's own
+/// score with the finding it speaks of. The floor judges what came before.
+pub fn calibrate(reports: &mut [Report], detectors: &BTreeMap<DetectorName, DetectorFacts>) {
+    for report in reports {
+        let facts = detectors.get(&report.detector).filter(|facts| !facts.calibration.is_empty());
+        let Some(calibration) = facts.map(|facts| &facts.calibration) else { continue };
+        let mut own = None;
+        for finding in &mut report.findings {
+            let worth = calibration.apply(&finding.category, finding.score);
+            if report.label.as_ref() == Some(&finding.label) && report.score == Some(finding.score)
+            {
+                own = Some(worth.max(own.unwrap_or(0.0)));
+            }
+            finding.score = worth;
+        }
+        report.score = own.or(report.score);
+    }
 }
 
 /// What a report says as a whole: its own label, else that of its surest finding that reaches its

@@ -3,12 +3,14 @@
 //! No I/O, no async, no HTTP, no clock.
 
 pub mod action;
+pub mod calibration;
 pub mod category;
 pub mod chunk;
 pub mod conflict;
 pub mod content;
 pub mod coverage;
 pub mod digest;
+pub mod drift;
 pub mod error;
 pub mod finding;
 pub mod head;

@@ -5,6 +5,7 @@ use super::{Deps, Run, judge, plan};
 use crate::auth::Caller;
 use crate::domain::coverage;
 use crate::domain::error::Error;
+use crate::domain::judgement;
 use crate::domain::outcome::Degraded;
 use crate::domain::report::Report;
 use crate::domain::request::Request;
@@ -27,14 +28,16 @@ pub async fn hold(
     deps: &Deps,
     snapshot: &Snapshot,
     request: &Request,
-    reports: &[Report],
+    mut reports: Vec<Report>,
 ) -> Result<Held, Error> {
     let caller = Caller::development();
     let run = Run::begin(deps, snapshot, &caller, request)?;
     let planned = plan::make(&run, &caller).await?;
-    let coverage = coverage::measure(&planned.plan, reports, &run.pieces, &run.seen.abilities);
-    let (judgement, raw, mut degraded) = judge::settle(&run, &planned.plan, reports).await;
-    let decided = judge::decide(&run, &judgement, &raw, (reports, &coverage)).await;
+    let coverage = coverage::measure(&planned.plan, &reports, &run.pieces, &run.seen.abilities);
+    let raw = judgement::raw(&reports, &run.pieces);
+    judgement::calibrate(&mut reports, &run.seen.votes);
+    let (judgement, mut degraded) = judge::settle(&run, &planned.plan, &reports).await;
+    let decided = judge::decide(&run, &judgement, &raw, (&reports, &coverage)).await;
     let joined = Joined {
         on_incomplete: run.on_incomplete(planned.floor_on_incomplete),
         plan_failure: planned.least_action,

@@ -19,7 +19,7 @@ pub(super) async fn settle(
     run: &Run<'_>,
     plan: &Plan,
     reports: &[Report],
-) -> (Judgement, Vec<JudgedFinding>, Vec<Degraded>) {
+) -> (Judgement, Vec<Degraded>) {
     let evidence = Evidence {
         plan,
         reports,
@@ -43,8 +43,7 @@ pub(super) async fn settle(
     }
     let unknown = judgement.degraded.iter();
     degraded.extend(unknown.map(|why| Degraded { what: "resolve", why: why.clone() }));
-    let raw = judgement::raw(reports, &run.pieces);
-    (judgement, raw, degraded)
+    (judgement, degraded)
 }
 
 /// What the verdict point said.

@@ -13,6 +13,7 @@ use crate::domain::content::Piece;
 use crate::domain::coverage;
 use crate::domain::error::{Code, Error};
 use crate::domain::head::Head;
+use crate::domain::judgement;
 use crate::domain::outcome::Outcome;
 use crate::domain::request::Request;
 use crate::domain::verdict::{self, Joined};
@@ -35,6 +36,7 @@ mod stages;
 pub use deps::{DepsError, STORE_FILE};
 pub use facts::{plain_head, view_of};
 pub use hold::{Held, hold};
+pub use record::{Kept, KeptFinding, KeptReport};
 
 /// What an orchestration works with; all of it outlives the request.
 pub struct Deps {
@@ -78,10 +80,12 @@ pub async fn run(
 ) -> Result<Outcome, Error> {
     let run = Run::begin(deps, snapshot, caller, request)?;
     let planned = plan::make(&run, caller).await?;
-    let reports = stages::ask(&run, &planned.plan).await;
+    let mut reports = stages::ask(&run, &planned.plan).await;
     let abilities = &run.seen.abilities;
     let coverage = coverage::measure(&planned.plan, &reports, &run.pieces, abilities);
-    let (judgement, raw, mut degraded) = judge::settle(&run, &planned.plan, &reports).await;
+    let raw = judgement::raw(&reports, &run.pieces);
+    judgement::calibrate(&mut reports, &run.seen.votes);
+    let (judgement, mut degraded) = judge::settle(&run, &planned.plan, &reports).await;
     let joined = Joined {
         on_incomplete: run.on_incomplete(planned.floor_on_incomplete),
         plan_failure: planned.least_action,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Run;
 use crate::domain::error::Error;
@@ -84,6 +84,42 @@ impl<'a> Record<'a> {
             findings: found.collect(),
             reasons: outcome.verdict.reasons.iter().map(|reason| reason.code.as_str()).collect(),
         }
+    }
+}
+
+/// What a kept record says about detection.
+#[derive(Debug, Deserialize)]
+pub struct Kept {
+    /// Who was asked.
+    pub reports: Vec<KeptReport>,
+    /// What was found, at or above its threshold.
+    pub findings: Vec<KeptFinding>,
+}
+
+/// One detector's part.
+#[derive(Debug, Deserialize)]
+pub struct KeptReport {
+    /// Who.
+    pub detector: DetectorName,
+    /// The name of how it ended.
+    pub status: String,
+}
+
+/// One finding.
+#[derive(Debug, Deserialize)]
+pub struct KeptFinding {
+    /// The name of what it is about.
+    pub category: String,
+    /// 0..=1.
+    pub score: f64,
+    /// Who found it.
+    pub detectors: Vec<DetectorName>,
+}
+
+impl Kept {
+    /// Reads [`Decision::record`]; `None` where another release wrote it otherwise.
+    pub fn read(record: &str) -> Option<Kept> {
+        serde_json::from_str(record).ok()
     }
 }
 

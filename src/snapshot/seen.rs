@@ -58,6 +58,7 @@ fn votes(detector: &Detector) -> judgement::DetectorFacts {
         categories: detector.categories.clone(),
         weight: detector.weight,
         annotator: detector.annotator,
+        calibration: detector.calibration.clone(),
     }
 }
 

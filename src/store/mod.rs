@@ -18,7 +18,7 @@ mod sqlite;
 mod tests;
 
 pub use error::StoreError;
-pub use sqlite::{Place, Sqlite, SqliteOptions, objects_in_file};
+pub use sqlite::{Place, Sqlite, SqliteOptions, decisions_in_file, objects_in_file};
 
 /// What a store answers, once the work is done elsewhere.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;

@@ -325,6 +325,22 @@ pub fn objects_in_file(path: &Path, kind: &str) -> Result<Vec<Object>, StoreErro
     })
 }
 
+/// The decisions of `tenant` in the store at `path`, beside a running service; none where there
+/// is no file. Blocks.
+pub fn decisions_in_file(
+    path: &Path,
+    tenant: &TenantId,
+    page: Page,
+) -> Result<Vec<Numbered<Decision>>, StoreError> {
+    const DOING: &str = "listing decisions";
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    Readers::open(path, 1)?.with(DOING, |connection| {
+        rows::decisions(connection, tenant, page).map_err(|error| StoreError::of(DOING, &error))
+    })
+}
+
 fn connect(place: &Place) -> Result<Connection, StoreError> {
     let failed = |error: rusqlite::Error| StoreError::of("opening the store", &error);
     let connection = match place {

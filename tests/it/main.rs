@@ -24,6 +24,7 @@ mod opa;
 mod overlays;
 mod policy_tools;
 mod probe;
+mod quality;
 mod real;
 mod redaction;
 mod reload;

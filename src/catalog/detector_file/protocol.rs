@@ -347,7 +347,11 @@ fn endpoint(fields: &mut Fields<'_>, protocol: Option<Named>) -> Option<Endpoint
     }
 }
 
-pub(super) fn category(fields: &mut Fields<'_>, key: &str, name: &str) -> Option<Category> {
+pub(in crate::catalog) fn category(
+    fields: &mut Fields<'_>,
+    key: &str,
+    name: &str,
+) -> Option<Category> {
     Category::parse(name)
         .map_err(|error| {
             let hint = match yaml::nearest(name, TREE.iter().copied()) {

@@ -177,9 +177,9 @@ async fn judge(session: &Session, file: &Source, case: &Case) -> Result<Option<S
         let difference = differs(&case.expect, &outcome.verdict, Some(body));
         return Ok(difference.map(|difference| explained(difference, &outcome.degraded)));
     };
-    let silent = orchestrator::hold(&session.deps, &session.snapshot, &request, &[]).await?;
+    let silent = orchestrator::hold(&session.deps, &session.snapshot, &request, Vec::new()).await?;
     let reports = reports(session, &request, &silent.coverage.missing, findings);
-    let held = orchestrator::hold(&session.deps, &session.snapshot, &request, &reports).await?;
+    let held = orchestrator::hold(&session.deps, &session.snapshot, &request, reports).await?;
     let difference = differs(&case.expect, &held.verdict, None);
     Ok(difference.map(|difference| explained(difference, &held.degraded)))
 }

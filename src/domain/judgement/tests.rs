@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::action::Action;
+use crate::domain::calibration::Curve;
 use crate::domain::coverage;
 use crate::domain::report::{ReportError, Status};
 use crate::domain::span::Span;
@@ -69,6 +70,7 @@ impl Case {
             categories: [category("toxicity")].into(),
             weight: 1.0,
             annotator: false,
+            calibration: Calibration::default(),
         };
         let names: BTreeSet<DetectorName> = reports.iter().map(|r| r.detector.clone()).collect();
         let detectors = names.iter().map(|name| (name.clone(), facts.clone())).collect();
@@ -362,4 +364,26 @@ proptest! {
         };
         prop_assert!(found.is_sorted_by(strictly));
     }
+}
+
+#[test]
+fn calibrated_scores_decide_and_the_floor_keeps_the_raw_ones() {
+    let curve = Curve::Points(vec![(0.0, 0.0), (1.0, 0.5)]);
+    let mut case = Case::new(vec![
+        report("a", vec![finding("toxicity", "toxic", 0.9)]),
+        own("b", "clean", 0.7),
+        own("c", "toxic", 0.9),
+    ]);
+    case.reports[2].findings = vec![finding("toxicity", "toxic", 0.9)];
+    for detector in ["a", "b", "c"] {
+        let facts = case.detectors.get_mut(&name(detector)).unwrap();
+        facts.calibration = Calibration([("*".to_owned(), curve.clone())].into());
+    }
+    let raw = super::raw(&case.reports, &case.pieces);
+    assert_eq!(raw[0].score, 0.9);
+    calibrate(&mut case.reports, &case.detectors);
+    assert_eq!(make(&case.evidence()).findings, Vec::new(), "0.45 is below the threshold");
+    assert_eq!(case.reports[0].findings[0].score, 0.45);
+    assert_eq!(case.reports[1].score, Some(0.7), "how sure it is of `clean` is no finding's score");
+    assert_eq!(case.reports[2].score, Some(0.45), "its own score is its finding's");
 }

@@ -1,4 +1,7 @@
-//! Words and phrases that the lexicon names and that ordinary text needs.
+//! Words and phrases that the lexicon names and ordinary text needs, and those that it lacks.
+
+use super::Class;
+use crate::domain::finding::Severity;
 
 /// Found whole, without regard to case; a finding inside one is dropped.
 pub(super) const ALLOWED: &[&str] = &[
@@ -116,6 +119,33 @@ pub(super) const ALLOWED: &[&str] = &[
     "sucker punch",
     "get lost",
     "sore loser",
+    "tit for tat",
+    "shiite",
+    "shiites",
+    "sucker for",
+    "tit-for-tat",
+    "pussy willow",
+    "pussy willows",
+    "pussy riot",
+    "faggots and peas",
+    "bundle of faggots",
+    "saddled his ass",
+    "wild ass",
+    "flame retardant",
+    "growth retarded",
+    "retarded growth",
+    // Words of other languages.
+    "en retard",
+    "du retard",
+    "le retard",
+    "un retard",
+    "retard de",
+    "retard du",
+    "retards de",
+    "till slut",
+    "slut på",
+    "är slut",
+    "quelle horreur",
     // Computing.
     "kill",
     "killed",
@@ -134,6 +164,59 @@ pub(super) const ALLOWED: &[&str] = &[
     "dumb terminal",
     "dummy",
     "bitcoin",
+];
+
+/// Words that the lexicon lacks or that are written in another language, found whole.
+pub(super) const NAMED: &[(Class, &[&str])] = &[
+    (
+        ("hate.identity", Severity::High),
+        &[
+            "wetback", "wetbacks", "raghead", "ragheads", "towelhead", "towelheads", "paki", "pakis",
+            "gook", "gooks", "shemale", "shemales", "she-male", "darkie", "darkies", "jewboy",
+            "nignog", "nig-nog", "porch monkey", "sand monkey", "jungle bunny", 
+            "kanake", "kanaken", "judensau", "жид", "жиды",
+            "жидовская", "чурка", "чурки", "bougnoule", "bougnoules", "youpin",
+            "sudaca", "sudacas",
+        ],
+    ),
+    (
+        ("toxicity.insult", Severity::Medium),
+        &[
+            // German, Dutch, Swedish, Danish, Finnish.
+            "arschloch", "arschlöcher", "hurensohn", "hurensöhne", "wichser", "missgeburt",
+            "schlampe", "fotze", "drecksau", "halt die fresse", "halts maul", "halt's maul",
+            "verpiss dich", "klootzak", "kankerhoer", "kanker op", "vuile hoer", "hoerenkind",
+ "jävla idiot", "håll käften", "fitta", "kusipää", "vitun idiootti",
+            "haista vittu",
+            // French, Spanish, Portuguese, Italian, Romanian.
+            "connard", "connards", "connasse", "enculé", "enculés", "salope", "fils de pute",
+            "sale pute", "ta gueule", "va te faire enculer", "va te faire foutre", "nique ta mère",
+            "hijo de puta", "hijos de puta", "hija de puta", "gilipollas", "pendejo", "cabrón",
+            "cabron", "maricón", "puta madre", "vete a la mierda", "filho da puta",
+            "filhos da puta", "vai se foder", "vai tomar no cu", "arrombado", "stronzo", "stronza",
+            "coglione", "figlio di puttana", "vaffanculo", "pezzo di merda", "testa di cazzo",
+            "du-te dracului", "fiu de curvă",
+            // Polish, Czech, Russian, Ukrainian.
+            "skurwysyn", "skurwysynu", "skurwysyny", "spierdalaj", "spierdalajcie", "debilem",
+            "jebany", "zmrd", "zmrde", "kurva mać", "иди на хуй", "иди нахуй", "пошёл на хуй",
+            "пошел нахуй", "ублюдок", "мудак", "долбоёб", "долбоеб", "пидор", "пидорас", "сука",
+            "сдохни", "виблядок", "підарас",
+            // Turkish, Hindi in Latin letters, Arabic.
+            "orospu çocuğu", "siktir git", "amına koyayım", "madarchod", "bhenchod", "behenchod",
+            "chutiya", "يا ابن الكلب", "كس امك",
+            // Chinese, Japanese, Korean.
+            "操你妈", "傻逼", "他妈的", "王八蛋", "去死吧", "死ね", "クズ野郎", "くたばれ", "씨발",
+            "병신아", "개새끼", "꺼져 병신",
+        ],
+    ),
+    (
+        ("toxicity.profanity", Severity::Medium),
+        &[
+            "kurwa", "do kurwy nędzy", "блядь", "бляди", "хуй", "пиздец", "ёбаный", "cazzo", "merda",
+            "mierda", "joder", "putain de merde", "bordel de merde", "caralho", "foda-se",
+            "perkele", "vittu", "scheiße", "scheisse", "jävla", "godverdomme", "siktir",
+        ],
+    ),
 ];
 
 #[cfg(test)]
