@@ -35,6 +35,16 @@ bench *note:
 mutations:
     POLICY_MUTATIONS=10000 cargo test --release --locked --lib policy::tests::mutations -- --nocapture
 
-# Precision, recall and speed of a built-in detector; writes docs/quality/NAME.md (pii, secrets)
-quality name:
-    scripts/quality {{name}}
+# Before a release: a thousand edits under load, none of which may fail or mix an answer
+reloads:
+    cargo build --release --locked
+    RELOADS=1000 SERVICE_BINARY=$PWD/target/release/orchestrator cargo test --locked --test it -- reload::storm::edits --nocapture
+
+# Before a release: what a tenant feels of another one's hostile policy
+hostile-policies:
+    cargo build --release --locked
+    HOSTILE_SECONDS=10 SERVICE_BINARY=$PWD/target/release/orchestrator cargo test --locked --test it -- hostile_policies --nocapture
+
+# Every figure of docs/quality, from packages; or of one detector (pii, injection, …)
+quality *names:
+    scripts/quality {{names}}

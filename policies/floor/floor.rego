@@ -30,9 +30,10 @@ flag contains entry(finding, "noted") if {
 	action(finding) == "flag"
 }
 
+# The value of the first category of the path that the table holds, else that of "*".
 action(finding) := hits[0] if {
 	table := data.floor.settings.actions
-	hits := [table[name] | some name in finding.path; name in object.keys(table)]
+	hits := [table[name] | some name in array.concat(finding.path, ["*"]); name in object.keys(table)]
 }
 
 entry(finding, done) := {"finding": finding.id, "reason": reason} if {
@@ -43,5 +44,5 @@ default name_of(_) := "finding"
 
 name_of(finding) := hits[0] if {
 	table := data.floor.settings.names
-	hits := [table[name] | some name in finding.path; name in object.keys(table)]
+	hits := [table[name] | some name in array.concat(finding.path, ["*"]); name in object.keys(table)]
 }

@@ -33,3 +33,9 @@ test_what_the_table_does_not_name_is_left_to_the_layers if {
 	other := finding(["pii"])
 	count(floor.block | floor.review | floor.redact | floor.flag) == 0 with input as other with data.floor.settings as table
 }
+
+test_a_star_speaks_for_what_nothing_else_names if {
+	every_finding := {"actions": {"*": "review", "pii": "allow"}}
+	count(floor.review) == 1 with input as finding(["hate"]) with data.floor.settings as every_finding
+	count(floor.review) == 0 with input as finding(["pii.email", "pii"]) with data.floor.settings as every_finding
+}

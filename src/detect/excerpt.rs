@@ -4,14 +4,19 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
 
 use super::Work;
+use super::local::Pool;
 use crate::catalog::Detector;
 use crate::domain::chunk;
 use crate::domain::content::Piece;
 use crate::domain::finding::{Place, TextView};
 use crate::domain::span::{OffsetUnit, Offsets, Span};
 use crate::domain::view::{self, View};
+
+/// Every view that is made.
+const VIEWS: [TextView; 2] = [TextView::Normalized, TextView::Decoded];
 
 /// One text to be judged.
 pub(super) struct Excerpt<'a> {
@@ -61,6 +66,22 @@ impl<'a> Texts<'a> {
         Self { work, forms: work.pieces.iter().map(|_| Forms::default()).collect() }
     }
 
+    /// Makes the views of long texts on the pool's threads, so that the thread that serves does not
+    /// stand still; what is not made by `deadline` is left out, and so are the detectors.
+    pub(super) async fn view(&self, pool: &Pool, deadline: Instant) {
+        for (piece, forms) in self.work.pieces.iter().zip(&self.forms) {
+            let Some(text) = piece.text.as_ref().filter(|text| !pool.is_short(text)) else {
+                continue;
+            };
+            let text = Arc::clone(text);
+            let made = pool.off(move || view::of(&text, &VIEWS));
+            // A panic leaves them to be made, and to panic, where it was always caught.
+            if let Some(made) = timeout_at(deadline, made).await.unwrap_or(Some(Vec::new())) {
+                let _ = forms.views.set(made);
+            }
+        }
+    }
+
     /// What `detector` is to judge of a piece: the views it wants, each cut to the length it takes.
     /// Nothing for a piece without text.
     ///
@@ -84,8 +105,7 @@ impl<'a> Texts<'a> {
         if detector.views.iter().all(|view| *view == TextView::Raw) {
             return raw.cut(detector, *chars);
         }
-        let views =
-            forms.views.get_or_init(|| view::of(text, &[TextView::Normalized, TextView::Decoded]));
+        let views = forms.views.get_or_init(|| view::of(text, &VIEWS));
         let wanted = || views.iter().enumerate().filter(|(_, v)| detector.views.contains(&v.kind));
         let stood_for = wanted().any(|(_, view)| view.kind == TextView::Normalized);
         let mut excerpts = Vec::new();

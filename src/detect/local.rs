@@ -96,7 +96,7 @@ impl Pool {
     ) -> Result<Judged, Trouble> {
         let (prepare, prepared) = (self.prepare, Arc::clone(&self.prepared));
         let params = params.clone();
-        let short = text.len() <= self.inline_bytes_max;
+        let short = self.is_short(&text);
         let job = move || {
             let _slot = slot;
             catch_unwind(AssertUnwindSafe(|| {
@@ -105,14 +105,28 @@ impl Pool {
             }))
             .unwrap_or(Err(Trouble::Panic))
         };
-        let Some(threads) = self.threads.as_ref().filter(|_| !short) else { return job() };
+        if short { job() } else { self.off(job).await.unwrap_or(Err(Trouble::Panic)) }
+    }
+
+    /// Runs `job` on the pool's threads unless nobody waits any more; `None` when it panicked.
+    pub(super) async fn off<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let job = || catch_unwind(AssertUnwindSafe(job)).ok();
+        let Some(threads) = &self.threads else { return job() };
         let (tell, told) = oneshot::channel();
         threads.spawn(move || {
             if !tell.is_closed() {
                 let _ = tell.send(job());
             }
         });
-        told.await.unwrap_or(Err(Trouble::Panic))
+        told.await.ok().flatten()
+    }
+
+    /// Whether a text is judged without changing threads.
+    pub(super) fn is_short(&self, text: &str) -> bool {
+        text.len() <= self.inline_bytes_max
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::catalog::detector::Protocol;
 use crate::catalog::{Catalog, Detector};
 use crate::domain::content::Piece;
+use crate::domain::finding::TextView;
 use crate::domain::id::DetectorName;
 use crate::domain::report::{Report, ReportError};
 use crate::domain::request::Request;
@@ -131,6 +132,10 @@ impl Detectors {
         let texts = Texts::new(work);
         let slots = Semaphore::new(self.config.parallel_max.max(1));
         let run = call::Run { detectors: self, texts: &texts, slots: &slots, deadline };
+        let raw = |view: &TextView| *view == TextView::Raw;
+        if asks.iter().flat_map(|ask| &ask.detector).any(|d| !d.views.iter().all(raw)) {
+            texts.view(&self.pool, deadline).await;
+        }
         join_all(asks.iter().map(|ask| run.ask(ask))).await
     }
 

@@ -51,6 +51,8 @@ pub struct Coverage {
     pub achieved: f64,
     /// Whether it suffices: the plan's threshold, the floor's, and every piece judged by someone.
     pub complete: bool,
+    /// Whether the floor's own demand is met: its required detectors, at its least coverage.
+    pub floor_complete: bool,
     /// Why not.
     pub code: Option<CoverageCode>,
     /// Required detectors, in name order.
@@ -95,9 +97,8 @@ pub fn measure(
     };
     let floor = share_of_set(&plan.floor_required, &|detector| shares.of(detector));
     let alone = judged_by_nobody(reports, pieces);
-    let complete = achieved + EPSILON >= spec.threshold
-        && floor + EPSILON >= plan.min_coverage
-        && alone.is_empty();
+    let floor_complete = floor + EPSILON >= plan.min_coverage;
+    let complete = achieved + EPSILON >= spec.threshold && floor_complete && alone.is_empty();
     let mut unjudged = gaps(plan, reports, pieces);
     unjudged.extend(alone);
     Coverage {
@@ -105,6 +106,7 @@ pub fn measure(
         threshold: spec.threshold,
         achieved,
         complete,
+        floor_complete,
         code: (!complete).then(|| code(plan, reports)),
         required: plan.required.iter().cloned().collect(),
         missing: plan.required.iter().filter(|d| of_required(d) < 1.0).cloned().collect(),

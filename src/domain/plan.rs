@@ -75,6 +75,22 @@ impl Default for CoverageSpec {
     }
 }
 
+impl CoverageSpec {
+    /// What is out of range, for people.
+    pub fn fault(&self) -> Option<&'static str> {
+        if !(0.0..=1.0).contains(&self.threshold) {
+            return Some("its threshold is not between 0 and 1");
+        }
+        (!are_weights(&self.weights)).then_some(NO_WEIGHT)
+    }
+}
+
+const NO_WEIGHT: &str = "a weight is not between 0 and 1000000";
+
+fn are_weights(weights: &BTreeMap<DetectorName, f64>) -> bool {
+    weights.values().all(|weight| (0.0..=1e6).contains(weight))
+}
+
 /// How disagreement between detectors is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -138,6 +154,22 @@ pub struct ResolveSpec {
     pub severity_rank: BTreeMap<String, f64>,
     /// Groups whose highest score lies below are dropped.
     pub min_score: f64,
+}
+
+impl ResolveSpec {
+    /// What is out of range, for people.
+    pub fn fault(&self) -> Option<&'static str> {
+        if !(0.0..=1.0).contains(&self.min_score) {
+            return Some("its min_score is not between 0 and 1");
+        }
+        if self.quorum.is_some_and(|votes| !(1..=64).contains(&votes)) {
+            return Some("its quorum is not between 1 and 64");
+        }
+        if !self.severity_rank.values().all(|rank| rank.abs() <= 1e6) {
+            return Some("a severity_rank is beyond a million");
+        }
+        (!are_weights(&self.weights)).then_some(NO_WEIGHT)
+    }
 }
 
 /// The plan of one orchestration, checked against the catalog.

@@ -86,6 +86,9 @@ pub struct Verdict {
 pub struct Joined {
     /// The tenant's action where coverage is incomplete.
     pub on_incomplete: Action,
+    /// The floor's, where its own demand is not met, for a mode that heeds the floor alone;
+    /// `None` takes the tenant's, at most review.
+    pub floor_on_incomplete: Option<Action>,
     /// At least this, because the plan point failed.
     pub plan_failure: Option<Action>,
     /// The tenant's mode.
@@ -125,6 +128,10 @@ pub fn join(
         said.reason(action, "policy.plan_failed", "the default plan was used: the policy's failed");
     }
     let full = said.action.max(floor.action);
+    if !coverage.floor_complete {
+        let least = joined.floor_on_incomplete.unwrap_or(joined.on_incomplete.min(Action::Review));
+        floor.action = floor.action.max(least);
+    }
     let (action, would) = match joined.mode {
         Mode::Enforce => (full, None),
         Mode::Monitor => (floor.action, Some(full)),

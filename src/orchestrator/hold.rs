@@ -40,6 +40,7 @@ pub async fn hold(
     let decided = judge::decide(&run, &judgement, &raw, (&reports, &coverage)).await;
     let joined = Joined {
         on_incomplete: run.on_incomplete(planned.floor_on_incomplete),
+        floor_on_incomplete: planned.floor_on_incomplete,
         plan_failure: planned.least_action,
         mode: planned.mode.unwrap_or(run.tenant.mode),
     };

@@ -88,6 +88,7 @@ pub async fn run(
     let (judgement, mut degraded) = judge::settle(&run, &planned.plan, &reports).await;
     let joined = Joined {
         on_incomplete: run.on_incomplete(planned.floor_on_incomplete),
+        floor_on_incomplete: planned.floor_on_incomplete,
         plan_failure: planned.least_action,
         mode: planned.mode.unwrap_or(run.tenant.mode),
     };

@@ -1,17 +1,16 @@
 //! From the policy's plan, the floor, the event's strategy and the caller's wishes to one `Plan`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use super::Run;
 use crate::auth::Caller;
-use crate::catalog::Detector;
 use crate::catalog::tenant::OnPlanFailure;
 use crate::domain::action::Action;
 use crate::domain::error::{Code, Error, FieldFault};
 use crate::domain::id::DetectorName;
 use crate::domain::outcome::Degraded;
 use crate::domain::plan::{Execution, Plan, StopOn};
+use crate::domain::request::DetectorWishes;
 use crate::domain::verdict::Mode;
 use crate::policy::{FloorPlan, PlanAnswer, StrategyFacts};
 
@@ -25,12 +24,16 @@ pub(super) struct Planned {
     pub(super) degraded: Vec<Degraded>,
 }
 
-type Visible = BTreeMap<DetectorName, Arc<Detector>>;
+#[cfg(test)]
+mod tests;
+
+type Thresholds = BTreeMap<String, f64>;
+type Visible<T> = BTreeMap<DetectorName, T>;
 
 /// Makes the plan; refuses what a policy denies and what the caller may not loosen.
 pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Error> {
     let visible = &run.seen.detectors;
-    check_names(run, visible)?;
+    check_names(&run.request.detectors, visible)?;
     let mut degraded = Vec::new();
     let strategy = strategy(run, &mut degraded);
     let facts = &run.seen.facts;
@@ -53,13 +56,23 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
     degraded.append(&mut planned.degraded);
     planned.degraded = degraded;
     planned.plan.event = strategy.map(|strategy| strategy.event.to_owned());
-    wish(run, caller, &mut planned.plan)?;
+    wish(&run.request.detectors, &run.tenant.thresholds, caller, &mut planned.plan)?;
+    hold_to_files(&mut planned);
     Ok(planned)
 }
 
+/// What the floor requires is asked as its file says: parameters of a policy or a request could
+/// make it find nothing.
+fn hold_to_files(planned: &mut Planned) {
+    let Plan { params, floor_required, .. } = &mut planned.plan;
+    for (name, _) in params.extract_if(.., |name, _| floor_required.contains(name)) {
+        let why = format!("`{name}`: the floor requires it, its file's parameters hold");
+        planned.degraded.push(Degraded { what: "params", why });
+    }
+}
+
 /// Names in a request must exist; a policy's unknown names count as missing instead.
-fn check_names(run: &Run<'_>, visible: &Visible) -> Result<(), Error> {
-    let wishes = &run.request.detectors;
+fn check_names<T>(wishes: &DetectorWishes, visible: &Visible<T>) -> Result<(), Error> {
     let mut faults = Vec::new();
     let lists = [
         ("/detectors/only", &wishes.only),
@@ -87,7 +100,7 @@ fn check_names(run: &Run<'_>, visible: &Visible) -> Result<(), Error> {
     }
 }
 
-fn unknown(pointer: String, name: &DetectorName, visible: &Visible) -> FieldFault {
+fn unknown<T>(pointer: String, name: &DetectorName, visible: &Visible<T>) -> FieldFault {
     let known: Vec<&str> = visible.keys().map(|name| name.as_str()).collect();
     let detail =
         format!("`{name}` is no detector of this tenant; use one of: {}", known.join(", "));
@@ -190,8 +203,12 @@ fn from_default(run: &Run<'_>, floor: FloorPlan, why: String) -> Planned {
 }
 
 /// Applies the caller's wishes: tightening is free, loosening needs the scope and is named.
-fn wish(run: &Run<'_>, caller: &Caller, plan: &mut Plan) -> Result<(), Error> {
-    let wishes = &run.request.detectors;
+fn wish(
+    wishes: &DetectorWishes,
+    tenant_thresholds: &Thresholds,
+    caller: &Caller,
+    plan: &mut Plan,
+) -> Result<(), Error> {
     let mut relaxed = Vec::new();
     for name in &wishes.add {
         plan.optional.remove(name);
@@ -208,10 +225,10 @@ fn wish(run: &Run<'_>, caller: &Caller, plan: &mut Plan) -> Result<(), Error> {
         }
         let floor = plan.floor_required.clone();
         plan.required.retain(|name| keep.contains(name) || floor.contains(name));
-        plan.secondary.retain(|name| keep.contains(name));
-        plan.optional.retain(|name| keep.contains(name));
+        // Each is asked once, also one that the policy would have kept in reserve.
+        plan.secondary.clear();
         let more = wishes.only.iter().filter(|name| !plan.required.contains(*name));
-        plan.optional.extend(more.cloned());
+        plan.optional = more.cloned().collect();
     }
     for (index, name) in wishes.exclude.iter().enumerate() {
         if dropped(plan, name) {
@@ -223,14 +240,7 @@ fn wish(run: &Run<'_>, caller: &Caller, plan: &mut Plan) -> Result<(), Error> {
         plan.optional.remove(name);
         plan.secondary.remove(name);
     }
-    for (category, wanted) in &wishes.thresholds {
-        let current = current_threshold(run, plan, category);
-        if *wanted > current {
-            relaxed.push(format!("/detectors/thresholds/{category}"));
-        }
-        lower_below(plan, category, *wanted);
-        plan.thresholds.insert(category.clone(), *wanted);
-    }
+    relaxed.extend(wish_thresholds(&wishes.thresholds, tenant_thresholds, plan));
     for (name, params) in &wishes.params {
         plan.params.insert(name.clone(), params.clone());
     }
@@ -239,23 +249,38 @@ fn wish(run: &Run<'_>, caller: &Caller, plan: &mut Plan) -> Result<(), Error> {
     Ok(())
 }
 
-fn current_threshold(run: &Run<'_>, plan: &Plan, category: &str) -> f64 {
-    let path = std::iter::successors(Some(category), |name| {
-        name.rfind('.').and_then(|dot| name.get(..dot))
-    });
-    path.chain(std::iter::once("*"))
-        .find_map(|name| plan.thresholds.get(name).or_else(|| run.tenant.thresholds.get(name)))
-        .copied()
-        .unwrap_or(0.5)
+/// Sets the wished thresholds; gives the pointers of those that are above the policy's.
+///
+/// A wish about `pii` also lowers a higher threshold of `pii.email`, and raises none. What the
+/// tenant's file says is written out, since a plan's entry would otherwise hide it.
+fn wish_thresholds(wishes: &Thresholds, tenant: &Thresholds, plan: &mut Plan) -> Vec<String> {
+    if wishes.is_empty() {
+        return Vec::new();
+    }
+    let current = |name: &str| {
+        most_specific(&plan.thresholds, name)
+            .or_else(|| most_specific(tenant, name))
+            .map_or(0.5, |(_, threshold)| threshold)
+    };
+    let raised = wishes.iter().filter(|(name, wanted)| **wanted > current(name));
+    let relaxed = raised.map(|(name, _)| format!("/detectors/thresholds/{name}")).collect();
+    let names = plan.thresholds.keys().chain(tenant.keys()).chain(wishes.keys());
+    let wished = |name: &str| match most_specific(wishes, name) {
+        Some((wish, wanted)) if wish == name => wanted,
+        Some((_, wanted)) => wanted.min(current(name)),
+        None => current(name),
+    };
+    plan.thresholds = names.map(|name| (name.clone(), wished(name))).collect();
+    relaxed
 }
 
-/// A wish about `pii` also lowers a higher threshold of `pii.email`.
-fn lower_below(plan: &mut Plan, category: &str, wanted: f64) {
-    for (name, threshold) in &mut plan.thresholds {
-        if category == "*" || crate::domain::category::covers(category, name) {
-            *threshold = threshold.min(wanted);
-        }
-    }
+/// The entry of `name`, of its nearest parent, or of `*`.
+fn most_specific<'a>(thresholds: &'a Thresholds, name: &str) -> Option<(&'a str, f64)> {
+    let path =
+        std::iter::successors(Some(name), |name| name.rfind('.').and_then(|dot| name.get(..dot)));
+    let mut entries =
+        path.chain(std::iter::once("*")).filter_map(|name| thresholds.get_key_value(name));
+    entries.next().map(|(name, threshold)| (name.as_str(), *threshold))
 }
 
 fn allow_relaxing(caller: &Caller, relaxed: &[String]) -> Result<(), Error> {

@@ -20,7 +20,7 @@ use crate::domain::verdict::Entry;
 const TEXT_MAX: usize = 1_000;
 const ENTRIES_MAX: usize = 10_000;
 /// Longest time-out a policy may set, in milliseconds.
-const TIMEOUT_MS_MAX: u64 = 300_000;
+pub(super) const TIMEOUT_MS_MAX: u64 = 300_000;
 
 pub(super) fn plan(held: &[Held]) -> Result<PlanAnswer, Failure> {
     let mut answer = PlanAnswer::default();

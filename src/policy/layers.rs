@@ -9,7 +9,8 @@ use super::rego::{self, Parsed};
 use super::{Limits, Source, fault, table};
 use crate::domain::digest::Digest;
 use crate::domain::id::{BundleName, TenantId};
-use crate::yaml::fault::Fault;
+use crate::yaml;
+use crate::yaml::fault::{Fault, FaultKind};
 
 /// One layer: a directory.
 #[derive(Default)]
@@ -123,12 +124,10 @@ pub(super) fn text<'a>(
 ) -> Result<&'a str, Vec<Fault>> {
     if bytes.len() > limits.source_bytes_max {
         let message = format!("the file is larger than {} bytes", limits.source_bytes_max);
-        return Err(vec![fault(file, (0, 0), "too_large", message, "split it")]);
+        let at = yaml::end(bytes.get(..limits.source_bytes_max).unwrap_or_default());
+        return Err(vec![fault(file, at, "too_large", message, "split it")]);
     }
-    std::str::from_utf8(bytes).map_err(|error| {
-        let message = format!("the file is not UTF-8 at byte {}", error.valid_up_to());
-        vec![fault(file, (0, 0), "not_utf8", message, "save it as UTF-8")]
-    })
+    yaml::text(FaultKind::Policy, file, bytes)
 }
 
 /// Only known places hold layers.

@@ -186,13 +186,13 @@ impl FailureKind {
 
 /// A decision point gave no answer. It never means allow: the tenant's modes say what follows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} rules: {}: {message}", point.name(), kind.name())]
+#[error("{}", self.shown())]
 pub struct Failure {
     /// Which point.
     pub point: Point,
     /// How.
     pub kind: FailureKind,
-    /// For the log and for policy authors; holds no content.
+    /// For policy authors alone: the engine's words may quote the document.
     pub message: String,
     /// The policy file, empty if unknown.
     pub file: String,
@@ -206,6 +206,32 @@ impl Failure {
     fn new(point: Point, kind: FailureKind, message: &str) -> Self {
         let message = message.to_owned();
         Failure { point, kind, message, file: String::new(), line: 0, column: 0 }
+    }
+
+    /// What the log and the caller may see: where, and what kind of trouble, never a value.
+    fn shown(&self) -> String {
+        let (point, kind) = (self.point.name(), self.kind.name());
+        let why = match self.kind {
+            FailureKind::TimeOut | FailureKind::Budget | FailureKind::Panic => &self.message,
+            FailureKind::BadValue => self.message.split(':').next().unwrap_or_default(),
+            FailureKind::Error => "",
+        };
+        let gap = if why.is_empty() { "" } else { ": " };
+        match self.file.as_str() {
+            "" => format!("{point} rules: {kind}{gap}{why}"),
+            file => {
+                let (line, column) = (self.line, self.column);
+                format!("{point} rules: {kind}{gap}{why} at {file}:{line}:{column}")
+            }
+        }
+    }
+
+    /// The same with the engine's words, for an author who brought the document.
+    pub fn taught(&self) -> String {
+        match self.kind {
+            FailureKind::Error | FailureKind::BadValue => format!("{self}: {}", self.message),
+            FailureKind::TimeOut | FailureKind::Budget | FailureKind::Panic => self.to_string(),
+        }
     }
 }
 

@@ -16,6 +16,9 @@ pub(super) fn scan(file: &str, text: &str, limits: &Limits) -> Result<u64, Fault
             "split it, or move data into a table",
         ));
     }
+    if let Some(found) = unseen(file, text) {
+        return Err(found);
+    }
     let mut scanner = Scanner { open: Vec::new(), sum: 0, line: 1, column: 0 };
     let mut chars = text.chars().peekable();
     let mut before = ' ';
@@ -74,6 +77,24 @@ pub(super) fn scan(file: &str, text: &str, limits: &Limits) -> Result<u64, Fault
         return Err(nesting(file, limits));
     }
     Ok(scanner.sum)
+}
+
+/// A control character: the engine ends at some without a word, and what follows is lost.
+fn unseen(file: &str, text: &str) -> Option<Fault> {
+    let hidden = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
+    let (before, _) = text.split_once(hidden)?;
+    let found = text[before.len()..].chars().next()?;
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let at = (u32::try_from(line).unwrap_or(0), u32::try_from(column).unwrap_or(0));
+    let message = format!("the control character `{}`", found.escape_unicode());
+    Some(fault(
+        file,
+        at,
+        "control_character",
+        message,
+        "remove it; in text write it as \\u and four digits",
+    ))
 }
 
 /// The fault of files that nest too much together.
@@ -137,6 +158,14 @@ mod tests {
         let fault = scan("x.rego", &text, &Limits::default()).unwrap_err();
         assert!(start.elapsed().as_millis() < 50);
         assert_eq!((fault.code, fault.line, fault.column), ("too_deep", 2, 16));
+    }
+
+    #[test]
+    fn a_control_character_is_refused_at_its_place_also_in_comments() {
+        let text = "package a\n\nblock contains 1\n# c \0\nblock contains 2\n";
+        let fault = scan("x.rego", text, &Limits::default()).unwrap_err();
+        assert_eq!((fault.code, fault.line, fault.column), ("control_character", 4, 5));
+        assert_eq!(code("package a\r\n\tblock contains 1\r\n"), None);
     }
 
     #[test]

@@ -79,7 +79,6 @@ pub(super) fn settings(file: &str, table: &Node) -> Result<Map<String, Value>, V
     let mut settings = Map::new();
     let mut checker = Checker { file, table, faults: &mut faults };
     match table.to_json() {
-        Value::Null => {}
         Value::Object(top) => {
             for (key, value) in top {
                 match (key.as_str(), value) {
@@ -94,7 +93,8 @@ pub(super) fn settings(file: &str, table: &Node) -> Result<Map<String, Value>, V
                 }
             }
         }
-        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+        // An empty file is one that lost what it held.
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             checker.wrong(&[], "the table has no key `settings`", "write `settings:` above all")
         }
     }
@@ -213,20 +213,31 @@ impl Checker<'_> {
             | Check::Categories => self.by_category(key, value, check),
             Check::Action => self.action(&path, value),
             Check::Ignore => self.ignore(value),
-            Check::Names => self.typed::<Vec<String>>(&path, value, "a list of detector names"),
-            Check::Coverage => self.typed::<CoverageSpec>(&path, value, "a coverage specification"),
+            Check::Names => {
+                drop(self.typed::<Vec<String>>(&path, value, "a list of detector names"))
+            }
+            Check::Coverage => {
+                let wanted = "{method, threshold, weights, categories, substitutes}";
+                let spec = self.typed::<CoverageSpec>(&path, value, wanted);
+                self.ranged(&path, spec.and_then(|spec| spec.fault()));
+            }
             Check::Execution => {
                 self.typed::<Execution>(&path, value, "parallel, sequential or cascade");
             }
             Check::Stages => {
-                self.typed::<Vec<Vec<String>>>(&path, value, "a list of lists of names")
+                self.typed::<Vec<Vec<String>>>(&path, value, "a list of lists of names");
             }
-            Check::StopOn => self.typed::<StopOn>(&path, value, "none or block"),
+            Check::StopOn => drop(self.typed::<StopOn>(&path, value, "none or block")),
             Check::Timeouts => {
-                self.typed::<BTreeMap<String, u32>>(&path, value, "detectors with milliseconds");
+                let wanted = "detectors with milliseconds";
+                let times = self.typed::<BTreeMap<String, u64>>(&path, value, wanted);
+                let wrong = times.is_some_and(|times| {
+                    times.values().any(|ms| !(1..=super::answer::TIMEOUT_MS_MAX).contains(ms))
+                });
+                self.ranged(&path, wrong.then_some("a time-out is not between 1 and 300000 ms"));
             }
-            Check::Objects => self.typed::<Map<String, Value>>(&path, value, "a mapping"),
-            Check::Mode => self.typed::<Mode>(&path, value, "enforce or monitor"),
+            Check::Objects => drop(self.typed::<Map<String, Value>>(&path, value, "a mapping")),
+            Check::Mode => drop(self.typed::<Mode>(&path, value, "enforce or monitor")),
             Check::Share => self.share(&path, value),
         }
     }
@@ -253,9 +264,12 @@ impl Checker<'_> {
                     }
                 }
                 Check::Resolve => {
-                    self.typed::<ResolveSpec>(&path, value, "a resolve specification")
+                    let wanted = "{strategy, quorum, weights, preferred_detector, severity_rank, \
+                        min_score}";
+                    let spec = self.typed::<ResolveSpec>(&path, value, wanted);
+                    self.ranged(&path, spec.and_then(|spec| spec.fault()));
                 }
-                _ => self.typed::<String>(&path, value, "a text"),
+                _ => drop(self.typed::<String>(&path, value, "a text")),
             }
         }
     }
@@ -318,12 +332,21 @@ impl Checker<'_> {
         path: &[&str],
         value: &Value,
         wanted: &str,
-    ) {
-        if let Err(error) = serde_json::from_value::<T>(value.clone()) {
+    ) -> Option<T> {
+        let read = serde_json::from_value::<T>(value.clone());
+        if let Err(error) = &read {
             let key = path.last().copied().unwrap_or_default();
             let reason: String = error.to_string().chars().take(160).collect();
             let message = format!("`{key}` is not {wanted}: {reason}");
             self.push(path, "wrong_value", message, &format!("write {wanted}"));
+        }
+        read.ok()
+    }
+
+    fn ranged(&mut self, path: &[&str], fault: Option<&str>) {
+        if let Some(fault) = fault {
+            let key = path.last().copied().unwrap_or_default();
+            self.wrong(path, &format!("`{key}`: {fault}"), "write a number within");
         }
     }
 }
@@ -370,6 +393,12 @@ mod tests {
             assert_eq!(first_fault("standard/data.yaml", text), expected, "{text}");
         }
         for text in [
+            "settings:\n  timeouts: {pii: 0}\n",
+            "settings:\n  resolve: {pii: {min_score: 2}}\n",
+            "settings:\n  resolve: {pii: {quorum: 0}}\n",
+            "settings:\n  resolve: {pii: {weights: {pii: -5}}}\n",
+            "settings:\n  coverage: {weights: {pii: 1.0e300}}\n",
+            "settings:\n  coverage: {threshold: 1.5}\n",
             "settings:\n  thresholds: {pii: 2}\n",
             "settings:\n  quorum: {pii: 0}\n",
             "settings:\n  coverage: {method: most}\n",

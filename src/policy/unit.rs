@@ -134,7 +134,10 @@ impl Unit {
         let mut seen = BTreeSet::new();
         for (trial, held) in results {
             let empty = seen.insert(trial.ask);
-            let checked = held.and_then(|held| self.check(&trial, &held, empty));
+            let checked = held.and_then(|held| {
+                let checked = self.check(&trial, &held, empty);
+                checked.map_err(|failure| self.located(&trial, &held, failure))
+            });
             let Err(failure) = checked else { continue };
             if trial.is_wild && failure.kind == FailureKind::BadValue {
                 continue;
@@ -166,6 +169,23 @@ impl Unit {
 }
 
 impl Unit {
+    /// The failure at the first rule whose answer would be refused by itself.
+    fn located(&mut self, trial: &Trial, held: &[Held], failure: Failure) -> Failure {
+        let wrong =
+            held.iter().find(|one| self.check(trial, std::slice::from_ref(one), false).is_err());
+        let place = wrong.and_then(|wrong| {
+            let layer = self.layers.get(wrong.layer)?;
+            let mut files = self.files.iter().filter(|file| file.package.join(".") == *layer);
+            files.find_map(|file| Some((file, shape::place(file, &wrong.rule)?)))
+        });
+        match place {
+            Some((file, (line, column))) if failure.file.is_empty() => {
+                Failure { file: file.file.to_string(), line, column, ..failure }
+            }
+            _ => failure,
+        }
+    }
+
     /// A failed trial as its author reads it.
     fn probe_fault(&self, trial: Trial, failure: &Failure, limits: &Limits) -> Fault {
         let code = failure.kind.probe_code();

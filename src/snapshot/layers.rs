@@ -10,7 +10,8 @@ const OTHERS: [&str; 4] = ["base", "floor", "schemas", "tenants"];
 /// Rules of the verdict point that tighten.
 const VERDICTS: [&str; 4] = ["block", "review", "redact", "flag"];
 
-/// A fault for each missing layer: base, floor, and a verdict in every bundle.
+/// A fault for each missing layer: base, floor, and a verdict in every bundle. A floor whose table
+/// nothing reads, or whose rules read a table that is gone, is missing too.
 pub(super) fn gaps(files: &[Source]) -> Vec<Fault> {
     let mut bundles: BTreeMap<&str, bool> = BTreeMap::new();
     let mut layers = BTreeSet::new();
@@ -22,6 +23,25 @@ pub(super) fn gaps(files: &[Source]) -> Vec<Fault> {
             *decides |= is_verdict(name, &file.bytes);
         }
     }
+    let floor = |wanted: &dyn Fn(&str, &[u8]) -> bool| {
+        let mut names = files.iter().filter_map(|file| {
+            let name = file.path.strip_prefix("floor/")?;
+            Some((name, &*file.bytes))
+        });
+        names.any(|(name, bytes)| wanted(name, bytes))
+    };
+    let live = |name: &str| name.ends_with(".rego") && !name.ends_with("_test.rego");
+    let reads = |name: &str, bytes: &[u8]| {
+        live(name) && String::from_utf8_lossy(bytes).contains("data.floor.settings")
+    };
+    let (table, rules) = (floor(&|name, _| name == "data.yaml"), floor(&|name, _| live(name)));
+    let half = match (table, rules) {
+        (true, false) => Some("the layer `floor` has a table and no rules that read it"),
+        (false, true) if floor(&reads) => Some("the layer `floor` reads a table that is missing"),
+        _ => None,
+    };
+    let hint = "put the floor's other file back; `orchestrator init` writes the shipped one";
+    let half = half.map(|message| fault("floor", "missing_layer", message.to_owned(), hint));
     let missing = ["base", "floor"].into_iter().filter(|layer| !layers.contains(layer));
     let lost = missing.map(|layer| {
         let message = format!("the layer `{layer}` is missing");
@@ -33,7 +53,18 @@ pub(super) fn gaps(files: &[Source]) -> Vec<Fault> {
         let hint = "write block, review, redact or flag rules, or remove the folder";
         fault(bundle, "no_verdict", message, hint)
     });
-    lost.chain(silent).collect()
+    lost.chain(half).chain(silent).collect()
+}
+
+/// Gaps and other faults; what a fault in a layer's file explains is no gap.
+pub(super) fn beside(mut gaps: Vec<Fault>, faults: Vec<Fault>) -> Vec<Fault> {
+    let explained = |gap: &Fault| {
+        let layer = gap.file.trim_start_matches("policies/");
+        faults.iter().any(|fault| fault.file.split('/').next() == Some(layer))
+    };
+    gaps.retain(|gap| !explained(gap));
+    gaps.extend(faults);
+    gaps
 }
 
 fn is_verdict(name: &str, bytes: &[u8]) -> bool {
@@ -75,7 +106,7 @@ mod tests {
     #[test]
     fn a_tree_without_base_floor_or_verdict_is_refused() {
         let base = ("base/data.yaml", "settings: {}");
-        let floor = ("floor/data.yaml", "settings: {}");
+        let floor = ("floor/f.rego", "package floor\n");
         let verdict = ("mine/v.rego", "package mine\nblock contains 1 if false\n");
         assert!(codes(&[base, floor, verdict]).is_empty());
         assert_eq!(codes(&[floor, verdict]), ["missing_layer"]);
@@ -86,5 +117,14 @@ mod tests {
         );
         let test = ("mine/v_test.rego", "block contains 1");
         assert_eq!(codes(&[base, floor, test]), ["no_verdict"]);
+    }
+
+    #[test]
+    fn what_the_fault_of_a_file_explains_is_no_gap() {
+        let bad = Fault { file: "mine/v.rego".into(), ..fault("x", "syntax", String::new(), "") };
+        let gap = |layer| fault(layer, "no_verdict", String::new(), "");
+        let found = beside(vec![gap("mine"), gap("other")], vec![bad]);
+        let files: Vec<&str> = found.iter().map(|fault| fault.file.as_str()).collect();
+        assert_eq!(files, ["policies/other", "mine/v.rego"]);
     }
 }

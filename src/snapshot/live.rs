@@ -160,12 +160,21 @@ impl Live {
         &self.sources
     }
 
-    /// Looks at files and store; loads and swaps when they changed. `None` when nothing is new.
-    /// Blocks; with a store it must run on a thread of a runtime that may block.
+    /// Looks at files and store, as the loop does that watches them.
+    #[cfg(test)]
     pub(super) fn refresh(&self, settings: &Settings) -> Option<Result<Arc<Snapshot>, Vec<Fault>>> {
+        self.take(self.sources.read(), settings)
+    }
+
+    /// Looks at the store; loads and swaps when it or what was `read` is new. `None` when nothing
+    /// is. Blocks; with a store it must run on a thread of a runtime that may block.
+    pub(super) fn take(
+        &self,
+        read: Result<Files, Vec<Fault>>,
+        settings: &Settings,
+    ) -> Option<Result<Arc<Snapshot>, Vec<Fault>>> {
         let mut stored = self.stored();
-        let read = self.read_store(&mut stored).and_then(|()| self.sources.read());
-        match read {
+        match self.read_store(&mut stored).and(read) {
             Ok(files) => self.adopt(&files.beside(stored.overlays.clone()), settings),
             Err(faults) => self.refuse("unreadable".into(), faults),
         }

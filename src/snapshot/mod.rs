@@ -165,11 +165,13 @@ fn load_policies(
     settings: &Settings,
     previous: Option<&Policies>,
 ) -> Result<policy::Loaded, Vec<Fault>> {
+    let loaded = Policies::load(&files.sources(), tenants, &policy_limits(settings), previous);
     let gaps = layers::gaps(&files.policies);
-    if !gaps.is_empty() {
-        return Err(gaps);
-    }
-    let mut loaded = Policies::load(&files.sources(), tenants, &policy_limits(settings), previous)?;
+    let mut loaded = match loaded {
+        Ok(loaded) if gaps.is_empty() => loaded,
+        Ok(_) => return Err(gaps),
+        Err(faults) => return Err(layers::beside(gaps, faults)),
+    };
     loaded.warnings = sources.place(files, loaded.warnings);
     loaded.warnings.extend(files.shadowed());
     Ok(loaded)

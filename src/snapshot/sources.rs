@@ -8,6 +8,7 @@ use crate::assets;
 use crate::catalog::{Detector, ParamFault, SourceFile};
 use crate::policy;
 use crate::settings::{Paths, Settings};
+use crate::yaml;
 use crate::yaml::fault::{Fault, FaultKind};
 
 /// Checks a built-in detector's parameters; given from above, because detectors are built there.
@@ -153,6 +154,29 @@ fn is_policy(relative: &str) -> bool {
         || name == ".manifest"
 }
 
+/// What to change about a name that is nearly one that is read: left out in silence, such a file
+/// would be a rule that never acts.
+fn misnamed(kind: FaultKind, relative: &str) -> Option<String> {
+    let name = relative.rsplit('/').next().unwrap_or_default();
+    let (stem, ending) = name.rsplit_once('.')?;
+    let ending = ending.to_ascii_lowercase();
+    if kind != FaultKind::Policy {
+        return (ending == "yml" && !relative.contains('/'))
+            .then(|| format!("rename it to {stem}.yaml"));
+    }
+    if is_policy(relative) {
+        return None;
+    }
+    match (stem.to_ascii_lowercase().as_str(), ending.as_str()) {
+        (_, "rego") => Some(format!("rename it to {stem}.rego")),
+        ("data", "yaml" | "yml" | "json") => Some("rename it to data.yaml".to_owned()),
+        (stem, "yaml" | "yml") if stem.ends_with("_cases") => {
+            Some(format!("rename it to {stem}.yaml"))
+        }
+        _ => None,
+    }
+}
+
 fn read(kind: FaultKind, place: &Place, wanted: fn(&str) -> bool) -> Result<Vec<Found>, Fault> {
     match place {
         Place::Embedded(prefix) => Ok(embedded(prefix, wanted)),
@@ -217,6 +241,12 @@ fn disk(kind: FaultKind, root: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Fo
                 let message = "is a link that leads out of its folder".to_owned();
                 return Err(fault(kind, &shown, "link_outside", message));
             }
+            if let Some(hint) = misnamed(kind, &relative) {
+                let message = "would be ignored under this name".to_owned();
+                let mut fault = fault(kind, &shown, "misnamed_file", message);
+                fault.hint = Some(hint);
+                return Err(fault);
+            }
             if target.is_dir() {
                 if depth < DEPTH_MAX {
                     folders.push((target, format!("{relative}/"), depth + 1));
@@ -249,7 +279,8 @@ fn contents(kind: FaultKind, shown: &Path, path: &Path) -> Result<Arc<[u8]>, Fau
         .map_err(|error| fault(kind, shown, "unreadable", format!("could not be read: {error}")))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         let message = format!("holds more than {FILE_BYTES_MAX} bytes");
-        return Err(fault(kind, shown, "too_large", message));
+        let (line, column) = yaml::end(bytes.get(..FILE_BYTES_MAX as usize).unwrap_or_default());
+        return Err(Fault { line, column, ..fault(kind, shown, "too_large", message) });
     }
     Ok(bytes.into())
 }

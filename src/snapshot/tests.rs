@@ -87,6 +87,35 @@ fn the_revision_changes_exactly_when_content_does() {
 }
 
 #[test]
+fn a_file_under_a_name_that_is_nearly_read_is_refused() {
+    for (from, to) in [
+        ("policies/floor/data.yaml", "policies/floor/data.yml"),
+        ("policies/floor/data.yaml", "policies/floor/Data.yaml"),
+        ("policies/standard/data.yaml", "policies/standard/data.json"),
+        ("policies/standard/verdict.rego", "policies/standard/verdict.REGO"),
+        ("detectors/pii.yaml", "detectors/pii.yml"),
+        ("config/tenants/acme.yaml", "config/tenants/acme.yml"),
+    ] {
+        let project = Project::new();
+        std::fs::rename(project.path(from), project.path(to)).unwrap();
+        let faults = project.load().unwrap_err();
+        assert_eq!(faults[0].code, "misnamed_file", "{to}: {faults:#?}");
+        assert!(faults[0].file.ends_with(to), "{faults:#?}");
+        assert!(faults[0].hint.as_deref().unwrap().contains("rename it to"), "{faults:#?}");
+    }
+}
+
+#[test]
+fn a_floor_without_its_table_or_its_rules_is_refused() {
+    for file in ["policies/floor/data.yaml", "policies/floor/floor.rego"] {
+        let project = Project::new();
+        std::fs::remove_file(project.path(file)).unwrap();
+        let faults = project.load().unwrap_err();
+        assert_eq!(faults[0].code, "missing_layer", "{file}: {faults:#?}");
+    }
+}
+
+#[test]
 fn a_link_out_of_the_folder_is_refused_and_one_inside_is_followed() {
     let project = Project::new();
     std::os::unix::fs::symlink("/etc/passwd", project.path("detectors/x.yaml")).unwrap();

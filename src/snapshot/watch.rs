@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use notify_debouncer_full::notify::{RecommendedWatcher, RecursiveMode};
@@ -10,12 +11,17 @@ use notify_debouncer_full::{
 };
 use tokio::sync::mpsc;
 
-use super::{Live, Snapshot, Sources};
+use super::{Files, Live, Snapshot, Sources};
+use crate::domain::digest::Digest;
 use crate::settings::Settings;
 use crate::yaml::fault::Fault;
 
-/// Quiet time before a burst of changes is looked at.
-const DEBOUNCE: Duration = Duration::from_millis(250);
+/// Time after a change before files are looked at.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// Between two looks that must agree before what they saw is loaded.
+const SETTLE: Duration = Duration::from_millis(150);
+/// Looks at files that keep changing, before it is said.
+const LOOKS: usize = 20;
 /// Between looks that no event asked for.
 const POLL: Duration = Duration::from_secs(5);
 
@@ -32,18 +38,33 @@ type Watcher = Debouncer<RecommendedWatcher, RecommendedCache>;
 /// Reloads for as long as it is polled; reports each change once.
 pub async fn watch(live: &Arc<Live>, settings: &Arc<Settings>, mut on: impl FnMut(Event)) {
     let (woken, mut wake) = mpsc::channel(1);
+    let moved = Arc::new(AtomicBool::new(false));
+    let watched = || start(live.sources().roots(), woken.clone(), Arc::clone(&moved));
     // Without a watcher the poll alone finds changes.
-    let watcher = start(live.sources().roots(), woken.clone());
+    let mut watcher = watched();
     if let Err(error) = &watcher {
         tracing::warn!(%error, "files cannot be watched; changes are found within 5 s");
     }
     // The first look finds what changed before the watcher was up.
     let _ = woken.try_send(());
+    let mut known = None;
     loop {
-        let _ = tokio::time::timeout(POLL, wake.recv()).await;
-        let (looked, settings) = (Arc::clone(live), Arc::clone(settings));
-        let result = tokio::task::spawn_blocking(move || looked.refresh(&settings)).await;
-        match result {
+        let told = tokio::time::timeout(POLL, wake.recv()).await.is_ok();
+        let Some((read, print)) = settled(live, known.as_ref()).await else {
+            tracing::warn!("files keep changing; the last good state serves");
+            let _ = woken.try_send(());
+            continue;
+        };
+        let missed = !told && known.as_ref() != Some(&print);
+        if moved.swap(false, Ordering::Relaxed) || missed {
+            // It watches a folder that has gone elsewhere. What happened meanwhile is looked for.
+            watcher = watched();
+            tracing::debug!(watched = watcher.is_ok(), "files are watched anew");
+            let _ = woken.try_send(());
+        }
+        known = Some(print);
+        let (taker, settings) = (Arc::clone(live), Arc::clone(settings));
+        match tokio::task::spawn_blocking(move || taker.take(read, &settings)).await {
             Ok(None) => {}
             Ok(Some(Ok(snapshot))) => {
                 tracing::info!(
@@ -64,6 +85,32 @@ pub async fn watch(live: &Arc<Live>, settings: &Arc<Settings>, mut on: impl FnMu
     }
 }
 
+/// What files hold, or why they cannot be read.
+type Read = Result<Files, Vec<Fault>>;
+/// The same, small enough to keep.
+type Print = Result<Digest, Vec<Fault>>;
+
+/// What files hold once two looks agree, or once one sees what is `known`. One look is not enough:
+/// it takes time, and may see some files of before a change beside others of after it.
+async fn settled(live: &Arc<Live>, known: Option<&Print>) -> Option<(Read, Print)> {
+    let mut before = None;
+    for _ in 0..LOOKS {
+        let looking = Arc::clone(live);
+        let look = move || {
+            let read = looking.sources().read();
+            let print = read.as_ref().map(Files::revision).map_err(Clone::clone);
+            (read, print)
+        };
+        let (read, print) = tokio::task::spawn_blocking(look).await.ok()?;
+        if known == Some(&print) || before.as_ref() == Some(&print) {
+            return Some((read, print));
+        }
+        before = Some(print);
+        tokio::time::sleep(SETTLE).await;
+    }
+    None
+}
+
 /// Tells a command that runs again and again when files have changed.
 pub struct Changes {
     /// Without a watcher every poll counts as a change.
@@ -76,7 +123,7 @@ impl Changes {
     /// Watches the folders of `sources` from now on.
     pub fn of(sources: &Sources) -> Changes {
         let (woken, wake) = mpsc::channel(1);
-        let watcher = start(sources.roots(), woken.clone()).ok();
+        let watcher = start(sources.roots(), woken.clone(), Arc::default()).ok();
         Changes { watcher, wake, _woken: woken }
     }
 
@@ -89,13 +136,20 @@ impl Changes {
     }
 }
 
+/// `moved` becomes true when a root itself was replaced, which ends its being watched.
 fn start(
     roots: Vec<PathBuf>,
     woken: mpsc::Sender<()>,
+    moved: Arc<AtomicBool>,
 ) -> notify_debouncer_full::notify::Result<Watcher> {
     let watched = roots.clone();
     let mut watcher = new_debouncer(DEBOUNCE, None, move |result: DebounceEventResult| {
-        if result.map_or(true, |events| events.iter().any(|event| matters(event, &roots))) {
+        let events = result.as_ref().map_or(&[][..], Vec::as_slice);
+        let ours = || events.iter().filter(|event| matters(event, &roots));
+        if ours().any(|event| event.paths.iter().any(|path| roots.contains(path))) {
+            moved.store(true, Ordering::Relaxed);
+        }
+        if result.is_err() || ours().next().is_some() {
             // A full channel means that a look is due anyway.
             let _ = woken.try_send(());
         }

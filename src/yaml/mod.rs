@@ -70,14 +70,18 @@ pub fn tree(kind: FaultKind, file: &str, text: &str) -> Result<Node, Vec<Fault>>
 /// The text of `bytes`, or the fault that they are no UTF-8.
 pub fn text<'a>(kind: FaultKind, file: &str, bytes: &'a [u8]) -> Result<&'a str, Vec<Fault>> {
     std::str::from_utf8(bytes).map_err(|error| {
-        let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let line = good.iter().filter(|b| **b == b'\n').count() + 1;
-        let start = good.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let column = String::from_utf8_lossy(good.get(start..).unwrap_or_default()).chars().count();
-        let at = (line as u32, column as u32 + 1);
+        let at = end(bytes.get(..error.valid_up_to()).unwrap_or_default());
         let hint = Some("save the file as UTF-8".to_owned());
         vec![Source { kind, file }.fault(at, "not_utf8", "the file is not UTF-8".to_owned(), hint)]
     })
+}
+
+/// Line and column, from 1, of what follows `bytes`.
+pub fn end(bytes: &[u8]) -> (u32, u32) {
+    let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+    let last = bytes.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    let column = String::from_utf8_lossy(last).chars().count();
+    (lines as u32 + 1, column as u32 + 1)
 }
 
 /// The known name nearest to `wrong`, where one is near enough to be meant.

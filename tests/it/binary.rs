@@ -1,10 +1,15 @@
 //! The binary itself: what it prints, where it listens, how it ends.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_orchestrator");
+
+/// The service under load: this build's, or the one that `SERVICE_BINARY` names.
+pub fn service() -> String {
+    std::env::var("SERVICE_BINARY").unwrap_or_else(|_| BINARY.to_owned())
+}
 
 /// A command in `dir` with no variable of ours.
 pub fn command(dir: &Path) -> Command {
@@ -61,7 +66,7 @@ pub fn text(bytes: &[u8]) -> String {
 pub struct Served {
     pub address: String,
     child: Child,
-    out: BufReader<std::process::ChildStdout>,
+    out: Box<dyn BufRead + Send>,
     seen: String,
 }
 
@@ -69,7 +74,7 @@ impl Served {
     /// Starts `command` and waits until it listens.
     pub fn start(mut command: Command) -> Served {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut out = Box::new(BufReader::new(child.stdout.take().unwrap()));
         let mut seen = String::new();
         loop {
             let mut line = String::new();
@@ -85,6 +90,12 @@ impl Served {
                 return Served { address, child, out, seen };
             }
         }
+    }
+
+    /// Reads what it prints from now on, so that it can go on printing, and keeps nothing.
+    pub fn discard_output(&mut self) {
+        let mut out = std::mem::replace(&mut self.out, Box::new(std::io::empty()));
+        std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
     }
 
     /// Ends it by SIGTERM; exit code, standard output, standard error.

@@ -7,9 +7,11 @@
     clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::zombie_processes,
+    clippy::print_stdout,
     reason = "a test that cannot go on fails"
 )]
 
+mod actions;
 mod api;
 mod app;
 mod binary;
@@ -18,8 +20,12 @@ mod completeness;
 mod cookbook;
 mod corpus;
 mod detectors;
+mod floor;
+mod hostile_policies;
 mod hostile_replies;
 mod logs;
+#[path = "../models/action/mod.rs"]
+mod model;
 mod opa;
 mod overlays;
 mod policy_tools;

@@ -8,6 +8,10 @@ use serde_json::json;
 
 use crate::app::{client, spawn, write};
 
+mod load;
+mod storm;
+mod tree;
+
 const BODY: &str = r#"{"content": "Mail ana@evil.io, key AKIAZ3VQ7JRTLWXK5P2D"}"#;
 
 #[tokio::test]

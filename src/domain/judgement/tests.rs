@@ -123,8 +123,12 @@ impl Case {
         let entries = judgement.findings.iter().map(entry).collect();
         let rules = VerdictRules { entries, ..VerdictRules::default() };
         let measured = coverage::measure(&self.plan, &self.reports, &self.pieces, &BTreeMap::new());
-        let joined =
-            Joined { on_incomplete: Action::Allow, plan_failure: None, mode: Mode::Enforce };
+        let joined = Joined {
+            on_incomplete: Action::Allow,
+            floor_on_incomplete: None,
+            plan_failure: None,
+            mode: Mode::Enforce,
+        };
         verdict::join(&rules, &judgement, &[], &measured, joined).action
     }
 }

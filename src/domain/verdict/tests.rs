@@ -42,8 +42,12 @@ fn rules(entries: &[Entry]) -> VerdictRules {
     VerdictRules { entries: entries.iter().cloned().collect(), ..VerdictRules::default() }
 }
 
-const PLAIN: Joined =
-    Joined { on_incomplete: Action::Review, plan_failure: None, mode: Mode::Enforce };
+const PLAIN: Joined = Joined {
+    on_incomplete: Action::Review,
+    floor_on_incomplete: None,
+    plan_failure: None,
+    mode: Mode::Enforce,
+};
 
 fn run(rules: &VerdictRules, joined: Joined) -> Verdict {
     let judgement = judgement();
@@ -149,4 +153,27 @@ fn monitor_mode_enforces_the_floor_alone_and_says_what_would_be() {
     let floored = run(&given, monitor);
     assert_eq!((floored.action, floored.would), (Action::Redact, Some(Action::Block)));
     assert_eq!((floored.redact, floored.floor_redact), (BTreeSet::new(), [1].into()));
+}
+
+#[test]
+fn monitor_mode_never_allows_what_the_floor_wanted_judged() {
+    let judgement = judgement();
+    let unmet = Coverage { floor_complete: false, ..coverage_that_is(false) };
+    for (floor, tenant, expected) in [
+        (Some(Action::Block), Action::Block, Action::Block),
+        (Some(Action::Flag), Action::Block, Action::Flag),
+        (None, Action::Block, Action::Review),
+        (None, Action::Allow, Action::Allow),
+    ] {
+        let joined = Joined {
+            on_incomplete: tenant,
+            floor_on_incomplete: floor,
+            mode: Mode::Monitor,
+            ..PLAIN
+        };
+        let verdict = join(&rules(&[]), &judgement, &[], &unmet, joined);
+        assert_eq!(verdict.action, expected, "{floor:?} {tenant:?}");
+        let met = join(&rules(&[]), &judgement, &[], &coverage_that_is(false), joined);
+        assert_eq!((met.action, met.would), (Action::Allow, Some(tenant)));
+    }
 }

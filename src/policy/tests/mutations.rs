@@ -56,7 +56,8 @@ async fn no_policy_that_fails_allows() {
             Ok(answer) => {
                 let coverage = coverage(true);
                 let (on_incomplete, mode) = (Action::Allow, Mode::Enforce);
-                let joined = Joined { on_incomplete, plan_failure: None, mode };
+                let joined =
+                    Joined { on_incomplete, floor_on_incomplete: None, plan_failure: None, mode };
                 let judgement = Judgement::default();
                 let verdict = join(&answer.rules, &judgement, &[], &coverage, joined);
                 panic!("{text} answers {:?}", verdict.action);

@@ -149,7 +149,12 @@ fn no_table_bundle_overlay_or_request_lowers_what_the_floor_demands() {
             VerdictFacts { judgement: &judgement, raw: &raw, reports: &[], coverage: &coverage };
         let answer = block_on(evaluator.verdict(&view, &head, &facts)).unwrap();
         for mode in [Mode::Enforce, Mode::Monitor] {
-            let joined = Joined { on_incomplete: Action::Allow, plan_failure: None, mode };
+            let joined = Joined {
+                on_incomplete: Action::Allow,
+                floor_on_incomplete: None,
+                plan_failure: None,
+                mode,
+            };
             let verdict = join(&answer.rules, &judgement, &raw, &coverage, joined);
             let least = demanded(&wanted, &categories);
             prop_assert!(verdict.action >= least, "{:?} below {least:?}", verdict.action);

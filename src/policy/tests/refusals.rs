@@ -184,3 +184,11 @@ fn a_chain_of_multiplications_is_refused_before_it_runs() {
             .all(|f| f.code != "too_many_products")
     );
 }
+
+#[test]
+fn an_empty_table_or_file_is_refused_at_its_first_line() {
+    assert_eq!(refused("standard/data.yaml", ""), ("wrong_value", 1, 1));
+    assert_eq!(refused("standard/data.yaml", "# settings: {}\n").0, "wrong_value");
+    assert_eq!(refused("standard/verdict.rego", "").1, 1);
+    assert!(refused("standard/verdict.rego", "package standard\n\nblock contains 7\n").1 == 3);
+}

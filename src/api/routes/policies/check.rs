@@ -186,12 +186,7 @@ pub async fn evaluated(
     let head = plain_head(deps, tenant, view);
     let evaluated =
         deps.evaluator.evaluate(view, point, &head, input).await.map_err(|failure| {
-            let mut detail = failure.to_string();
-            if !failure.file.is_empty() {
-                let place = format!(" ({}:{}:{})", failure.file, failure.line, failure.column);
-                detail.push_str(&place);
-            }
-            Error::field(Code::PolicyInvalid, "/input", "policy_failed", detail)
+            Error::field(Code::PolicyInvalid, "/input", "policy_failed", failure.taught())
         })?;
     let mut answer = serde_json::to_value(&evaluated).map_err(|error| {
         Error::new(Code::InternalError, "the answer could not be written").caused_by(error)
