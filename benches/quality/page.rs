@@ -1,9 +1,7 @@
-//! What the pages of docs/quality have in common: where and when, speed, memory, rates.
+//! What the pages of docs/quality have in common: figures, speed, memory, where and when.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
 
 use detector_orchestrator::catalog::detector::Builtin;
 use detector_orchestrator::detect::builtin::{Prepared, prepare};
@@ -11,11 +9,66 @@ use serde_json::Value;
 
 /// From this score on a finding counts, unless a table says otherwise.
 pub(crate) const THRESHOLD: f64 = 0.5;
+const MARKER: &str = "<!-- measured: all below is rewritten by scripts/quality -->";
+const TABLE: &str = "docs/detectors.md";
 
-/// The rows of target/quality-data/NAME.jsonl, which benches/quality/texts.py wrote.
+/// Adds a line to a text.
+macro_rules! say {
+    ($out:expr, $($words:tt)*) => {{
+        use std::fmt::Write as _;
+        writeln!($out, $($words)*).unwrap()
+    }};
+}
+pub(crate) use say;
+
+/// What the table over all detectors says of one.
+#[derive(Default)]
+pub(crate) struct Figures {
+    pub(crate) texts: usize,
+    pub(crate) precision: Option<f64>,
+    pub(crate) recall: Option<f64>,
+    pub(crate) auc: Option<f64>,
+}
+
+impl Figures {
+    /// `right` and `wrong` findings where `all` are to be found.
+    pub(crate) fn of_counts(texts: usize, right: usize, wrong: usize, all: usize) -> Self {
+        let part = |of: usize| Some(right as f64 / of.max(1) as f64);
+        Self { texts, precision: part(right + wrong), recall: part(all), auc: None }
+    }
+
+    pub(crate) fn f1(&self) -> Option<f64> {
+        let (precision, recall) = (self.precision?, self.recall?);
+        Some(2.0 * precision * recall / (precision + recall).max(f64::MIN_POSITIVE))
+    }
+}
+
+/// What a detector costs.
+#[derive(Clone, Copy)]
+pub(crate) struct Cost {
+    /// Megabytes of ordinary text a second, on one core.
+    pub(crate) speed: f64,
+    /// Megabytes held after the first text.
+    pub(crate) memory: f64,
+}
+
+/// A page to write.
+pub(crate) struct Page<'a> {
+    /// Of the page and of the subcommand.
+    pub(crate) name: &'a str,
+    /// Of the row in the table over all detectors.
+    pub(crate) detector: &'a str,
+    pub(crate) body: &'a str,
+    pub(crate) figures: &'a Figures,
+    pub(crate) cost: Cost,
+}
+
+/// The rows of target/quality-data/NAME.jsonl.
 pub(crate) fn rows(name: &str) -> Vec<Value> {
     let path = format!("target/quality-data/{name}.jsonl");
-    let text = std::fs::read_to_string(path).expect("run benches/quality/texts.py first");
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        panic!("{path} is missing: run scripts/quality-data");
+    };
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -40,22 +93,30 @@ pub(crate) fn share(part: usize, all: usize) -> String {
     format!("{:.3}", part as f64 / all.max(1) as f64)
 }
 
-/// The detector, and the memory that it holds after its first text, in megabytes.
-pub(crate) fn loaded(kind: Builtin) -> (Prepared, f64) {
+/// The detector and what it costs; to be asked before anything else takes memory.
+pub(crate) fn costs(kind: Builtin) -> (Prepared, Cost) {
     let before = resident();
     let detector = prepare(kind, &Value::Null).ok().unwrap();
     detector.judge("you are here: https://example.com, it is a long sentence in plain words");
-    let held = resident() - before;
-    (detector, held)
+    let memory = resident() - before;
+    let rows = rows("ordinary");
+    let texts: Vec<&str> = rows.iter().step_by(40).map(text).collect();
+    let bytes = texts.iter().map(|text| text.len()).sum::<usize>() as f64;
+    let pass = |_| {
+        let start = processor_seconds();
+        for text in &texts {
+            std::hint::black_box(detector.judge(text));
+        }
+        processor_seconds() - start
+    };
+    let seconds = (0..3).map(pass).fold(f64::INFINITY, f64::min);
+    (detector, Cost { speed: bytes / 1e6 / seconds, memory })
 }
 
-/// Megabytes a second on one core, on texts of which none is empty.
-pub(crate) fn speed(detector: &Prepared, texts: &[&str]) -> f64 {
-    let start = Instant::now();
-    for text in texts {
-        std::hint::black_box(detector.judge(text));
-    }
-    texts.iter().map(|text| text.len()).sum::<usize>() as f64 / 1e6 / start.elapsed().as_secs_f64()
+/// What this thread has had of the processor; what else the machine does must not count.
+pub(crate) fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
 }
 
 fn resident() -> f64 {
@@ -64,7 +125,7 @@ fn resident() -> f64 {
     pages.unwrap_or_default() * 4096.0 / 1e6
 }
 
-/// The area under the ROC curve of scores, ties counted half.
+/// The chance that a bad text scores above a good one; equal scores count half.
 pub(crate) fn auc(bad: &[f64], good: &[f64]) -> f64 {
     let mut good = good.to_vec();
     good.sort_by(f64::total_cmp);
@@ -76,29 +137,64 @@ pub(crate) fn auc(bad: &[f64], good: &[f64]) -> f64 {
     bad.iter().map(rank).sum::<f64>() / (bad.len() * good.len()) as f64
 }
 
-/// Writes docs/quality/NAME.md: what was measured, its tables, and where and when.
-pub(crate) fn write(name: &str, intro: &str, body: &str) {
-    let said = |program: &str, args: &[&str]| {
-        let out = Command::new(program).args(args).output().map(|out| out.stdout).unwrap_or_default();
-        String::from_utf8_lossy(&out).trim().to_owned()
-    };
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut page = format!("# Quality: {name}\n\n{}\n\n{}\n", intro.trim(), body.trim());
-    write!(
-        page,
-        "\nWritten by the second of these commands, after commit {} on {}, {} cores of {}:\n\n\
-         ```sh\npython3 benches/quality/texts.py\n\
-         cargo run --release --features bench --bin bench-quality -- {name}\n```\n",
-        said("git", &["rev-parse", "--short", "HEAD"]),
-        said("date", &["-u", "+%F"]),
-        cores,
-        cpu.trim_start_matches([' ', '\t', ':']),
-    )
-    .unwrap();
+/// Writes the page and the detector's row.
+pub(crate) fn write(page: &Page) {
+    let Cost { speed, memory } = page.cost;
+    let cost = format!(
+        "Speed on every fortieth of the [ordinary](ordinary.md) texts: {speed:.1} MB/s of \
+         processor time on one core. Memory held after the first text: {memory:.1} MB."
+    );
+    write_body(page.name, &format!("{}\n\n{cost}", page.body.trim()));
+    row(page);
+}
+
+/// Writes what was measured, where and when, behind the marker of the page.
+pub(crate) fn write_body(name: &str, body: &str) {
     let path = Path::new("docs/quality").join(format!("{name}.md"));
-    std::fs::create_dir_all("docs/quality").unwrap();
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (head, _) = page.split_once(MARKER).unwrap();
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let changed = said("git", &["status", "--porcelain", "src", "benches", "policies"]);
+    let stamp = format!(
+        "`scripts/quality {name}` on {} after commit {}{}: {} cores of {}, load average {} at \
+         the end{}.",
+        said("date", &["-u", "+%F"]),
+        said("git", &["rev-parse", "--short", "HEAD"]),
+        if changed.is_empty() { "" } else { ", with changes not yet committed" },
+        std::thread::available_parallelism().map_or(1, usize::from),
+        cpu.trim_start_matches([' ', '\t', ':']),
+        load.split(' ').next().unwrap_or("unknown"),
+        if cfg!(debug_assertions) { ", **not optimised**" } else { "" },
+    );
+    let page = format!("{head}{MARKER}\n\n## Measured\n\n{stamp}\n\n{}\n", body.trim());
     std::fs::write(&path, page).unwrap();
     println!("wrote {}", path.display());
+}
+
+/// Replaces the detector's row in the table over all.
+fn row(page: &Page) {
+    let Page { name, detector, figures, cost, .. } = page;
+    let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.3}"));
+    let start = format!("| [{detector}](quality/{name}.md) |");
+    let row = format!(
+        "{start} {} | {} | {} | {} | {} | {:.1} | {:.1} |",
+        figures.texts,
+        number(figures.precision),
+        number(figures.recall),
+        number(figures.f1()),
+        number(figures.auc),
+        cost.speed,
+        cost.memory,
+    );
+    let table = std::fs::read_to_string(TABLE).unwrap();
+    assert!(table.contains(&start), "{TABLE} has no row of {detector}");
+    let lines = table.lines().map(|line| if line.starts_with(&start) { &*row } else { line });
+    std::fs::write(TABLE, lines.collect::<Vec<_>>().join("\n") + "\n").unwrap();
+}
+
+fn said(program: &str, words: &[&str]) -> String {
+    let out = Command::new(program).args(words).output().map(|out| out.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&out).trim().to_owned()
 }

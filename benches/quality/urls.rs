@@ -1,30 +1,17 @@
 //! `bench-quality urls`: deceiving and honest hosts.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use detector_orchestrator::catalog::detector::Builtin;
 
-use crate::page::{self, THRESHOLD, share, text};
-
-const INTRO: &str = "\
-Found is a host with any finding of 0.5 or more; *as an imitation* one with `link.homograph`. A host in
-punycode is always found (`link.punycode`): as letters it shows what is recognised.
-
-| data | licence, use |
-|---|---|
-| hosts of known frauds and honest hosts: eth-phishing-detect 1.2.0 | DBAD licence, measured only |
-| imitations: those honest hosts with letters exchanged by Unicode's table of confusables (in confusable-homoglyphs 3.3.1, MIT), seed 20261121. The detector stands on the same table, so this measures its rules, not the table | measured only |
-| honest names: words of Django's translations under their country's zone, and the links of its documentation | BSD-3-Clause, measured only |
-
-A name of one script that imitates no ASCII word is honest, and so is a fraud that only adds an accent
-(`samuraïsaga`) to an eye that does not know the original: the detector has no list of brands.
-";
+use crate::page::{self, Figures, Page, THRESHOLD, say, share, text};
 
 pub(crate) fn run() {
-    let (detector, held) = page::loaded(Builtin::Urls);
+    let (detector, cost) = page::costs(Builtin::Urls);
     let rows = page::rows("urls");
-    let mut out = String::from("| hosts | N | found | share | as an imitation | share |\n|---|---|---|---|---|---|\n");
+    let mut out = String::from(
+        "| hosts | N | found | share | as an imitation | share |\n|---|---|---|---|---|---|\n",
+    );
     let mut wrong: BTreeMap<String, usize> = BTreeMap::new();
     let (mut right, mut all_bad, mut false_alarms) = (0, 0, 0);
     for (set, rows) in page::sets(&rows) {
@@ -33,7 +20,8 @@ pub(crate) fn run() {
             let mut findings = detector.judge(text(row)).findings;
             findings.retain(|finding| finding.score >= THRESHOLD);
             found += usize::from(!findings.is_empty());
-            imitated += usize::from(findings.iter().any(|f| f.category.as_str() == "link.homograph"));
+            imitated +=
+                usize::from(findings.iter().any(|f| f.category.as_str() == "link.homograph"));
             for finding in findings.iter().filter(|_| row["bad"] == false) {
                 *wrong.entry(finding.label.to_string()).or_default() += 1;
             }
@@ -43,15 +31,18 @@ pub(crate) fn run() {
             false => false_alarms += found,
         }
         let n = rows.len();
-        writeln!(out, "| {set} | {n} | {found} | {} | {imitated} | {} |", share(found, n), share(imitated, n)).unwrap();
+        say!(
+            out,
+            "| {set} | {n} | {found} | {} | {imitated} | {} |",
+            share(found, n),
+            share(imitated, n)
+        );
     }
-    let (precision, recall) = (right as f64 / (right + false_alarms) as f64, right as f64 / all_bad as f64);
-    let f1 = 2.0 * precision * recall / (precision + recall);
-    writeln!(out, "\nTogether: precision {precision:.3}, recall {recall:.3}, F1 {f1:.3}; scores are fixed by rule, so there is no AUC.").unwrap();
-    writeln!(out, "\nFalse alarms by label: {wrong:?}.").unwrap();
-    let ordinary = page::rows("ordinary");
-    let texts: Vec<&str> = ordinary.iter().step_by(20).map(text).collect();
-    let speed = page::speed(&detector, &texts);
-    write!(out, "\n{speed:.1} MB/s on one core on the ordinary texts; {held:.1} MB held after the first text.\n").unwrap();
-    page::write("urls", INTRO, &out);
+    let figures = Figures::of_counts(rows.len(), right, false_alarms, all_bad);
+    say!(
+        out,
+        "\nTogether: {right} of {all_bad} deceiving hosts and {false_alarms} honest ones are found."
+    );
+    say!(out, "Scores are fixed by rule, so there is no AUC. False alarms by label: {wrong:?}.");
+    page::write(&Page { name: "urls", detector: "urls", body: &out, figures: &figures, cost });
 }

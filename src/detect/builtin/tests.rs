@@ -187,7 +187,7 @@ fn ordinary_lines_hold_no_secret() {
     }
 }
 
-const HOSTILE: [&str; 36] = [
+const HOSTILE: [&str; 37] = [
     "1",
     "1 ",
     "a@",
@@ -224,6 +224,7 @@ const HOSTILE: [&str; 36] = [
     "card 630424505612 ",
     "password: a=",
     "//a.io。",
+    "12,5 ",
 ];
 
 /// Work that grows with the square of the text would give a ratio near 16.
@@ -247,19 +248,6 @@ fn costs_in_proportion_with(kind: Builtin, params: &Value, bytes: usize) {
         time(1000);
         let (short, long) = (time(bytes), time(bytes * 4));
         assert!(long / short < 10.0, "{unit:?} {kind:?}: {short} then {long}");
-    }
-}
-
-/// Prints milliseconds for 300 KB: `cargo test --release … -- --nocapture`.
-#[test]
-fn lists_of_numbers_are_judged_in_time() {
-    let prepared = prepare(Builtin::Pii, &Value::Null).unwrap();
-    for unit in ["41 ", "4111 1111 1111 1112 ", "01 ", "12,5 "] {
-        let text = unit.repeat(300_000 / unit.len());
-        let start = cpu_time::ThreadTime::now();
-        std::hint::black_box(prepared.judge(&text));
-        println!("{unit:?}: {:?}", start.elapsed());
-        assert!(start.elapsed().as_secs() < 20, "{unit:?}");
     }
 }
 

@@ -133,7 +133,8 @@ struct Named(AhoCorasick, Vec<Class>);
 
 impl Named {
     fn new() -> Option<Self> {
-        let words = words::NAMED.iter().flat_map(|(class, words)| words.iter().map(|w| (w, *class)));
+        let words =
+            words::NAMED.iter().flat_map(|(class, words)| words.iter().map(|w| (w, *class)));
         let (words, classes): (Vec<String>, Vec<Class>) =
             words.map(|(word, class)| (fold(word).collect(), class)).unzip();
         let automaton =

@@ -114,7 +114,8 @@ fn threats_and_hatred_of_groups_are_found_and_reports_of_them_are_not() {
 
 #[test]
 fn abuse_in_other_languages_is_found() {
-    for text in ["du Hurensohn", "sale pute", "filho da puta", "иди на хуй", "操你妈", "죽어 씨발"] {
+    for text in ["du Hurensohn", "sale pute", "filho da puta", "иди на хуй", "操你妈", "죽어 씨발"]
+    {
         assert!(!found(&Value::Null, text).is_empty(), "{text}");
     }
 }

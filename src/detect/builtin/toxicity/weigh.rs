@@ -47,7 +47,8 @@ const LEAD: &str = r"(?:^|[^\p{L}\p{N}])(?:my|your|ur|you|u|this|that|these|his|
     |show|eat\w*|grab\w*|whoop\w*|beat\w*)(?:[\s,'-]+\w+)?[\s,'-]*$";
 
 /// `shut up` is an order at the beginning of what is said, elsewhere often a story.
-const ORDER: &str = r"(?:^|[.!?,;:\n]\s*|\byou\s+(?:guys\s+)?(?:should\s+)?)(?:just\s+|please\s+|so\s+|now\s+)?$";
+const ORDER: &str =
+    r"(?:^|[.!?,;:\n]\s*|\byou\s+(?:guys\s+)?(?:should\s+)?)(?:just\s+|please\s+|so\s+|now\s+)?$";
 
 /// A word that is spoken about is not used: `the word "bitch"`, `called her a slut`.
 const MENTION: &str = r#"(?:\b(?:word|term|phrase|expression|slur|insult|epithet)s?(?:\s+(?:such\s+as|like))?
@@ -98,9 +99,8 @@ pub(super) fn weigh(text: &str, run: Range<usize>, class: Class) -> Option<(Rang
     let mild = (class.0, Severity::Low);
     // With a capital letter it is a name.
     let small = ["dick", "dicks"].contains(&own);
-    let crude = small
-        || said.split_whitespace().any(has_crude)
-        || RULES.phrases.is_match(&unmasked(&said));
+    let crude =
+        small || said.split_whitespace().any(has_crude) || RULES.phrases.is_match(&unmasked(&said));
     if crude || is_meant(&said, before) {
         let told = class.0 != "hate.identity" && RULES.mention.is_match(before);
         let sure = (class.0, class.1.max(Severity::Medium));
@@ -189,8 +189,7 @@ fn is_crude(word: &str) -> bool {
 /// Whether the last word is ambiguous and the words before it show what is meant.
 fn is_meant(said: &str, before: &str) -> bool {
     let (rest, last) = said.rsplit_once(char::is_whitespace).unwrap_or(("", said));
-    RULES.ambiguous.is_match(last)
-        && (RULES.lead.is_match(before) || RULES.lead.is_match(rest))
+    RULES.ambiguous.is_match(last) && (RULES.lead.is_match(before) || RULES.lead.is_match(rest))
 }
 
 fn plain_words(words: &str) -> String {
@@ -223,14 +222,18 @@ mod tests {
 
     #[test]
     fn a_crude_word_is_seen_whole_with_its_beginning_and_end() {
-        for word in ["fucking", "bullshit", "sh1t", "f**k", "a$$hole", "shitheads", "ѕhіt", "ｃｕｎｔ"] {
+        for word in
+            ["fucking", "bullshit", "sh1t", "f**k", "a$$hole", "shitheads", "ѕhіt", "ｃｕｎｔ"]
+        {
             assert!(has_crude(&folded(word)), "{word}");
         }
     }
 
     #[test]
     fn a_word_that_only_holds_a_crude_one_is_not_crude() {
-        for word in ["scunthorpe", "matsushita", "phuket", "shiitake", "middlesex", "5-ht", "who're"] {
+        for word in
+            ["scunthorpe", "matsushita", "phuket", "shiitake", "middlesex", "5-ht", "who're"]
+        {
             assert!(!has_crude(&folded(word)), "{word}");
         }
     }

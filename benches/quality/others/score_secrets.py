@@ -6,6 +6,8 @@ nothing is a label: each finding is listed by rule, and how many of ours Gitleak
 """
 
 import collections
+import contextlib
+import io
 import json
 import sys
 
@@ -31,7 +33,7 @@ def touches(place, found):
 
 def recall(texts, ours, theirs):
     rules = collections.defaultdict(lambda: [0, 0, 0])
-    missed, made = [], set()
+    made = set()
     for text, mine, answer in zip(texts, ours, theirs):
         if not text["set"].startswith("rule "):
             continue
@@ -46,8 +48,6 @@ def recall(texts, ours, theirs):
             hit = strict or any(touches(place, mine) for place in places)
             count[1] += strict
             count[2] += hit
-            if not hit:
-                missed.append((rule, secret))
     total = [sum(count[i] for count in rules.values()) for i in range(3)]
     print(f"Gitleaks finds {total[0]} secrets by {len(rules)} rules. Ours: {total[1]} strictly ({total[1] / total[0]:.4f}), {total[2]} by overlap ({total[2] / total[0]:.4f}).")
     print(f"\nRules whose own texts Gitleaks never finds, so not measured: {', '.join(sorted(made - set(rules))) or 'none'}.")
@@ -55,7 +55,7 @@ def recall(texts, ours, theirs):
     for rule, (n, strict, overlap) in sorted(rules.items()):
         if strict < n:
             print(f"| {rule} | {n} | {strict} | {overlap} |")
-    return missed
+    return total[2], total[0]
 
 
 def alarms(texts, ours, theirs):
@@ -78,6 +78,7 @@ def alarms(texts, ours, theirs):
     print("\n| rule | ours | Gitleaks |\n|---|---|---|")
     for name, (mine, yours) in sorted(by_rule.items(), key=lambda row: -sum(row[1])):
         print(f"| {name}{' (own)' if name in OWN else ''} | {mine} | {yours} |")
+    return sum(mine for mine, _ in by_rule.values())
 
 
 def read(path):
@@ -86,11 +87,11 @@ def read(path):
 
 def main():
     texts, (*ours, our_end), (*theirs, their_end) = map(read, sys.argv[1:4])
-    missed = recall(texts, ours, theirs)
-    alarms(texts, ours, theirs)
-    if len(sys.argv) > 4:
-        for rule, secret in missed:
-            print(rule, repr(secret), file=sys.stderr)
+    with contextlib.redirect_stdout(io.StringIO()) as tables:
+        right, labels = recall(texts, ours, theirs)
+        wrong = alarms(texts, ours, theirs)
+    print(json.dumps({"texts": len(texts), "right": right, "wrong": wrong, "labels": labels}))
+    print(tables.getvalue(), end="")
     megabytes = sum(len(text["text"].encode()) for text in texts) / 1e6
     print(f"\nSpeed on the same {megabytes:.1f} MB: ours {megabytes / our_end['seconds']:.0f} MB/s; {their_end['version']}, which also reads the files, {megabytes / their_end['seconds']:.1f} MB/s. Both in processor time.")
 

@@ -1,21 +1,16 @@
-"""Makes the texts that detection is measured on: `texts.py NAME` writes target/quality/NAME.jsonl.
-
-One function for each data set. A line is {"set", "text", "spans": [[kind, start, end], …]} with
-positions in code points. scripts/quality runs this where the packages are.
-"""
+"""Labelled texts of others' generators; a row is {"set", "text", "spans": [[kind, start, end], …]}
+with positions in code points."""
 
 import inspect
-import json
 import random
-import re
 import sys
-from pathlib import Path
 
+from texts.packages import write
+
+# Not that on which the rules were improved.
 SEED = 20261207
-OUT = Path("target/quality")
 
-
-def pii():
+def rows():
     """presidio-evaluator's templates with its own and Faker's values; and texts without any."""
     import numpy
     from faker import Faker
@@ -87,40 +82,6 @@ def pii():
     yield from docstrings()
 
 
-def secrets():
-    """Texts made from each Gitleaks pattern, unlabelled: Gitleaks itself says what they hold. And
-    files of others: sources and READMEs of the crates in Cargo.lock, Python's own library."""
-    import rstr
-
-    sys.modules["rstr.xeger"].STAR_PLUS_LIMIT = 500
-    rules = json.loads(Path("src/detect/builtin/data/gitleaks.json").read_text())["rules"]
-    for rule in rules:
-        made = rstr.Rstr(random.Random(f"{SEED} {rule['id']}"))
-        # Where case does not count, the case as written is one of those that count.
-        pattern = re.sub(r"\(\?-?i\)", "", re.sub(r"\(\?-?i:", "(?:", rule["regex"])).replace("[[:alnum:]]", "[0-9A-Za-z]")
-        pattern = pattern.replace(r"\z", "$")
-        # Meant is the name of a host.
-        pattern = re.sub(r"(?<=[a-z])\.(?=[a-z])", r"\.", pattern)
-        for before, after in [("", ""), (f"# for {rule['keywords'][0]}\n", "\nend\n"), ('{"a": 1, "b": "x",\n ', "\n}")] * 7:
-            yield {"set": f"rule {rule['id']}", "text": before + made.xeger(pattern) + after, "spans": []}
-    sources = Path.home() / ".cargo/registry/src"
-    lock = re.findall(r'name = "(.+)"\nversion = "(.+)"\nsource', Path("Cargo.lock").read_text())
-    for kind, ending, bytes_max in [("rust", "rs", 40_000_000), ("prose", "md", 8_000_000)]:
-        found = [f for n, v in lock for f in sorted(sources.glob(f"*/{n}-{v}/**/*.{ending}"))]
-        yield from files(kind, found, bytes_max)
-    library = Path(json.__file__).parent.parent
-    found = [file for file in sorted(library.glob("**/*.py")) if "site-packages" not in file.parts]
-    yield from files("python", found, 30_000_000)
-
-
-def files(kind, found, bytes_max):
-    """Every n-th file, so that about `bytes_max` are read; those of a megabyte and more are tables."""
-    found = [file for file in found if file.stat().st_size < 1_000_000]
-    step = -(-sum(file.stat().st_size for file in found) // bytes_max)
-    for file in found[:: max(step, 1)]:
-        yield {"set": kind, "file": file.name, "text": file.read_text(errors="replace"), "spans": []}
-
-
 def docstrings():
     """Paragraphs of the docstrings of Python's own library that hold no address."""
     found = []
@@ -140,15 +101,5 @@ def docstrings():
         yield {"set": "prose", "text": text, "spans": []}
 
 
-def main():
-    makers = {"pii": pii, "secrets": secrets}
-    name = sys.argv[1] if len(sys.argv) == 2 else ""
-    if name not in makers:
-        sys.exit(f"texts.py: name one data set: {', '.join(makers)}")
-    OUT.mkdir(parents=True, exist_ok=True)
-    with (OUT / f"{name}.jsonl").open("w") as out:
-        for line in makers[name]():
-            out.write(json.dumps(line) + "\n")
-
-
-main()
+def make():
+    write("pii", rows())

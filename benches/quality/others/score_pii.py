@@ -1,4 +1,4 @@
-"""Scores what was found against the labels and writes the tables: score_pii.py TEXTS OURS PRESIDIO
+"""Scores what was found against the labels, writes the tables, and before them a line of counts: score_pii.py TEXTS OURS PRESIDIO
 
 A found span hits a label of the same kind: `strict` when both ends are equal, `overlap` when they
 share a character. Labels and findings are paired one to one, equal ends first, then by position.
@@ -121,6 +121,10 @@ def read(path):
 def main():
     texts, ours, presidio = map(read, sys.argv[1:4])
     (*ours, our_end), (*presidio, their_end) = ours, presidio
+    counts = [count(texts, ours, kind, kind, 0.5) for kind in KINDS]
+    right = sum(kind.overlap for kind in counts)
+    wrong = sum(kind.found for kind in counts) - right
+    print(json.dumps({"texts": len(texts), "right": right, "wrong": wrong, "labels": sum(kind.labels for kind in counts)}))
     with_, without = (sum(bool(text["spans"]) == held for text in texts) for held in (True, False))
     print(f"{with_} texts with a structured kind and {without} without, {len({t['set'] for t in texts if t['spans']})} sets.\n")
     table(texts, ours, presidio)
