@@ -290,10 +290,128 @@ const PARTS: &[&str] = &[
     "the operator",
 ];
 
+const DIGITS: [char; 10] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9'];
+
+/// What people say of themselves and of their things; `#` stands for a digit.
+const STATEMENTS: &[&str] = &[
+    "I am {}",
+    "I am {} and I live in {}",
+    "I just moved to {}",
+    "I was born in 19## and grew up in {}",
+    "I turned ## last week",
+    "I have ## of them at home",
+    "I lost my ticket ######## on the way to {}",
+    "I paid with {} yesterday",
+    "My name is {}",
+    "My card is {}",
+    "My number changed to {}",
+    "My address is ## Mill Lane, {}",
+    "Hello, this is {} calling from {}",
+    "Please call me back on {}",
+    "Please block the card {} today",
+    "Could you please cancel order ######?",
+    "Could you send the bill to {}?",
+    "What is your telephone number? {}",
+    "What's your account? {}",
+    "Here is the reference: {}",
+    "The parcel {} went to {}",
+    "The invoice ###### of {} is open",
+    "Write to {} or {}",
+    "Thanks, {}",
+    "See you at ##:## in {}",
+    "It costs ## euros, card {}",
+    "[\"{}\",\"{}\"]",
+    "[##########, ##########]",
+    "{\"id\": ######, \"name\": \"{}\", \"to\": \"{}\"}",
+    "{},{},########,##.##",
+    "{}; {}; {}",
+    "{}",
+    "{} {}",
+    "20##-##-## ##:##:## INFO request ######## from {} took ## ms",
+    "id ################ and ################",
+    "total: ######.## | paid: ####.## | {}",
+];
+const VALUES: &[&str] = &[
+    "ana.lopez@mail.example",
+    "info##@firm.example",
+    "j.smith@school.example",
+    "+49 30 ######",
+    "0### ######",
+    "(###) ###-####",
+    "#### #### #### ####",
+    "################",
+    "DE## #### #### #### #### ##",
+    "##.##.19##",
+    "###-##-####",
+    "10.0.##.##",
+    "https://shop.example/item/####",
+    "Maria Gomez",
+    "Peter",
+    "Dr Yusuf Demir",
+    "Anne-Marie",
+    "Lisbon",
+    "Leeds",
+    "New York",
+    "Kraków",
+    "AB-####-X",
+    "cafe####beef####",
+    "a nurse",
+    "an engineer",
+    "the new neighbour",
+];
+
+/// What terms, policies and notices say.
+const CLAUSES: &[&str] = &[
+    "We do not share {} with third parties without your consent.",
+    "We may disclose {} where the law requires it.",
+    "By using our services you agree that we process {}.",
+    "You may ask us at any time to delete {}.",
+    "You can opt out of the use of {} in your settings.",
+    "{} will only be used for the purposes described above.",
+    "We store {} on servers within the Union and protect {}.",
+    "If you do not agree with these terms, do not provide us with {}.",
+    "We are not responsible for the content of other sites that receive {}.",
+    "This policy explains how we collect and use {}.",
+    "We never sell {}, and we restrict who may see {}.",
+    "Our systems automatically record {} when you visit.",
+    "You must not pass {} on to others.",
+    "The provider may change this section on {} at any time without notice.",
+    "Permission is granted to copy {}, provided that this notice is kept.",
+    "Nothing in these terms limits your rights to {}.",
+    "Your password is confidential; you are responsible for {}.",
+    "Cookies let us remember {} and show you content that fits.",
+    "Without your consent we will not use {} for any other purpose.",
+    "All employees must follow the guidelines on {}.",
+    "The court ordered the agency to release {}.",
+    "Contact us if you have questions about {} or these guidelines.",
+];
+const HELD: &[&str] = &[
+    "your personal information",
+    "your e-mail address",
+    "payment details",
+    "log data",
+    "your location",
+    "the software",
+    "your account",
+    "records of your visits",
+    "the names of children",
+    "health data",
+    "information that identifies you",
+    "anonymous statistics",
+    "your preferences",
+    "documents of the case",
+];
+
 /// Each text once, in the order of its making.
 pub fn texts(random: &mut Random, per_template: usize) -> Vec<String> {
-    let groups: [(&[&str], &[&str]); 4] =
-        [(REQUESTS, TOPICS), (TRAPS, THINGS), (PLAYS, ROLES), (TALK, PARTS)];
+    let groups: [(&[&str], &[&str]); 6] = [
+        (REQUESTS, TOPICS),
+        (TRAPS, THINGS),
+        (PLAYS, ROLES),
+        (TALK, PARTS),
+        (STATEMENTS, VALUES),
+        (CLAUSES, HELD),
+    ];
     let mut texts: Vec<String> = PLAIN.iter().map(|text| (*text).to_owned()).collect();
     for (templates, fillers) in groups {
         for template in templates {
@@ -302,11 +420,16 @@ pub fn texts(random: &mut Random, per_template: usize) -> Vec<String> {
                 while text.contains("{}") {
                     text = text.replacen("{}", fillers[random.below(fillers.len())], 1);
                 }
-                texts.push(text);
+                texts.push(with_digits(&text, random));
             }
         }
     }
     let mut seen = std::collections::BTreeSet::new();
     texts.retain(|text| seen.insert(text.clone()));
     texts
+}
+
+fn with_digits(text: &str, random: &mut Random) -> String {
+    let digit = |c| if c == '#' { DIGITS[random.below(DIGITS.len())] } else { c };
+    text.chars().map(digit).collect()
 }

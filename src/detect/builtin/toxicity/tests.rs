@@ -85,7 +85,7 @@ fn technical_medical_and_plain_words_are_not_found() {
 fn words_with_an_ordinary_meaning_are_found_where_they_are_meant_badly() {
     check("you are such a bastard", &[("toxicity.insult", "bastard")]);
     check("suck my dick", &[("sexual", "suck my"), ("toxicity.obscene", "dick")]);
-    check("shut up, all of you", &[("toxicity.insult", "shut up")]);
+    check("oh, shut up, all of you", &[("toxicity.insult", "shut up")]);
     for text in [
         "the bastard son of the duke; before the cock crew; a great tit sang",
         "Dr Hiscock and Dick Francis went to Phuket with a shih tzu",
