@@ -31,6 +31,18 @@ image-check:
 bench *note:
     scripts/bench {{note}}
 
+# A thousand bundles, a thousand overlays, ten thousand tenants: what they cost
+scale:
+    scripts/scale
+
+# What a policy evaluation costs, inline and on a policy thread
+policy-cost:
+    scripts/policy-cost
+
+# The claims B-09 and B-12 of the design, measured
+policy-claims:
+    scripts/policy-claims
+
 # Before a release: ten thousand policies that fail, none of which may allow
 mutations:
     POLICY_MUTATIONS=10000 cargo test --release --locked --lib policy::tests::mutations -- --nocapture

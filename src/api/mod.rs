@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::web;
-use tokio::sync::Semaphore;
 
 use crate::auth::Gate;
 use crate::orchestrator::Deps;
@@ -19,10 +18,13 @@ mod held;
 mod problem;
 mod routes;
 mod strict;
+mod turns;
 pub mod wire;
 
 pub use docs::openapi;
 pub use edge::{edge, root_span};
+pub use turns::Turns;
+
 pub use routes::policies::check::{Asked, evaluated};
 pub use routes::policies::{Resolved, resolved};
 
@@ -36,8 +38,8 @@ pub struct Api {
     pub log: Option<Telemetry>,
     /// Who may enter.
     pub gate: Gate,
-    /// Policy checks that may run at once; each may take a thread for long.
-    pub checks: Arc<Semaphore>,
+    /// Who may have policies checked now.
+    pub checks: Turns,
     /// Set when the process is stopping.
     pub draining: AtomicBool,
 }

@@ -60,7 +60,7 @@ impl Application {
             live,
             log,
             gate,
-            checks: Arc::new(tokio::sync::Semaphore::new(2)),
+            checks: api::Turns::new(2),
             draining: std::sync::atomic::AtomicBool::new(false),
         });
         let stop = tokio_util::sync::CancellationToken::new();

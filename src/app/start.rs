@@ -113,7 +113,7 @@ pub(super) async fn signal() -> bool {
 pub(super) fn serve(deps: &Deps, snapshot: &Snapshot) {
     deps.detectors.retain(&snapshot.catalog);
     deps.detectors.warm(&snapshot.catalog);
-    deps.metrics.snapshot(&snapshot.revision);
+    deps.metrics.snapshot(&snapshot.revision, snapshot.broken.len());
     deps.metrics.active_services(snapshot.catalog.detectors.len());
     for kind in ConfigKind::ALL {
         deps.metrics.config_reload(kind, true, now());

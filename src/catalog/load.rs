@@ -1,12 +1,12 @@
 //! All files of the catalog at once: every fault of every file, or a whole catalog.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use secrecy::SecretString;
 
 use super::credential::SecretRef;
-use super::{Catalog, Detector, detector_file, strategy_file, tenant_file};
+use super::{Catalog, Detector, Tenant, detector_file, strategy_file, tenant_file};
 use crate::settings::Env;
 use crate::yaml::fault::{Fault, FaultKind};
 use crate::yaml::{self, Fields, Node, Source};
@@ -65,6 +65,21 @@ impl Catalog {
         files: &[SourceFile],
         context: &LoadContext<'_>,
     ) -> Result<(Catalog, Vec<Fault>), Vec<Fault>> {
+        Self::load_after(None, files, context)
+    }
+
+    /// The same after an earlier load of other files: tenants whose files are equal are not read
+    /// again.
+    pub fn load_after(
+        before: Option<(&Catalog, &[SourceFile])>,
+        files: &[SourceFile],
+        context: &LoadContext<'_>,
+    ) -> Result<(Catalog, Vec<Fault>), Vec<Fault>> {
+        let known = known_tenants(before);
+        let tenant = |file: &SourceFile| match known.get(file.path.as_str()) {
+            Some((bytes, tenant)) if **bytes == file.bytes => Ok(Arc::clone(tenant)),
+            Some(_) | None => tenant_file::read(file).map(Arc::new),
+        };
         let mut catalog = Catalog::default();
         let mut faults = Vec::new();
         let mut strategies = None;
@@ -73,8 +88,8 @@ impl Catalog {
                 FaultKind::Detector => detector_file::read(file, context).map(|detector| {
                     catalog.detectors.insert(detector.name.clone(), Arc::new(detector));
                 }),
-                FaultKind::Tenant => tenant_file::read(file).map(|tenant| {
-                    catalog.tenants.insert(tenant.id.clone(), Arc::new(tenant));
+                FaultKind::Tenant => tenant(file).map(|tenant| {
+                    catalog.tenants.insert(tenant.id.clone(), tenant);
                 }),
                 FaultKind::Strategy => tree(file).map(|tree| strategies = Some((file, tree))),
                 FaultKind::Settings | FaultKind::Policy => Ok(()),
@@ -124,6 +139,19 @@ impl Catalog {
         }
         warnings
     }
+}
+
+/// What earlier files held, by path. A tenant is named as its file.
+fn known_tenants<'a>(
+    before: Option<(&'a Catalog, &'a [SourceFile])>,
+) -> BTreeMap<&'a str, (&'a Arc<[u8]>, &'a Arc<Tenant>)> {
+    let Some((catalog, files)) = before else { return BTreeMap::new() };
+    let files = files.iter().filter(|file| file.kind == FaultKind::Tenant);
+    let known = files.filter_map(|file| {
+        let tenant = catalog.tenants.get(file.stem())?;
+        (tenant.source == file.path).then_some((file.path.as_str(), (&file.bytes, tenant)))
+    });
+    known.collect()
 }
 
 /// The tree of a file.

@@ -444,3 +444,20 @@ fn the_file_on_every_protocols_page_loads_and_the_page_holds_its_labels() {
         }
     }
 }
+
+#[test]
+fn a_tenant_is_read_again_only_where_its_file_differs() {
+    let tenant = |name: &str, more: &str| {
+        let text = format!("schema_version: 1\nid: {name}\ntier: unlimited\n{more}");
+        file(FaultKind::Tenant, &format!("tenants/{name}.yaml"), &text)
+    };
+    let before = [tenant("a", ""), tenant("b", "")];
+    let (old, _) = load(Env::Development, &before).unwrap();
+    let secret = |_: &SecretRef| None;
+    let context = LoadContext { env: Env::Development, secret: &secret, check_params: &|_| Ok(()) };
+    let after = |files: &[SourceFile]| Catalog::load_after(Some((&old, &before)), files, &context);
+    let (new, _) = after(&[tenant("a", ""), tenant("b", "paused: true\n")]).unwrap();
+    assert!(std::sync::Arc::ptr_eq(&old.tenants["a"], &new.tenants["a"]));
+    assert!(new.tenants["b"].paused && !old.tenants["b"].paused);
+    assert!(after(&[tenant("a", ""), tenant("b", "paused: perhaps\n")]).is_err());
+}

@@ -24,8 +24,19 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens it; on faults prints every one and returns the exit code.
+    /// Opens it beside what a service stored; on faults prints every one and returns the exit code.
     pub fn open(config: Option<&Path>) -> Result<Session, u8> {
+        Self::with(config, load)
+    }
+
+    /// The same from files alone.
+    pub fn of_files(config: Option<&Path>) -> Result<Session, u8> {
+        Self::with(config, |files, sources, settings, _| {
+            Snapshot::from_files(files, sources, settings, None)
+        })
+    }
+
+    fn with(config: Option<&Path>, load: Load) -> Result<Session, u8> {
         let settings = load_settings(config, None).map_err(|faults| refuse(&faults))?;
         let sources = Sources::of(&settings, None, builtin::check);
         let files = sources.read().map_err(|faults| refuse(&faults))?;
@@ -44,6 +55,8 @@ impl Session {
         self.deps.settings.orchestration.content_max_chars
     }
 }
+
+type Load = fn(&Files, &Sources, &Settings, Option<&Path>) -> Result<Snapshot, Vec<Fault>>;
 
 /// Prints every fault; the exit code.
 pub(super) fn refuse(faults: &[Fault]) -> u8 {

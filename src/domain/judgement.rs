@@ -143,9 +143,10 @@ pub const QUORUM: &str = "quorum";
 
 /// Judges the reports. Scopes that disagree may then be settled anew by [`Judgement::settle`].
 pub fn make(evidence: &Evidence) -> Judgement {
-    let scopes = scopes(evidence);
+    let planned = evidence.planned();
+    let scopes = scopes(evidence, &planned);
     let states = scopes.into_iter().map(|scope| {
-        let state = votes(&scope, evidence);
+        let state = votes(&scope, evidence, &planned);
         (scope, state)
     });
     let mut judgement = Judgement {
@@ -212,7 +213,7 @@ impl Judgement {
         let mut hints = Hints {
             spec: ResolveSpec::default(),
             content_type: evidence.content_type,
-            file_weights: evidence.detectors.iter().map(|(d, f)| (d.clone(), f.weight)).collect(),
+            file_weights: evidence.weights().collect(),
             required: evidence.plan.required.clone(),
         };
         for (scope, state) in &mut self.scopes {
@@ -231,6 +232,12 @@ impl Judgement {
 impl Evidence<'_> {
     fn reaches(&self, finding: &Finding) -> bool {
         finding.score >= self.plan.threshold(&finding.category, self.thresholds)
+    }
+
+    /// What the files of those who answered say of their weight.
+    fn weights(&self) -> impl Iterator<Item = (DetectorName, f64)> {
+        let asked = self.reports.iter().map(|report| &report.detector);
+        asked.filter_map(|name| Some((name.clone(), self.detectors.get(name)?.weight)))
     }
 
     fn votes(&self, detector: &DetectorName) -> bool {
@@ -271,8 +278,7 @@ fn surest<'a>(findings: impl Iterator<Item = &'a Finding>) -> Option<&'a Finding
 }
 
 /// First-level categories that somebody votes in, and every name that the plan resolves.
-fn scopes(evidence: &Evidence) -> BTreeSet<Category> {
-    let planned = evidence.planned();
+fn scopes(evidence: &Evidence, planned: &BTreeSet<&DetectorName>) -> BTreeSet<Category> {
     let voters = planned.iter().filter_map(|detector| evidence.detectors.get(*detector));
     let able = voters.filter(|facts| !facts.annotator).flat_map(|facts| &facts.categories);
     let found = evidence.reports.iter().flat_map(|report| evidence.flags(report));
@@ -284,7 +290,7 @@ fn scopes(evidence: &Evidence) -> BTreeSet<Category> {
 }
 
 /// Who votes what in the scope; resolved later.
-fn votes(scope: &Category, evidence: &Evidence) -> ScopeState {
+fn votes(scope: &Category, evidence: &Evidence, planned: &BTreeSet<&DetectorName>) -> ScopeState {
     let quorum = evidence.spec(scope).is_some_and(|spec| spec.quorum.is_some());
     let mut state = ScopeState {
         score: 0.0,
@@ -298,8 +304,8 @@ fn votes(scope: &Category, evidence: &Evidence) -> ScopeState {
         settled: None,
         strategy: if quorum { QUORUM.to_owned() } else { String::new() },
     };
-    for detector in evidence.planned() {
-        let report = evidence.reports.iter().find(|r| r.detector == *detector && r.answered());
+    for &detector in planned {
+        let report = evidence.reports.iter().find(|r| r.answered() && r.detector == *detector);
         let Some(report) = report else {
             if evidence.may_vote(detector, scope) {
                 state.unjudged_by.push(detector.clone());

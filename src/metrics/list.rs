@@ -95,6 +95,7 @@ families! {
     unjudged_total: IntCounterVec, ["reason"], &[], "Gaps: what nobody or not everyone required has judged.";
     policy_eval_seconds: HistogramVec, ["point"], SHORT_SECONDS, "Time of policy evaluations in seconds, memo hits excluded.";
     policy_errors_total: IntCounterVec, ["point", "kind"], &[], "Failed policy evaluations.";
+    policy_overlays_broken: Gauge, [], &[], "Stored overlays that do not fit the files, so that their tenants' modes decide.";
     policy_memo_total: IntCounterVec, ["point", "result"], &[], "Looks into the policy memo.";
     config_last_reload_successful: GaugeVec, ["kind"], &[], "1 if the last reload succeeded, else 0.";
     config_last_reload_success_timestamp_seconds: GaugeVec, ["kind"], &[], "When the last successful reload ended, in seconds since 1970.";

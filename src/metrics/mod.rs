@@ -203,7 +203,8 @@ impl Metrics {
     }
 
     /// The serving snapshot; earlier revisions disappear.
-    pub fn snapshot(&self, revision: &str) {
+    pub fn snapshot(&self, revision: &str, broken_overlays: usize) {
+        self.families.policy_overlays_broken.set(broken_overlays as f64);
         self.families.snapshot_info.reset();
         self.families.snapshot_info.with_label_values(&[revision]).set(1.0);
     }

@@ -51,7 +51,7 @@ fn every_family_appears_once_it_is_recorded() {
     metrics.policy_error("verdict", "limit");
     metrics.policy_memo("plan", true);
     metrics.config_reload(ConfigKind::Policies, true, 1.0);
-    metrics.snapshot("abc");
+    metrics.snapshot("abc", 0);
     metrics.active_services(1);
     metrics.panicked();
     let text = metrics.render().unwrap();
@@ -98,8 +98,8 @@ fn configured_tenants_keep_their_label_whoever_comes_first() {
 #[test]
 fn one_snapshot_revision_is_shown_and_a_failed_reload_keeps_the_stamp() {
     let metrics = metrics();
-    metrics.snapshot("one");
-    metrics.snapshot("two");
+    metrics.snapshot("one", 0);
+    metrics.snapshot("two", 0);
     metrics.config_reload(ConfigKind::Policies, true, 7.0);
     metrics.config_reload(ConfigKind::Policies, false, 9.0);
     let text = metrics.render().unwrap();

@@ -76,7 +76,8 @@ impl Deps {
     }
 
     fn build(settings: Arc<Settings>, place: Place, redaction_key: Key) -> Result<Deps, DepsError> {
-        let store = Sqlite::open(&SqliteOptions::at(place))?;
+        let versions_max = settings.policy.versions_max;
+        let store = Sqlite::open(&SqliteOptions { versions_max, ..SqliteOptions::at(place) })?;
         let metrics = Arc::new(Metrics::new(&settings.telemetry.tenant_labels, REVISION)?);
         let guard = Arc::new(guard(&settings)?);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

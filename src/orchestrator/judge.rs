@@ -66,11 +66,15 @@ pub(super) async fn decide(
         Ok(answer) => {
             Decided { rules: answer.rules.clone(), degraded: answer.degraded.clone(), failed: None }
         }
-        Err(failure) => Decided {
-            rules: VerdictRules::default(),
-            degraded: vec![failed(run, &failure)],
-            failed: Some(run.tenant.fail_mode.max(Action::Review)),
-        },
+        Err(failure) => {
+            // What the layers said is lost; what the floor says holds.
+            let floor = run.deps.evaluator.floor_verdict(run.view, &run.head, &facts).await;
+            Decided {
+                rules: floor.map_or_else(|_| VerdictRules::default(), |answer| answer.rules),
+                degraded: vec![failed(run, &failure)],
+                failed: Some(run.tenant.fail_mode.max(Action::Review)),
+            }
+        }
     }
 }
 
@@ -100,8 +104,11 @@ pub(super) async fn explain(
 
 fn failed(run: &Run<'_>, failure: &Failure) -> Degraded {
     run.deps.metrics.policy_error(failure.point.name(), failure.kind.name());
-    tracing::warn!(policy = %run.view.bundle(), %failure, "a policy failed");
-    Degraded { what: "policy", why: failure.to_string() }
+    // A broken overlay was logged when it broke.
+    if !run.view.is_broken() {
+        tracing::warn!(policy = %run.view.bundle(), %failure, "a policy failed");
+    }
+    failure.degraded()
 }
 
 /// A failed verdict is at least `action`, also in monitor mode: what the floor would have said is

@@ -25,6 +25,7 @@ use crate::snapshot::{Seen, Snapshot};
 use crate::store::Store;
 
 mod assemble;
+pub mod cases;
 mod deps;
 mod facts;
 mod hold;

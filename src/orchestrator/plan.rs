@@ -47,10 +47,12 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
         }
         Err(failure) => {
             run.deps.metrics.policy_error(failure.point.name(), failure.kind.name());
-            tracing::warn!(policy = %run.view.bundle(), %failure, "the plan failed");
+            if !run.view.is_broken() {
+                tracing::warn!(policy = %run.view.bundle(), %failure, "the plan failed");
+            }
             let floor = run.deps.evaluator.floor_plan(run.view, &run.head, facts).await;
             let floor = floor.unwrap_or_else(|_| run.view.floor().clone());
-            from_default(run, floor, failure.to_string())
+            from_default(run, floor, failure.degraded())
         }
     };
     degraded.append(&mut planned.degraded);
@@ -65,7 +67,10 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
 /// make it find nothing.
 fn hold_to_files(planned: &mut Planned) {
     let Plan { params, floor_required, .. } = &mut planned.plan;
-    for (name, _) in params.extract_if(.., |name, _| floor_required.contains(name)) {
+    for name in floor_required.iter() {
+        if params.remove(name).is_none() {
+            continue;
+        }
         let why = format!("`{name}`: the floor requires it, its file's parameters hold");
         planned.degraded.push(Degraded { what: "params", why });
     }
@@ -176,7 +181,7 @@ fn from_answer(answer: &PlanAnswer, strategy: Option<&StrategyFacts<'_>>) -> Pla
 }
 
 /// The tenant's default plan, or every visible detector required.
-fn from_default(run: &Run<'_>, floor: FloorPlan, why: String) -> Planned {
+fn from_default(run: &Run<'_>, floor: FloorPlan, why: Degraded) -> Planned {
     let mut plan = Plan { execution: Execution::Parallel, ..Plan::default() };
     match &run.tenant.default_plan {
         Some(default) => {
@@ -198,7 +203,7 @@ fn from_default(run: &Run<'_>, floor: FloorPlan, why: String) -> Planned {
             OnPlanFailure::Review => Some(Action::Review),
             OnPlanFailure::Accept => None,
         },
-        degraded: vec![Degraded { what: "policy", why }],
+        degraded: vec![why],
     }
 }
 

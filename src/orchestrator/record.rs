@@ -11,10 +11,16 @@ use crate::domain::outcome::Outcome;
 use crate::domain::report::{ReportError, Status};
 use crate::store::{Accepted, Decision};
 
+/// Most records fit.
+const RECORD_BYTES: usize = 1_024;
+
 /// Hands the record to the store's writer. The answer does not wait for the disk: audit mode
 /// `standard` makes it durable within 100 ms.
 pub(super) async fn keep(run: &Run<'_>, outcome: &Outcome) -> Result<(), Error> {
-    let record = serde_json::to_string(&Record::of(outcome)).unwrap_or_default();
+    let mut record = Vec::with_capacity(RECORD_BYTES);
+    // Texts, numbers and lists of them always serialise, as UTF-8.
+    let _ = serde_json::to_writer(&mut record, &Record::of(outcome));
+    let record = String::from_utf8(record).unwrap_or_default();
     let accepted = run.deps.store.record_later(Decision {
         id: uuid::Uuid::now_v7().to_string(),
         tenant: run.tenant.id.clone(),

@@ -14,19 +14,20 @@ use crate::domain::category::Category;
 use crate::domain::id::DetectorName;
 use crate::domain::judgement::{Choice, JudgedFinding};
 use crate::domain::outcome::Degraded;
+use crate::domain::plan::ResolveSpec;
 use crate::domain::verdict::Entry;
 
 /// Longest reason and header value, in bytes; most entries of one rule.
 const TEXT_MAX: usize = 1_000;
 const ENTRIES_MAX: usize = 10_000;
+/// Headers of one answer, and the bytes of their names and values together.
+const HEADERS_MAX: usize = 32;
+const HEADERS_BYTES_MAX: usize = 4096;
 /// Longest time-out a policy may set, in milliseconds.
 pub(super) const TIMEOUT_MS_MAX: u64 = 300_000;
 
 pub(super) fn plan(held: &[Held]) -> Result<PlanAnswer, Failure> {
     let mut answer = PlanAnswer::default();
-    let mut coverage = serde_json::Map::new();
-    let mut resolve = serde_json::Map::new();
-    // Held values are sorted by layer, so later layers win.
     for Held { rule, value, .. } in held {
         match rule.as_str() {
             "deny" => answer.deny.extend(texts(value, rule)?),
@@ -34,26 +35,43 @@ pub(super) fn plan(held: &[Held]) -> Result<PlanAnswer, Failure> {
             "optional" => answer.optional.extend(names(value, rule)?),
             "secondary" => answer.secondary.extend(names(value, rule)?),
             "skip" => answer.skip.extend(names(value, rule)?),
-            "execution" => answer.execution = Some(typed(value, rule)?),
-            "stop_on" => answer.stop_on = Some(typed(value, rule)?),
-            "stages" => answer.stages = typed(value, rule)?,
-            "coverage" => lay_over(&mut coverage, typed(value, rule)?),
-            "resolve" => lay_over(&mut resolve, typed(value, rule)?),
-            "timeouts" => answer.timeouts.extend(timeouts(value)?),
-            "thresholds" => answer.thresholds.extend(thresholds(value)?),
-            "params" => answer.params.extend(typed::<BTreeMap<DetectorName, _>>(value, rule)?),
-            _ => {}
+            // What a later layer replaces must be good all the same.
+            _ => single(&mut PlanAnswer::default(), rule, typed(value, rule)?)?,
         }
     }
-    answer.coverage = from_json(coverage.into(), "coverage")?;
-    if !(0.0..=1.0).contains(&answer.coverage.threshold) {
-        return Err(bad(Point::Plan, "coverage", "its threshold is not between 0 and 1"));
-    }
-    answer.resolve = from_json(resolve.into(), "resolve")?;
-    if let Some(name) = answer.resolve.keys().find(|name| !is_scope(name)) {
-        return Err(bad(Point::Plan, "resolve", &format!("`{name}` is no category")));
+    for (rule, value) in joined(held) {
+        single(&mut answer, &rule, value)?;
     }
     Ok(answer)
+}
+
+/// Takes a rule that gives one value, or an object; others are left alone.
+fn single(answer: &mut PlanAnswer, rule: &str, value: serde_json::Value) -> Result<(), Failure> {
+    match rule {
+        "execution" => answer.execution = Some(from_json(value, rule)?),
+        "stop_on" => answer.stop_on = Some(from_json(value, rule)?),
+        "stages" => answer.stages = from_json(value, rule)?,
+        "coverage" => {
+            answer.coverage = from_json(value, rule)?;
+            if let Some(why) = answer.coverage.fault() {
+                return Err(bad(Point::Plan, rule, why));
+            }
+        }
+        "resolve" => {
+            answer.resolve = from_json(value, rule)?;
+            if let Some(name) = answer.resolve.keys().find(|name| !is_scope(name)) {
+                return Err(bad(Point::Plan, rule, &format!("`{name}` is no category")));
+            }
+            if let Some(why) = answer.resolve.values().find_map(ResolveSpec::fault) {
+                return Err(bad(Point::Plan, rule, why));
+            }
+        }
+        "timeouts" => answer.timeouts = timeouts(value)?,
+        "thresholds" => answer.thresholds = thresholds(value)?,
+        "params" => answer.params = from_json(value, rule)?,
+        _ => {}
+    }
+    Ok(())
 }
 
 pub(super) fn floor_plan(held: &[Held]) -> Result<FloorPlan, Failure> {
@@ -84,17 +102,17 @@ pub(super) fn settle(held: &[Held]) -> Result<BTreeMap<Category, Choice>, Failur
         reason: Option<String>,
     }
     let wrong = |why: &str| bad(Point::Conflict, "settle", why);
-    let mut choices = BTreeMap::new();
+    let read = |json: serde_json::Value| -> Result<BTreeMap<Category, Settle>, Failure> {
+        serde_json::from_value(json).map_err(|error| wrong(&error.to_string()))
+    };
     for Held { value, .. } in held {
-        let json = to_json(value).ok_or_else(|| wrong("it is no object"))?;
-        let found: BTreeMap<Category, Settle> =
-            serde_json::from_value(json).map_err(|error| wrong(&error.to_string()))?;
-        choices.extend(found.into_iter().map(|(category, settle)| {
-            let Settle { strategy, winner, reason } = settle;
-            (category, Choice { strategy, winner, reason })
-        }));
+        read(to_json(value).ok_or_else(|| wrong("it is no object"))?)?;
     }
-    Ok(choices)
+    let Some(choices) = joined(held).remove("settle") else { return Ok(BTreeMap::new()) };
+    let choice = |(category, Settle { strategy, winner, reason })| {
+        (category, Choice { strategy, winner, reason })
+    };
+    Ok(read(choices)?.into_iter().map(choice).collect())
 }
 
 pub(super) fn verdict(
@@ -114,7 +132,7 @@ pub(super) fn verdict(
                 }
             }
             "obligations" => match to_json(value) {
-                Some(serde_json::Value::Object(found)) => rules.obligations.extend(found),
+                Some(serde_json::Value::Object(found)) => lay_over(&mut rules.obligations, found),
                 _ => degraded.push(dropped("obligations", "it is no object")),
             },
             "headers" => headers(value, &mut rules.headers, degraded),
@@ -136,27 +154,29 @@ pub(super) fn floor_verdict(
     Ok(())
 }
 
-/// All rules joined as authors see them: sets united, objects merged by key, later values first;
-/// the floor's apart under `floor`.
-pub(super) fn merged(held: &[Vec<Held>], point: Point) -> serde_json::Value {
-    let mut parts = held.iter().map(|held| {
-        let mut rules = serde_json::Map::new();
-        for Held { rule, value, .. } in held {
-            let Some(value) = to_json(value) else { continue };
-            match (rules.get_mut(rule), value) {
-                (Some(serde_json::Value::Array(old)), serde_json::Value::Array(new)) => {
-                    let fresh: Vec<_> =
-                        new.into_iter().filter(|item| !old.contains(item)).collect();
-                    old.extend(fresh);
-                }
-                (Some(serde_json::Value::Object(old)), serde_json::Value::Object(new)) => {
-                    lay_over(old, new);
-                }
-                (_, value) => drop(rules.insert(rule.clone(), value)),
+/// What the layers say together, by rule: sets united, objects merged by key, of other values the
+/// later layer's.
+fn joined(held: &[Held]) -> serde_json::Map<String, serde_json::Value> {
+    use serde_json::Value as Json;
+    let mut rules = serde_json::Map::new();
+    // Held values are sorted by layer.
+    for Held { rule, value, .. } in held {
+        let Some(json) = to_json(value) else { continue };
+        match (rules.get_mut(rule), json) {
+            (Some(Json::Array(old)), Json::Array(new)) if value.as_set().is_ok() => {
+                let fresh: Vec<_> = new.into_iter().filter(|item| !old.contains(item)).collect();
+                old.extend(fresh);
             }
+            (Some(Json::Object(old)), Json::Object(new)) => lay_over(old, new),
+            (_, json) => drop(rules.insert(rule.clone(), json)),
         }
-        rules
-    });
+    }
+    rules
+}
+
+/// The same as authors see it; the floor's apart under `floor`.
+pub(super) fn merged(held: &[Vec<Held>], point: Point) -> serde_json::Value {
+    let mut parts = held.iter().map(|held| joined(held));
     let mut result = parts.next().unwrap_or_default();
     let floor = parts.next().unwrap_or_default();
     if point == Point::Verdict {
@@ -290,15 +310,24 @@ fn headers(value: &Value, into: &mut BTreeMap<String, String>, degraded: &mut Ve
         });
         match valid {
             Some((name, value)) => {
-                into.insert(name.as_ref().to_owned(), value.as_ref().to_owned());
+                let old = into.insert(name.as_ref().to_owned(), value.as_ref().to_owned());
+                let bytes: usize = into.iter().map(|(name, value)| name.len() + value.len()).sum();
+                if into.len() <= HEADERS_MAX && bytes <= HEADERS_BYTES_MAX {
+                    continue;
+                }
+                match old {
+                    Some(old) => drop(into.insert(name.as_ref().to_owned(), old)),
+                    None => drop(into.remove(name.as_ref())),
+                }
+                degraded.push(dropped("headers", "more than 32 headers or 4096 bytes"));
             }
             None => degraded.push(dropped("headers", "a header is no printable `X-` header")),
         }
     }
 }
 
-fn timeouts(value: &Value) -> Result<BTreeMap<DetectorName, Duration>, Failure> {
-    let found: BTreeMap<DetectorName, u64> = typed(value, "timeouts")?;
+fn timeouts(value: serde_json::Value) -> Result<BTreeMap<DetectorName, Duration>, Failure> {
+    let found: BTreeMap<DetectorName, u64> = from_json(value, "timeouts")?;
     found
         .into_iter()
         .map(|(name, ms)| match ms {
@@ -308,8 +337,8 @@ fn timeouts(value: &Value) -> Result<BTreeMap<DetectorName, Duration>, Failure> 
         .collect()
 }
 
-fn thresholds(value: &Value) -> Result<BTreeMap<String, f64>, Failure> {
-    let found: BTreeMap<String, f64> = typed(value, "thresholds")?;
+fn thresholds(value: serde_json::Value) -> Result<BTreeMap<String, f64>, Failure> {
+    let found: BTreeMap<String, f64> = from_json(value, "thresholds")?;
     let sound = |(name, share): (&String, &f64)| is_scope(name) && (0.0..=1.0).contains(share);
     match found.iter().all(sound) {
         true => Ok(found),
@@ -363,7 +392,7 @@ pub(super) fn to_json(value: &Value) -> Option<serde_json::Value> {
     bounded::is_small(value).then(|| serde_json::to_value(value).ok()).flatten()
 }
 
-/// Merges by key, one level below each key too, the later value winning.
+/// Merges by key at every depth, the later value winning; lists are replaced.
 fn lay_over(
     onto: &mut serde_json::Map<String, serde_json::Value>,
     with: serde_json::Map<String, serde_json::Value>,

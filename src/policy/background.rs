@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::domain::digest::Digest;
 
@@ -19,6 +20,22 @@ pub(super) fn may_try(unit: Digest) -> bool {
 /// Remembers a unit whose trial cannot be stopped.
 pub(super) fn is_stuck(unit: Digest) {
     STUCK.lock().unwrap_or_else(PoisonError::into_inner).insert(unit);
+}
+
+/// What the calling thread has worked so far, whatever the load; where the system does not tell, how
+/// long the process runs.
+pub(super) fn worked() -> Duration {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::time::{ClockId, clock_gettime};
+        let spent = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::try_from(spent).unwrap_or_default()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        START.get_or_init(std::time::Instant::now).elapsed()
+    }
 }
 
 /// A thread of this process.

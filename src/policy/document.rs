@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use regorus::Value;
 
+use super::rego::Fields;
 use super::{DetectorFacts, StrategyFacts, VerdictFacts, View};
 use crate::domain::category::Category;
+use crate::domain::coverage::Coverage;
 use crate::domain::finding::Severity;
 use crate::domain::head::{Head, OptIn};
 use crate::domain::judgement::{JudgedFinding, ScopeState};
@@ -25,6 +27,34 @@ macro_rules! object {
         $(fields.insert(key!($name), $value);)*
         fields
     }};
+}
+
+/// Which parts of a verdict's document somebody reads; the others are left out, so that they
+/// cannot spoil the memo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Parts {
+    pub(super) findings: bool,
+    pub(super) results: bool,
+    pub(super) categories: bool,
+    pub(super) conflicts: bool,
+    pub(super) coverage: bool,
+}
+
+impl Parts {
+    pub(super) fn of(fields: &Fields) -> Self {
+        Self {
+            findings: fields.holds("findings"),
+            results: fields.holds("results"),
+            categories: fields.holds("categories"),
+            conflicts: fields.holds("conflicts"),
+            coverage: fields.holds("coverage"),
+        }
+    }
+
+    /// Whether the votes are read.
+    pub(super) fn scopes(self) -> bool {
+        self.categories || self.conflicts
+    }
 }
 
 pub(super) fn plan(
@@ -93,15 +123,37 @@ pub(super) fn conflict(view: &View, head: &Head, scopes: &BTreeMap<Category, Sco
 
 pub(super) fn verdict(view: &View, head: &Head, facts: &VerdictFacts<'_>) -> Value {
     let mut document = with_head(head, &view.settings_value);
-    outcome(&mut document, facts, &facts.judgement.findings);
+    let parts = view.unit.verdict_parts;
+    outcome(&mut document, facts, &facts.judgement.findings, parts);
     document.into()
 }
 
 /// The floor's document: the same shape without `settings`, over raw findings.
-pub(super) fn floor_verdict(head: &Head, facts: &VerdictFacts<'_>) -> Value {
+pub(super) fn floor_verdict(view: &View, head: &Head, facts: &VerdictFacts<'_>) -> Value {
     let mut document = head_object(head);
-    outcome(&mut document, facts, facts.raw);
+    outcome(&mut document, facts, facts.raw, view.unit.floor_parts);
     document.into()
+}
+
+/// Findings and detectors that rules go through.
+pub(super) fn entries(document: &Value) -> usize {
+    let entries = |name: &Value| {
+        let list = document.as_object().ok().and_then(|fields| fields.get(name));
+        list.and_then(|list| list.as_array().ok()).map_or(0, |list| list.len())
+    };
+    entries(&key!("findings")) + entries(&key!("detectors"))
+}
+
+/// Values in a table.
+pub(super) fn size(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::Array(items) => 1 + items.iter().map(size).sum::<usize>(),
+        serde_json::Value::Object(fields) => 1 + fields.values().map(size).sum::<usize>(),
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_) => 1,
+    }
 }
 
 /// The same document for the floor, which sees no table.
@@ -174,17 +226,31 @@ fn outcome(
     document: &mut regorus::value::Object,
     facts: &VerdictFacts<'_>,
     findings: &[JudgedFinding],
+    parts: Parts,
 ) {
-    document.insert(key!("findings"), list_at(findings, finding));
-    document.insert(key!("results"), list(facts.reports, result));
+    if parts.findings {
+        document.insert(key!("findings"), list_at(findings, finding));
+    }
+    if parts.results {
+        document.insert(key!("results"), list(facts.reports, result));
+    }
     let scopes = &facts.judgement.scopes;
-    let categories: regorus::value::Object =
-        scopes.iter().map(|(name, scope)| (text(name.as_str()), category(scope))).collect();
-    document.insert(key!("categories"), categories.into());
-    let conflicts: Vec<Value> =
-        scopes.iter().filter_map(|(name, scope)| disagreement(name, scope)).collect();
-    document.insert(key!("conflicts"), conflicts.into());
-    let coverage = facts.coverage;
+    if parts.categories {
+        let categories: regorus::value::Object =
+            scopes.iter().map(|(name, scope)| (text(name.as_str()), category(scope))).collect();
+        document.insert(key!("categories"), categories.into());
+    }
+    if parts.conflicts {
+        let conflicts: Vec<Value> =
+            scopes.iter().filter_map(|(name, scope)| disagreement(name, scope)).collect();
+        document.insert(key!("conflicts"), conflicts.into());
+    }
+    if parts.coverage {
+        document.insert(key!("coverage"), measured(facts.coverage));
+    }
+}
+
+fn measured(coverage: &Coverage) -> Value {
     let unjudged = list(&coverage.unjudged, |gap| {
         let mut fields = object! { "reason": text(gap.reason) };
         insert_some(&mut fields, key!("pointer"), gap.pointer.as_deref().map(text));
@@ -192,14 +258,14 @@ fn outcome(
         insert_some(&mut fields, key!("detector"), detector);
         fields.into()
     });
-    let coverage = object! {
+    let fields = object! {
         "achieved": coverage.achieved.into(),
         "threshold": coverage.threshold.into(),
         "complete": coverage.complete.into(),
         "missing": names(&coverage.missing),
         "unjudged": unjudged,
     };
-    document.insert(key!("coverage"), coverage.into());
+    fields.into()
 }
 
 fn finding(at: usize, finding: &JudgedFinding) -> Value {

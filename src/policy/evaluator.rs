@@ -1,7 +1,6 @@
 //! Asks units, through the memo where the same document was asked before, else on the threads.
 
 use std::collections::BTreeMap;
-use std::hash::Hasher;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use super::answer;
 use super::document;
 use super::entry::Ask;
 use super::explain;
+use super::keys::{PlanKey, VerdictKey, Wanted, hash_facts, hash_head, hash_text};
 use super::load::View;
 use super::memo::{Memo, MemoCounts};
 use super::threads::{Spent, Threads};
@@ -21,13 +21,9 @@ use super::{
     Point, StrategyFacts, VerdictAnswer, VerdictFacts,
 };
 use crate::domain::category::Category;
-use crate::domain::coverage::Coverage;
-use crate::domain::digest::Digest;
 use crate::domain::head::Head;
-use crate::domain::id::{DetectorName, TenantId};
-use crate::domain::judgement::{Choice, JudgedFinding, ScopeState};
-use crate::domain::plan::{Execution, StopOn};
-use crate::domain::report::{Report, Status};
+use crate::domain::id::TenantId;
+use crate::domain::judgement::{Choice, ScopeState};
 use crate::metrics::Metrics;
 
 /// Threads and memo; survives reloads.
@@ -37,6 +33,8 @@ pub struct Evaluator {
     watch: Watch,
     plans: Memo<PlanKey, PlanAnswer>,
     verdicts: Memo<VerdictKey, VerdictAnswer>,
+    /// Of the floor alone, whose document differs less.
+    floors: Memo<VerdictKey, VerdictAnswer>,
     metrics: Option<Arc<Metrics>>,
 }
 
@@ -46,27 +44,13 @@ impl std::fmt::Debug for Evaluator {
     }
 }
 
-struct PlanKey {
-    view: Digest,
-    head: Head,
-    detectors: Arc<[DetectorFacts]>,
-    strategy: Option<(String, Vec<DetectorName>, Execution, StopOn)>,
-}
-
-struct VerdictKey {
-    view: Digest,
-    head: Head,
-    findings: Vec<JudgedFinding>,
-    raw: Vec<JudgedFinding>,
-    scopes: BTreeMap<Category, ScopeState>,
-    results: Vec<ResultKey>,
-    coverage: Coverage,
-}
-
 /// How many times the evaluation's limit a caller waits for thread and answer together.
 const PATIENCE_FACTOR: u32 = 10;
 /// How many times that limit a job of two evaluations runs before its thread is replaced.
 const STUCK_FACTOR: u32 = 4;
+
+/// How long the caller's own thread may be held up.
+const INLINE_LIMIT: Duration = Duration::from_millis(2);
 
 type Answered = Result<(Vec<Vec<Held>>, u64), Failure>;
 
@@ -91,15 +75,6 @@ impl Late for Reply {
     }
 }
 
-/// The part of a report that documents hold.
-#[derive(PartialEq)]
-struct ResultKey {
-    detector: DetectorName,
-    status: Status,
-    label: Option<Arc<str>>,
-    score: Option<f64>,
-}
-
 impl Evaluator {
     /// Starts the threads.
     pub fn new(limits: Limits) -> Self {
@@ -107,7 +82,8 @@ impl Evaluator {
             threads: Threads::new(limits.threads, limits.queue, limits.eval_timeout * STUCK_FACTOR),
             watch: Watch::new(limits.eval_timeout * PATIENCE_FACTOR),
             plans: Memo::new(limits.memo_entries / 4),
-            verdicts: Memo::new(limits.memo_entries - limits.memo_entries / 4),
+            verdicts: Memo::new(limits.memo_entries / 2),
+            floors: Memo::new(limits.memo_entries / 4),
             metrics: None,
             limits,
         }
@@ -136,6 +112,7 @@ impl Evaluator {
         detectors: &Arc<[DetectorFacts]>,
         strategy: Option<&StrategyFacts<'_>>,
     ) -> Result<Arc<PlanAnswer>, Failure> {
+        view.intact(Point::Plan)?;
         let hash = self.plans.hash(|hasher| {
             hash_head(view, head, hasher);
             detectors.iter().for_each(|facts| hash_text(hasher, facts.name.as_str()));
@@ -148,7 +125,7 @@ impl Evaluator {
         let document = document::plan(view, head, detectors, strategy);
         let floor = document::floor(&document);
         let asks = vec![(Ask::Plan, document), (Ask::FloorPlan, floor)];
-        let mut held = self.ask(view, &head.tenant.id, Point::Plan, asks).await?.0.into_iter();
+        let mut held = self.ask_near(view, &head.tenant.id, Point::Plan, asks).await?.into_iter();
         let mut answer = answer::plan(&held.next().unwrap_or_default())?;
         answer.floor = answer::floor_plan(&held.next().unwrap_or_default())?;
         answer.mode =
@@ -187,6 +164,7 @@ impl Evaluator {
         head: &Head,
         scopes: &BTreeMap<Category, ScopeState>,
     ) -> Result<BTreeMap<Category, Choice>, Failure> {
+        view.intact(Point::Conflict)?;
         if scopes.is_empty() || !view.unit.answers(Ask::Settle) {
             return Ok(BTreeMap::new());
         }
@@ -205,25 +183,46 @@ impl Evaluator {
         head: &Head,
         facts: &VerdictFacts<'_>,
     ) -> Result<Arc<VerdictAnswer>, Failure> {
-        let hash = self.verdicts.hash(|hasher| hash_facts(view, head, facts, hasher));
-        let known = self.verdicts.get(hash, |key| key.is_of(view, head, facts));
+        view.intact(Point::Verdict)?;
+        let whole = Wanted::whole(view);
+        let hash = self.verdicts.hash(|hasher| hash_facts(view, head, facts, whole, hasher));
+        let known = self.verdicts.get(hash, |key| key.is_of(view, head, facts, whole));
         if let Some(answer) = self.looked(Point::Verdict, known) {
             return Ok(answer);
         }
-        let asks = vec![
-            (Ask::Verdict, document::verdict(view, head, facts)),
-            (Ask::FloorVerdict, document::floor_verdict(head, facts)),
-        ];
-        let mut held = self.ask(view, &head.tenant.id, Point::Verdict, asks).await?.0.into_iter();
+        let wanted = Wanted::floor(view);
+        let floor_hash = self.floors.hash(|hasher| hash_facts(view, head, facts, wanted, hasher));
+        let floor = self.floors.get(floor_hash, |key| key.is_of(view, head, facts, wanted));
+        let mut asks = vec![(Ask::Verdict, document::verdict(view, head, facts))];
+        if floor.is_none() {
+            asks.push((Ask::FloorVerdict, document::floor_verdict(view, head, facts)));
+        }
+        let mut held =
+            self.ask_near(view, &head.tenant.id, Point::Verdict, asks).await?.into_iter();
         let findings = &facts.judgement.findings;
         let mut answer = answer::verdict(&view.unit, &held.next().unwrap_or_default(), findings)?;
-        let floor = held.next().unwrap_or_default();
-        answer::floor_verdict(&view.unit, &floor, facts.raw, &mut answer)?;
+        let keeps = head.opt_in.content.is_none();
+        let floor = match floor {
+            Some(floor) => floor,
+            None => {
+                let mut floor = VerdictAnswer::default();
+                let held = held.next().unwrap_or_default();
+                answer::floor_verdict(&view.unit, &held, facts.raw, &mut floor)?;
+                let floor = Arc::new(floor);
+                if keeps {
+                    let key = VerdictKey::of(view, head, facts, wanted);
+                    self.floors.put(&head.tenant.id, floor_hash, key, floor.clone());
+                }
+                floor
+            }
+        };
+        answer.rules.floor = floor.rules.floor.clone();
+        answer.degraded.extend(floor.degraded.iter().cloned());
         answer.degraded.sort();
         answer.degraded.dedup();
         let answer = Arc::new(answer);
-        if head.opt_in.content.is_none() {
-            let key = VerdictKey::of(view, head, facts);
+        if keeps {
+            let key = VerdictKey::of(view, head, facts, whole);
             self.verdicts.put(&head.tenant.id, hash, key, answer.clone());
         }
         Ok(answer)
@@ -241,6 +240,7 @@ impl Evaluator {
         head: &Head,
         input: serde_json::Map<String, serde_json::Value>,
     ) -> Result<Evaluated, Failure> {
+        view.intact(point)?;
         let mut document = document::with_head(head, &view.settings_value);
         for (key, value) in input {
             document.insert(key.as_str().into(), value.into());
@@ -269,6 +269,7 @@ impl Evaluator {
         detectors: &[DetectorFacts],
         strategy: Option<&StrategyFacts<'_>>,
     ) -> Result<Vec<Explained>, Failure> {
+        view.intact(Point::Plan)?;
         let document = document::plan(view, head, detectors, strategy);
         let floor = document::floor(&document);
         let asks = vec![(Ask::Plan, document), (Ask::FloorPlan, floor)];
@@ -286,9 +287,10 @@ impl Evaluator {
         head: &Head,
         facts: &VerdictFacts<'_>,
     ) -> Result<Vec<Explained>, Failure> {
+        view.intact(Point::Verdict)?;
         let asks = vec![
             (Ask::Verdict, document::verdict(view, head, facts)),
-            (Ask::FloorVerdict, document::floor_verdict(head, facts)),
+            (Ask::FloorVerdict, document::floor_verdict(view, head, facts)),
         ];
         let held = self.ask(view, &head.tenant.id, Point::Verdict, asks).await?.0;
         Ok(explain::explain(view, &held))
@@ -308,9 +310,30 @@ impl Evaluator {
         }
     }
 
+    /// The same without changing threads, where the product's own rules meet a small document and
+    /// a small table; if that takes longer than it should, on a thread after all.
+    async fn ask_near(
+        &self,
+        view: &Arc<View>,
+        tenant: &TenantId,
+        point: Point,
+        asks: Vec<(Ask, Value)>,
+    ) -> Result<Vec<Vec<Held>>, Failure> {
+        if view.is_small_for(&asks) {
+            let start = Instant::now();
+            let held = view.unit.ask_all(asks.clone(), self.limits.eval_timeout.min(INLINE_LIMIT));
+            if held.as_ref().map_or_else(|failure| failure.kind != FailureKind::TimeOut, |_| true) {
+                let metrics = self.metrics.iter();
+                metrics.for_each(|metrics| metrics.policy_eval(point.name(), start.elapsed()));
+                return held;
+            }
+        }
+        Ok(self.ask(view, tenant, point, asks).await?.0)
+    }
+
     /// Evaluates every ask that a layer has rules for, in order, on one thread; the others answer
     /// with nothing. Also the time in the engine in microseconds.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         view: &Arc<View>,
         tenant: &TenantId,
@@ -328,13 +351,7 @@ impl Evaluator {
         let unit = view.unit.digest;
         let job = move || {
             let start = Instant::now();
-            let held: Result<Vec<_>, Failure> = asks
-                .into_iter()
-                .map(|(ask, document)| match view.unit.answers(ask) {
-                    true => view.unit.ask(ask, document, limit),
-                    false => Ok(Vec::new()),
-                })
-                .collect();
+            let held = view.unit.ask_all(asks, limit);
             let late = held.as_ref().is_err_and(|failure| failure.kind == FailureKind::TimeOut);
             let spent = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
             reply.give(held.map(|held| (held, spent)));
@@ -352,130 +369,4 @@ impl Evaluator {
         }
         answer
     }
-}
-
-impl PlanKey {
-    fn of(
-        view: &View,
-        head: &Head,
-        detectors: &Arc<[DetectorFacts]>,
-        strategy: Option<&StrategyFacts<'_>>,
-    ) -> Self {
-        Self {
-            view: view.digest(),
-            head: head.clone(),
-            detectors: Arc::clone(detectors),
-            strategy: strategy
-                .map(|s| (s.event.to_owned(), s.detectors.to_vec(), s.execution, s.stop_on)),
-        }
-    }
-
-    fn is_of(
-        &self,
-        view: &View,
-        head: &Head,
-        detectors: &Arc<[DetectorFacts]>,
-        strategy: Option<&StrategyFacts<'_>>,
-    ) -> bool {
-        let own = self.strategy.as_ref();
-        let own = own.map(|(event, names, execution, stop_on)| StrategyFacts {
-            event,
-            detectors: names,
-            execution: *execution,
-            stop_on: *stop_on,
-        });
-        self.view == view.digest()
-            && (Arc::ptr_eq(&self.detectors, detectors) || self.detectors == *detectors)
-            && own.as_ref() == strategy
-            && self.head == *head
-    }
-}
-
-impl VerdictKey {
-    fn of(view: &View, head: &Head, facts: &VerdictFacts<'_>) -> Self {
-        let result = |report: &Report| ResultKey {
-            detector: report.detector.clone(),
-            status: report.status,
-            label: report.label.clone(),
-            score: report.score,
-        };
-        Self {
-            view: view.digest(),
-            head: head.clone(),
-            findings: facts.judgement.findings.clone(),
-            raw: facts.raw.to_vec(),
-            scopes: facts.judgement.scopes.clone(),
-            results: facts.reports.iter().map(result).collect(),
-            coverage: facts.coverage.clone(),
-        }
-    }
-
-    fn is_of(&self, view: &View, head: &Head, facts: &VerdictFacts<'_>) -> bool {
-        let results = self.results.len() == facts.reports.len()
-            && self.results.iter().zip(facts.reports).all(|(key, report)| {
-                key.detector == report.detector
-                    && key.status == report.status
-                    && key.label == report.label
-                    && key.score == report.score
-            });
-        results
-            && self.view == view.digest()
-            && self.findings == facts.judgement.findings
-            && self.raw == facts.raw
-            && self.scopes == facts.judgement.scopes
-            && self.coverage == *facts.coverage
-            && self.head == *head
-    }
-}
-
-fn hash_text(hasher: &mut dyn Hasher, text: &str) {
-    hasher.write(text.as_bytes());
-    hasher.write_u8(0xff);
-}
-
-fn hash_head(view: &View, head: &Head, hasher: &mut dyn Hasher) {
-    let (digest, request) = (view.digest(), &head.request);
-    hasher.write(digest.as_bytes());
-    hash_text(hasher, head.tenant.id.as_str());
-    for name in [request.content_type.name(), request.direction.name(), request.priority.name()] {
-        hash_text(hasher, name);
-    }
-    hash_text(hasher, request.event.as_deref().unwrap_or_default());
-    for list in [&request.only, &request.add, &request.exclude] {
-        hasher.write_usize(list.len());
-        list.iter().for_each(|name| hash_text(hasher, name.as_str()));
-    }
-    for list in [&request.contexts, &request.tool_names] {
-        hasher.write_usize(list.len());
-        list.iter().for_each(|name| hash_text(hasher, name));
-    }
-    request.roles.iter().for_each(|role| hash_text(hasher, role));
-    let facts = &head.opt_in;
-    facts.language.iter().for_each(|language| hash_text(hasher, language));
-    facts.content_length.iter().for_each(|length| hasher.write_usize(*length));
-    for (name, value) in facts.metadata.iter().flatten() {
-        hash_text(hasher, name);
-        hash_text(hasher, &value.to_string());
-    }
-}
-
-fn hash_facts(view: &View, head: &Head, facts: &VerdictFacts<'_>, hasher: &mut dyn Hasher) {
-    hash_head(view, head, hasher);
-    for findings in [facts.judgement.findings.as_slice(), facts.raw] {
-        hasher.write_usize(findings.len());
-        for finding in findings {
-            hash_text(hasher, finding.category.as_str());
-            hash_text(hasher, &finding.label);
-            hasher.write_u64(finding.score.to_bits());
-            let span = finding.place.and_then(|place| place.span);
-            span.iter().for_each(|span| hasher.write_usize(span.start));
-        }
-    }
-    for report in facts.reports {
-        hash_text(hasher, report.detector.as_str());
-        hash_text(hasher, report.status.name());
-        hasher.write_u64(report.score.unwrap_or(-1.0).to_bits());
-    }
-    hasher.write_u64(facts.coverage.achieved.to_bits());
-    hasher.write_usize(facts.coverage.unjudged.len());
 }

@@ -5,8 +5,10 @@
 
 mod agree;
 mod answer;
+mod apart;
 mod background;
 mod bounded;
+mod builder;
 mod bundle;
 mod differs;
 mod document;
@@ -16,10 +18,13 @@ mod explain;
 mod graph;
 mod growth;
 mod inputs;
+mod keys;
 mod layers;
 pub mod lint;
 mod load;
 mod memo;
+mod prepared;
+mod probe;
 mod rego;
 mod sample;
 mod scan;
@@ -30,7 +35,9 @@ pub mod testing;
 mod threads;
 mod unit;
 mod validate;
+mod walk;
 mod watch;
+mod workshop;
 
 #[cfg(test)]
 mod tests;
@@ -52,6 +59,7 @@ use crate::domain::report::Report;
 use crate::domain::verdict::{Mode, VerdictRules};
 use crate::yaml::fault::{Fault, FaultKind};
 
+pub use apart::{Apart, OverlayFaults, OverlayName};
 pub use evaluator::Evaluator;
 pub use layers::package as rego_path;
 pub use load::{Loaded, Policies, View};
@@ -87,6 +95,8 @@ pub struct Limits {
     pub queue: usize,
     /// Answers kept.
     pub memo_entries: usize,
+    /// Units with a tenant's own rules whose engines are kept ready.
+    pub prepared_max: usize,
     /// Largest file.
     pub source_bytes_max: usize,
     /// Deepest bracket nesting.
@@ -102,6 +112,7 @@ impl Default for Limits {
             threads: 2,
             queue: 1024,
             memo_entries: 16_384,
+            prepared_max: 256,
             source_bytes_max: 256 * 1024,
             depth_max: 10,
             nesting_sum_max: 65_536,
@@ -159,6 +170,8 @@ pub enum FailureKind {
     Panic,
     /// No thread was free in time, or the tenant used up its share.
     Budget,
+    /// The tenant's stored overlay no longer fits the files that it stands on.
+    Overlay,
 }
 
 impl FailureKind {
@@ -170,6 +183,7 @@ impl FailureKind {
             FailureKind::BadValue => "bad_value",
             FailureKind::Panic => "panic",
             FailureKind::Budget => "policy_budget",
+            FailureKind::Overlay => "overlay_broken",
         }
     }
 
@@ -180,6 +194,7 @@ impl FailureKind {
             FailureKind::BadValue => "probe_bad_value",
             FailureKind::Panic => "probe_panic",
             FailureKind::Budget => "probe_budget",
+            FailureKind::Overlay => "probe_overlay",
         }
     }
 }
@@ -212,7 +227,10 @@ impl Failure {
     fn shown(&self) -> String {
         let (point, kind) = (self.point.name(), self.kind.name());
         let why = match self.kind {
-            FailureKind::TimeOut | FailureKind::Budget | FailureKind::Panic => &self.message,
+            FailureKind::TimeOut
+            | FailureKind::Budget
+            | FailureKind::Panic
+            | FailureKind::Overlay => &self.message,
             FailureKind::BadValue => self.message.split(':').next().unwrap_or_default(),
             FailureKind::Error => "",
         };
@@ -230,7 +248,22 @@ impl Failure {
     pub fn taught(&self) -> String {
         match self.kind {
             FailureKind::Error | FailureKind::BadValue => format!("{self}: {}", self.message),
-            FailureKind::TimeOut | FailureKind::Budget | FailureKind::Panic => self.to_string(),
+            FailureKind::TimeOut
+            | FailureKind::Budget
+            | FailureKind::Panic
+            | FailureKind::Overlay => self.to_string(),
+        }
+    }
+
+    /// What an answer says of it: a broken overlay once, whatever the point.
+    pub fn degraded(&self) -> Degraded {
+        match self.kind {
+            FailureKind::Overlay => Degraded { what: self.kind.name(), why: self.message.clone() },
+            FailureKind::Error
+            | FailureKind::TimeOut
+            | FailureKind::BadValue
+            | FailureKind::Panic
+            | FailureKind::Budget => Degraded { what: "policy", why: self.to_string() },
         }
     }
 }

@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
-use regorus::unstable::{
-    ArithOp, BUILTINS, BoolOp, Expr, Literal, Module, Parser, Query, Rule, RuleAssign, RuleBody,
-    RuleHead, Span,
-};
+use regorus::unstable::{BUILTINS, Expr, Module, Parser, RuleHead, Span};
 
-use super::growth::{self, Growth};
+use super::growth::Growth;
+use super::walk::{EXPR_LEVELS_MAX, Walk};
 use super::{Limits, fault, scan, teach};
 use crate::yaml::fault::Fault;
 
@@ -29,9 +27,6 @@ const FORBIDDEN: [(&str, &str); 13] = [
     ("yaml.is_valid", "its work is unbounded"),
     ("json.match_schema", "its work is unbounded"),
 ];
-
-/// Deepest expression: a longer sum is a tree that overflows the stack of whoever drops it.
-const EXPR_LEVELS_MAX: usize = 200;
 
 /// A parsed file.
 pub(super) struct Parsed {
@@ -64,10 +59,40 @@ pub(super) struct RuleFacts {
     pub(super) products: usize,
     /// How it grows what it refers to.
     pub(super) growth: Growth,
-    /// Whether it mentions `input.settings`, or `input` whole.
-    pub(super) reads_settings: bool,
+    /// The fields of `input` that it mentions.
+    pub(super) fields: Fields,
     /// Whether each of its bodies holds only for an entry of `input.settings.ignore`.
     pub(super) walks_ignore_table: bool,
+}
+
+/// First fields of `input`, as far as the text tells.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) enum Fields {
+    /// No others than these.
+    Named(BTreeSet<String>),
+    /// `input` itself is passed on, or its fields are computed.
+    #[default]
+    All,
+}
+
+impl Fields {
+    pub(super) fn none() -> Self {
+        Fields::Named(BTreeSet::new())
+    }
+
+    pub(super) fn holds(&self, field: &str) -> bool {
+        match self {
+            Fields::All => true,
+            Fields::Named(names) => names.contains(field),
+        }
+    }
+
+    pub(super) fn add(&mut self, more: &Fields) {
+        match (&mut *self, more) {
+            (Fields::Named(names), Fields::Named(more)) => names.extend(more.iter().cloned()),
+            (Fields::All, _) | (_, Fields::All) => *self = Fields::All,
+        }
+    }
 }
 
 /// What a rule refers to: another rule, a function, or a builtin.
@@ -116,17 +141,7 @@ pub(super) fn parse_test(
     let mut package = Vec::new();
     static_path(&module.package.refr, &mut package);
     let mut faults = Vec::new();
-    let mut walk = Walk {
-        module: &module,
-        refs: Vec::new(),
-        products: 0,
-        reads_settings: false,
-        withs: Vec::new(),
-        inexact: Vec::new(),
-        words: BTreeSet::new(),
-        level: 0,
-        too_long: None,
-    };
+    let mut walk = Walk::of(&module);
     let rules: Vec<RuleFacts> = module.policy.iter().map(|rule| walk.rule(rule)).collect();
     for rule in &rules {
         rule.refs.iter().filter_map(|called| forbidden(file, called)).for_each(|f| faults.push(f));
@@ -270,225 +285,5 @@ pub(super) fn head(head: &RuleHead) -> (&Expr, Option<&[regorus::unstable::Ref<E
     match head {
         RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } => (refr, None),
         RuleHead::Func { refr, args, .. } => (refr, Some(args)),
-    }
-}
-
-fn walks_ignore_table(rule: &Rule) -> bool {
-    let Rule::Spec { bodies, .. } = rule else { return false };
-    !bodies.is_empty()
-        && bodies.iter().all(|body| {
-            body.query.stmts.iter().any(|statement| match &statement.literal {
-                Literal::SomeIn { collection, .. } => {
-                    let mut path = Vec::new();
-                    static_path(collection, &mut path) && path == ["input", "settings", "ignore"]
-                }
-                Literal::SomeVars { .. }
-                | Literal::Expr { .. }
-                | Literal::NotExpr { .. }
-                | Literal::Every { .. } => false,
-            })
-        })
-}
-
-/// Arithmetic that may give a fraction, by its operator: a division, or a fraction in it.
-fn fraction(expr: &Expr) -> Option<(&'static str, (u32, u32))> {
-    let Expr::ArithExpr { op, lhs, rhs, .. } = expr else { return None };
-    let symbol = match op {
-        ArithOp::Add => "+",
-        ArithOp::Sub => "-",
-        ArithOp::Mul => "*",
-        ArithOp::Div => return Some(("/", start(lhs))),
-        ArithOp::Mod => return None,
-    };
-    let sides = || [lhs, rhs].into_iter();
-    let literal = |side: &&regorus::unstable::Ref<Expr>| {
-        matches!(side.as_ref(), Expr::Number { value, .. }
-            if value.as_i64().is_err() && value.as_u64().is_err())
-    };
-    let inner = sides().find_map(|side| fraction(side));
-    inner.or_else(|| sides().find(literal).map(|_| (symbol, start(lhs))))
-}
-
-struct Walk<'a> {
-    module: &'a Module,
-    refs: Vec<Reference>,
-    products: usize,
-    reads_settings: bool,
-    /// Every `with`.
-    withs: Vec<(u32, u32)>,
-    inexact: Vec<(&'static str, (u32, u32))>,
-    words: BTreeSet<String>,
-    level: usize,
-    /// The first expression that is too deep.
-    too_long: Option<(u32, u32)>,
-}
-
-impl Walk<'_> {
-    fn rule(&mut self, rule: &Rule) -> RuleFacts {
-        self.refs.clear();
-        self.products = 0;
-        self.reads_settings = false;
-        let (refr, arity, span) = match rule {
-            Rule::Spec { span, head: rule_head, bodies } => {
-                match rule_head {
-                    RuleHead::Set { key, .. } => key.iter().for_each(|key| self.expr(key)),
-                    RuleHead::Compr { assign, .. } | RuleHead::Func { assign, .. } => {
-                        self.assign(assign.as_ref());
-                    }
-                }
-                bodies.iter().for_each(|body| self.body(body));
-                let (refr, args) = head(rule_head);
-                args.iter().for_each(|args| args.iter().for_each(|arg| self.expr(arg)));
-                (refr, args.map(<[_]>::len), span)
-            }
-            Rule::Default { span, refr, args, value, .. } => {
-                self.expr(value);
-                (refr.as_ref(), (!args.is_empty()).then_some(args.len()), span)
-            }
-        };
-        self.indexes(refr);
-        let mut name = Vec::new();
-        static_path(refr, &mut name);
-        RuleFacts {
-            name,
-            arity,
-            position: position(span),
-            refs: std::mem::take(&mut self.refs),
-            products: std::mem::take(&mut self.products),
-            growth: self.too_long.map_or_else(|| growth::of(rule), |_| Growth::default()),
-            reads_settings: self.reads_settings,
-            walks_ignore_table: walks_ignore_table(rule),
-        }
-    }
-
-    fn assign(&mut self, assign: Option<&RuleAssign>) {
-        assign.iter().for_each(|assign| self.expr(&assign.value));
-    }
-
-    fn body(&mut self, body: &RuleBody) {
-        self.assign(body.assign.as_ref());
-        self.query(&body.query);
-    }
-
-    fn query(&mut self, query: &Query) {
-        for statement in &query.stmts {
-            match &statement.literal {
-                Literal::SomeVars { .. } => {}
-                Literal::SomeIn { key, value, collection, .. } => {
-                    key.iter().for_each(|key| self.expr(key));
-                    self.expr(value);
-                    self.expr(collection);
-                }
-                Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => self.expr(expr),
-                Literal::Every { domain, query, .. } => {
-                    self.expr(domain);
-                    self.query(query);
-                }
-            }
-            for with in &statement.with_mods {
-                self.withs.push(position(&with.span));
-                self.expr(&with.refr);
-                self.expr(&with.r#as);
-            }
-        }
-    }
-
-    /// Bracketed indexes along a reference.
-    fn indexes(&mut self, expr: &Expr) {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "only references have indexes")]
-        match expr {
-            Expr::RefDot { refr, .. } => self.indexes(refr),
-            Expr::RefBrack { refr, index, .. } => {
-                self.indexes(refr);
-                self.expr(index);
-            }
-            Expr::Var { .. } => {}
-            other => self.expr(other),
-        }
-    }
-
-    fn reference(&mut self, expr: &Expr, call: Option<usize>) {
-        let mut path = Vec::new();
-        static_path(expr, &mut path);
-        let Some(root) = path.first() else { return };
-        let imported = import(self.module, root);
-        let mut path = match &imported {
-            Some(target) => target.iter().chain(path.iter().skip(1)).cloned().collect(),
-            None => path,
-        };
-        let absolute = path.first().is_some_and(|root| root == "data");
-        if absolute {
-            path.remove(0);
-        } else if path.first().is_some_and(|root| root == "input") {
-            self.reads_settings |= path.get(1).is_none_or(|field| field == "settings");
-            return;
-        }
-        self.refs.push(Reference { path, position: start(expr), absolute, call });
-    }
-
-    fn expr(&mut self, expr: &Expr) {
-        if self.level >= EXPR_LEVELS_MAX {
-            self.too_long.get_or_insert_with(|| position(expr.span()));
-            return;
-        }
-        self.level += 1;
-        self.parts(expr);
-        self.level -= 1;
-    }
-
-    fn parts(&mut self, expr: &Expr) {
-        match expr {
-            Expr::String { .. } | Expr::RawString { .. } => {
-                let word = text(expr).filter(|word| word.len() <= 64 && self.words.len() < 64);
-                self.words.extend(word);
-            }
-            Expr::Number { .. } | Expr::Bool { .. } | Expr::Null { .. } => {}
-            Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => {
-                self.reference(expr, None);
-                self.indexes(expr);
-            }
-            Expr::Array { items, .. } | Expr::Set { items, .. } => {
-                items.iter().for_each(|item| self.expr(item));
-            }
-            Expr::Object { fields, .. } => fields.iter().for_each(|(_, key, value)| {
-                self.expr(key);
-                self.expr(value);
-            }),
-            Expr::ArrayCompr { term, query, .. } | Expr::SetCompr { term, query, .. } => {
-                self.expr(term);
-                self.query(query);
-            }
-            Expr::ObjectCompr { key, value, query, .. } => {
-                self.expr(key);
-                self.expr(value);
-                self.query(query);
-            }
-            Expr::Call { fcn, params, .. } => {
-                self.reference(fcn, Some(params.len()));
-                params.iter().for_each(|param| self.expr(param));
-            }
-            Expr::UnaryExpr { expr, .. } => self.expr(expr),
-            Expr::BoolExpr { op, lhs, rhs, .. } => {
-                let equality = matches!(op, BoolOp::Eq | BoolOp::Ne);
-                let found = [lhs, rhs].into_iter().find_map(|side| fraction(side));
-                self.inexact.extend(found.filter(|_| equality));
-                self.expr(lhs);
-                self.expr(rhs);
-            }
-            Expr::BinExpr { lhs, rhs, .. } | Expr::AssignExpr { lhs, rhs, .. } => {
-                self.expr(lhs);
-                self.expr(rhs);
-            }
-            Expr::ArithExpr { op, lhs, rhs, .. } => {
-                self.products += usize::from(matches!(op, ArithOp::Mul));
-                self.expr(lhs);
-                self.expr(rhs);
-            }
-            Expr::Membership { key, value, collection, .. } => {
-                key.iter().for_each(|key| self.expr(key));
-                self.expr(value);
-                self.expr(collection);
-            }
-        }
     }
 }

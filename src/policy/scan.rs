@@ -4,6 +4,9 @@
 use super::{Limits, fault};
 use crate::yaml::fault::Fault;
 
+/// Characters of an exponent that are looked at; one that is longer is refused.
+const EXPONENT_SEEN: usize = 64;
+
 /// The sum of 2^depth over the innermost brackets of `text`, or why it must not be parsed.
 pub(super) fn scan(file: &str, text: &str, limits: &Limits) -> Result<u64, Fault> {
     if text.len() > limits.source_bytes_max {
@@ -53,20 +56,11 @@ pub(super) fn scan(file: &str, text: &str, limits: &Limits) -> Result<u64, Fault
                 scanner.open.pop();
             }
             'e' | 'E' if before.is_ascii_digit() => {
-                let ahead = chars.clone().skip_while(|c| matches!(c, '+' | '-' | '0'));
-                if ahead.take_while(char::is_ascii_digit).count() > 3 {
+                let ahead: String = chars.clone().take(EXPONENT_SEEN).collect();
+                if let Some(message) = huge_exponent(c, &ahead) {
                     let at = (scanner.line, scanner.column);
-                    let exponent: String = chars.clone().take(9).collect();
-                    let exponent = exponent.split(|c: char| !c.is_ascii_digit()).next();
-                    let exponent = exponent.unwrap_or_default();
-                    let message = format!("a number has an exponent above 999, at `{c}{exponent}`");
-                    return Err(fault(
-                        file,
-                        at,
-                        "number_too_large",
-                        message,
-                        "write a smaller number",
-                    ));
+                    let hint = "write a smaller number";
+                    return Err(fault(file, at, "number_too_large", message, hint));
                 }
             }
             _ => {}
@@ -77,6 +71,17 @@ pub(super) fn scan(file: &str, text: &str, limits: &Limits) -> Result<u64, Fault
         return Err(nesting(file, limits));
     }
     Ok(scanner.sum)
+}
+
+/// What is wrong with the exponent that begins after `e`, whose leading zeros count for nothing.
+fn huge_exponent(e: char, ahead: &str) -> Option<String> {
+    let digits = ahead.trim_start_matches(['+', '-', '0']);
+    let digits = digits.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    let all_zeros = digits.is_empty() && ahead.chars().count() == EXPONENT_SEEN;
+    let sign_or_digit = |c: &char| c.is_ascii_digit() || matches!(c, '+' | '-');
+    let shown: String = ahead.chars().take_while(sign_or_digit).take(9).collect();
+    (digits.len() > 3 || all_zeros)
+        .then(|| format!("a number has an exponent above 999, at `{e}{shown}`"))
 }
 
 /// A control character: the engine ends at some without a word, and what follows is lost.

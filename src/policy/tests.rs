@@ -12,13 +12,16 @@ use crate::domain::judgement::ScopeState;
 use crate::domain::plan::CoverageMethod;
 use crate::domain::request::Priority;
 
+mod apart;
 mod decisions;
 mod failures;
 mod hostile;
+mod joined;
 mod mutations;
 mod opt_in;
 mod properties;
 mod refusals;
+mod reuse;
 mod sharing;
 
 pub(super) fn shipped() -> Vec<Source> {

@@ -9,25 +9,23 @@ use std::time::Duration;
 use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, Value};
 
-use super::background::{self, Thread};
+use super::document::Parts;
 use super::entry::{self, Ask};
 use super::inputs::{self, Reads};
-use super::rego::{self, Parsed};
+use super::prepared::Prepared;
+use super::probe::{PROBE_FACTOR, Probing};
+use super::rego::{self, Fields, Parsed};
+use super::workshop::Workshop;
 use super::{
-    ANSWER_LEVELS_MAX, Failure, FailureKind, FloorPlan, Limits, Point, STACK_BYTES, VerdictAnswer,
-    answer, bounded, fault, graph, sample, shape, teach,
+    ANSWER_LEVELS_MAX, Failure, FailureKind, FloorPlan, Limits, Point, bounded, fault, graph,
+    shape, teach,
 };
-use crate::domain::category::Category;
+use crate::assets;
 use crate::domain::digest::Digest;
-use crate::domain::finding::Severity;
-use crate::domain::judgement::JudgedFinding;
 use crate::yaml::fault::Fault;
 
 /// Work units between two looks at the clock.
 const TIMER_INTERVAL: u32 = 64;
-
-/// How much longer than an evaluation a probe may take before the policy counts as endless.
-const PROBE_FACTOR: u32 = 20;
 
 /// A compiled set of modules.
 pub(super) struct Unit {
@@ -37,13 +35,29 @@ pub(super) struct Unit {
     pub(super) asks: BTreeSet<Ask>,
     /// The opt-in facts that its rules name.
     pub(super) reads: Reads,
+    /// What the verdict's documents must hold, for the layers and for the floor.
+    pub(super) verdict_parts: Parts,
+    pub(super) floor_parts: Parts,
+    /// Whether small documents may be evaluated on the caller's own thread.
+    pub(super) is_inline: bool,
     /// The floor's demands on an empty request.
     pub(super) floor: FloorPlan,
     /// The floor's table.
     pub(super) floor_settings: serde_json::Value,
-    engine: Engine,
+    /// The module that asks, to compile the unit again.
+    entry: String,
+    pub(super) engine: Kept,
     /// Who wrote each file, to name the layer of a failure.
     pub(super) files: Vec<Arc<Parsed>>,
+    /// What its trial left open.
+    pub(super) doubts: Vec<Fault>,
+}
+
+/// Where a unit's engine is.
+pub(super) enum Kept {
+    Always(Box<Engine>),
+    /// Here while it is among those used last.
+    While(Arc<Prepared>),
 }
 
 /// What one rule of one layer answered.
@@ -56,7 +70,7 @@ pub(super) struct Held {
 }
 
 /// What a unit is made of.
-pub(super) struct Parts {
+pub(super) struct Recipe {
     pub(super) digest: Digest,
     /// Layers that are asked, earliest first, with their files; the floor is the last.
     pub(super) layers: Vec<(Vec<String>, Vec<Arc<Parsed>>)>,
@@ -71,10 +85,12 @@ pub(super) struct Parts {
 impl Unit {
     /// Checks, compiles and probes. Call it on a thread with a large stack.
     pub(super) fn build(
-        parts: Parts,
+        parts: Recipe,
         settings: &serde_json::Value,
-        limits: &Limits,
+        workshop: &Workshop<'_>,
+        probing: Probing,
     ) -> Result<Unit, Vec<Fault>> {
+        let limits = workshop.limits;
         let asked = parts.layers.iter().flat_map(|(_, files)| files);
         let files: Vec<Arc<Parsed>> = asked.chain(&parts.read).cloned().collect();
         let all: Vec<&Parsed> = files.iter().map(AsRef::as_ref).collect();
@@ -90,13 +106,49 @@ impl Unit {
             return Err(kinds);
         }
         let (entry, asks) = entry::generate(&layers);
-        let engine = compile(&all, &entry, &parts.floor, limits)?;
+        let engine = compile(&all, &entry, &parts.floor, limits.eval_timeout)?;
         let layers = parts.layers.iter().map(|(path, _)| path.join(".")).collect();
-        let floor = FloorPlan::default();
         let (digest, floor_settings) = (parts.digest, parts.floor);
-        let mut unit = Unit { digest, layers, asks, reads, floor, floor_settings, engine, files };
-        unit.probe(settings, limits)?;
+        let (floor, doubts) = (FloorPlan::default(), Vec::new());
+        let (verdict_parts, floor_parts) = verdict_parts(&files);
+        let own = files.iter().any(|file| file.package.first().is_some_and(|at| at == "tenants"));
+        let mut unit = Unit {
+            digest,
+            layers,
+            asks,
+            reads,
+            verdict_parts,
+            floor_parts,
+            is_inline: files.iter().all(|file| is_shipped(file)),
+            floor,
+            floor_settings,
+            entry,
+            engine: Kept::Always(Box::new(engine)),
+            files,
+            doubts,
+        };
+        unit.probe(settings, workshop, probing)?;
+        if own {
+            let shelf = Kept::While(Arc::clone(&workshop.prepared));
+            if let Kept::Always(engine) = std::mem::replace(&mut unit.engine, shelf) {
+                workshop.prepared.put(digest, *engine);
+            }
+        }
         Ok(unit)
+    }
+
+    /// Evaluates every ask that a layer has rules for; the others answer with nothing.
+    pub(super) fn ask_all(
+        &self,
+        asks: Vec<(Ask, Value)>,
+        limit: Duration,
+    ) -> Result<Vec<Vec<Held>>, Failure> {
+        let asks = asks.into_iter();
+        asks.map(|(ask, document)| match self.answers(ask) {
+            true => self.ask(ask, document, limit),
+            false => Ok(Vec::new()),
+        })
+        .collect()
     }
 
     /// Evaluates one ask on one document. Never panics, never takes much over `limit`.
@@ -106,208 +158,52 @@ impl Unit {
         document: Value,
         limit: Duration,
     ) -> Result<Vec<Held>, Failure> {
-        let mut engine = self.engine.clone();
-        evaluate(&mut engine, ask, document, limit)
-    }
-
-    /// Tries every rule that is asked on documents made for it.
-    fn probe(&mut self, settings: &serde_json::Value, limits: &Limits) -> Result<(), Vec<Fault>> {
-        let words: BTreeSet<String> =
-            self.files.iter().flat_map(|file| file.words.iter().cloned()).collect();
-        let mut trials = Vec::new();
-        for ask in &self.asks {
-            for sample in sample::samples(point_of(*ask), &words) {
-                let mut document = sample.document;
-                if let (false, Some(fields)) = (ask.of_floor(), document.as_object_mut()) {
-                    fields.insert("settings".into(), settings.clone());
-                }
-                let findings = stand_ins(&document);
-                let document = Value::from(document);
-                trials.push(Trial { ask: *ask, findings, is_wild: sample.is_wild, document });
-            }
+        let shelf = match &self.engine {
+            Kept::Always(engine) => return evaluate(&mut engine.clone(), ask, document, limit),
+            Kept::While(shelf) => shelf,
+        };
+        if let Some(mut engine) = shelf.get(self.digest) {
+            return evaluate(&mut engine, ask, document, limit);
         }
-        let limit = limits.eval_timeout * PROBE_FACTOR;
-        let (engine, results) =
-            probe_apart(self.digest, std::mem::take(&mut self.engine), trials, limit)?;
-        self.engine = engine;
-        let mut faults = BTreeSet::new();
-        let mut seen = BTreeSet::new();
-        for (trial, held) in results {
-            let empty = seen.insert(trial.ask);
-            let checked = held.and_then(|held| {
-                let checked = self.check(&trial, &held, empty);
-                checked.map_err(|failure| self.located(&trial, &held, failure))
-            });
-            let Err(failure) = checked else { continue };
-            if trial.is_wild && failure.kind == FailureKind::BadValue {
-                continue;
-            }
-            faults.insert(self.probe_fault(trial, &failure, limits));
-        }
-        if faults.is_empty() { Ok(()) } else { Err(faults.into_iter().collect()) }
-    }
-
-    /// Whether the answer of a trial would be taken; keeps what the floor asks on the empty one.
-    fn check(&mut self, trial: &Trial, held: &[Held], empty: bool) -> Result<(), Failure> {
-        match trial.ask {
-            Ask::Plan => answer::plan(held).map(drop),
-            Ask::Settle => answer::settle(held).map(drop),
-            Ask::Verdict => answer::verdict(self, held, &trial.findings).map(drop),
-            Ask::FloorVerdict => {
-                let mut answer = VerdictAnswer::default();
-                answer::floor_verdict(self, held, &trial.findings, &mut answer)
-            }
-            Ask::FloorPlan => {
-                let floor = answer::floor_plan(held)?;
-                if empty {
-                    self.floor = floor;
-                }
-                Ok(())
-            }
-        }
+        let all: Vec<&Parsed> = self.files.iter().map(AsRef::as_ref).collect();
+        let mut engine = compile(&all, &self.entry, &self.floor_settings, limit).map_err(|_| {
+            let message = "the rules could not be compiled again";
+            Failure::new(point_of(ask), FailureKind::Error, message)
+        })?;
+        let held = evaluate(&mut engine, ask, document, limit);
+        shelf.put(self.digest, engine);
+        held
     }
 }
 
-impl Unit {
-    /// The failure at the first rule whose answer would be refused by itself.
-    fn located(&mut self, trial: &Trial, held: &[Held], failure: Failure) -> Failure {
-        let wrong =
-            held.iter().find(|one| self.check(trial, std::slice::from_ref(one), false).is_err());
-        let place = wrong.and_then(|wrong| {
-            let layer = self.layers.get(wrong.layer)?;
-            let mut files = self.files.iter().filter(|file| file.package.join(".") == *layer);
-            files.find_map(|file| Some((file, shape::place(file, &wrong.rule)?)))
-        });
-        match place {
-            Some((file, (line, column))) if failure.file.is_empty() => {
-                Failure { file: file.file.to_string(), line, column, ..failure }
-            }
-            _ => failure,
-        }
+/// Whether this very file is of a bundle that the product ships: its rules are known to be small.
+fn is_shipped(file: &Parsed) -> bool {
+    if file.package.first().is_some_and(|root| root == "tenants") {
+        return false;
     }
-
-    /// A failed trial as its author reads it.
-    fn probe_fault(&self, trial: Trial, failure: &Failure, limits: &Limits) -> Fault {
-        let code = failure.kind.probe_code();
-        if failure.kind == FailureKind::TimeOut
-            && let Some(fault) = self.slow_rule(trial.ask, trial.document, limits)
-        {
-            return fault;
-        }
-        let file = if failure.file.is_empty() { "policies" } else { &failure.file };
-        let hint = "make it hold for every document of policies/schemas";
-        let at = (failure.line, failure.column);
-        let found = fault(file, at, code, failure.message.clone(), hint);
-        match self.files.iter().find(|known| *known.file == *found.file) {
-            Some(file) => teach::explain(found, &file.text),
-            None => found,
-        }
-    }
-
-    /// The first asked rule that takes too long by itself.
-    fn slow_rule(&self, ask: Ask, document: Value, limits: &Limits) -> Option<Fault> {
-        let mut engine = self.engine.clone();
-        engine.set_execution_timer_config(timer(limits.eval_timeout));
-        engine.set_input(document);
-        let asked = self.files.iter().flat_map(|file| ask.rules().iter().map(move |n| (file, *n)));
-        let (file, name, at) = asked
-            .filter(|(file, _)| (file.package == ["floor"]) == ask.of_floor())
-            .filter_map(|(file, name)| Some((file, name, shape::place(file, name)?)))
-            .find(|(file, name, _)| {
-                engine
-                    .eval_rule(shape::path(file, name))
-                    .is_err_and(|error| error.downcast_ref::<regorus::LimitError>().is_some())
-            })?;
-        let limit = limits.eval_timeout.as_millis();
-        let message = format!("`{name}` takes longer than {limit} ms");
-        let hint = format!("bound the loops of `{name}`");
-        Some(fault(&file.file, at, FailureKind::TimeOut.probe_code(), message, &hint))
-    }
+    let shipped = assets::read(&format!("policies/{}", file.file));
+    shipped.is_some_and(|bytes| *bytes == *file.text.as_bytes())
 }
 
-/// One evaluation before a unit goes live.
-struct Trial {
-    ask: Ask,
-    findings: Vec<JudgedFinding>,
-    is_wild: bool,
-    document: Value,
-}
-
-/// What a document's findings are to those who check an answer: their number and categories.
-fn stand_ins(document: &serde_json::Value) -> Vec<JudgedFinding> {
-    let findings = document.get("findings").and_then(serde_json::Value::as_array);
-    let categories = findings.into_iter().flatten().filter_map(|finding| {
-        finding.get("category").and_then(|name| Category::parse(name.as_str()?).ok())
-    });
-    let finding = |category| JudgedFinding {
-        id: 0,
-        category,
-        label: "".into(),
-        score: 1.0,
-        severity: Severity::default(),
-        detectors: Vec::new(),
-        place: None,
-        pointer: None,
-        view: None,
-        attributes: BTreeMap::new(),
-        standing: true,
+/// The parts that layers and floor read, from the fields of `input` that any rule of theirs names.
+fn verdict_parts(files: &[Arc<Parsed>]) -> (Parts, Parts) {
+    let fields = |of_floor: bool| {
+        let mut fields = Fields::none();
+        let files = files.iter().filter(|file| !of_floor || file.package == ["floor"]);
+        files.flat_map(|file| &file.rules).for_each(|rule| fields.add(&rule.fields));
+        fields
     };
-    categories.map(finding).collect()
+    (Parts::of(&fields(false)), Parts::of(&fields(!looks_below(files))))
 }
 
-type Probed = (Engine, Vec<(Trial, Result<Vec<Held>, Failure>)>);
-
-/// Evaluates on a thread of its own, which is left behind if nothing can stop it.
-fn probe_apart(
-    unit: Digest,
-    mut engine: Engine,
-    trials: Vec<Trial>,
-    limit: Duration,
-) -> Result<Probed, Vec<Fault>> {
-    let refused = |code, message| {
-        vec![fault("policies", (0, 0), code, message, "bound loops and numbers in the last change")]
-    };
-    if !background::may_try(unit) {
-        let message = "these rules, or too many others, could not be stopped when they were tried";
-        return Err(refused("probe_timeout", message));
-    }
-    let (send, receive) = std::sync::mpsc::channel();
-    let (tell, told) = std::sync::mpsc::channel();
-    let probe = move || {
-        let _ = tell.send(Thread::current());
-        let mut results = Vec::new();
-        for trial in trials {
-            let held = evaluate(&mut engine, trial.ask, trial.document.clone(), limit);
-            // One endless loop says enough.
-            let late = held.as_ref().is_err_and(|failure| failure.kind == FailureKind::TimeOut);
-            results.push((trial, held));
-            let _ = send.send(None);
-            if late {
-                break;
-            }
-        }
-        // Nobody listens any more if it took too long.
-        let _ = send.send(Some((engine, results)));
-    };
-    let builder = std::thread::Builder::new().name("policy-probe".into()).stack_size(STACK_BYTES);
-    if builder.spawn(probe).is_err() {
-        return Err(refused("probe_error", "no thread could be started to try these rules"));
-    }
-    loop {
-        match receive.recv_timeout(limit * 2) {
-            Ok(Some(probed)) => return Ok(probed),
-            Ok(None) => {}
-            Err(_) => {
-                told.try_iter().for_each(Thread::lower);
-                background::is_stuck(unit);
-                let message = "an evaluation of these rules cannot be stopped";
-                return Err(refused("probe_timeout", message));
-            }
-        }
-    }
+/// Whether the floor's rules refer to other layers.
+pub(super) fn looks_below(files: &[Arc<Parsed>]) -> bool {
+    let floor = files.iter().filter(|file| file.package == ["floor"]);
+    let mut refs = floor.flat_map(|file| &file.rules).flat_map(|rule| &rule.refs);
+    refs.any(|found| found.absolute && found.path.first().is_none_or(|name| name != "floor"))
 }
 
-fn point_of(ask: Ask) -> Point {
+pub(super) fn point_of(ask: Ask) -> Point {
     match ask {
         Ask::Plan | Ask::FloorPlan => Point::Plan,
         Ask::Settle => Point::Conflict,
@@ -330,7 +226,7 @@ fn static_checks(files: &[&Parsed], reads_all: bool, limits: &Limits) -> Result<
         reads.extend(named);
     }
     for file in files.iter().filter(|file| file.package == ["floor"]) {
-        for rule in file.rules.iter().filter(|rule| rule.reads_settings) {
+        for rule in file.rules.iter().filter(|rule| rule.fields.holds("settings")) {
             let message = format!("`{}` of the floor reads `input.settings`", rule.name.join("."));
             let hint = "read `data.floor.settings`";
             faults.insert(fault(&file.file, rule.position, "floor_reads_settings", message, hint));
@@ -343,7 +239,7 @@ fn compile(
     files: &[&Parsed],
     entry: &str,
     floor: &serde_json::Value,
-    limits: &Limits,
+    eval_timeout: Duration,
 ) -> Result<Engine, Vec<Fault>> {
     let one = |message: String| {
         let found = rego::located("policies", &message, "compile");
@@ -353,7 +249,7 @@ fn compile(
         }]
     };
     catch_unwind(AssertUnwindSafe(|| {
-        let mut engine = engine(limits.eval_timeout * PROBE_FACTOR).map_err(one)?;
+        let mut engine = engine(eval_timeout * PROBE_FACTOR).map_err(one)?;
         for file in files {
             engine
                 .add_policy(file.file.to_string(), file.text.to_string())
@@ -378,12 +274,12 @@ pub(super) fn engine(limit: Duration) -> Result<Engine, String> {
     Ok(engine)
 }
 
-fn timer(limit: Duration) -> ExecutionTimerConfig {
+pub(super) fn timer(limit: Duration) -> ExecutionTimerConfig {
     let check_interval = NonZeroU32::new(TIMER_INTERVAL).unwrap_or(NonZeroU32::MIN);
     ExecutionTimerConfig { limit, check_interval }
 }
 
-fn evaluate(
+pub(super) fn evaluate(
     engine: &mut Engine,
     ask: Ask,
     document: Value,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::background::Thread;
 use super::rego::{self, Parsed};
-use super::{Limits, STACK_BYTES, bounded, fault, graph, teach};
+use super::{Limits, STACK_BYTES, bounded, fault, graph, lint, teach};
 use crate::yaml::fault::Fault;
 
 /// A rule with an input and the value it must give.
@@ -48,6 +48,8 @@ pub struct Validation {
     pub is_valid: bool,
     /// Every fault.
     pub errors: Vec<Fault>,
+    /// What would load but is probably not meant.
+    pub warnings: Vec<Fault>,
     /// Every rule that the modules define, without `data`.
     pub rules: Vec<String>,
     /// In the order of the cases.
@@ -151,6 +153,7 @@ fn check(
         validation.errors.extend(faults);
     }
     if validation.errors.is_empty() {
+        validation.warnings = lint::of_modules(&all);
         match engine(&all, data, limits) {
             Ok(engine) => {
                 validation.case_results = cases.iter().map(|case| run(&engine, case)).collect();

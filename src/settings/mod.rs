@@ -242,11 +242,24 @@ pub struct Policy {
     /// Answers kept.
     #[validate(range(min = 1, max = 10_000_000))]
     pub memo_entries: usize,
+    /// Versions kept of one stored overlay.
+    #[validate(range(min = 1, max = 10_000))]
+    pub versions_max: u64,
+    /// Units with a tenant's own rules whose engines are kept ready; others are compiled again when
+    /// they are asked.
+    #[validate(range(min = 1, max = 100_000))]
+    pub prepared_max: usize,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { eval_timeout: Span(Duration::from_millis(50)), threads: 2, memo_entries: 10_000 }
+        Self {
+            eval_timeout: Span(Duration::from_millis(50)),
+            threads: 2,
+            memo_entries: 10_000,
+            versions_max: 50,
+            prepared_max: 256,
+        }
     }
 }
 

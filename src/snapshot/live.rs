@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
-use super::{Files, Overlay, Snapshot, Sources, overlays, trial};
+use super::{Base, Files, Overlay, Snapshot, Sources, overlays, trial};
 use crate::domain::id::{BundleName, TenantId};
 use crate::policy::Policies;
 use crate::settings::Settings;
@@ -48,21 +48,29 @@ pub struct Change {
 
 impl Change {
     /// `overlays` with what `object` makes of this one.
-    fn made(
-        &self,
-        overlays: &[Arc<Overlay>],
-        object: &Object,
-    ) -> Result<Vec<Arc<Overlay>>, ChangeError> {
+    fn made(&self, overlays: &[Arc<Overlay>], object: &Object) -> Vec<Arc<Overlay>> {
         let own =
             |overlay: &Overlay| overlay.tenant == self.tenant && overlay.bundle == self.bundle;
         let mut made: Vec<_> = overlays.iter().filter(|other| !own(other)).cloned().collect();
         if object.body.is_some() {
-            let overlay = Overlay::of(object).map_err(|fault| ChangeError::Invalid(vec![fault]))?;
-            made.push(Arc::new(overlay));
+            made.extend(Overlay::of(object).map(Arc::new));
             made.sort_by(|a, b| (&a.tenant, &a.bundle).cmp(&(&b.tenant, &b.bundle)));
         }
-        Ok(made)
+        made
     }
+}
+
+/// What else must hold of an overlay in the snapshot that would serve, before it is stored; given
+/// from above, because orchestrations are run there.
+pub type Gate<'a> = &'a dyn Fn(&Snapshot, &Overlay) -> Vec<Fault>;
+
+/// A change that was made.
+#[derive(Debug)]
+pub struct Changed {
+    /// What serves.
+    pub snapshot: Arc<Snapshot>,
+    /// What is probably not meant in the overlay; files are named as the policy tree does.
+    pub doubts: Vec<Fault>,
 }
 
 /// Why a change was not made.
@@ -122,6 +130,7 @@ impl Live {
     pub fn new(first: Snapshot, sources: Sources, store: Option<Arc<dyn Store>>) -> Self {
         let state = State { wanted: first.revision.clone(), faults: Vec::new() };
         let overlays = first.files.overlays.clone();
+        tell_broken(&first, None);
         Self {
             store,
             stored: Mutex::new(Stored { generation: -1, overlays }),
@@ -194,7 +203,7 @@ impl Live {
         match read {
             Ok(None) => {}
             Ok(Some((generation, objects))) => {
-                stored.overlays = overlays::overlays(&objects)?;
+                stored.overlays = overlays::overlays(&objects);
                 stored.generation = generation;
             }
             Err(error) => {
@@ -212,15 +221,23 @@ impl Live {
         &self,
         change: Change,
         settings: &Settings,
-    ) -> Result<Arc<Snapshot>, ChangeError> {
+        gate: Gate<'_>,
+    ) -> Result<Changed, ChangeError> {
         let base = self.current();
         let draft = self.draft(&base, &change, &base.policies, settings)?;
+        let mut doubts = Vec::new();
         if let (Some(_), Some(own)) = (&change.body, draft.overlay(&change.tenant, &change.bundle))
         {
-            let failures = trial::failures(&draft.files, own, &super::policy_limits(settings));
+            let limits = super::policy_limits(settings);
+            let mut failures = trial::failures(&draft.files, own, &limits);
+            if failures.is_empty() {
+                failures = gate(&draft, own);
+            }
             if !failures.is_empty() {
                 return Err(ChangeError::Invalid(failures));
             }
+            let detectors = draft.catalog.detectors.keys().cloned().collect();
+            doubts = trial::doubts(&draft.files, own, &detectors, &limits);
         }
         let mut stored = self.stored();
         let current = self.current();
@@ -235,9 +252,9 @@ impl Live {
         let write = store.change(key, change.body.clone(), change.expected, change.audit.clone());
         let object = tokio::runtime::Handle::current().block_on(write)?;
         // Version and time are the store's to give.
-        next.files.overlays = change.made(&next.files.overlays, &object)?;
-        stored.overlays = change.made(&stored.overlays, &object)?;
-        Ok(self.swap(next))
+        next.files.overlays = change.made(&next.files.overlays, &object);
+        stored.overlays = change.made(&stored.overlays, &object);
+        Ok(Changed { snapshot: self.swap(next), doubts })
     }
 
     /// What would serve after `change`, over what serves in `base`.
@@ -254,8 +271,15 @@ impl Live {
         let key = overlays::key(&change.tenant, &change.bundle);
         let body = change.body.clone();
         let object = Object { key, version: 0, at_ms: 0, etag: String::new(), body };
-        let files = base.files.beside(change.made(&base.files.overlays, &object)?);
-        base.with_files(files, &self.sources, settings, units).map_err(ChangeError::Invalid)
+        let files = base.files.beside(change.made(&base.files.overlays, &object));
+        let name = (change.tenant.clone(), change.bundle.clone());
+        let over = Base::over(units, &self.sources, settings);
+        let draft = base.with_files(files, &over, Some(name.clone()));
+        let draft = draft.map_err(ChangeError::Invalid)?;
+        match draft.broken.get(&name) {
+            Some(faults) => Err(ChangeError::Invalid(faults.clone())),
+            None => Ok(draft),
+        }
     }
 
     fn swap(&self, next: Snapshot) -> Arc<Snapshot> {
@@ -292,6 +316,7 @@ impl Live {
         match Snapshot::from_files(files, &self.sources, settings, Some(&current)) {
             Ok(next) => {
                 let next = Arc::new(next);
+                tell_broken(&next, Some(&current));
                 self.current.store(Arc::clone(&next));
                 *self.state() = State { wanted, faults: Vec::new() };
                 Some(Ok(next))
@@ -319,5 +344,22 @@ impl Live {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Logs each stored overlay that serves no longer, once.
+fn tell_broken(next: &Snapshot, before: Option<&Snapshot>) {
+    for ((tenant, bundle), faults) in &next.broken {
+        let known = before.and_then(|before| before.broken.get(&(tenant.clone(), bundle.clone())));
+        if known.is_some() {
+            continue;
+        }
+        let fault = faults.first().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(
+            %tenant,
+            policy = %bundle,
+            fault,
+            "a stored overlay does not fit the files; its tenant's modes decide"
+        );
     }
 }

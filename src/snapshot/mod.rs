@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use crate::catalog::{Catalog, Detector, LoadContext, SecretRef, SourceFile};
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
-use crate::policy::{self, Limits, Policies, TenantScope};
+use crate::policy::{self, Apart, Limits, OverlayFaults, OverlayName, Policies, TenantScope};
 use crate::settings::{self, Settings};
 use crate::store::Object;
 use crate::yaml;
@@ -24,8 +24,8 @@ mod sources;
 mod trial;
 mod watch;
 
-pub use live::{Change, ChangeError, Generations, Live};
-pub use overlays::{KIND, Overlay, OverlayContent, OverlayModule, key, stored, tag};
+pub use live::{Change, ChangeError, Changed, Gate, Generations, Live};
+pub use overlays::{KIND, Overlay, OverlayCases, OverlayContent, OverlayModule, key, stored, tag};
 pub use seen::Seen;
 pub use sources::{CheckParams, Files, Sources};
 pub use watch::{Changes, Event, watch};
@@ -47,6 +47,9 @@ pub struct Snapshot {
     pub policies: Policies,
     /// What is odd but serves.
     pub warnings: Vec<Fault>,
+    /// Stored overlays that do not fit the files, so that their tenants' modes decide; files are
+    /// named as the policy tree does.
+    pub broken: OverlayFaults,
     /// What it was made of; the next one may be made of the same.
     files: Files,
 }
@@ -87,10 +90,12 @@ impl Snapshot {
         let context =
             LoadContext { env: settings.env, secret: &secret, check_params: &sources.check_params };
         // Policies cannot be checked against tenants that are not known.
-        let (catalog, mut warnings) = Catalog::load(&files.catalog, &context)?;
+        let known = previous.map(|old| (&old.catalog, old.files.catalog.as_slice()));
+        let (catalog, mut warnings) = Catalog::load_after(known, &files.catalog, &context)?;
         let tenants = scopes(&catalog);
         let before = previous.map(|snapshot| &snapshot.policies);
-        let policies = load_policies(files, sources, &tenants, settings, before)
+        let base = Base { sources, settings, previous: before };
+        let policies = load_policies(files, &tenants, &base, None)
             .map_err(|faults| sources.place(files, faults))?;
         warnings.extend(policies.warnings);
         warnings.sort();
@@ -102,6 +107,7 @@ impl Snapshot {
             catalog,
             policies: policies.policies,
             warnings,
+            broken: policies.broken,
             files: files.clone(),
         })
     }
@@ -116,25 +122,22 @@ impl Snapshot {
         if objects.is_empty() {
             return Ok(self);
         }
-        let files = self.files.beside(overlays::overlays(objects)?);
+        let files = self.files.beside(overlays::overlays(objects));
         let next = self
-            .with_files(files.clone(), sources, settings, &self.policies)
+            .with_files(files.clone(), &Base::over(&self.policies, sources, settings), None)
             .map_err(|faults| sources.place(&files, faults))?;
         Ok(Snapshot { generation: self.generation, ..next })
     }
 
     /// The same catalog with other policies of `files`. Nothing is read again, so what became of
-    /// the files since cannot be at fault. Units of `units` are used again. Faults name files as
-    /// the policy tree does.
+    /// the files since cannot be at fault. Faults name files as the policy tree does.
     fn with_files(
         &self,
         files: Files,
-        sources: &Sources,
-        settings: &Settings,
-        units: &Policies,
+        base: &Base<'_>,
+        fresh: Option<OverlayName>,
     ) -> Result<Snapshot, Vec<Fault>> {
-        let tenants = scopes(&self.catalog);
-        let policies = load_policies(&files, sources, &tenants, settings, Some(units))?;
+        let policies = load_policies(&files, &scopes(&self.catalog), base, fresh)?;
         let kept = self.warnings.iter().filter(|fault| fault.kind != FaultKind::Policy);
         let mut warnings: Vec<Fault> = kept.cloned().chain(policies.warnings).collect();
         warnings.sort();
@@ -146,8 +149,23 @@ impl Snapshot {
             seen: self.seen.clone(),
             policies: policies.policies,
             warnings,
+            broken: policies.broken,
             files,
         })
+    }
+}
+
+/// What policies are loaded over.
+struct Base<'a> {
+    sources: &'a Sources,
+    settings: &'a Settings,
+    /// Its units are used again.
+    previous: Option<&'a Policies>,
+}
+
+impl<'a> Base<'a> {
+    fn over(units: &'a Policies, sources: &'a Sources, settings: &'a Settings) -> Self {
+        Base { sources, settings, previous: Some(units) }
     }
 }
 
@@ -160,18 +178,20 @@ fn scopes(catalog: &Catalog) -> Vec<TenantScope> {
 
 fn load_policies(
     files: &Files,
-    sources: &Sources,
     tenants: &[TenantScope],
-    settings: &Settings,
-    previous: Option<&Policies>,
+    base: &Base<'_>,
+    fresh: Option<OverlayName>,
 ) -> Result<policy::Loaded, Vec<Fault>> {
-    let loaded = Policies::load(&files.sources(), tenants, &policy_limits(settings), previous);
+    let Base { sources, settings, previous } = *base;
+    let (limits, apart) = (policy_limits(settings), Apart { overlays: files.apart(), fresh });
+    let loaded = Policies::load_beside(&files.sources(), tenants, &limits, previous, apart);
     let gaps = layers::gaps(&files.policies);
     let mut loaded = match loaded {
         Ok(loaded) if gaps.is_empty() => loaded,
         Ok(_) => return Err(gaps),
         Err(faults) => return Err(layers::beside(gaps, faults)),
     };
+    loaded.warnings.extend(overlays::warnings(&loaded.broken));
     loaded.warnings = sources.place(files, loaded.warnings);
     loaded.warnings.extend(files.shadowed());
     Ok(loaded)
@@ -201,6 +221,7 @@ pub fn policy_limits(settings: &Settings) -> Limits {
         eval_timeout: settings.policy.eval_timeout.0,
         threads: settings.policy.threads,
         memo_entries: settings.policy.memo_entries,
+        prepared_max: settings.policy.prepared_max,
         ..Limits::default()
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Files, Snapshot};
 use crate::domain::digest::Digest;
 use crate::domain::id::{BundleName, TenantId};
-use crate::policy::Source;
+use crate::policy::{OverlayFaults, OverlayName, Source};
 use crate::store::{Object, ObjectKey, Store, StoreError};
 use crate::yaml::fault::{Fault, FaultKind};
 
@@ -22,6 +22,9 @@ pub const KIND: &str = "overlay";
 pub struct OverlayContent {
     /// Its Rego files.
     pub modules: Vec<OverlayModule>,
+    /// Its `*_cases.yaml`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cases: Vec<OverlayCases>,
     /// Its `data.yaml`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<serde_json::Value>,
@@ -34,6 +37,15 @@ pub struct OverlayModule {
     pub path: String,
     /// The source.
     pub rego: String,
+}
+
+/// One file of cases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlayCases {
+    /// Its name, no folder.
+    pub path: String,
+    /// The text.
+    pub yaml: String,
 }
 
 /// One stored overlay.
@@ -53,23 +65,25 @@ pub struct Overlay {
     pub content: OverlayContent,
     /// Of the content.
     pub digest: Digest,
+    /// Why the content could not be read; it is empty then.
+    pub fault: Option<Fault>,
 }
 
 impl Overlay {
-    /// What an object of the store says; `Err` only for rows that no API wrote.
-    pub fn of(object: &Object) -> Result<Overlay, Fault> {
+    /// What an object of the store says; `None` where no policy could have its name.
+    pub fn of(object: &Object) -> Option<Overlay> {
         let body = object.body.as_deref().unwrap_or_default();
-        let read = || {
-            let tenant = object.key.tenant.clone()?;
-            let bundle = BundleName::parse(&object.key.name).ok()?;
-            Some((tenant, bundle, serde_json::from_str(body).ok()?))
-        };
-        let (tenant, bundle, content) = read().ok_or_else(|| {
-            let tenant = object.key.tenant.as_ref().map_or("", TenantId::as_str);
-            let file = format!("stored/tenants/{tenant}/{}", object.key.name);
-            fault(file, "unreadable", "is no stored overlay", "restore the store from a copy")
-        })?;
-        Ok(Overlay {
+        let tenant = object.key.tenant.clone()?;
+        let bundle = BundleName::parse(&object.key.name).ok()?;
+        let content: Option<OverlayContent> = serde_json::from_str(body).ok();
+        let fault = content.is_none().then(|| {
+            let folder = folder(&tenant, &bundle);
+            let hint = "store it again, or roll back to a version that can be read";
+            fault(folder.trim_end_matches('/'), "unreadable", "is no stored overlay", hint)
+        });
+        let content = content.unwrap_or_default();
+        Some(Overlay {
+            fault,
             tenant,
             bundle,
             version: object.version,
@@ -83,6 +97,15 @@ impl Overlay {
     /// The folder below `policies/` that it stands for, with a `/` at its end.
     pub fn folder(&self) -> String {
         folder(&self.tenant, &self.bundle)
+    }
+
+    /// Its files of cases, as they would lie in its folder.
+    pub fn cases(&self) -> impl Iterator<Item = Source> {
+        let folder = self.folder();
+        self.content.cases.iter().map(move |file| Source {
+            path: format!("{folder}{}", file.path),
+            bytes: file.yaml.as_bytes().into(),
+        })
     }
 
     pub(super) fn sources(&self) -> impl Iterator<Item = Source> {
@@ -122,16 +145,30 @@ pub async fn stored(store: &dyn Store) -> Result<Vec<Object>, StoreError> {
     store.objects(KIND.into()).await
 }
 
-/// Objects as overlays; all faults at once.
-pub fn overlays(objects: &[Object]) -> Result<Vec<Arc<Overlay>>, Vec<Fault>> {
-    let (mut read, mut faults) = (Vec::new(), Vec::new());
-    for object in objects {
-        match Overlay::of(object) {
-            Ok(overlay) => read.push(Arc::new(overlay)),
-            Err(fault) => faults.push(fault),
-        }
-    }
-    if faults.is_empty() { Ok(read) } else { Err(faults) }
+/// Objects as overlays.
+pub fn overlays(objects: &[Object]) -> Vec<Arc<Overlay>> {
+    objects.iter().filter_map(Overlay::of).map(Arc::new).collect()
+}
+
+/// What operators and authors read of overlays that do not serve: one line for each, and every
+/// fault that lies in it.
+pub(super) fn warnings(broken: &OverlayFaults) -> Vec<Fault> {
+    let of = |((tenant, bundle), faults): (&OverlayName, &Vec<Fault>)| {
+        let folder = folder(tenant, bundle);
+        let first = faults.first().map(|fault| format!(": {}", fault.message));
+        let message = format!(
+            "this stored overlay does not fit the files below it{}; the tenant's modes decide \
+             under `{bundle}`",
+            first.unwrap_or_default()
+        );
+        let hint = "correct or delete it, take the change of the files back, or put a folder of \
+                    that name beside it";
+        let own = |fault: &&Fault| format!("{}/", fault.file).starts_with(&folder);
+        let own: Vec<Fault> = faults.iter().filter(own).cloned().collect();
+        let whole = fault(folder.trim_end_matches('/'), "overlay_broken", &message, hint);
+        std::iter::once(whole).chain(own)
+    };
+    broken.iter().flat_map(of).collect()
 }
 
 /// Whether two lists in the order of the store hold the same versions.
@@ -156,15 +193,25 @@ impl Files {
         self.policies.iter().cloned().chain(live.flat_map(|overlay| overlay.sources())).collect()
     }
 
+    /// The overlays whose faults are their own: all that are stored and not shadowed.
+    pub(super) fn apart(&self) -> OverlayFaults {
+        let folders = self.folders();
+        let live =
+            self.overlays.iter().filter(|overlay| !folders.contains(overlay.folder().as_str()));
+        let known = |overlay: &Arc<Overlay>| overlay.fault.iter().cloned().collect();
+        live.map(|o| ((o.tenant.clone(), o.bundle.clone()), known(o))).collect()
+    }
+
     /// A warning for each stored overlay whose name a file defines.
     pub(super) fn shadowed(&self) -> impl Iterator<Item = Fault> {
         let folders = self.folders();
         let shadowed =
             self.overlays.iter().filter(move |overlay| folders.contains(overlay.folder().as_str()));
         shadowed.map(|overlay| {
-            let file = format!("stored/{}", overlay.folder().trim_end_matches('/'));
+            let folder = overlay.folder();
+            let file = format!("stored/{}", folder.trim_end_matches('/'));
             let message = "files of the same folder serve instead of this stored overlay";
-            fault(file, "shadowed", message, "delete the stored overlay, or remove the files")
+            fault(&file, "shadowed", message, "delete the stored overlay, or remove the files")
         })
     }
 
@@ -200,10 +247,10 @@ impl Snapshot {
     }
 }
 
-fn fault(file: String, code: &'static str, message: &str, hint: &str) -> Fault {
+fn fault(file: &str, code: &'static str, message: &str, hint: &str) -> Fault {
     Fault {
         kind: FaultKind::Policy,
-        file,
+        file: file.into(),
         line: 0,
         column: 0,
         code,

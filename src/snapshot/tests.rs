@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
+mod broken;
 mod stored;
 
 struct Project {

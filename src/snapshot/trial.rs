@@ -1,19 +1,24 @@
-//! Runs the Rego tests that come with a stored overlay, before it is stored.
+//! Runs the Rego tests that come with a stored overlay, before it is stored, and looks for what is
+//! probably not meant.
 //!
 //! They see what the overlay's unit may see: every bundle, and no other tenant.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Files, Overlay};
+use crate::domain::id::DetectorName;
 use crate::policy::testing::{self, Status, Test, Why};
-use crate::policy::{Limits, Source};
+use crate::policy::{Limits, Source, lint};
 use crate::yaml::fault::{Fault, FaultKind};
 
 /// Tests of one overlay.
 const TESTS_MAX: usize = 100;
 /// For all of them.
 const TIME_MAX: Duration = Duration::from_secs(10);
+/// Shared files that are read once more to look for doubts; beyond them nobody looks.
+const LINTED_FILES_MAX: usize = 200;
 
 /// A fault for each test of `overlay` that does not pass among `files`.
 pub(super) fn failures(files: &Files, overlay: &Overlay, limits: &Limits) -> Vec<Fault> {
@@ -22,11 +27,7 @@ pub(super) fn failures(files: &Files, overlay: &Overlay, limits: &Limits) -> Vec
     if !own.iter().any(|source| source.path.ends_with("_test.rego")) {
         return Vec::new();
     }
-    let shared = files
-        .policies
-        .iter()
-        .filter(|file| !file.path.starts_with("tenants/") && !file.path.ends_with("_test.rego"));
-    let sources: Vec<Source> = shared.cloned().chain(own).collect();
+    let sources: Vec<Source> = shared(files).cloned().chain(own).collect();
     let (started, asked) = (Instant::now(), AtomicUsize::new(0));
     let left = AtomicUsize::new(0);
     let wanted = |_: &str, _: &str| {
@@ -51,6 +52,28 @@ pub(super) fn failures(files: &Files, overlay: &Overlay, limits: &Limits) -> Vec
         faults.push(fault(folder.trim_end_matches('/'), (0, 0), "too_many_tests", message, hint));
     }
     faults
+}
+
+/// What loads but is probably not meant in `overlay`.
+pub(super) fn doubts(
+    files: &Files,
+    overlay: &Overlay,
+    detectors: &BTreeSet<DetectorName>,
+    limits: &Limits,
+) -> Vec<Fault> {
+    if shared(files).count() > LINTED_FILES_MAX {
+        return Vec::new();
+    }
+    let sources: Vec<Source> = shared(files).cloned().chain(overlay.sources()).collect();
+    let mut found = lint::lint(&sources, detectors, limits);
+    found.retain(|fault| fault.file.starts_with(&overlay.folder()));
+    found
+}
+
+/// What every overlay's unit may read.
+fn shared(files: &Files) -> impl Iterator<Item = &Source> {
+    let files = files.policies.iter();
+    files.filter(|file| !file.path.starts_with("tenants/") && !file.path.ends_with("_test.rego"))
 }
 
 fn failed(test: &Test) -> Fault {

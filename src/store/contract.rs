@@ -48,6 +48,7 @@ pub(super) async fn holds(store: &dyn Store) {
     a_wrong_expectation_writes_nothing(store).await;
     a_deleted_object_is_gone_but_in_its_history(store).await;
     a_change_and_its_audit_are_written_together_or_not_at_all(store).await;
+    only_the_newest_versions_are_kept(store).await;
     lists_hold_current_versions_of_every_tenant(store).await;
     one_of_many_racing_writers_wins(store).await;
     assert_eq!(store.probe().await, Ok(()));
@@ -149,6 +150,27 @@ async fn a_change_and_its_audit_are_written_together_or_not_at_all(store: &dyn S
     assert_eq!(audited().await, 1, "nothing was changed, so nothing is audited");
     let gone = change(None, Expected::Version(1)).await.unwrap();
     assert_eq!((gone.version, gone.body, audited().await), (2, None, 2));
+}
+
+/// Every store under this contract keeps 50.
+async fn only_the_newest_versions_are_kept(store: &dyn Store) {
+    let versions = async |name| {
+        let all = Page { limit: 200, before: None };
+        let found = store.versions(key(name), all).await.unwrap();
+        found.into_iter().map(|version| version.version).collect::<Vec<_>>()
+    };
+    store.put(key("other"), "1".into(), Expected::Absent).await.unwrap();
+    for n in 1..=50 {
+        store.put(key("many"), n.to_string(), Expected::Any).await.unwrap();
+    }
+    assert_eq!(versions("many").await.last(), Some(&1));
+    store.delete(key("many"), Expected::Version(50)).await.unwrap();
+    assert_eq!(store.version(key("many"), 1).await, Ok(None));
+    assert!(store.version(key("many"), 2).await.unwrap().is_some());
+    let back = store.put(key("many"), "52".into(), Expected::Absent).await.unwrap();
+    assert_eq!(back.version, 52, "what is forgotten still counts");
+    assert_eq!(versions("many").await, (3..=52).rev().collect::<Vec<_>>());
+    assert_eq!(versions("other").await, [1], "another object is not the older version of this");
 }
 
 async fn lists_hold_current_versions_of_every_tenant(store: &dyn Store) {

@@ -201,9 +201,10 @@ pub trait Objects: Send + Sync {
     ) -> Answer<'_, Object>;
     /// The current objects of `kind` of every tenant, by tenant and name.
     fn objects(&self, kind: String) -> Answer<'_, Vec<Object>>;
-    /// Versions, newest first, tombstones included; `page.before` is a version.
+    /// Versions that are kept, newest first, tombstones included; `page.before` is a version. Of each
+    /// object a store keeps the newest few, the current one always.
     fn versions(&self, key: ObjectKey, page: Page) -> Answer<'_, Vec<Version>>;
-    /// One version; a tombstone is `None`.
+    /// One version; a tombstone is `None`, as is one that is no longer kept.
     fn version(&self, key: ObjectKey, version: u64) -> Answer<'_, Option<Object>>;
     /// Grows with every write of an object; equal values mean nothing changed.
     fn generation(&self) -> Answer<'_, i64>;

@@ -192,6 +192,16 @@ pub(super) fn write_object(
     Ok(Ok(object))
 }
 
+/// Deletes every version of an object up to and with `last`.
+pub(super) fn forget_versions(connection: &Connection, key: &ObjectKey, last: u64) -> Result<()> {
+    connection
+        .prepare_cached(
+            "DELETE FROM objects WHERE kind = ?1 AND tenant = ?2 AND name = ?3 AND version <= ?4",
+        )?
+        .execute(params![key.kind, scope(key), key.name, last.cast_signed()])?;
+    Ok(())
+}
+
 fn scope(key: &ObjectKey) -> &str {
     key.tenant.as_ref().map_or("", TenantId::as_str)
 }

@@ -47,14 +47,17 @@ pub struct SqliteOptions {
     pub queue_rows: usize,
     /// How long an awaited write may take before its caller is told [`StoreError::Slow`].
     pub patience: Duration,
+    /// Versions kept of one object, the newest among them; at least 1.
+    pub versions_max: u64,
     /// Connections that read side by side; memory has none, its reads queue with the writes.
     pub readers: usize,
 }
 
 impl SqliteOptions {
-    /// The defaults at `place`: 8192 rows, 5 s, 2 readers.
+    /// The defaults at `place`: 8192 rows, 5 s, 50 versions, 2 readers.
     pub fn at(place: Place) -> SqliteOptions {
-        SqliteOptions { place, queue_rows: 8192, patience: Duration::from_secs(5), readers: 2 }
+        let patience = Duration::from_secs(5);
+        SqliteOptions { place, queue_rows: 8192, patience, versions_max: 50, readers: 2 }
     }
 }
 
@@ -63,6 +66,7 @@ pub struct Sqlite {
     queue: Arc<Queue>,
     readers: Option<Arc<Readers>>,
     patience: Duration,
+    versions_max: u64,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -90,7 +94,8 @@ impl Sqlite {
                 reason: error.to_string(),
             })?;
         let writer = Mutex::new(Some(writer));
-        Ok(Sqlite { queue, readers, patience: options.patience, writer })
+        let SqliteOptions { patience, versions_max, .. } = *options;
+        Ok(Sqlite { queue, readers, patience, versions_max, writer })
     }
 
     /// Runs `work` inside the next batch and waits for its commit.
@@ -218,11 +223,15 @@ impl Objects for Sqlite {
     }
 
     fn put(&self, key: ObjectKey, body: String, expected: Expected) -> Answer<'_, Object> {
-        self.write("writing an object", move |c| write_object(c, key, Some(body), expected))
+        let keep = self.versions_max;
+        let write = move |c: &Connection| write_object(c, key, Some(body), (expected, keep));
+        self.write("writing an object", write)
     }
 
     fn delete(&self, key: ObjectKey, expected: Expected) -> Answer<'_, ()> {
-        self.write("deleting an object", move |c| write_object(c, key, None, expected).map(|_| ()))
+        let keep = self.versions_max;
+        let write = move |c: &Connection| write_object(c, key, None, (expected, keep)).map(|_| ());
+        self.write("deleting an object", write)
     }
 
     fn change(
@@ -233,10 +242,11 @@ impl Objects for Sqlite {
         entry: AuditEntry,
     ) -> Answer<'_, Object> {
         const DOING: &str = "writing an object and its audit";
+        let keep = self.versions_max;
         self.write(DOING, move |c| {
             let failed = |error: rusqlite::Error| StoreError::of(DOING, &error);
             c.execute_batch("SAVEPOINT change").map_err(failed)?;
-            let written = write_object(c, key, body, expected).and_then(|object| {
+            let written = write_object(c, key, body, (expected, keep)).and_then(|object| {
                 rows::append_audit(c, &entry).map_err(failed)?;
                 Ok(object)
             });
@@ -387,10 +397,15 @@ fn write_object(
     connection: &Connection,
     key: ObjectKey,
     body: Option<String>,
-    expected: Expected,
+    (expected, keep): (Expected, u64),
 ) -> Result<Object, StoreError> {
     let at_ms = jiff::Timestamp::now().as_millisecond();
-    rows::write_object(connection, &key, body, expected, at_ms)
-        .map_err(|error| StoreError::of("writing an object", &error))?
-        .map_err(|found| StoreError::Conflict { kind: key.kind, name: key.name, found })
+    let failed = |error: rusqlite::Error| StoreError::of("writing an object", &error);
+    let written =
+        rows::write_object(connection, &key, body, expected, at_ms).map_err(failed)?.map_err(
+            |found| StoreError::Conflict { kind: key.kind.clone(), name: key.name.clone(), found },
+        )?;
+    rows::forget_versions(connection, &key, written.version.saturating_sub(keep.max(1)))
+        .map_err(failed)?;
+    Ok(written)
 }

@@ -3,31 +3,31 @@
 //! Whatever a field holds, one event is one line: values are JSON-encoded in both forms. Content,
 //! keys and tokens have no field here.
 //!
-//! Lines are written by a thread of their own. Its queue is lossless: when stdout stalls for 64 Ki
-//! lines, callers wait rather than lose the record of a decision.
+//! Lines are written by a thread of their own. Its queue is lossless: when stdout stalls for 16 MiB
+//! of lines, callers wait rather than lose the record of a decision.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufWriter, IsTerminal as _, Write};
+use std::io::{IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+mod lines;
 #[cfg(test)]
 mod tests;
 
-/// Lines that may wait for stdout.
-const LINES_MAX: usize = 65_536;
-/// Bytes gathered per write while lines are waiting.
-const WRITE_BYTES: usize = 65_536;
+use lines::{Lines, Writing};
+
+/// Most lines fit.
+const LINE_BYTES: usize = 1_024;
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
@@ -118,9 +118,9 @@ pub struct DecisionLine<'a> {
 
 /// A running log; dropping it writes what is left.
 pub struct Telemetry {
-    writer: NonBlocking,
+    lines: Lines,
     shape: Shape,
-    _guard: WorkerGuard,
+    _writing: Writing,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -141,31 +141,26 @@ pub fn init(log_level: &str, format: LogFormat) -> Result<Telemetry, TelemetryEr
         LogFormat::Auto if stdout.is_terminal() => Shape::Pretty,
         LogFormat::Auto => Shape::Json,
     };
-    // Not `Stdout`, which writes line by line: the thread flushes when its queue is empty.
+    // Not `Stdout`, which writes line by line.
     let file = stdout.as_fd().try_clone_to_owned().map_err(TelemetryError::Stdout)?;
-    let writer = BufWriter::with_capacity(WRITE_BYTES, std::fs::File::from(file));
-    let telemetry = Telemetry::to(writer, shape);
+    let telemetry = Telemetry::to(std::fs::File::from(file), shape);
     let subscriber = telemetry.subscriber(filter);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Twice)?;
     Ok(telemetry)
 }
 
 impl Telemetry {
-    fn to(writer: impl Write + Send + 'static, shape: Shape) -> Telemetry {
-        let (writer, _guard) = NonBlockingBuilder::default()
-            .lossy(false)
-            .buffered_lines_limit(LINES_MAX)
-            .thread_name("log-writer")
-            .finish(writer);
-        Telemetry { writer, shape, _guard }
+    fn to(output: impl Write + Send + 'static, shape: Shape) -> Telemetry {
+        let (lines, _writing) = lines::to(output);
+        Telemetry { lines, shape, _writing }
     }
 
     fn subscriber(&self, filter: EnvFilter) -> impl Subscriber + Send + Sync + use<> {
-        let writer = self.writer.clone();
+        let lines = self.lines.clone();
         tracing_subscriber::fmt()
             .with_env_filter(filter)
             .event_format(OneLine(self.shape))
-            .with_writer(move || writer.clone())
+            .with_writer(move || lines.clone())
             .finish()
     }
 
@@ -175,15 +170,19 @@ impl Telemetry {
             return;
         }
         let text = match self.shape {
-            Shape::Json => serde_json::to_string(&Stamped::now("INFO", "decision", line)),
+            Shape::Json => {
+                let mut text = Vec::with_capacity(LINE_BYTES);
+                serde_json::to_writer(&mut text, &Stamped::now("INFO", "decision", line))
+                    .map(|()| text)
+            }
             Shape::Pretty => serde_json::to_value(line).map(|fields| {
-                pretty("INFO", "decision", fields.as_object().unwrap_or(&Map::new()))
+                pretty("INFO", "decision", fields.as_object().unwrap_or(&Map::new())).into_bytes()
             }),
         };
-        // Strings, numbers and lists of them always serialise; a closed stdout is nobody's fault.
+        // Strings, numbers and lists of them always serialise.
         if let Ok(mut text) = text {
-            text.push('\n');
-            let _ = self.writer.clone().write_all(text.as_bytes());
+            text.push(b'\n');
+            let _ = self.lines.clone().write_all(&text);
         }
     }
 }

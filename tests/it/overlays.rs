@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::app::{Answer, App, spawn, spawn_with, write};
 
+mod gate;
 mod machine;
 
 const SECRET: &str = "key AKIAZ3VQ7JRTLWXK5P2D";

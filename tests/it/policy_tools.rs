@@ -198,6 +198,43 @@ fn a_failing_test_shows_its_values_in_every_format_and_ends_in_1() {
 }
 
 #[test]
+fn a_suite_over_its_budget_ends_in_1_and_names_the_test_that_ran() {
+    let dir = project();
+    let slow = |name: &str| {
+        format!(
+            "{name} if {{\n\tsome i in numbers.range(1, 5000)\n\tsome j in numbers.range(1, 5000)\n\t\
+             i + j < 0\n}}\n"
+        )
+    };
+    let tests: String = (1..9).map(|n| slow(&format!("test_slow_{n}"))).collect();
+    let text = format!("package standard_test\n\n{tests}");
+    write(dir.path(), "policies/standard/slow_test.rego", &text);
+    let told = ends(&run(dir.path(), &["policy", "test", "--budget", "2", "--filter", "slow"]), 1);
+    assert!(told.contains("the tests did not end within 2 s: `test_slow_"), "{told}");
+    let file = "of policies/standard/slow_test.rego was running";
+    assert!(told.contains(file) && told.contains("raise --budget"), "{told}");
+    assert!(!told.contains("test_slow_8"), "{told}");
+    let help = ends(&run(dir.path(), &["policy", "test", "--help"]), 0);
+    assert!(help.contains("--budget <SECONDS>") && help.contains("[default: 60]"), "{help}");
+}
+
+#[test]
+fn a_case_may_expect_a_denial() {
+    let dir = project();
+    let rules = "package standard\n\ndeny contains \"no code\" if input.request.type == \"code\"\n";
+    write(dir.path(), "policies/standard/deny.rego", rules);
+    let case = |expect: &str| {
+        format!("- name: d\n  request: {{content: x, type: code}}\n  expect: {{{expect}}}\n")
+    };
+    let test = ["policy", "test", "policies/standard/d_cases.yaml"];
+    write(dir.path(), "policies/standard/d_cases.yaml", &case("denied: true"));
+    ends(&run(dir.path(), &test), 0);
+    write(dir.path(), "policies/standard/d_cases.yaml", &case("action: allow"));
+    let told = ends(&run(dir.path(), &test), 1);
+    assert!(told.contains("expected allow, got a denial: no code"), "{told}");
+}
+
+#[test]
 fn coverage_below_its_threshold_ends_in_1_and_names_the_missed_lines() {
     let dir = project();
     let rules = "package tenants.acme.standard\n\nreview contains \"x\" if {\n\tinput.request.type == \"image\"\n\tinput.env == \"staging\"\n}\n";

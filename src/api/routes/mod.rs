@@ -17,8 +17,12 @@ pub(super) mod policies;
 
 type Answer = Result<HttpResponse, Failed>;
 
+/// Most answers fit.
+const ANSWER_BYTES: usize = 1_024;
+
 fn json(value: &impl Serialize) -> Answer {
-    let body = serde_json::to_vec(value).map_err(|error| {
+    let mut body = Vec::with_capacity(ANSWER_BYTES);
+    serde_json::to_writer(&mut body, value).map_err(|error| {
         Failed(Error::new(Code::InternalError, "the answer could not be written").caused_by(error))
     })?;
     Ok(HttpResponse::Ok().content_type("application/json").body(body))

@@ -66,6 +66,9 @@ pub struct PolicyView {
     pub layers: Vec<String>,
     /// Digest of what this tenant sees under it.
     pub view: String,
+    /// Whether the tenant's stored overlay does not fit the files, so that its modes decide; the
+    /// reason stands in `GET /generations`.
+    pub broken: bool,
 }
 
 /// Lists the tenant's policies.
@@ -91,6 +94,7 @@ fn view(snapshot: &Snapshot, tenant: &Tenant, bundle: &BundleName) -> Option<Pol
         default: *bundle == tenant.default_policy,
         layers: view.layers().to_vec(),
         view: view.digest().hex(),
+        broken: view.is_broken(),
     })
 }
 

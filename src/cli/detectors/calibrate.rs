@@ -279,7 +279,7 @@ fn write(detector: &Detector, key: &str) -> u8 {
         let line = if old.ends_with('\n') { "" } else { "\n" };
         let next = path.with_extension("yaml.tmp");
         let mut file = std::fs::File::create(&next)?;
-        write!(file, "{old}{line}{key}\n")?;
+        writeln!(file, "{old}{line}{key}")?;
         file.sync_all()?;
         std::fs::rename(next, path)
     };

@@ -19,6 +19,12 @@ pub(super) fn run(args: &BuildArgs) -> u8 {
         ));
         return exit::DATA;
     };
+    if view.is_broken() {
+        complain(
+            "the tenant's stored overlay does not fit the files; `orchestrator check` says why",
+        );
+        return exit::DATA;
+    }
     let written = view.opa_bundle().and_then(|bytes| std::fs::write(output, bytes));
     if let Err(error) = written {
         complain(&format!("{}: could not be written: {error}", output.display()));

@@ -9,7 +9,6 @@ use crate::domain::id::TenantId;
 use crate::yaml::fault::Fault;
 
 mod build;
-mod cases;
 mod eval;
 mod lint;
 mod new;
@@ -88,6 +87,10 @@ pub struct TestArgs {
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+    /// Seconds for all tests and cases together; over them the exit code is 1.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60,
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub budget: u64,
     /// Run again whenever a file changes.
     #[arg(long)]
     pub watch: bool,

@@ -1,11 +1,20 @@
 //! `orchestrator policy test`: Rego tests and cases, once or after every change.
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use super::{Format, Session, TestArgs, cases, complain, exit, placed, report, runtime};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Format, Session, TestArgs, complain, exit, placed, report, runtime};
+use crate::api::wire::case;
+use crate::orchestrator::cases::Stage;
+use crate::policy::Limits;
 use crate::policy::testing::coverage::share;
-use crate::policy::testing::{self, Report};
+use crate::policy::testing::{self, Report, Test};
 use crate::snapshot::{Changes, policy_limits};
+use crate::yaml::fault::Fault;
 
 pub(super) fn run(args: &TestArgs) -> u8 {
     let runtime = match runtime() {
@@ -42,18 +51,20 @@ async fn once(args: &TestArgs) -> u8 {
     }
 }
 
-async fn all(args: &TestArgs) -> Result<(Report, std::time::Duration), u8> {
+async fn all(args: &TestArgs) -> Result<(Report, Duration), u8> {
     let start = Instant::now();
-    let session = Session::open(args.config.as_deref())?;
+    let session = Session::of_files(args.config.as_deref())?;
     let root = session.sources.policies_root();
-    let wanted = |file: &str, name: &str| {
-        let inside = |path: &String| is_inside(path, &root, file);
-        (args.paths.is_empty() || args.paths.iter().any(inside))
-            && args.filter.as_ref().is_none_or(|filter| filter.is_match(name))
-    };
+    let suite = Arc::new(Suite::new(args, root.clone(), start));
     let limits = policy_limits(&session.deps.settings);
-    let rego = testing::run(&session.files.policies, &wanted, &limits);
-    let cases = cases::run(&session, &wanted).await;
+    let ran = async {
+        let rego = suite.rego(&session, limits).await?;
+        Some((rego, suite.cases(&session).await?))
+    };
+    let Some((rego, cases)) = ran.await.filter(|_| !suite.cut.load(Ordering::Relaxed)) else {
+        complain(&suite.overrun(args.budget));
+        return Err(exit::FAILED);
+    };
     let mut report = match (rego, cases) {
         (Ok(mut report), Ok(cases)) => {
             report.tests.extend(cases);
@@ -77,6 +88,84 @@ async fn all(args: &TestArgs) -> Result<(Report, std::time::Duration), u8> {
         file.file = format!("{root}/{}", file.file);
     }
     Ok((report, start.elapsed()))
+}
+
+/// Which tests are run, until when, and which one is.
+struct Suite {
+    paths: Vec<String>,
+    filter: Option<regex::Regex>,
+    root: String,
+    end: Instant,
+    begun: AtomicUsize,
+    /// File and name of what began last.
+    last: Mutex<Option<(String, String)>>,
+    /// Whether something was left out because the time was over.
+    cut: AtomicBool,
+}
+
+impl Suite {
+    fn new(args: &TestArgs, root: String, start: Instant) -> Self {
+        Self {
+            paths: args.paths.clone(),
+            filter: args.filter.clone(),
+            root,
+            end: start + Duration::from_secs(args.budget),
+            begun: AtomicUsize::new(0),
+            last: Mutex::new(None),
+            cut: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the test runs, which it does at once.
+    fn begins(&self, file: &str, name: &str) -> bool {
+        let inside = |path: &String| is_inside(path, &self.root, file);
+        let wanted = (self.paths.is_empty() || self.paths.iter().any(inside))
+            && self.filter.as_ref().is_none_or(|filter| filter.is_match(name));
+        if !wanted {
+            return false;
+        }
+        if Instant::now() >= self.end {
+            self.cut.store(true, Ordering::Relaxed);
+            return false;
+        }
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some((file.to_owned(), name.to_owned()));
+        true
+    }
+
+    /// The Rego tests, on a thread that is left behind when the time is over: `None`.
+    async fn rego(
+        self: &Arc<Self>,
+        session: &Session,
+        limits: Limits,
+    ) -> Option<Result<Report, Vec<Fault>>> {
+        let (send, receive) = oneshot::channel();
+        let (sources, own) = (session.files.policies.clone(), Arc::clone(self));
+        std::thread::spawn(move || {
+            let wanted = |file: &str, name: &str| own.begins(file, name);
+            let _ = send.send(testing::run(&sources, &wanted, &limits));
+        });
+        timeout_at(self.end, receive).await.ok()?.ok()
+    }
+
+    async fn cases(&self, session: &Session) -> Option<Result<Vec<Test>, Vec<Fault>>> {
+        let stage = Stage { deps: &session.deps, snapshot: &session.snapshot, read: case::read };
+        let wanted = |file: &str, name: &str| self.begins(file, name);
+        timeout_at(self.end, stage.run(session.files.policies.iter(), &wanted)).await.ok()
+    }
+
+    fn overrun(&self, budget: u64) -> String {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = self.begun.load(Ordering::Relaxed).saturating_sub(1);
+        let what = match &*last {
+            Some((file, name)) => {
+                format!("`{name}` of {}/{file} was running, {ended} had ended", self.root)
+            }
+            None => "none had begun".to_owned(),
+        };
+        format!("the tests did not end within {budget} s: {what}; bound it, or raise --budget")
+    }
 }
 
 /// Whether `path`, as typed, names `file` or a folder above it; with the root or without.

@@ -10,6 +10,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::builder::misnamed;
 use super::load::on_large_stack;
 use super::rego::Parsed;
 use super::{Limits, Source, fault, graph, layers, testing};
@@ -47,4 +48,15 @@ pub fn lint(sources: &[Source], detectors: &BTreeSet<DetectorName>, limits: &Lim
     });
     let failed = || vec![fault("policies", (0, 0), "lint", "the lint panicked", "")];
     found.map_or_else(failed, |found: BTreeSet<Fault>| found.into_iter().collect())
+}
+
+/// The same of modules by themselves, where nobody knows which layers they will join.
+pub(super) fn of_modules(files: &[&Parsed]) -> Vec<Fault> {
+    let mut found: BTreeSet<Fault> = misnamed(files).into_iter().collect();
+    for file in files {
+        locals::check(file, &mut found);
+        dead::conditions(file, &mut found);
+    }
+    dead::conflicts(files, &mut found);
+    found.into_iter().collect()
 }

@@ -57,7 +57,8 @@ impl Stored {
 
     async fn change(&self, change: Change) -> Result<Arc<Snapshot>, ChangeError> {
         let (live, settings) = (Arc::clone(&self.live), Arc::clone(&self.project.settings));
-        tokio::task::spawn_blocking(move || live.change(change, &settings)).await.unwrap()
+        let change = move || live.change(change, &settings, &|_, _| Vec::new());
+        tokio::task::spawn_blocking(move || change().map(|changed| changed.snapshot)).await.unwrap()
     }
 
     /// What another instance on the same store does.
@@ -123,25 +124,35 @@ async fn a_stale_change_loses_to_another_instance_and_nothing_serves_of_it() {
 }
 
 #[tokio::test]
-async fn a_stored_overlay_at_fault_is_refused_by_name_and_the_last_good_state_serves() {
+async fn a_stored_overlay_at_fault_is_named_and_breaks_its_own_tenants_policy_alone() {
     let stored = Stored::new();
-    for (body, file) in [
-        (table("explode"), "stored/tenants/default/standard/data.yaml"),
-        (Some("no json".into()), "stored/tenants/default/standard"),
+    let (tenant, bundle) = own();
+    for (body, code, file) in [
+        (table("explode"), "unknown_action", "stored/tenants/default/standard/data.yaml"),
+        (Some("no json".into()), "unreadable", "stored/tenants/default/standard"),
     ] {
         stored.elsewhere(body).await;
-        let Some(Err(faults)) = stored.refresh().await else { panic!("{file}: it was accepted") };
-        assert_eq!(faults[0].file, file, "{faults:#?}");
-        assert_eq!(stored.action(), "redact");
+        assert!(matches!(stored.refresh().await, Some(Ok(_))), "{code} held everyone up");
         let objects = super::super::stored(stored.store.as_ref()).await.unwrap();
         let (sources, settings) = (stored.project.sources(), &stored.project.settings);
-        let files = Snapshot::load(&sources, settings, None).unwrap();
-        let faults = files.beside(&objects, &sources, settings).unwrap_err();
-        assert_eq!(faults[0].file, file, "the same at a start: {faults:#?}");
+        let start = Snapshot::load(&sources, settings, None).unwrap();
+        let start = start.beside(&objects, &sources, settings).unwrap();
+        for snapshot in [&*stored.live.current(), &start] {
+            let view = |tenant: &TenantId, bundle| snapshot.policies.view(tenant, bundle).unwrap();
+            assert!(view(&tenant, &bundle).is_broken(), "{code}");
+            assert!(!view(&TenantId::parse("acme").unwrap(), &bundle).is_broken(), "{code}");
+            let warnings = &snapshot.warnings;
+            let found = |code: &str, file: &str| {
+                warnings.iter().any(|fault| fault.code == code && fault.file == file)
+            };
+            assert!(found("overlay_broken", "stored/tenants/default/standard"), "{warnings:#?}");
+            assert!(found(code, file), "{warnings:#?}");
+        }
     }
     stored.elsewhere(None).await;
     assert!(matches!(stored.refresh().await, Some(Ok(_))));
-    assert!(stored.live.generations().faults.is_empty());
+    let current = stored.live.current();
+    assert!(current.broken.is_empty() && current.warnings.is_empty(), "{:#?}", current.warnings);
 }
 
 #[tokio::test]
@@ -173,7 +184,7 @@ async fn a_policy_that_is_long_to_check_holds_up_neither_reloads_nor_others() {
     let checking = std::thread::spawn(move || {
         let _runtime = runtime.enter();
         began.send(()).unwrap();
-        live.change(hostile, &settings).map(drop)
+        live.change(hostile, &settings, &|_, _| Vec::new()).map(drop)
     });
     begin.await.unwrap();
     std::fs::write(stored.project.path("config/tenants/acme.yaml"), super::tenant("enterprise"))

@@ -9,6 +9,8 @@ use super::{categories_of, under};
 pub struct Coverage {
     pub achieved: f64,
     pub complete: bool,
+    /// Of the floor's own list enough answered, whatever else did.
+    pub floor_holds: bool,
     pub code: Option<&'static str>,
 }
 
@@ -48,7 +50,7 @@ pub fn measure(q: &Question<'_>) -> Coverage {
         () if q.answered.is_empty() => Some("DETECTOR_COMMUNICATION_FAILED"),
         () => Some("PARTIAL_COVERAGE"),
     };
-    Coverage { achieved, complete, code }
+    Coverage { achieved, complete, floor_holds, code }
 }
 
 fn required_set(q: &Question<'_>, judged: &BTreeSet<&String>) -> f64 {

@@ -163,7 +163,9 @@ pub fn expected(case: &Case) -> Expected {
     }
     entries.extend(floor.clone());
     if !coverage.complete {
-        let least = case.tenant["on_incomplete"].as_str().unwrap_or("review");
+        let own = case.tenant["on_incomplete"].as_str().unwrap_or("review");
+        let floor = case.floor["on_incomplete"].as_str().unwrap_or("allow");
+        let least = if rank(floor) > rank(own) { floor } else { own };
         entries.push((least.to_owned(), "coverage.incomplete".to_owned(), None));
     }
     let highest = |entries: &[Entry]| {
@@ -172,10 +174,18 @@ pub fn expected(case: &Case) -> Expected {
     };
     let monitored = case.tenant["mode"] == "monitor" || case.settings["mode"] == "monitor";
     let full = highest(&entries);
-    let acting = if monitored && highest(&floor) == "redact" { &floor } else { &entries };
+    let mut alone = highest(&floor);
+    if !coverage.floor_holds {
+        let least = match case.floor["on_incomplete"].as_str() {
+            Some(least) => least,
+            None => at_most_review(case.tenant["on_incomplete"].as_str().unwrap_or("review")),
+        };
+        alone = highest(&[(alone, String::new(), None), (least.to_owned(), String::new(), None)]);
+    }
+    let acting = if monitored && alone == "redact" { &floor } else { &entries };
     let redacted = acting.iter().filter(|(action, ..)| action == "redact");
     Expected {
-        action: if monitored { highest(&floor) } else { full.clone() },
+        action: if monitored { alone } else { full.clone() },
         would: monitored.then_some(full),
         redacted: redacted.filter_map(|(.., slot)| *slot).collect(),
         codes: entries.iter().map(|(_, code, _)| code.clone()).collect(),
@@ -185,6 +195,10 @@ pub fn expected(case: &Case) -> Expected {
         resolved,
         conflicts,
     }
+}
+
+fn at_most_review(action: &str) -> &str {
+    if rank(action) > rank("review") { "review" } else { action }
 }
 
 /// Action, code, the word to hide.

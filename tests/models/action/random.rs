@@ -136,9 +136,13 @@ pub fn scene(source: &mut Source, floor: &Value) -> Scene {
 }
 
 fn chosen(source: &mut Source) -> Value {
-    // Few candidates are all required ones that agree, so this is drawn more often.
-    let consensus = source.chance(30);
-    let strategy = if consensus { STRATEGIES[5] } else { *source.one(&STRATEGIES) };
+    // Few candidates are all required ones that agree, and few have what a tenant prefers, so
+    // these are drawn more often.
+    let strategy = match source.below(100) {
+        0..=29 => "required_detector_consensus",
+        30..=39 => "tenant_preference",
+        _ => *source.one(&STRATEGIES),
+    };
     let mut chosen = json!({"strategy": strategy});
     if source.chance(35) {
         chosen["min_score"] = json!(*source.one(&[0.2, 0.55, 0.85, 0.95]));

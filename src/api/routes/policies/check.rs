@@ -1,6 +1,6 @@
 //! Checks and evaluates what need not be live.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, web};
@@ -44,6 +44,16 @@ pub struct Module {
     pub path: String,
     /// The source.
     pub rego: String,
+}
+
+/// A file of end-to-end cases.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CaseFile {
+    /// Its name, which ends in `_cases.yaml`.
+    pub path: String,
+    /// Its text.
+    pub yaml: String,
 }
 
 /// A rule, an input, and the expected value.
@@ -98,8 +108,11 @@ pub(crate) async fn validate(http: HttpRequest, payload: Payload, api: Data<Api>
                 })
                 .collect();
             let limits = crate::snapshot::policy_limits(&api.deps.settings);
-            let room = Arc::clone(&api.checks).try_acquire_owned().map_err(|_| {
-                Error::new(Code::Overloaded, "two policies are being checked; send it again later")
+            let id = tenant(&http, &caller, None, &api.live.current())?;
+            let room = api.checks.take(&id, Duration::ZERO).await.ok_or_else(|| {
+                let message = "another policy of this tenant, or two of others, are being checked; \
+                               send it again later";
+                Error::new(Code::Overloaded, message)
             })?;
             let checked = web::block(move || {
                 let _room = room;

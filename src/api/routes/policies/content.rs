@@ -1,10 +1,10 @@
 //! What an author may store, and where its faults lie in what was sent.
 
-use super::check::Module;
+use super::check::{CaseFile, Module};
 use crate::api::strict::Value;
 use crate::domain::error::{Code, Error, FieldFault, Place};
-use crate::snapshot::{OverlayContent, OverlayModule};
-use crate::yaml::fault::Fault;
+use crate::snapshot::{OverlayCases, OverlayContent, OverlayModule};
+use crate::yaml::fault::{Fault, FaultKind};
 
 /// Files of one overlay.
 pub(super) const MODULES_MAX: usize = 32;
@@ -16,13 +16,18 @@ const BYTES_MAX: usize = 1024 * 1024;
 const DEPTH_MAX: usize = 32;
 
 /// The content of a request, or every field that is out of bounds.
-pub(super) fn parse(modules: Vec<Module>, data: Option<Value>) -> Result<OverlayContent, Error> {
+pub(super) fn parse(
+    modules: Vec<Module>,
+    cases: Vec<CaseFile>,
+    data: Option<Value>,
+) -> Result<OverlayContent, Error> {
     let data = data.map(|data| data.0);
     let modules: Vec<OverlayModule> = modules
         .into_iter()
         .map(|module| OverlayModule { path: module.path, rego: module.rego })
         .collect();
-    let content = OverlayContent { modules, data };
+    let cases = cases.into_iter().map(|file| OverlayCases { path: file.path, yaml: file.yaml });
+    let content = OverlayContent { modules, cases: cases.collect(), data };
     let details = out_of_bounds(&content);
     if details.is_empty() {
         return Ok(content);
@@ -36,17 +41,19 @@ fn out_of_bounds(content: &OverlayContent) -> Vec<FieldFault> {
     let mut wrong = |pointer: String, code: &'static str, detail: String| {
         faults.push(FieldFault { pointer, detail, code, place: None });
     };
-    let OverlayContent { modules, data } = content;
+    let OverlayContent { modules, cases, data } = content;
     if modules.is_empty() && data.is_none() {
         let detail = "send `modules`, `data` or both; DELETE removes the overlay".into();
         wrong("/modules".into(), "missing_field", detail);
     }
-    if modules.len() > MODULES_MAX {
-        let detail = format!("send at most {MODULES_MAX} modules");
-        wrong("/modules".into(), "too_many", detail);
+    for (pointer, files) in [("/modules", modules.len()), ("/cases", cases.len())] {
+        if files > MODULES_MAX {
+            let detail = format!("send at most {MODULES_MAX}");
+            wrong(pointer.into(), "too_many", detail);
+        }
     }
     for (at, module) in modules.iter().enumerate().take(MODULES_MAX) {
-        if !is_name(&module.path) {
+        if !is_name(&module.path, ".rego") {
             let detail = "name a file without folder: letters, digits, `_` and `-`, at most 64, \
                           and `.rego`";
             wrong(format!("/modules/{at}/path"), "bad_path", detail.into());
@@ -59,12 +66,17 @@ fn out_of_bounds(content: &OverlayContent) -> Vec<FieldFault> {
             wrong(format!("/modules/{at}/rego"), "too_large", detail);
         }
     }
+    faults.extend(cases_out_of_bounds(cases));
+    let mut wrong = |pointer: String, code: &'static str, detail: String| {
+        faults.push(FieldFault { pointer, detail, code, place: None });
+    };
     let table = data.as_ref().map(serde_json::Value::to_string).unwrap_or_default();
     if data.as_ref().is_some_and(|data| is_deeper(data, DEPTH_MAX)) {
         let detail = format!("nest objects and lists at most {DEPTH_MAX} deep");
         wrong("/data".into(), "too_deep", detail);
     }
-    let bytes = modules.iter().map(|module| module.rego.len()).sum::<usize>() + table.len();
+    let bytes = modules.iter().map(|module| module.rego.len());
+    let bytes = bytes.chain(cases.iter().map(|file| file.yaml.len())).sum::<usize>() + table.len();
     if bytes > BYTES_MAX || table.len() > FILE_BYTES_MAX {
         let detail = format!("send at most {BYTES_MAX} bytes, {FILE_BYTES_MAX} of them as `data`");
         wrong(String::new(), "too_large", detail);
@@ -72,8 +84,34 @@ fn out_of_bounds(content: &OverlayContent) -> Vec<FieldFault> {
     faults
 }
 
-fn is_name(path: &str) -> bool {
-    let stem = path.strip_suffix(".rego").unwrap_or_default();
+fn cases_out_of_bounds(cases: &[OverlayCases]) -> Vec<FieldFault> {
+    let mut faults = Vec::new();
+    for (at, file) in cases.iter().enumerate().take(MODULES_MAX) {
+        let twice = cases.iter().take(at).any(|other| other.path == file.path);
+        let (field, code, detail) = if !is_name(&file.path, "_cases.yaml") {
+            let detail = "name a file without folder: letters, digits, `_` and `-`, at most 64, \
+                          and `_cases.yaml`";
+            ("path", "bad_path", detail.to_owned())
+        } else if twice {
+            ("path", "repeated", "another file has this path; give each its own".to_owned())
+        } else if file.yaml.len() > FILE_BYTES_MAX {
+            let detail = format!("send at most {FILE_BYTES_MAX} bytes a file; split it");
+            ("yaml", "too_large", detail)
+        } else {
+            continue;
+        };
+        faults.push(FieldFault {
+            pointer: format!("/cases/{at}/{field}"),
+            detail,
+            code,
+            place: None,
+        });
+    }
+    faults
+}
+
+fn is_name(path: &str, end: &str) -> bool {
+    let stem = path.strip_suffix(end).unwrap_or_default();
     let plain = |c: u8| c.is_ascii_alphanumeric() || c == b'_' || c == b'-';
     (1..=64).contains(&stem.len()) && stem.bytes().all(plain)
 }
@@ -87,6 +125,19 @@ fn is_deeper(value: &serde_json::Value, than: usize) -> bool {
         | serde_json::Value::Bool(_)
         | serde_json::Value::Number(_)
         | serde_json::Value::String(_) => false,
+    }
+}
+
+/// What an author reads where the cases of the overlay in `folder` could not be run at all.
+pub(super) fn unable(folder: &str) -> Fault {
+    Fault {
+        kind: FaultKind::Policy,
+        file: folder.trim_end_matches('/').to_owned(),
+        line: 0,
+        column: 0,
+        code: "engine",
+        message: "the cases could not be run".into(),
+        hint: Some("send it again later".into()),
     }
 }
 
@@ -117,8 +168,11 @@ pub(super) fn refused(faults: Vec<Fault>, folder: &str, content: &OverlayContent
 fn field(fault: Fault, folder: &str, content: &OverlayContent) -> FieldFault {
     let own = fault.file.strip_prefix(folder);
     let module = own.and_then(|own| content.modules.iter().position(|m| m.path == own));
-    let pointer = match (own, module, &content.data) {
-        (_, Some(at), _) => format!("/modules/{at}/rego"),
+    let case = own.and_then(|own| content.cases.iter().position(|file| file.path == own));
+    let at = module.map(|at| ("modules", at, "rego"));
+    let at = at.or_else(|| case.map(|at| ("cases", at, "yaml")));
+    let pointer = match (own, at, &content.data) {
+        (_, Some((list, at, field)), _) => format!("/{list}/{at}/{field}"),
         (Some("data.yaml"), _, Some(data)) => {
             let mut lines = vec!["/data".to_owned()];
             pointers(data, "/data", &mut lines);
@@ -169,7 +223,7 @@ mod tests {
     }
 
     fn codes(modules: Vec<Module>, data: Option<serde_json::Value>) -> Vec<(String, &'static str)> {
-        let refused = parse(modules, data.map(Value));
+        let refused = parse(modules, Vec::new(), data.map(Value));
         let details = refused.err().map(|error| error.details).unwrap_or_default();
         details.into_iter().map(|fault| (fault.pointer, fault.code)).collect()
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::Answer;
-use super::check::Module;
+use super::check::{CaseFile, Module};
 use super::target::{Target, Wanted, created};
 use super::{PolicyView, content};
 use crate::api::caller::{NoQuery, query};
@@ -14,8 +14,9 @@ use crate::api::strict::Value;
 use crate::api::{Api, body};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::BundleName;
-use crate::snapshot::{Overlay, OverlayContent};
+use crate::snapshot::{Overlay, OverlayContent, Snapshot};
 use crate::store::Expected;
+use crate::yaml::fault::Fault;
 
 /// A policy with the tenant's stored overlay.
 #[derive(Debug, Serialize, ToSchema)]
@@ -25,6 +26,9 @@ pub struct PolicyDetail {
     pub view: PolicyView,
     /// What the API stored, if anything.
     pub overlay: Option<StoredOverlay>,
+    /// What is odd about it but serves, or why it does not serve.
+    #[schema(value_type = Vec<Object>)]
+    pub warnings: Vec<Fault>,
     /// Digest of everything live.
     pub revision: String,
 }
@@ -44,6 +48,8 @@ pub struct StoredOverlay {
     pub shadowed: bool,
     /// Its Rego files.
     pub modules: Vec<Module>,
+    /// Its `*_cases.yaml`.
+    pub cases: Vec<CaseFile>,
     /// Its table.
     #[schema(value_type = Option<Object>)]
     pub data: Option<serde_json::Value>,
@@ -54,8 +60,22 @@ impl PolicyDetail {
         bundle: &BundleName,
         view: Option<PolicyView>,
         overlay: Option<(&Overlay, bool)>,
-        revision: &str,
+        (snapshot, mut warnings): (&Snapshot, Vec<Fault>),
     ) -> Self {
+        let own = overlay.map(|(overlay, _)| format!("stored/{}", overlay.folder()));
+        let own = |fault: &&Fault| {
+            own.as_ref().is_some_and(|own| format!("{}/", fault.file).starts_with(own))
+        };
+        for doubt in &mut warnings {
+            doubt.file.insert_str(0, "stored/");
+        }
+        let known: Vec<Fault> = snapshot.warnings.iter().filter(own).cloned().collect();
+        // Both look for misspelt rules; the load knows the better word.
+        let same =
+            |a: &Fault, b: &Fault| (&a.file, a.line, a.column) == (&b.file, b.line, b.column);
+        warnings.retain(|doubt| !known.iter().any(|known| same(known, doubt)));
+        warnings.extend(known);
+        warnings.sort();
         let overlay = overlay.map(|(overlay, shadowed)| StoredOverlay {
             version: overlay.version,
             etag: overlay.etag.clone(),
@@ -63,17 +83,23 @@ impl PolicyDetail {
             digest: overlay.digest.hex(),
             shadowed,
             modules: modules(&overlay.content),
+            cases: cases(&overlay.content),
             data: overlay.content.data.clone(),
         });
         let unused = || PolicyView { name: bundle.to_string(), ..PolicyView::default() };
         let view = view.unwrap_or_else(unused);
-        Self { view, overlay, revision: revision.to_owned() }
+        Self { view, overlay, warnings, revision: snapshot.revision.clone() }
     }
 }
 
 fn modules(content: &OverlayContent) -> Vec<Module> {
     let modules = content.modules.iter();
     modules.map(|m| Module { path: m.path.clone(), rego: m.rego.clone() }).collect()
+}
+
+fn cases(content: &OverlayContent) -> Vec<CaseFile> {
+    let cases = content.cases.iter();
+    cases.map(|file| CaseFile { path: file.path.clone(), yaml: file.yaml.clone() }).collect()
 }
 
 /// Milliseconds since 1970 as RFC 3339.
@@ -89,6 +115,9 @@ pub struct OverlayRequest {
     /// Rego files of the package `tenants.<tenant>.<policy>`, at most 32; `*_test.rego` must pass.
     #[serde(default)]
     pub modules: Vec<Module>,
+    /// Files of cases, which must hold through built-in detectors and every layer.
+    #[serde(default)]
+    pub cases: Vec<CaseFile>,
     /// The table, as `data.yaml`: `{settings: {…}}`.
     #[schema(value_type = Option<Object>)]
     pub data: Option<Value>,
@@ -118,11 +147,11 @@ pub(crate) async fn put(
     target.is_open()?;
     let expected = target.expected(&http)?;
     let request: OverlayRequest = body::json(&http, payload, api.body_limits()).await?;
-    let content = content::parse(request.modules, request.data)?;
+    let content = content::parse(request.modules, request.cases, request.data)?;
     let reason = request.reason;
     let wanted = Wanted { act: "put", content: Some(content), expected, reason };
-    let snapshot = target.change(&http, &api, wanted).await?;
-    target.shown(&snapshot, created(expected))
+    let changed = target.change(&http, &api, wanted).await?;
+    target.changed(changed, created(expected))
 }
 
 /// Why a change is made.
@@ -154,7 +183,7 @@ pub(crate) async fn delete(http: HttpRequest, bundle: Path<String>, api: Data<Ap
         return Err(Error::new(Code::NotFound, "no overlay is stored").into());
     }
     let wanted = Wanted { act: "delete", content: None, expected, reason: why.reason };
-    let snapshot = target.change(&http, &api, wanted).await?;
+    let snapshot = target.change(&http, &api, wanted).await?.snapshot;
     let mut answer = HttpResponse::NoContent();
     Ok(answer.insert_header(("x-policy-revision", snapshot.revision.as_str())).finish())
 }

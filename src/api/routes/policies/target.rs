@@ -12,12 +12,16 @@ use super::{content, precondition, view};
 use crate::api::Api;
 use crate::api::caller::tenant;
 use crate::api::edge::CurrentTag;
+use crate::api::wire::case;
 use crate::auth::Caller;
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 use crate::domain::id::{BundleName, TenantId};
-use crate::snapshot::{Change, ChangeError, Overlay, OverlayContent, Snapshot};
+use crate::orchestrator::Deps;
+use crate::orchestrator::cases::Stage;
+use crate::snapshot::{Change, ChangeError, Changed, Overlay, OverlayContent, Snapshot};
 use crate::store::{AuditEntry, Expected, StoreError};
+use crate::yaml::fault::Fault;
 
 /// How long a change waits for its turn to be checked.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -79,7 +83,21 @@ impl Target {
     }
 
     /// The policy in `snapshot`, with its `ETag` and revision.
-    pub(super) fn shown(&self, snapshot: &Snapshot, mut answer: HttpResponseBuilder) -> Answer {
+    pub(super) fn shown(&self, snapshot: &Snapshot, answer: HttpResponseBuilder) -> Answer {
+        self.told(snapshot, Vec::new(), answer)
+    }
+
+    /// The same after a change, with its doubts.
+    pub(super) fn changed(&self, changed: Changed, answer: HttpResponseBuilder) -> Answer {
+        self.told(&changed.snapshot, changed.doubts, answer)
+    }
+
+    fn told(
+        &self,
+        snapshot: &Snapshot,
+        doubts: Vec<Fault>,
+        mut answer: HttpResponseBuilder,
+    ) -> Answer {
         let tenant = snapshot.catalog.tenants.get(&self.tenant);
         let view = tenant.and_then(|tenant| view(snapshot, tenant, &self.bundle));
         let overlay = snapshot.overlay(&self.tenant, &self.bundle);
@@ -92,7 +110,7 @@ impl Target {
             &self.bundle,
             view,
             overlay.map(|overlay| (overlay.as_ref(), shadowed)),
-            &snapshot.revision,
+            (snapshot, doubts),
         )))
     }
 
@@ -102,18 +120,19 @@ impl Target {
         http: &HttpRequest,
         api: &Data<Api>,
         wanted: Wanted,
-    ) -> Result<Arc<Snapshot>, Error> {
+    ) -> Result<Changed, Error> {
         let change = self.planned(&wanted)?;
-        let room = tokio::time::timeout(PATIENCE, Arc::clone(&api.checks).acquire_owned());
-        let room = room.await.ok().and_then(Result::ok).ok_or_else(|| {
+        let room = api.checks.take(&self.tenant, PATIENCE).await.ok_or_else(|| {
             Error::new(Code::Overloaded, "too many policies are being checked; send it again later")
         })?;
         let own = api.clone();
         let changed = web::block(move || {
             let _room = room;
-            let snapshot = own.live.change(change, &own.deps.settings)?;
-            own.deps.metrics.snapshot(&snapshot.revision);
-            Ok(snapshot)
+            let gate = |draft: &Snapshot, overlay: &Overlay| hold_cases(&own, draft, overlay);
+            let changed = own.live.change(change, &own.deps.settings, &gate)?;
+            let snapshot = &changed.snapshot;
+            own.deps.metrics.snapshot(&snapshot.revision, snapshot.broken.len());
+            Ok(changed)
         });
         let changed = changed.await.map_err(|error| {
             Error::new(Code::InternalError, "the change failed").caused_by(error)
@@ -166,6 +185,24 @@ impl Target {
             }
         }
     }
+}
+
+/// A fault for each of the overlay's cases that does not hold in `draft`. They are run with a store
+/// and counters of their own, so that nothing of them is recorded. Blocks.
+fn hold_cases(api: &Api, draft: &Snapshot, overlay: &Overlay) -> Vec<Fault> {
+    if overlay.content.cases.is_empty() {
+        return Vec::new();
+    }
+    let deps = match Deps::without_store(Arc::clone(&api.deps.settings)) {
+        Ok(deps) => deps,
+        Err(error) => {
+            tracing::error!(%error, "the cases of an overlay could not be run");
+            return vec![content::unable(&overlay.folder())];
+        }
+    };
+    deps.detectors.retain(&draft.catalog);
+    let stage = Stage { deps: &deps, snapshot: draft, read: case::read };
+    tokio::runtime::Handle::current().block_on(stage.failures(overlay))
 }
 
 /// What a refusal by precondition tells the caller to hold its next attempt against.

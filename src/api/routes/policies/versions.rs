@@ -136,15 +136,24 @@ pub(crate) async fn rollback(
     let expected = target.expected(&http)?;
     let request: Rollback = body::json(&http, payload, api.body_limits()).await?;
     let key = snapshot::key(&target.tenant, &target.bundle);
-    let found = api.deps.store.version(key, request.version).await.map_err(unavailable)?;
-    let text = found.and_then(|object| object.body).ok_or_else(|| {
-        Error::new(Code::NotFound, "no such version has content; see its versions")
-    })?;
+    let store = &api.deps.store;
+    let found = store.version(key.clone(), request.version).await.map_err(unavailable)?;
+    let Some(text) = found.and_then(|object| object.body) else {
+        let newest = Page { limit: 1, before: None };
+        let newest = store.versions(key, newest).await.map_err(unavailable)?;
+        let last = newest.first().map_or(0, |version| version.version);
+        let kept = api.deps.settings.policy.versions_max;
+        let message = match (1..=last.saturating_sub(kept)).contains(&request.version) {
+            true => format!("this version is no longer kept, only the newest {kept} are"),
+            false => "no such version has content; see its versions".to_owned(),
+        };
+        return Err(Error::new(Code::NotFound, message).into());
+    };
     let content = serde_json::from_str(&text).map_err(|error| {
         Error::new(Code::InternalError, "the version could not be read").caused_by(error)
     })?;
     let reason = request.reason;
     let wanted = Wanted { act: "rollback", content: Some(content), expected, reason };
-    let snapshot = target.change(&http, &api, wanted).await?;
-    target.shown(&snapshot, created(expected))
+    let changed = target.change(&http, &api, wanted).await?;
+    target.changed(changed, created(expected))
 }
