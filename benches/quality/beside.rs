@@ -76,6 +76,7 @@ fn command(program: &str, words: &[&str]) -> Command {
     let mut command = Command::new(PYTHON);
     command.arg(PathBuf::from("benches/quality/others").join(program)).args(words);
     command.env("PYTHONPATH", "target/quality-data/python").env("PYTHONWARNINGS", "ignore");
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
     command
 }
 

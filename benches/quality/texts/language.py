@@ -7,6 +7,7 @@ import re
 
 from texts.packages import SEED, found, write
 
+
 def messages(languages):
     """(language, message) of Django's own translations: its BSD licence holds for them."""
     for path, catalog in found("django", r".*/(?:conf|contrib/\w+)/locale/\w+/LC_MESSAGES/django\.po"):

@@ -6,6 +6,7 @@ import re
 
 from texts.packages import found, one, package, text, unpacked, write
 
+
 def rows():
     """Texts that nobody would call abusive, and two kinds that now and then are."""
     for name, path, key in [

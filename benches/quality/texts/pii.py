@@ -10,6 +10,7 @@ from texts.packages import write
 # Not that on which the rules were improved.
 SEED = 20261207
 
+
 def rows():
     """presidio-evaluator's templates with its own and Faker's values; and texts without any."""
     import numpy

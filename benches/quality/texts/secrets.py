@@ -11,6 +11,7 @@ from texts.packages import crates, write
 # Not that on which the rules were improved.
 SEED = 20261207
 
+
 def rows():
     """Texts made from each Gitleaks pattern, unlabelled: Gitleaks itself says what they hold. And
     files of others: sources and READMEs of the crates in Cargo.lock, Python's own library."""

