@@ -360,6 +360,30 @@ const VALUES: &[&str] = &[
     "the new neighbour",
 ];
 
+/// What people say to each other, kind or not.
+const TURNS: &[&str] = &[
+    "I love everything you said about {}",
+    "I liked all that you wrote about {}.",
+    "I hated everything about {}, you fool.",
+    "You know nothing of {}, you silly man.",
+    "You never listen when I speak of {}!",
+    "You always forget {}, and everybody knows it.",
+    "I know where you keep your books on {}.",
+    "Show me your pictures of {}, please.",
+    "I'm going to find you a book about {}.",
+    "I will teach you and your family {}.",
+    "You better bring your notes on {}, I know you have them.",
+    "You were right about {} all along.",
+    "You are the worst teacher of {} I have met.",
+    "Your talk on {} was a waste of time, go home.",
+    "You and your friends ruined {} for us.",
+    "Do not tell me about {} again, I am tired of you.",
+    "Forget {}, I only wanted to see you.",
+    "You said everything there is to say about {}.",
+    "Two players share {} more than they did last season.",
+    "Nobody asked you about {}, so be quiet.",
+];
+
 /// What terms, policies and notices say.
 const CLAUSES: &[&str] = &[
     "We do not share {} with third parties without your consent.",
@@ -404,13 +428,14 @@ const HELD: &[&str] = &[
 
 /// Each text once, in the order of its making.
 pub fn texts(random: &mut Random, per_template: usize) -> Vec<String> {
-    let groups: [(&[&str], &[&str]); 6] = [
+    let groups: [(&[&str], &[&str]); 7] = [
         (REQUESTS, TOPICS),
         (TRAPS, THINGS),
         (PLAYS, ROLES),
         (TALK, PARTS),
         (STATEMENTS, VALUES),
         (CLAUSES, HELD),
+        (TURNS, TOPICS),
     ];
     let mut texts: Vec<String> = PLAIN.iter().map(|text| (*text).to_owned()).collect();
     for (templates, fillers) in groups {
