@@ -191,10 +191,7 @@ fn auc(rows: &[&Scored]) -> f64 {
     page::auc(&of(true), &of(false))
 }
 
-fn groups<'a>(
-    texts: &'a [Scored],
-    key: impl Fn(&Scored) -> String,
-) -> BTreeMap<String, Vec<&'a Scored>> {
+fn groups(texts: &[Scored], key: impl Fn(&Scored) -> String) -> BTreeMap<String, Vec<&Scored>> {
     let mut groups: BTreeMap<String, Vec<&Scored>> = BTreeMap::new();
     for text in texts {
         groups.entry(key(text)).or_default().push(text);
