@@ -12,7 +12,7 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web}
 use futures_util::FutureExt as _;
 use tracing_actix_web::RootSpanBuilder;
 
-use super::{Api, problem};
+use super::{Api, envelope, problem};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::RequestId;
 use crate::telemetry::DecisionLine;
@@ -62,15 +62,15 @@ pub async fn edge<B: MessageBody + 'static>(
     let api = request.app_data::<web::Data<Api>>().cloned();
     let api = api.as_ref().map(|api| api.get_ref());
     let method = request.method().clone();
-    let (id, bad_id) = match take_id(&request) {
-        Ok(id) => (id, None),
+    let (id, refused) = match take_id(&request) {
+        Ok(id) => (id, api.and_then(|api| envelope::check_head(api, &request).err())),
         Err(error) => (fresh_id(), Some(error)),
     };
     request.extensions_mut().insert(id.clone());
     let mut asked = Asked { id, path: request.path().to_owned(), route: None };
     // The request must not be cloned before it is routed, so what is lost on the way is answered
     // from `asked` alone.
-    let outcome = match bad_id {
+    let outcome = match refused {
         Some(error) => Err(error),
         None => AssertUnwindSafe(next.call(request))
             .catch_unwind()

@@ -14,6 +14,7 @@ mod body;
 mod caller;
 mod docs;
 mod edge;
+mod envelope;
 mod held;
 mod problem;
 mod routes;
