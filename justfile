@@ -35,6 +35,10 @@ bench *note:
 scale:
     scripts/scale
 
+# Recall and false positives of the envelope WAF on a published corpus
+waf-corpus:
+    scripts/waf-corpus
+
 # What a policy evaluation costs, inline and on a policy thread
 policy-cost:
     scripts/policy-cost
