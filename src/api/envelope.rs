@@ -102,12 +102,7 @@ fn read_query(query: &str) -> Result<(), Seen> {
 }
 
 /// A key is read before it becomes part of a field's name.
-fn read_entry(
-    above: &str,
-    key: &str,
-    value: &serde_json::Value,
-    depth: usize,
-) -> Result<(), Seen> {
+fn read_entry(above: &str, key: &str, value: &serde_json::Value, depth: usize) -> Result<(), Seen> {
     Seen::of(Place::Metadata, || above.to_owned(), key)?;
     read_value(&format!("{above}/{}", key.replace('~', "~0").replace('/', "~1")), value, depth)
 }

@@ -123,6 +123,9 @@ pub struct Limits {
     /// Open connections.
     #[validate(range(min = 1, max = 1_000_000))]
     pub connections_max: usize,
+    /// Open connections of one address; a proxy in front is one address.
+    #[validate(range(min = 1, max = 1_000_000))]
+    pub connections_per_address_max: usize,
 }
 
 impl Default for Limits {
@@ -133,6 +136,7 @@ impl Default for Limits {
             body_bytes_per_second_min: 500,
             header_timeout: Span(Duration::from_secs(5)),
             connections_max: 4096,
+            connections_per_address_max: 2048,
         }
     }
 }

@@ -210,10 +210,13 @@ fn percent_signs_that_are_no_code_stay_as_they_are() {
 
 /// Texts that make backtracking or nested readers slow.
 fn slow_texts(length: usize) -> Vec<String> {
-    ["'", "(", "/*", "<", "<!--", "%25", "../", "a' or ", "`", "\\", ")(", "<a ", "--", ";", "| ", "&#", "0x"]
-        .iter()
-        .map(|unit| unit.repeat(length / unit.len()))
-        .collect()
+    [
+        "'", "(", "/*", "<", "<!--", "%25", "../", "a' or ", "`", "\\", ")(", "<a ", "--", ";",
+        "| ", "&#", "0x",
+    ]
+    .iter()
+    .map(|unit| unit.repeat(length / unit.len()))
+    .collect()
 }
 
 #[test]
