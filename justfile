@@ -56,6 +56,10 @@ reloads:
     cargo build --release --locked
     RELOADS=1000 SERVICE_BINARY=$PWD/target/release/orchestrator cargo test --locked --test it -- reload::storm::edits --nocapture
 
+# Before a release: a hundred thousand tenants that do not exist make no series
+cardinality:
+    CARDINALITY=100000 cargo test --release --locked --test it -- cardinality --nocapture
+
 # Before a release: what a tenant feels of another one's hostile policy
 hostile-policies:
     cargo build --release --locked

@@ -15,6 +15,7 @@ mod actions;
 mod api;
 mod app;
 mod binary;
+mod cardinality;
 mod commands;
 mod completeness;
 mod cookbook;
