@@ -1,13 +1,16 @@
-//! How many connections one address may hold. actix bounds all of them together; one peer that
-//! opens every one of them would leave none to others.
+//! What holds for a connection and not for one request: how many an address may have, and that
+//! nothing is served on one after its last request. actix bounds all connections together and
+//! serves what was pipelined behind `Connection: close`.
 
 use std::any::Any;
 use std::collections::HashMap;
 use std::net::{IpAddr, Shutdown, TcpStream as StdStream};
 use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use actix_web::dev::Extensions;
+use actix_web::dev::{Extensions, ServiceRequest};
+use actix_web::http::ConnectionType;
 use tokio::net::TcpStream;
 
 /// Open connections by address.
@@ -20,6 +23,22 @@ pub struct Connections {
 struct Entry {
     all: Arc<Connections>,
     address: IpAddr,
+    ended: AtomicBool,
+}
+
+/// What follows the last request of a connection.
+pub(super) enum Turn {
+    /// The request is to be served.
+    Serve,
+    /// An earlier one was the last; this one must not be served.
+    Late,
+}
+
+/// Whether `request` may be served; `doubtful` or its own wish make it the last of its connection.
+pub(super) fn turn(request: &ServiceRequest, doubtful: bool) -> Turn {
+    let Some(entry) = request.conn_data::<Entry>() else { return Turn::Serve };
+    let last = doubtful || request.head().connection_type() == ConnectionType::Close;
+    if entry.ended.fetch_or(last, Ordering::Relaxed) { Turn::Late } else { Turn::Serve }
 }
 
 impl Connections {
@@ -53,7 +72,7 @@ impl Connections {
             return None;
         }
         *count += 1;
-        Some(Entry { all: Arc::clone(self), address })
+        Some(Entry { all: Arc::clone(self), address, ended: AtomicBool::new(false) })
     }
 }
 

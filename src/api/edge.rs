@@ -13,6 +13,7 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web}
 use futures_util::FutureExt as _;
 use tracing_actix_web::RootSpanBuilder;
 
+use super::connections::{self, Turn};
 use super::{Api, envelope, framing, problem};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::RequestId;
@@ -65,6 +66,10 @@ pub async fn edge<B: MessageBody + 'static>(
     let method = request.method().clone();
     let doubtful = framing::check(&request).err();
     let close = doubtful.is_some();
+    if let Turn::Late = connections::turn(&request, close) {
+        let nothing = HttpResponse::BadRequest().force_close().finish();
+        return Ok(request.into_response(nothing));
+    }
     let (id, refused) = match (take_id(&request), doubtful) {
         (Ok(id), Some(error)) => (id, Some(error)),
         (Ok(id), None) => (id, api.and_then(|api| envelope::check_head(api, &request).err())),

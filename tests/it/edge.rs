@@ -49,7 +49,9 @@ async fn no_smuggled_request_is_ever_served() {
     assert!(list.len() >= 60, "{}", list.len());
     let asked = list.into_iter().map(|vector| async move {
         let (answer, closed) = exchange(address, &vector.bytes).await;
-        let answers = answer.matches("HTTP/1.1 ").count();
+        let statuses: Vec<&str> = answer.split("HTTP/1.").skip(1).map(|rest| &rest[2..5]).collect();
+        // What follows a last request may be refused, never served.
+        let refused = |statuses: &[&str]| statuses.iter().all(|status| status.starts_with('4'));
         let shown: String = answer.chars().take(300).collect();
         let mut faults = Vec::new();
         if answer.contains("/smuggled") {
@@ -57,7 +59,7 @@ async fn no_smuggled_request_is_ever_served() {
         }
         match vector.reading {
             Reading::Refused => {
-                if !(answers == 0 || answers == 1 && answer.starts_with("HTTP/1.1 4")) {
+                if !refused(&statuses) {
                     faults.push("it was not refused");
                 }
                 if !closed {
@@ -65,7 +67,7 @@ async fn no_smuggled_request_is_ever_served() {
                 }
             }
             Reading::One => {
-                if answers != 1 {
+                if statuses.is_empty() || !refused(&statuses[1..]) {
                     faults.push("it is not one request");
                 }
             }
@@ -143,7 +145,7 @@ async fn every_route_refuses_a_parameter_it_does_not_know() {
     let app = spawn().await;
     let document: serde_json::Value =
         serde_json::from_str(&detector_orchestrator::api::openapi()).unwrap();
-    let mut asked = 0;
+    let (mut asked, mut taken) = (0, Vec::new());
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
             let path = path.replace("{name}", "pii").replace("{bundle}", "standard");
@@ -151,11 +153,13 @@ async fn every_route_refuses_a_parameter_it_does_not_know() {
             let method = method.to_uppercase();
             let headers = [("content-type", "application/json"), ("if-match", "\"1\"")];
             let answer = app.send(&method, &format!("{path}?no_such=1"), &headers, b"{}").await;
-            assert_eq!(answer.status, 400, "{method} {path}: {}", answer.text);
-            assert_eq!(answer.json()["code"], "INVALID_REQUEST", "{method} {path}");
+            if answer.status != 400 || answer.json()["code"] != "INVALID_REQUEST" {
+                taken.push(format!("{method} {path}: {}", answer.text));
+            }
             asked += 1;
         }
     }
+    assert!(taken.is_empty(), "{}", taken.join("\n"));
     assert!(asked > 15, "{asked}");
 }
 

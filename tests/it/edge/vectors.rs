@@ -123,6 +123,8 @@ fn codings() -> Vec<Vector> {
             "Transfer-Encoding:\r\n chunked",
             "Content-Length:\r\n 5",
             "X: a\rContent-Length: 5",
+            "X: a\nContent-Length: 5\r\nTransfer-Encoding: chunked",
+            "Content-Length: 5\nContent-Length: 0",
             "X: a\u{0}Content-Length: 5",
             "X\u{0}: a",
             "Content_Length: 5",
@@ -161,11 +163,9 @@ fn chunks() -> Vec<Vector> {
         "5\r\nhello\n0\r\n\r\n",
         "5\r\nhello\r0\r\n\r\n",
         "5\r\nhello\r\n0\n\n",
-        "5\r\nhello\r\n0\r\n\n",
     ]
     .map(chunked)
     .into();
-    all.push(chunked(&format!("5;{}\r\nhello\r\n0\r\n\r\n", "a".repeat(200_000))));
     all
 }
 
@@ -242,6 +242,17 @@ fn single() -> Vec<Vector> {
             format!("{POST}tRANSFER-eNCODING: ChUnKeD\r\n\r\n{n:X}\r\n{HIDDEN}\r\n0\r\n\r\n"),
         ),
         one("as trailer", format!("{POST}Transfer-Encoding: chunked\r\n\r\n0\r\n{HIDDEN}")),
+        one(
+            "as trailer after a bare line feed",
+            format!("{POST}Transfer-Encoding: chunked\r\n\r\n0\r\n\n{HIDDEN}"),
+        ),
+        one(
+            "as chunk with a long extension",
+            format!(
+                "{POST}Transfer-Encoding: chunked\r\n\r\n{n:x};{}\r\n{HIDDEN}\r\n0\r\n\r\n",
+                "a".repeat(200_000)
+            ),
+        ),
         one(
             "after close",
             format!("GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n{HIDDEN}"),
