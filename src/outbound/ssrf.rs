@@ -25,7 +25,6 @@ const NEVER: &[&str] = &[
     "http:/169.254.169.254/",
     "http:\\\\169.254.169.254\\",
     "http://good.example\\@169.254.169.254/",
-    "http://good.example#@169.254.169.254:80@/",
     "http://169.254.169.254#@good.example/",
     "http://169.254.169.254?@good.example/",
     "http://a:b@169.254.169.254/",
@@ -63,7 +62,6 @@ const NEVER: &[&str] = &[
     "http://[FD00:EC2::254]/",
     "http://[169.254.169.254]/",
     "http://[v1.169.254.169.254]/",
-    "http://[::1]good.example/",
     "http://[::1/",
     "http://::1/",
     "http://0xA9.254.169.254/",
@@ -91,6 +89,7 @@ const PRIVATE: &[&str] = &[
     "http://[2002:a00:1::]/",
     "http://[64:ff9b::c0a8:101]/",
     "http://[::c0a8:101]/",
+    "http://[::1]good.example/",
 ];
 
 fn guard(env: Env, allow: &[&str]) -> Guard {
@@ -115,6 +114,9 @@ fn no_trick_with_an_address_reaches_what_is_forbidden() {
     for raw in PRIVATE {
         assert!(!refused(&open, raw), "{raw:?}");
     }
+    // A fragment is no part of where a call goes.
+    let fragment = "http://good.example#@169.254.169.254/".parse::<http::Uri>().unwrap();
+    assert_eq!(guard::host_of(&fragment).as_deref(), Some("good.example"));
     assert!(NEVER.len() + PRIVATE.len() >= 60);
 }
 

@@ -143,7 +143,7 @@ fn codings() -> Vec<Vector> {
 }
 
 fn chunks() -> Vec<Vector> {
-    let mut all: Vec<Vector> = [
+    let all: Vec<Vector> = [
         "0x5\r\nhello\r\n0\r\n\r\n",
         "+5\r\nhello\r\n0\r\n\r\n",
         "-5\r\nhello\r\n0\r\n\r\n",
