@@ -2,7 +2,8 @@
 //! connection closed, so that nothing behind it is taken for another request.
 
 use actix_web::dev::ServiceRequest;
-use actix_web::http::header::{HOST, UPGRADE};
+use actix_web::http::Method;
+use actix_web::http::header::{HOST, HeaderValue, UPGRADE};
 
 use crate::domain::error::{Code, Error};
 
@@ -16,8 +17,11 @@ pub(super) fn check(request: &ServiceRequest) -> Result<(), Error> {
     if FRAMING.iter().any(|name| headers.contains_key(*name)) {
         return refuse("a header that frames the body is spelled with an underscore; use a hyphen");
     }
-    if headers.contains_key(UPGRADE) {
-        return refuse("no protocol is switched here; leave the header Upgrade out");
+    // actix reads all that follows these as one stream. Other upgrades are ignored, as HTTP allows:
+    // some clients offer h2c with every first request.
+    let websocket = |value: &HeaderValue| value.as_bytes().to_ascii_lowercase() == b"websocket";
+    if request.method() == Method::CONNECT || headers.get_all(UPGRADE).any(websocket) {
+        return refuse("no tunnel and no websocket is opened here; send a plain request");
     }
     let host = headers.get(HOST).map(|host| host.as_bytes());
     if host.is_some_and(|host| !host.iter().all(host_byte)) {

@@ -46,7 +46,7 @@ async fn no_smuggled_request_is_ever_served() {
     let app = impatient().await;
     let address = app.address;
     let list = vectors();
-    assert!(list.len() >= 60, "{}", list.len());
+    assert!(list.len() >= 120, "{}", list.len());
     let asked = list.into_iter().map(|vector| async move {
         let (answer, closed) = exchange(address, &vector.bytes).await;
         let statuses: Vec<&str> = answer.split("HTTP/1.").skip(1).map(|rest| &rest[2..5]).collect();

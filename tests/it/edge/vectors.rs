@@ -182,8 +182,7 @@ fn heads() -> Vec<Vector> {
         "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET http://user@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
-        "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nUpgrade: x\r\n\r\n",
+        "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n",
         "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /  HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET\t/\tHTTP/1.1\r\nHost: a\r\n\r\n",
@@ -256,6 +255,11 @@ fn single() -> Vec<Vector> {
         one(
             "after close",
             format!("GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n{HIDDEN}"),
+        ),
+        one(
+            "an offer of h2c is ignored",
+            "GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+                .into(),
         ),
         one("after HTTP/1.0", format!("GET /health/live HTTP/1.0\r\n\r\n{HIDDEN}")),
         one("absolute form", "GET http://a/health/live HTTP/1.1\r\nHost: a\r\n\r\n".into()),
