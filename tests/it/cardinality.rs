@@ -38,8 +38,8 @@ async fn unknown_tenants_are_403_and_make_no_series() {
         let body = json!({"content": "a", "tenant_id": id}).to_string();
         let mut headers = vec![("content-type", "application/json")];
         // Every other one names itself in the header.
-        let body = if n % 2 == 0 { body } else { r#"{"content": "a"}"#.to_owned() };
-        if n % 2 == 1 {
+        let body = if n.is_multiple_of(2) { body } else { r#"{"content": "a"}"#.to_owned() };
+        if !n.is_multiple_of(2) {
             headers.push(("x-tenant-id", &id));
         }
         let answer = app.send("POST", "/api/v1/orchestrate", &headers, body.as_bytes()).await;
