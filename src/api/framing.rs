@@ -19,7 +19,7 @@ pub(super) fn check(request: &ServiceRequest) -> Result<(), Error> {
     }
     // actix reads all that follows these as one stream. Other upgrades are ignored, as HTTP allows:
     // some clients offer h2c with every first request.
-    let websocket = |value: &HeaderValue| value.as_bytes().to_ascii_lowercase() == b"websocket";
+    let websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
     if request.method() == Method::CONNECT || headers.get_all(UPGRADE).any(websocket) {
         return refuse("no tunnel and no websocket is opened here; send a plain request");
     }
