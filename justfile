@@ -35,6 +35,10 @@ bench *note:
 scale:
     scripts/scale
 
+# Recall and false positives of the envelope WAF on a published corpus
+waf-corpus:
+    scripts/waf-corpus
+
 # What a policy evaluation costs, inline and on a policy thread
 policy-cost:
     scripts/policy-cost
@@ -51,6 +55,10 @@ mutations:
 reloads:
     cargo build --release --locked
     RELOADS=1000 SERVICE_BINARY=$PWD/target/release/orchestrator cargo test --locked --test it -- reload::storm::edits --nocapture
+
+# Before a release: a hundred thousand tenants that do not exist make no series
+cardinality:
+    CARDINALITY=100000 cargo test --release --locked --test it -- cardinality --nocapture
 
 # Before a release: what a tenant feels of another one's hostile policy
 hostile-policies:

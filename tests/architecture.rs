@@ -57,6 +57,7 @@ const TECHNOLOGIES: &[(&str, &[&str])] = &[
     ("serde_saphyr", &["yaml"]),
     ("hmac", &["seal"]),
     ("subtle", &["seal"]),
+    ("libinjectionrs", &["auth"]),
     ("getrandom", &["seal"]),
     ("tracing_subscriber", &["telemetry"]),
     ("tracing_appender", &["telemetry"]),

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::ConnectionType;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
 use futures_util::FutureExt as _;
 use tracing_actix_web::RootSpanBuilder;
 
-use super::{Api, problem};
+use super::connections::{self, Turn};
+use super::{Api, envelope, framing, problem};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::RequestId;
 use crate::telemetry::DecisionLine;
@@ -62,15 +64,22 @@ pub async fn edge<B: MessageBody + 'static>(
     let api = request.app_data::<web::Data<Api>>().cloned();
     let api = api.as_ref().map(|api| api.get_ref());
     let method = request.method().clone();
-    let (id, bad_id) = match take_id(&request) {
-        Ok(id) => (id, None),
-        Err(error) => (fresh_id(), Some(error)),
+    let doubtful = framing::check(&request).err();
+    let close = doubtful.is_some();
+    if let Turn::Late = connections::turn(&request, close) {
+        let nothing = HttpResponse::BadRequest().force_close().finish();
+        return Ok(request.into_response(nothing));
+    }
+    let (id, refused) = match (take_id(&request), doubtful) {
+        (Ok(id), Some(error)) => (id, Some(error)),
+        (Ok(id), None) => (id, api.and_then(|api| envelope::check_head(api, &request).err())),
+        (Err(error), _) => (fresh_id(), Some(error)),
     };
     request.extensions_mut().insert(id.clone());
     let mut asked = Asked { id, path: request.path().to_owned(), route: None };
     // The request must not be cloned before it is routed, so what is lost on the way is answered
     // from `asked` alone.
-    let outcome = match bad_id {
+    let outcome = match refused {
         Some(error) => Err(error),
         None => AssertUnwindSafe(next.call(request))
             .catch_unwind()
@@ -101,6 +110,9 @@ pub async fn edge<B: MessageBody + 'static>(
         }
         Err(error) => {
             let mut response = refuse(api, &error, &asked);
+            if close {
+                response.head_mut().set_connection_type(ConnectionType::Close);
+            }
             finish(api, &mut response, &asked, (method.as_str(), started.elapsed()));
             Err(actix_web::error::InternalError::from_response(error, response).into())
         }

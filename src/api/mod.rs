@@ -12,8 +12,11 @@ use crate::telemetry::Telemetry;
 
 mod body;
 mod caller;
+mod connections;
 mod docs;
 mod edge;
+mod envelope;
+mod framing;
 mod held;
 mod problem;
 mod routes;
@@ -21,6 +24,7 @@ mod strict;
 mod turns;
 pub mod wire;
 
+pub use connections::Connections;
 pub use docs::openapi;
 pub use edge::{edge, root_span};
 pub use turns::Turns;

@@ -62,7 +62,8 @@ pub fn status(code: Code) -> StatusCode {
         | Code::PolicyNotFound
         | Code::PolicyInvalid
         | Code::EmptyBatch
-        | Code::BatchTooLarge => StatusCode::BAD_REQUEST,
+        | Code::BatchTooLarge
+        | Code::WafBlocked => StatusCode::BAD_REQUEST,
         Code::Unauthorized => StatusCode::UNAUTHORIZED,
         Code::InsufficientScope
         | Code::TenantMismatch

@@ -101,6 +101,7 @@ fn serve_on(
         .server
         .workers
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let connections = api::Connections::new(limits.connections_per_address_max);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(data.clone())
@@ -109,6 +110,7 @@ fn serve_on(
             .configure(api::configure)
     })
     .workers(workers)
+    .on_connect(move |io, extensions| connections.admit(io, extensions))
     .max_connections((limits.connections_max / workers).max(1))
     .client_request_timeout(limits.header_timeout.0)
     .keep_alive(Duration::from_secs(75))

@@ -11,6 +11,8 @@ use crate::domain::id::TenantId;
 use crate::seal;
 use crate::settings::Env;
 
+pub mod waf;
+
 /// Before every development key.
 const PREFIX: &str = "orch_dev_";
 

@@ -42,6 +42,7 @@ codes! {
     PolicyInvalid "POLICY_INVALID" "The policy is not valid" false;
     EmptyBatch "EMPTY_BATCH" "The batch holds no request" false;
     BatchTooLarge "BATCH_TOO_LARGE" "The batch holds too many requests" false;
+    WafBlocked "WAF_BLOCKED" "The envelope of the request looks like an attack" false;
     Unauthorized "UNAUTHORIZED" "A valid credential is missing" false;
     InsufficientScope "INSUFFICIENT_SCOPE" "The credential does not allow this" false;
     TenantMismatch "TENANT_MISMATCH" "The tenant is unknown or not the credential's" false;

@@ -102,6 +102,7 @@ families! {
     config_reload_total: IntCounterVec, ["kind", "result"], &[], "Reloads.";
     snapshot_info: GaugeVec, ["revision"], &[], "1 for the revision that serves.";
     build_info: GaugeVec, ["version", "revision"], &[], "1 for the program that runs.";
+    security_violations_total: IntCounterVec, ["violation_type"], &[], "Envelopes of requests that look like an attack, blocked or not.";
     panics_total: IntCounter, [], &[], "Panics caught.";
 }
 

@@ -209,6 +209,11 @@ impl Metrics {
         self.families.snapshot_info.with_label_values(&[revision]).set(1.0);
     }
 
+    /// One envelope that looks like an attack of `kind`.
+    pub fn security_violation(&self, kind: &'static str) {
+        self.families.security_violations_total.with_label_values(&[kind]).inc();
+    }
+
     /// One panic that was caught.
     pub fn panicked(&self) {
         self.families.panics_total.inc();

@@ -53,6 +53,7 @@ fn every_family_appears_once_it_is_recorded() {
     metrics.config_reload(ConfigKind::Policies, true, 1.0);
     metrics.snapshot("abc", 0);
     metrics.active_services(1);
+    metrics.security_violation("sqli");
     metrics.panicked();
     let text = metrics.render().unwrap();
     for family in FAMILIES {

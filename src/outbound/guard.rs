@@ -111,6 +111,7 @@ impl Guard {
         }
         // Decimal, octal, hexadecimal and shortened spellings have no honest use.
         let name = !ends_in_number(&host)
+            && host.split('.').all(|label| !label.is_empty())
             && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if !name {
             return Err(Forbidden::Host);

@@ -12,4 +12,6 @@ pub use connect::{Resolve, Resolving};
 pub use guard::{Allow, AllowError, Env, Forbidden, Guard};
 
 #[cfg(test)]
+mod ssrf;
+#[cfg(test)]
 mod tests;

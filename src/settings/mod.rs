@@ -123,6 +123,9 @@ pub struct Limits {
     /// Open connections.
     #[validate(range(min = 1, max = 1_000_000))]
     pub connections_max: usize,
+    /// Open connections of one address; a proxy in front is one address.
+    #[validate(range(min = 1, max = 1_000_000))]
+    pub connections_per_address_max: usize,
 }
 
 impl Default for Limits {
@@ -133,6 +136,7 @@ impl Default for Limits {
             body_bytes_per_second_min: 500,
             header_timeout: Span(Duration::from_secs(5)),
             connections_max: 4096,
+            connections_per_address_max: 2048,
         }
     }
 }
@@ -185,6 +189,20 @@ impl Default for Paths {
 pub struct Security {
     /// Hosts, `host:port` or CIDR that detectors may have although they are private.
     pub outbound_allow: Vec<String>,
+    /// What becomes of a request whose envelope looks like an attack; by environment unless set.
+    pub waf: Option<WafMode>,
+}
+
+/// What becomes of a request whose envelope looks like an attack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WafMode {
+    /// Nobody looks.
+    Off,
+    /// It is counted and logged, and goes on.
+    Monitor,
+    /// It is counted and refused.
+    Block,
 }
 
 /// What a request may cost.
@@ -305,6 +323,15 @@ fn known_level(level: &str) -> Result<(), ValidationError> {
 }
 
 impl Settings {
+    /// What becomes of a request whose envelope looks like an attack.
+    pub fn waf(&self) -> WafMode {
+        match (self.security.waf, self.env) {
+            (Some(mode), _) => mode,
+            (None, Env::Development) => WafMode::Monitor,
+            (None, Env::Staging | Env::Production) => WafMode::Block,
+        }
+    }
+
     /// How long a stopping instance still accepts.
     pub fn shutdown_delay(&self) -> Duration {
         match (self.server.shutdown_delay, self.env) {

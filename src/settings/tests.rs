@@ -89,3 +89,21 @@ fn every_fault_is_named_at_once_with_its_place_and_the_nearest_key() {
     assert!(hints.contains(&"did you mean ORCHESTRATION_SERVER__LISTEN?"), "{hints:?}");
     assert!(!format!("{faults:?}").contains("secret"));
 }
+
+#[test]
+fn envelopes_are_blocked_but_in_development_and_where_the_settings_say_otherwise() {
+    let mode = |text: &str, env: &str| load(text, &[("ORCHESTRATION_ENV", env)]).unwrap().waf();
+    for (env, mode_of_env) in [
+        ("development", WafMode::Monitor),
+        ("staging", WafMode::Block),
+        ("production", WafMode::Block),
+    ] {
+        assert_eq!(mode("{}\n", env), mode_of_env);
+        assert_eq!(mode("security: {waf: \"off\"}\n", env), WafMode::Off);
+        assert_eq!(mode("security: {waf: monitor}\n", env), WafMode::Monitor);
+        assert_eq!(mode("security: {waf: block}\n", env), WafMode::Block);
+    }
+    let by_variable = [("ORCHESTRATION_SECURITY__WAF", "block")];
+    assert_eq!(load("{}\n", &by_variable).unwrap().waf(), WafMode::Block);
+    assert!(load("security: {waf: loud}\n", &[]).is_err());
+}

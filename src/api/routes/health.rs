@@ -33,7 +33,8 @@ pub struct Alive {
 /// The process answers.
 #[utoipa::path(get, path = "/api/v1/health/live", tag = "health", operation_id = "health_live",
     responses((status = 200, body = Alive)))]
-pub(crate) async fn live() -> Answer {
+pub(crate) async fn live(http: HttpRequest) -> Answer {
+    query::<NoQuery>(&http)?;
     json(&Alive { status: "ok" })
 }
 
@@ -41,7 +42,8 @@ pub(crate) async fn live() -> Answer {
 #[utoipa::path(get, path = "/api/v1/health/ready", tag = "health", operation_id = "health_ready",
     responses((status = 200, body = Alive), (status = 503, description = "Stopping",
         body = crate::api::problem::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn ready(api: Data<Api>) -> Answer {
+pub(crate) async fn ready(http: HttpRequest, api: Data<Api>) -> Answer {
+    query::<NoQuery>(&http)?;
     if !api.accepts_work() {
         return Err(Error::new(Code::ShuttingDown, "the service is stopping").into());
     }

@@ -13,7 +13,7 @@ use crate::api::caller::{NoQuery, query, tenant};
 use crate::api::edge::request_id;
 use crate::api::wire::request::{Bounds, OrchestrateRequest};
 use crate::api::wire::response;
-use crate::api::{Api, body, problem, strict};
+use crate::api::{Api, body, envelope, problem, strict};
 use crate::auth::Caller;
 use crate::domain::error::{Code, Error};
 use crate::domain::id::RequestId;
@@ -110,6 +110,7 @@ fn domain(
     wire: OrchestrateRequest,
     id: RequestId,
 ) -> Result<Request, Error> {
+    envelope::check_body(api, &wire)?;
     let tenant = tenant(http, caller, wire.tenant_id.as_deref(), snapshot)?;
     let bounds = Bounds { content_chars_max: api.deps.settings.orchestration.content_max_chars };
     wire.into_domain(id, tenant, bounds)

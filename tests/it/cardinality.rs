@@ -1,0 +1,67 @@
+//! Callers cannot make series: whatever tenants they name, what a scrape holds stays small.
+//!
+//! `CARDINALITY=100000` is the figure of the design and runs before a release (`just cardinality`).
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use serde_json::json;
+
+use crate::app::{App, spawn_with, write};
+
+/// Series a service may have, whatever it was asked.
+const SERIES_MAX: usize = 5_000;
+const REAL_TENANTS: usize = 50;
+
+async fn series(app: &App) -> (usize, String) {
+    let text = app.get("/metrics").await.text;
+    let count = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).count();
+    (count, text)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unknown_tenants_are_403_and_make_no_series() {
+    let ids: usize = std::env::var("CARDINALITY").map_or(2_000, |n| n.parse().unwrap());
+    let app = spawn_with(|root| {
+        for n in 0..REAL_TENANTS {
+            let text = format!("schema_version: 1\nid: real-{n}\n");
+            write(root, &format!("config/tenants/real-{n}.yaml"), &text);
+        }
+    })
+    .await;
+    for n in 0..REAL_TENANTS {
+        let answer = app.ask(&json!({"content": "a", "tenant_id": format!("real-{n}")})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    let ask = async |n: usize| {
+        let id = format!("unknown-{n}");
+        let body = json!({"content": "a", "tenant_id": id}).to_string();
+        let mut headers = vec![("content-type", "application/json")];
+        // Every other one names itself in the header.
+        let body = if n.is_multiple_of(2) { body } else { r#"{"content": "a"}"#.to_owned() };
+        if !n.is_multiple_of(2) {
+            headers.push(("x-tenant-id", &id));
+        }
+        let answer = app.send("POST", "/api/v1/orchestrate", &headers, body.as_bytes()).await;
+        (answer.status, answer.json()["code"] == "TENANT_MISMATCH")
+    };
+    let (mut before, mut wrong) = (0, 0);
+    for half in [0..ids / 2, ids / 2..ids] {
+        before = series(&app).await.0.max(before);
+        let answers = futures_util::stream::iter(half.map(ask)).buffer_unordered(32);
+        wrong += answers.filter(|answer| std::future::ready(*answer != (403, true))).count().await;
+    }
+    assert_eq!(wrong, 0, "answers other than 403 TENANT_MISMATCH");
+    let started = Instant::now();
+    let (after, text) = series(&app).await;
+    let scrape = started.elapsed();
+    println!("{ids} unknown tenants: {after} series, scraped in {scrape:?}");
+    assert!(after <= SERIES_MAX, "{after} series");
+    // The first refusal itself may have made some.
+    assert!(after <= before + 40, "{before} series became {after}");
+    assert!(!text.contains("unknown-"), "a tenant that does not exist became a label");
+    let tenants: std::collections::BTreeSet<&str> =
+        text.split("tenant=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(tenants.len(), 21, "{tenants:?}");
+    assert!(scrape < Duration::from_millis(500), "{scrape:?}");
+}
