@@ -58,6 +58,7 @@ const TECHNOLOGIES: &[(&str, &[&str])] = &[
     ("hmac", &["seal"]),
     ("subtle", &["seal"]),
     ("getrandom", &["seal"]),
+    ("jsonwebtoken", &["seal"]),
     ("tracing_subscriber", &["telemetry"]),
     ("tracing_appender", &["telemetry"]),
     ("rust_embed", &["assets", "api", "settings"]),
