@@ -55,6 +55,7 @@ codes! {
     RequestTimeout "REQUEST_TIMEOUT" "The body did not arrive in time" true;
     PayloadTooLarge "PAYLOAD_TOO_LARGE" "The body is too large" false;
     UnsupportedMediaType "UNSUPPORTED_MEDIA_TYPE" "The body must be JSON" false;
+    RateLimited "RATE_LIMITED" "Too many requests" true;
     InternalError "INTERNAL_ERROR" "The service failed" true;
     Overloaded "OVERLOADED" "The service is at its limit" true;
     StoreUnavailable "STORE_UNAVAILABLE" "The store does not answer" true;

@@ -1,13 +1,12 @@
 //! Good tokens of every algorithm, and every way we know in which a token lies.
 
-use aws_lc_rs::encoding::AsBigEndian as _;
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
     RSA_PKCS1_SHA512,
 };
-use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
@@ -164,8 +163,10 @@ fn wrong_signatures(issuer: &Issuer) -> Vec<(&'static str, String)> {
     let (message, signature) = good.rsplit_once('.').unwrap();
     let none = |alg: &str| joined(&format!(r#"{{"alg":"{alg}"}}"#), &text, |_| Vec::new());
     let public = issuer.modulus();
-    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
-        STANDARD.encode(&public));
+    let pem = format!(
+        "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+        STANDARD.encode(&public)
+    );
     let by = |header: &str, secret: &[u8]| {
         joined(header, &text, |message| hs(hmac::HMAC_SHA256, secret, message))
     };
@@ -199,9 +200,12 @@ fn wrong_signatures(issuer: &Issuer) -> Vec<(&'static str, String)> {
         ("the RSA key's PEM as secret", by(HS, pem.as_bytes())),
         ("HS256 under the RSA kid", by(r#"{"alg":"HS256","kid":"rsa"}"#, &public)),
         ("HS256 under the RSA kid, PEM", by(r#"{"alg":"HS256","kid":"rsa"}"#, pem.as_bytes())),
-        ("HS384 by our secret", joined(r#"{"alg":"HS384"}"#, &text, |message| {
-            hs(hmac::HMAC_SHA384, SECRET.as_bytes(), message)
-        })),
+        (
+            "HS384 by our secret",
+            joined(r#"{"alg":"HS384"}"#, &text, |message| {
+                hs(hmac::HMAC_SHA384, SECRET.as_bytes(), message)
+            }),
+        ),
         ("RS512 by the right key", rs512),
         ("RS256 by another key", other),
         ("RS256 without kid", issuer.rs(r#"{"alg":"RS256"}"#, &claims())),
@@ -317,8 +321,12 @@ fn wrong_forms() -> Vec<(&'static str, String)> {
         ("a space before", format!(" {good}")),
         ("signs of other alphabets", format!("{message}.{}+/", &signature[..41])),
         ("a zero byte", format!("{good}\0")),
-        ("JSON form", json!({"payload": body, "protected": header,
-            "signature": signature}).to_string()),
+        (
+            "JSON form",
+            json!({"payload": body, "protected": header,
+            "signature": signature})
+            .to_string(),
+        ),
         ("huge", signed(HS, &with("x", json!("a".repeat(9000))).to_string())),
         ("a megabyte of nothing", "A".repeat(1 << 20)),
     ]
@@ -330,14 +338,10 @@ fn no_hostile_token_is_believed() {
     let verifier = issuer.verifier();
     assert!(verifier.verify(&signed(HS, &claims().to_string())).is_ok(), "the pattern is good");
     let mut tried = 0;
-    for (name, token) in [
-        wrong_signatures(&issuer),
-        wrong_headers(&issuer),
-        wrong_claims(),
-        wrong_forms(),
-    ]
-    .into_iter()
-    .flatten()
+    for (name, token) in
+        [wrong_signatures(&issuer), wrong_headers(&issuer), wrong_claims(), wrong_forms()]
+            .into_iter()
+            .flatten()
     {
         assert!(verifier.verify(&token).is_err(), "{name} was believed: {token}");
         tried += 1;

@@ -100,8 +100,7 @@ async fn a_key_is_replaced_once_and_only_while_it_holds(store: &dyn Store) {
     assert!(store.key("k-new".into()).await.unwrap().is_some());
     let soon = ApiKey { expires_at_ms: Some(10), ..key("k-soon", None) };
     change(store, KeyChange::Add(soon)).await.unwrap();
-    let late =
-        KeyChange::Replace { old: "k-soon".into(), until_ms: 90, new: key("k-late", None) };
+    let late = KeyChange::Replace { old: "k-soon".into(), until_ms: 90, new: key("k-late", None) };
     assert_eq!(change(store, late).await, Ok(true));
     let soon = store.key("k-soon".into()).await.unwrap().unwrap();
     assert_eq!(soon.expires_at_ms, Some(10), "an overlap never lengthens a life");
