@@ -1,6 +1,8 @@
 //! Who may ask what: one table. The guard enforces it, the OpenAPI document and docs/security.md
 //! are written from it. A route that is not in it is served to nobody.
 
+use std::net::IpAddr;
+
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{AUTHORIZATION, HeaderName};
@@ -118,6 +120,7 @@ async fn enter(request: &ServiceRequest, need: Need) -> Result<(), Error> {
     let from = api.gate.source(peer, &forwarded);
     let caller = api.gate.authenticate(given(request), from).await?;
     permit(&caller, scope)?;
+    admits(api, &caller, from)?;
     request.extensions_mut().insert(caller);
     Ok(())
 }
@@ -129,6 +132,20 @@ fn permit(caller: &Caller, scope: Scope) -> Result<(), Error> {
     }
     let message = format!("this needs the scope {}, which the credential lacks", scope.name());
     Err(Error::new(Code::InsufficientScope, message))
+}
+
+/// Whether the caller's own tenant may be used from the address `from`.
+fn admits(api: &Api, caller: &Caller, from: IpAddr) -> Result<(), Error> {
+    let Some(id) = &caller.tenant else { return Ok(()) };
+    let snapshot = api.live.current();
+    let networks = snapshot.catalog.tenants.get(id).map(|tenant| &tenant.allow_ips);
+    match networks {
+        Some(nets) if !nets.is_empty() && !nets.iter().any(|net| net.holds(from)) => {
+            let message = "the tenant's credentials may not be used from this address";
+            Err(Error::new(Code::IpNotAllowed, message))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn is_local(request: &ServiceRequest) -> bool {

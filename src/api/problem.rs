@@ -67,6 +67,7 @@ pub fn status(code: Code) -> StatusCode {
         Code::InsufficientScope
         | Code::TenantMismatch
         | Code::TenantPaused
+        | Code::IpNotAllowed
         | Code::PolicyDenied
         | Code::PolicyNotAllowed => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,

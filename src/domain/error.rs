@@ -46,6 +46,7 @@ codes! {
     InsufficientScope "INSUFFICIENT_SCOPE" "The credential does not allow this" false;
     TenantMismatch "TENANT_MISMATCH" "The tenant is unknown or not the credential's" false;
     TenantPaused "TENANT_PAUSED" "The tenant is paused" true;
+    IpNotAllowed "IP_NOT_ALLOWED" "The tenant may not be used from this address" false;
     PolicyDenied "POLICY_DENIED" "A policy refuses the request" false;
     PolicyNotAllowed "POLICY_NOT_ALLOWED" "The tenant may not use this policy" false;
     NotFound "NOT_FOUND" "There is no such thing" false;

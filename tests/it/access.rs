@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use detector_orchestrator::domain::access::{Role, Scope};
 use serde_json::{Value, json};
 
-use crate::app::{Answer, App, spawn_closed};
+use crate::app::{Answer, App, spawn_closed, spawn_closed_with};
 use crate::binary::{command, run, text};
 
 const BOOT: &str = "orch_0123456789ab_0123456789abcdef0123456789abcdef";
@@ -172,6 +172,35 @@ async fn a_request_brings_one_credential_in_one_way() {
     }
     assert_eq!(app.get("/api/v1/nowhere").await.status, 404);
     assert_eq!(app.get("/breakers").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_tenants_key_works_only_from_its_networks() {
+    let app = spawn_closed_with(BOOT, |root| {
+        let acme = root.join("config/tenants/acme.yaml");
+        let text = std::fs::read_to_string(&acme).unwrap();
+        std::fs::write(&acme, format!("{text}\nallow_ips: [203.0.113.0/24]\n")).unwrap();
+    })
+    .await;
+    let acme = key(&app, json!({"roles": ["app"], "tenant": "acme"})).await;
+    let other = key(&app, json!({"roles": ["app"], "tenant": "default"})).await;
+    let ask = async |key: &str| {
+        let headers = [
+            ("content-type", "application/json"),
+            ("x-api-key", key),
+            ("x-forwarded-for", "203.0.113.9"),
+        ];
+        app.send("POST", "/api/v1/orchestrate", &headers, br#"{"content": "x"}"#).await
+    };
+    let refused = ask(&acme).await;
+    assert_eq!(refused.json()["code"], "IP_NOT_ALLOWED", "nobody trusts the header");
+    assert_eq!(ask(&other).await.status, 200);
+    app.edit("config/tenants/acme.yaml", "203.0.113.0/24", "127.0.0.0/8");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while ask(&acme).await.status != 200 {
+        assert!(std::time::Instant::now() < until, "the change never came");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

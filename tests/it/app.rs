@@ -55,8 +55,14 @@ pub async fn spawn() -> App {
 
 /// The service as shipped in staging, where `key` is its first.
 pub async fn spawn_closed(key: &str) -> App {
+    spawn_closed_with(key, |_| {}).await
+}
+
+/// The same over files that `prepare` changed.
+pub async fn spawn_closed_with(key: &str, prepare: impl FnOnce(&Path)) -> App {
     let dir = tempfile::tempdir().unwrap();
     detector_orchestrator::assets::write_to(dir.path()).unwrap();
+    prepare(dir.path());
     let env = [("ORCHESTRATION_ENV", "staging"), ("ORCHESTRATION_BOOTSTRAP_KEY", key)];
     let env = env.map(|(name, value)| (name, value.to_owned()));
     spawn_under(dir, env.to_vec()).await
