@@ -1,6 +1,7 @@
 //! Trial evaluations of a unit before it may go live.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use regorus::{Engine, Value};
 
 use super::background::{self, Thread};
 use super::entry::Ask;
+use super::rego::Parsed;
 use super::unit::{Held, Kept, Unit, evaluate, looks_below, point_of, timer};
 use super::workshop::Workshop;
 use super::{
@@ -88,6 +90,7 @@ pub(super) fn probe_apart(
     let probe = move || {
         let _ = tell.send(Thread::current());
         let mut results = Vec::new();
+        let sound = engine.clone();
         if let (true, Some(first)) = (fresh, trials.first()) {
             // The first evaluation prepares the engine, which no rule is to blame for.
             let _ = evaluate(&mut engine, first.ask, first.document.clone(), limit);
@@ -95,6 +98,10 @@ pub(super) fn probe_apart(
         for trial in trials {
             let before = background::worked();
             let held = evaluate(&mut engine, trial.ask, trial.document.clone(), limit);
+            if held.as_ref().is_err_and(|failure| failure.kind == FailureKind::Panic) {
+                // It still believes that it is inside a rule.
+                engine = sound.clone();
+            }
             // One endless loop says enough.
             let late = held.as_ref().is_err_and(|failure| failure.kind == FailureKind::TimeOut);
             results.push((trial, held, background::worked().saturating_sub(before)));
@@ -272,9 +279,15 @@ impl Unit {
     /// A failed trial as its author reads it.
     fn probe_fault(&self, trial: Trial, failure: &Failure, limits: &Limits) -> Fault {
         let code = failure.kind.probe_code();
-        if failure.kind == FailureKind::TimeOut
-            && let Some(fault) = self.slow_rule(trial.ask, trial.document, limits.eval_timeout)
-        {
+        let blamed = match failure.kind {
+            FailureKind::TimeOut => self.slow_rule(trial.ask, trial.document, limits.eval_timeout),
+            FailureKind::Panic => self.failing_rule(trial.ask, trial.document, limits.eval_timeout),
+            FailureKind::Error
+            | FailureKind::BadValue
+            | FailureKind::Budget
+            | FailureKind::Overlay => None,
+        };
+        if let Some(fault) = blamed {
             return fault;
         }
         let file = if failure.file.is_empty() { "policies" } else { &failure.file };
@@ -289,23 +302,51 @@ impl Unit {
 
     /// The first asked rule that takes too long by itself.
     fn slow_rule(&self, ask: Ask, document: Value, limit: Duration) -> Option<Fault> {
-        let Kept::Always(engine) = &self.engine else { return None };
-        let mut engine = engine.clone();
-        engine.set_execution_timer_config(timer(limit));
-        engine.set_input(document);
-        let asked = self.files.iter().flat_map(|file| ask.rules().iter().map(move |n| (file, *n)));
-        let (file, name, at) = asked
-            .filter(|(file, _)| (file.package == ["floor"]) == ask.of_floor())
-            .filter_map(|(file, name)| Some((file, name, shape::place(file, name)?)))
-            .find(|(file, name, _)| {
-                engine
-                    .eval_rule(shape::path(file, name))
-                    .is_err_and(|error| error.downcast_ref::<regorus::LimitError>().is_some())
-            })?;
+        let (file, name, at) = self.blamed(ask, document, limit, FailureKind::TimeOut)?;
         let limit = limit.as_millis();
         let message = format!("`{name}` takes longer than {limit} ms");
         let hint = format!("bound the loops of `{name}`");
         Some(fault(&file.file, at, FailureKind::TimeOut.probe_code(), message, &hint))
+    }
+
+    /// The first asked rule at which the engine itself fails.
+    fn failing_rule(&self, ask: Ask, document: Value, limit: Duration) -> Option<Fault> {
+        let (file, name, at) = self.blamed(ask, document, limit, FailureKind::Panic)?;
+        let message = format!("a builtin fails beyond repair in `{name}`");
+        let hint = format!("write `{name}` so that it compares single values, not documents");
+        Some(fault(&file.file, at, FailureKind::Panic.probe_code(), message, &hint))
+    }
+
+    /// The first asked rule whose evaluation by itself fails in this way.
+    fn blamed(
+        &self,
+        ask: Ask,
+        document: Value,
+        limit: Duration,
+        kind: FailureKind,
+    ) -> Option<(&Parsed, &'static str, (u32, u32))> {
+        let Kept::Always(engine) = &self.engine else { return None };
+        let mut engine = engine.as_ref().clone();
+        engine.set_execution_timer_config(timer(limit));
+        engine.set_input(document);
+        let asked = self.files.iter().flat_map(|file| ask.rules().iter().map(move |n| (file, *n)));
+        asked
+            .filter(|(file, _)| (file.package == ["floor"]) == ask.of_floor())
+            .filter_map(|(file, name)| Some((file.as_ref(), name, shape::place(file, name)?)))
+            .find(|(file, name, _)| {
+                // A panic may leave an engine unfit for the next rule.
+                let mut engine = engine.clone();
+                let path = shape::path(file, name);
+                let ended = catch_unwind(AssertUnwindSafe(|| engine.eval_rule(path)));
+                match ended {
+                    Ok(Ok(_)) => false,
+                    Ok(Err(error)) => {
+                        kind == FailureKind::TimeOut
+                            && error.downcast_ref::<regorus::LimitError>().is_some()
+                    }
+                    Err(_) => kind == FailureKind::Panic,
+                }
+            })
     }
 
     /// A trial that works longer than a new overlay may.

@@ -171,7 +171,10 @@ impl Unit {
             Failure::new(point_of(ask), FailureKind::Error, message)
         })?;
         let held = evaluate(&mut engine, ask, document, limit);
-        shelf.put(self.digest, engine);
+        // An engine that panicked still believes that it is inside a rule.
+        if !held.as_ref().is_err_and(|failure| failure.kind == FailureKind::Panic) {
+            shelf.put(self.digest, engine);
+        }
         held
     }
 }

@@ -1,5 +1,6 @@
 //! `orchestrator policy test`: Rego tests and cases, once or after every change.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -76,6 +77,12 @@ async fn all(args: &TestArgs) -> Result<(Report, Duration), u8> {
         }
     };
     if report.tests.is_empty() {
+        let there =
+            |path: &&String| Path::new(path).exists() || Path::new(&root).join(path).exists();
+        if let Some(lost) = args.paths.iter().find(|path| !there(path)) {
+            complain(&format!("{lost}: no such file or folder; name one below {root}"));
+            return Err(exit::NO_INPUT);
+        }
         complain("no test matches; name files or folders below policies, or loosen --filter");
         return Err(exit::NO_INPUT);
     }

@@ -95,6 +95,11 @@ pub(super) fn read(file: &Source) -> Result<Vec<Case>, Vec<Fault>> {
                 let hint = "give either `action`, with what goes along, or `denied: true` alone";
                 faults.push(source.fault(item.at(), "bad_case", message, Some(hint.to_owned())));
             }
+            Ok(case) if case.findings.iter().flatten().any(|f| !(0.0..=1.0).contains(&f.score)) => {
+                let message = format!("a score of the case `{}` is not between 0 and 1", case.name);
+                let hint = Some("write the calibrated score, 0 to 1".to_owned());
+                faults.push(source.fault(item.at(), "bad_case", message, hint));
+            }
             Ok(case) => cases.push(Case { at: item.at(), ..case }),
         }
     }

@@ -1,0 +1,3 @@
+package tenants.acme.standard
+
+block contains "x" if object.subset(input, input)
