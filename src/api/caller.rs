@@ -12,7 +12,6 @@ use crate::snapshot::Snapshot;
 
 impl Api {
     /// The caller of `request`, whom the guard let in.
-    #[expect(clippy::unused_self, reason = "only who holds the api asks for callers")]
     pub(super) fn caller(&self, request: &HttpRequest) -> Result<Caller, Error> {
         let caller = request.extensions().get::<Caller>().cloned();
         caller.ok_or_else(|| Error::new(Code::Unauthorized, "this route lets nobody in"))

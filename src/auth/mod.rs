@@ -173,11 +173,12 @@ impl Gate {
             let prefix = own.expose().chars().take(13).collect();
             return Ok(Caller { key_prefix: Some(prefix), ..Caller::development() });
         }
-        match &self.tokens {
-            Some(tokens) if !credential.starts_with(keys::MARK) => {
-                tokens::caller(tokens, credential)
-            }
-            Some(_) | None => self.keys.caller(credential).await,
+        match (&self.tokens, &self.entry) {
+            _ if credential.starts_with(keys::MARK) => self.keys.caller(credential).await,
+            (Some(tokens), _) => tokens::caller(tokens, credential),
+            // Clients that must send some key are as welcome as those that send none.
+            (None, Entry::Open) => Ok(Caller::development()),
+            (None, Entry::Key(_) | Entry::Closed) => Err(Refused::NotValid("has no key's form")),
         }
     }
 

@@ -81,7 +81,9 @@ async fn only_development_on_loopback_is_open() {
     let open = house.start(Env::Development, "127.0.0.1", &[]).await.unwrap();
     let caller = open.authenticate(Given::Nothing, ip("127.0.0.1")).await.unwrap();
     assert_eq!(caller, Caller::development());
-    assert_eq!(code(&open, "nonsense").await, Some(Code::Unauthorized), "what is given is checked");
+    assert_eq!(code(&open, "whatever a client must send").await, None);
+    let stranger = "orch_ffffffffffff_00000000000000000000000000000000";
+    assert_eq!(code(&open, stranger).await, Some(Code::Unauthorized), "a key is checked");
 
     let container = house.start(Env::Development, "0.0.0.0", &[]).await.unwrap();
     let key = container.development_key().unwrap();
@@ -358,4 +360,33 @@ async fn only_a_trusted_proxy_says_where_a_request_comes_from() {
     ] {
         assert_eq!(gate.source(ip(peer), forwarded), ip(expected), "{peer} {forwarded:?}");
     }
+}
+
+fn token(secret: &str, claims: &serde_json::Value) -> String {
+    use aws_lc_rs::hmac;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let message = [part(br#"{"alg":"HS256"}"#), part(claims.to_string().as_bytes())].join(".");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    format!("{message}.{}", part(hmac::sign(&key, message.as_bytes()).as_ref()))
+}
+
+#[tokio::test]
+async fn a_token_enters_beside_keys_and_bad_ones_count_as_failures() {
+    let house = House::new();
+    let secret = "a secret of at least thirty-two bytes";
+    let variables = [("JWT_SECRET_KEY", secret), ("SECURITY__JWT__AUDIENCE", "shop")];
+    let gate = house.start(Env::Production, "0.0.0.0", &variables).await.unwrap();
+    let mut claims = serde_json::json!({"iss": "orchestrator", "aud": "shop", "sub": "ana",
+        "exp": keys::now_ms() / 1000 + 60, "tenant_id": "acme", "roles": ["viewer"]});
+    let caller = ask(&gate, &token(secret, &claims)).await.unwrap();
+    assert_eq!((caller.actor.as_str(), caller.scopes), ("subject/ana", Role::Viewer.scopes()));
+    assert_eq!(caller.tenant, Some(TenantId::parse("acme").unwrap()));
+    claims["aud"] = "orchestrator".into();
+    let elsewhere = token(secret, &claims);
+    for _ in 0..20 {
+        assert_eq!(code(&gate, &elsewhere).await, Some(Code::Unauthorized));
+    }
+    assert_eq!(code(&gate, &elsewhere).await, Some(Code::RateLimited));
 }

@@ -278,7 +278,7 @@ fn line(view: &KeyView) -> String {
 
 /// `30m`, `12h`, `90d` as seconds, at most ten years.
 fn seconds(raw: &str) -> Result<u32, String> {
-    let unit = raw.chars().last().unwrap_or_default();
+    let unit = raw.chars().next_back().unwrap_or_default();
     let factor = match unit {
         's' => 1,
         'm' => 60,

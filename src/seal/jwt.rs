@@ -260,9 +260,9 @@ impl Jwk {
         }
         let id = self.kid.filter(|id| !id.is_empty()).ok_or("has no `kid`")?;
         let part = |part: Option<String>| part.ok_or("lacks a member of its type");
-        let key = match algorithm {
-            Algorithm::RS256 => DecodingKey::from_rsa_components(&part(self.n)?, &part(self.e)?),
-            Algorithm::ES256 => DecodingKey::from_ec_components(&part(self.x)?, &part(self.y)?),
+        let key = match name {
+            "RS256" => DecodingKey::from_rsa_components(&part(self.n)?, &part(self.e)?),
+            "ES256" => DecodingKey::from_ec_components(&part(self.x)?, &part(self.y)?),
             _ => DecodingKey::from_ed_components(&part(self.x)?),
         };
         Ok(Some((id, algorithm, key.map_err(|_| "holds a member that is no base64url")?)))

@@ -63,7 +63,11 @@ pub async fn spawn_closed_with(key: &str, prepare: impl FnOnce(&Path)) -> App {
     let dir = tempfile::tempdir().unwrap();
     detector_orchestrator::assets::write_to(dir.path()).unwrap();
     prepare(dir.path());
-    let env = [("ORCHESTRATION_ENV", "staging"), ("ORCHESTRATION_BOOTSTRAP_KEY", key)];
+    let env = [
+        ("ORCHESTRATION_ENV", "staging"),
+        ("ORCHESTRATION_BOOTSTRAP_KEY", key),
+        ("ORCHESTRATION_SECURITY__AUTH_FAILURES_PER_MINUTE", "100000"),
+    ];
     let env = env.map(|(name, value)| (name, value.to_owned()));
     spawn_under(dir, env.to_vec()).await
 }
