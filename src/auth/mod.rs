@@ -11,7 +11,7 @@ use crate::domain::id::TenantId;
 use crate::domain::request::Priority;
 use crate::outbound::Allow;
 use crate::seal;
-use crate::seal::jwt::{TokenFault, Verifier};
+use crate::seal::jwt::TokenFault;
 use crate::store::{ApiKey, StoreError};
 
 mod failures;
@@ -116,7 +116,7 @@ enum Entry {
 pub struct Gate {
     entry: Entry,
     keys: Keyring,
-    tokens: Option<Verifier>,
+    tokens: Option<tokens::Tokens>,
     failures: failures::Failures,
     proxies: Vec<Allow>,
 }
@@ -175,7 +175,7 @@ impl Gate {
         }
         match (&self.tokens, &self.entry) {
             _ if credential.starts_with(keys::MARK) => self.keys.caller(credential).await,
-            (Some(tokens), _) => tokens::caller(tokens, credential),
+            (Some(tokens), _) => tokens.caller(credential).await,
             // Clients that must send some key are as welcome as those that send none.
             (None, Entry::Open) => Ok(Caller::development()),
             (None, Entry::Key(_) | Entry::Closed) => Err(Refused::NotValid("has no key's form")),

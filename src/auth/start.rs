@@ -8,10 +8,10 @@ use secrecy::ExposeSecret as _;
 
 use super::keys::{now_ms, prefix_of};
 use super::manage::told;
+use super::tokens::Tokens;
 use super::{Entry, Gate, Keyring, Wanted, failures};
 use crate::domain::access::{Grant, Role};
 use crate::outbound::Allow;
-use crate::seal::jwt::{KeySetFault, Verifier};
 use crate::seal::{self, Key, SealError};
 use crate::settings::{Env, Secret, Settings};
 use crate::store::{AuditEntry, KeyChange, Store, StoreError};
@@ -88,7 +88,7 @@ impl Gate {
         address: IpAddr,
         store: Arc<dyn Store>,
     ) -> Result<Gate, Refusal> {
-        let tokens = tokens(settings)?;
+        let tokens = Tokens::of(settings).await?;
         let keys = Keyring::new(store, pepper(settings)?);
         bootstrap(settings, &keys).await?;
         let entry = match settings.env {
@@ -147,25 +147,6 @@ fn make_directory(directory: &Path) -> Result<(), Refusal> {
     use std::os::unix::fs::DirBuilderExt as _;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
     made.map_err(|source| Refusal::Key { directory: directory.display().to_string(), source })
-}
-
-fn tokens(settings: &Settings) -> Result<Option<Verifier>, Refusal> {
-    let jwt = &settings.security.jwt;
-    let secret = settings.secrets.get(Secret::JwtSecretKey);
-    if secret.is_none() && jwt.jwks_file.is_none() {
-        return Ok(None);
-    }
-    let mut verifier = Verifier::new(&jwt.issuer, &jwt.audience);
-    if let Some(secret) = secret {
-        verifier = verifier.with_secret(secret);
-    }
-    if let Some(file) = &jwt.jwks_file {
-        let fault = |why: String| Refusal::KeySet { file: file.clone(), why };
-        let text = std::fs::read_to_string(file).map_err(|error| fault(error.to_string()))?;
-        let set = verifier.with_key_set(&text);
-        verifier = set.map_err(|error: KeySetFault| fault(error.to_string()))?;
-    }
-    Ok(Some(verifier))
 }
 
 /// The first key of a store that never had one.

@@ -390,3 +390,42 @@ async fn a_token_enters_beside_keys_and_bad_ones_count_as_failures() {
     }
     assert_eq!(code(&gate, &elsewhere).await, Some(Code::RateLimited));
 }
+
+/// A token of `key` under `kid`, and the set of keys that knows it.
+fn signed(key: &aws_lc_rs::signature::Ed25519KeyPair, kid: &str) -> (String, String) {
+    use aws_lc_rs::signature::KeyPair as _;
+    use base64::Engine as _;
+    let part = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    let header = serde_json::json!({"alg": "EdDSA", "kid": kid});
+    let claims = serde_json::json!({"iss": "orchestrator", "aud": "orchestrator", "sub": "ana",
+        "exp": keys::now_ms() / 1000 + 600, "tenant_id": "acme", "roles": ["viewer"]});
+    let message = [header, claims].map(|json| part(json.to_string().as_bytes())).join(".");
+    let token = format!("{message}.{}", part(key.sign(message.as_bytes()).as_ref()));
+    let set = serde_json::json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": kid,
+        "x": part(key.public_key().as_ref())}]});
+    (token, set.to_string())
+}
+
+#[tokio::test]
+async fn an_issuer_may_change_its_keys_and_a_faulty_file_changes_nothing() {
+    let generate = || aws_lc_rs::signature::Ed25519KeyPair::generate().unwrap();
+    let (old, old_set) = signed(&generate(), "2025");
+    let (new, new_set) = signed(&generate(), "2026");
+    let house = House::new();
+    let file = house.data.path().join("keys.json");
+    std::fs::write(&file, old_set).unwrap();
+    let variables = [("SECURITY__JWT__JWKS_FILE", file.to_str().unwrap())];
+    let gate = house.start(Env::Production, "0.0.0.0", &variables).await.unwrap();
+    assert_eq!(
+        (code(&gate, &old).await, code(&gate, &new).await),
+        (None, Some(Code::Unauthorized))
+    );
+    tokio::time::pause();
+    std::fs::write(&file, "{}").unwrap();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert_eq!(code(&gate, &old).await, None, "the last good one holds");
+    std::fs::write(&file, new_set).unwrap();
+    tokio::time::advance(Duration::from_secs(6)).await;
+    assert_eq!(code(&gate, &new).await, None, "an unknown key is looked for");
+    assert_eq!(code(&gate, &old).await, Some(Code::Unauthorized), "what is gone is refused");
+}

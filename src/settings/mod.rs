@@ -222,7 +222,7 @@ pub struct Jwt {
     /// What `aud` must be or hold.
     #[validate(length(min = 1, max = 2048))]
     pub audience: String,
-    /// Public keys of RS256, ES256 and EdDSA (RFC 7517); read at start.
+    /// Public keys of RS256, ES256 and EdDSA (RFC 7517); read again when it changed.
     pub jwks_file: Option<PathBuf>,
 }
 
