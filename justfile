@@ -56,3 +56,7 @@ reloads:
 hostile-policies:
     cargo build --release --locked
     HOSTILE_SECONDS=10 SERVICE_BINARY=$PWD/target/release/orchestrator cargo test --locked --test it -- hostile_policies --nocapture
+
+# Every figure of docs/quality, from packages; or of one detector (pii, injection, …)
+quality *names:
+    scripts/quality {{names}}

@@ -1,4 +1,4 @@
-//! Micro-benchmarks: redaction, conflict, coverage, built-in detectors, policy evaluation.
+//! Micro-benchmarks: redaction, conflict, coverage, policy evaluation.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may stop at a broken fixture")]
 
@@ -7,9 +7,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use detector_orchestrator::catalog::detector::Builtin;
-use detector_orchestrator::detect::builtin::prepare;
+use criterion::{Criterion, criterion_group, criterion_main};
 use detector_orchestrator::domain::category::Category;
 use detector_orchestrator::domain::conflict::{self, Candidate, Hints};
 use detector_orchestrator::domain::content::{ContentType, Direction, Piece};
@@ -119,30 +117,6 @@ fn measure(criterion: &mut Criterion) {
     });
 }
 
-/// Per MB of prose with nothing to find, and of support mail full of it.
-fn builtin(criterion: &mut Criterion) {
-    let clean = include_str!("../samples/clean-prose.txt");
-    let mail = include_str!("../samples/support-mail.txt");
-    for (detector, kind) in [
-        ("pii", Builtin::Pii),
-        ("secrets", Builtin::Secrets),
-        ("toxicity", Builtin::Toxicity),
-        ("urls", Builtin::Urls),
-        ("language", Builtin::Language),
-        ("code", Builtin::Code),
-    ] {
-        let judge = prepare(kind, &serde_json::Value::Null).ok().unwrap();
-        let mut group = criterion.benchmark_group(detector);
-        group.sample_size(10);
-        for (name, sample) in [("clean prose", clean), ("support mail", mail)] {
-            let text = sample.repeat(1_000_000 / sample.len());
-            group.throughput(Throughput::Bytes(text.len() as u64));
-            group.bench_function(name, |b| b.iter(|| judge.judge(black_box(&text))));
-        }
-        group.finish();
-    }
-}
-
 /// The shipped `standard` bundle: from the memo, and asked on a policy thread, the way there
 /// included.
 fn policy(criterion: &mut Criterion) {
@@ -229,5 +203,5 @@ fn finding(id: u32) -> JudgedFinding {
     }
 }
 
-criterion_group!(benches, redact, settle, measure, builtin, policy);
+criterion_group!(benches, redact, settle, measure, policy);
 criterion_main!(benches);

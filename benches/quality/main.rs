@@ -1,92 +1,41 @@
-//! How well `code` tells code from prose, on the sources of the packages that Cargo.lock names.
+//! Measures the built-in detectors on texts that `scripts/quality-data` makes of packages.
 //!
-//! `cargo run --features bench --bin bench-quality -- ~/.cargo/registry/src/*/`: windows of twelve
-//! lines from the middle of `.sh`, `.sql`, `.pl`, `.c` and `.rs` files, and paragraphs of `.md`
-//! files without markup. A file's ending is taken for the truth.
+//! `bench-quality NAME` rewrites what stands behind the marker of docs/quality/NAME.md, and the
+//! detector's row in docs/detectors.md; `bench-quality train-injection` makes the two files of the
+//! prompt-injection model, the same bytes each time. `scripts/quality` runs them in order.
 
-#![expect(clippy::print_stdout, reason = "the table is what the program is for")]
+#![expect(clippy::print_stdout, reason = "it says what it wrote")]
+#![expect(clippy::panic, reason = "so is the answer to a wrong argument")]
+#![expect(clippy::indexing_slicing, reason = "rows hold what the programs in texts write")]
 #![expect(clippy::unwrap_used, reason = "a measurement may stop at a broken set")]
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-use detector_orchestrator::catalog::detector::Builtin;
-use detector_orchestrator::detect::builtin::{Prepared, prepare};
-
-const LINES: usize = 12;
-/// Files of one kind; more say little more.
-const FILES_MAX: usize = 400;
-const KINDS: [(&str, &str); 6] = [
-    ("sh", "code.shell"),
-    ("sql", "code.sql"),
-    ("pl", "code.script"),
-    ("c", "code"),
-    ("rs", "code"),
-    ("md", ""),
-];
+mod beside;
+mod code;
+mod injection;
+mod language;
+mod ordinary;
+mod page;
+mod sources;
+mod speed;
+mod toxicity;
+mod urls;
 
 fn main() {
-    let root = PathBuf::from(std::env::args_os().nth(1).unwrap());
-    let lock = include_str!("../../Cargo.lock");
-    let mut files: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
-    for package in lock.split("[[package]]").skip(1) {
-        let field = |name: &str| {
-            let line = package.lines().find_map(|line| line.strip_prefix(name))?;
-            Some(line.trim_matches([' ', '=', '"']).to_owned())
-        };
-        if let (Some(name), Some(version)) = (field("name"), field("version")) {
-            collect(&root.join(format!("{name}-{version}")), &mut files);
-        }
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["pii"] => beside::pii(),
+        ["secrets"] => beside::secrets(),
+        ["injection"] => injection::report(),
+        ["train-injection"] => injection::train(),
+        ["toxicity"] => toxicity::run(),
+        ["urls"] => urls::run(),
+        ["language"] => language::run(),
+        ["code"] => code::run(),
+        ["ordinary"] => ordinary::run(),
+        ["speed"] => speed::run(),
+        _ => panic!(
+            "bench-quality pii | secrets | injection | train-injection | toxicity | urls | \
+             language | code | ordinary | speed"
+        ),
     }
-    println!("| kind | texts | found as code | as its category |");
-    let code = prepare(Builtin::Code, &serde_json::Value::Null).ok().unwrap();
-    for (kind, category) in KINDS {
-        let mut paths = files.remove(kind).unwrap_or_default();
-        paths.sort();
-        let step = paths.len().div_ceil(FILES_MAX).max(1);
-        let texts =
-            paths.iter().step_by(step).filter_map(|path| std::fs::read_to_string(path).ok());
-        let texts: Vec<String> = texts
-            .flat_map(|text| if kind == "md" { prose(&text) } else { window(&text) })
-            .collect();
-        let said: Vec<Option<String>> = texts.iter().map(|text| first(&code, text)).collect();
-        let found = said.iter().flatten().count();
-        let right = said.iter().flatten().filter(|said| *said == category).count();
-        println!("| {kind} | {} | {found} | {right} |", texts.len());
-    }
-}
-
-fn collect(folder: &Path, files: &mut BTreeMap<String, Vec<PathBuf>>) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            collect(&path, files);
-        } else if let Some(kind) = path.extension().and_then(|kind| kind.to_str()) {
-            files.entry(kind.to_owned()).or_default().push(path.clone());
-        }
-    }
-}
-
-/// The category of the surest finding at or above the usual threshold.
-fn first(code: &Prepared, text: &str) -> Option<String> {
-    let mut found = code.judge(text).findings;
-    found.retain(|finding| finding.score >= 0.5);
-    found.sort_by(|a, b| b.score.total_cmp(&a.score));
-    found.first().map(|finding| finding.category.to_string())
-}
-
-fn window(text: &str) -> Vec<String> {
-    let lines: Vec<&str> = text.lines().collect();
-    let start = (lines.len() / 2).saturating_sub(LINES / 2);
-    let lines: Vec<&str> = lines.into_iter().skip(start).take(LINES).collect();
-    if lines.len() < 3 { Vec::new() } else { vec![lines.join("\n")] }
-}
-
-fn prose(text: &str) -> Vec<String> {
-    let marked = |part: &&str| {
-        part.chars().count() >= 120
-            && !part.contains(['`', '|', '<', '='])
-            && part.starts_with(|c: char| c.is_alphabetic())
-    };
-    text.split("\n\n").filter(marked).map(str::to_owned).collect()
 }

@@ -185,6 +185,8 @@ pub enum Builtin {
     Regex,
     /// Word lists from `params.lists`.
     Keywords,
+    /// Orders against the operator of a model.
+    PromptInjection,
     /// Insults, profanity, threats.
     Toxicity,
     /// Links that deceive or are not wanted.

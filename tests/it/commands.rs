@@ -141,7 +141,7 @@ fn a_port_in_use_is_named() {
 fn detectors_can_be_listed_and_probed() {
     let dir = tempfile::tempdir().unwrap();
     let list = run(dir.path(), &["detectors", "list", "--json"]);
-    assert_eq!(text(&list.stdout).lines().count(), 9, "{}", text(&list.stdout));
+    assert_eq!(text(&list.stdout).lines().count(), 10, "{}", text(&list.stdout));
     let probe = run(dir.path(), &["detectors", "probe", "pii"]);
     assert_eq!(probe.status.code(), Some(0));
     assert!(text(&probe.stdout).contains("pii.email"), "{}", text(&probe.stdout));

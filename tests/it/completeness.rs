@@ -83,3 +83,36 @@ fn the_ledger_and_the_threats_name_only_tests_that_exist() {
         assert!(sources.contains(name), "{name} is no test");
     }
 }
+
+#[test]
+fn every_built_in_detector_has_figures_or_says_that_it_has_none() {
+    let table = doc("detectors.md");
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .filter(|row: &Vec<&str>| row.len() == 8)
+        .collect();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/detectors");
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let linked = rows.iter().find(|row| row[0].starts_with(&format!("[{name}](")));
+        match linked {
+            Some(row) => {
+                let page = row[0].rsplit('(').next().unwrap().trim_end_matches(')');
+                assert!(doc(page).contains("\n## Measured\n"), "{page} holds no figures");
+                let number = |cell: &&str| cell.parse::<f64>().is_ok();
+                assert!([1, 2, 3, 4, 7].iter().all(|at| number(&row[*at])), "{row:?}");
+                assert!(
+                    row[6] == "–" || row[6].parse::<f64>().is_ok_and(f64::is_finite),
+                    "{row:?}"
+                );
+            }
+            None => {
+                let told = rows.iter().find(|row| row[0].split(", ").any(|own| own == name));
+                let told = told.unwrap_or_else(|| panic!("docs/detectors.md: no row of {name}"));
+                assert_eq!(told[2..6], ["–"; 4], "{name} has figures but no page");
+            }
+        }
+    }
+}

@@ -68,8 +68,9 @@ fn faults(sources: &[Source]) -> Vec<Fault> {
         Err(faults) => return faults,
         Ok(loaded) => loaded,
     };
-    let detectors: BTreeSet<DetectorName> =
-        ["pii", "secrets"].map(|name| DetectorName::parse(name).unwrap()).into();
+    let detectors: BTreeSet<DetectorName> = ["pii", "secrets", "prompt-injection"]
+        .map(|name| DetectorName::parse(name).unwrap())
+        .into();
     let mut found: BTreeSet<Fault> = loaded.warnings.into_iter().collect();
     found.extend(testing::run(sources, &|_, _| true, &limits).err().into_iter().flatten());
     if found.is_empty() {

@@ -12,6 +12,7 @@ mod code;
 mod fixtures;
 mod fold;
 mod hit;
+pub mod injection;
 mod keywords;
 mod language;
 mod params;
@@ -32,6 +33,7 @@ enum Judge {
     Secrets(secrets::Secrets),
     Regex(regex::Patterns),
     Keywords(keywords::Lists),
+    Injection(injection::Injection),
     Toxicity(toxicity::Toxicity),
     Urls(urls::Urls),
     Language(language::Language),
@@ -62,6 +64,7 @@ pub fn prepare(kind: Builtin, params: &serde_json::Value) -> Result<Prepared, Pa
         Builtin::Secrets => Judge::Secrets(secrets::Secrets::prepare(&params)?),
         Builtin::Regex => Judge::Regex(regex::Patterns::prepare(&params)?),
         Builtin::Keywords => Judge::Keywords(keywords::Lists::prepare(&params)?),
+        Builtin::PromptInjection => Judge::Injection(injection::Injection::prepare(&params)?),
         Builtin::Toxicity => Judge::Toxicity(toxicity::Toxicity::prepare(&params)?),
         Builtin::Urls => Judge::Urls(urls::Urls::prepare(&params)?),
         Builtin::Language => Judge::Language(language::Language::prepare(&params)?),
@@ -98,6 +101,7 @@ impl Prepared {
             Judge::Secrets(secrets) => secrets.find(text),
             Judge::Regex(patterns) => patterns.find(text),
             Judge::Keywords(lists) => lists.find(text),
+            Judge::Injection(injection) => injection.find(text),
             Judge::Toxicity(toxicity) => toxicity.find(text),
             Judge::Urls(urls) => urls.find(text),
             Judge::Code(code) => code.find(text),

@@ -35,6 +35,9 @@ struct RuleSource {
 
 #[derive(Deserialize)]
 struct AllowSource {
+    /// In our own file: the Gitleaks rule that it is added to.
+    #[serde(default)]
+    rule: String,
     target: String,
     regexes: Vec<String>,
     stopwords: Vec<String>,
@@ -96,6 +99,9 @@ impl Rules {
     fn load() -> Option<Self> {
         let mut file: File = serde_json::from_str(include_str!("data/gitleaks.json")).ok()?;
         let extra: File = serde_json::from_str(include_str!("data/extra.json")).ok()?;
+        for allow in extra.allow {
+            file.rules.iter_mut().find(|rule| rule.id == allow.rule)?.allow.push(allow);
+        }
         file.rules.extend(extra.rules);
         let rules: Vec<Rule> = file.rules.into_iter().filter_map(Rule::new).collect();
         let pairs = rules.iter().enumerate();

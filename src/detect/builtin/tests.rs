@@ -178,12 +178,16 @@ fn ordinary_lines_hold_no_secret() {
         "const API_KEY = process.env.API_KEY;  token = get_token(user)",
         "id 550e8400-e29b-41d4-a716-446655440000, commit 9f86d081884c7d659a2feaa0c55ad015",
         "AKIAIOSFODNN7EXAMPLE is the documented sample",
+        "fn scrypt(password: *const u8, passwd: *mut c_char); password = self._decode_base64(arg)",
+        "pub const dot11_key_direction_both: DOT11_KEY_DIRECTION = 1i32;",
+        "server(address=address, authkey=authkey, serializer=SERIALIZER1, key=key, digest_size=outlen)",
+        "(winreg.HKEY_LOCAL_MACHINE, winreg.KEY_WOW64_64KEY), libc::passwd::pw_gecos` are",
     ] {
         assert_eq!(judged(Builtin::Secrets, Value::Null, line), [], "{line}");
     }
 }
 
-const HOSTILE: [&str; 32] = [
+const HOSTILE: [&str; 37] = [
     "1",
     "1 ",
     "a@",
@@ -215,12 +219,21 @@ const HOSTILE: [&str; 32] = [
     "@",
     "1@",
     "あhttp://a.io",
+    "Phone: 12 34 56 ",
+    "+41 (0)1 ",
+    "card 630424505612 ",
+    "password: a=",
     "//a.io。",
+    "12,5 ",
 ];
 
 /// Work that grows with the square of the text would give a ratio near 16.
 fn costs_in_proportion(kind: Builtin, bytes: usize) {
-    let prepared = prepare(kind, &Value::Null).unwrap();
+    costs_in_proportion_with(kind, &Value::Null, bytes);
+}
+
+fn costs_in_proportion_with(kind: Builtin, params: &Value, bytes: usize) {
+    let prepared = prepare(kind, params).unwrap();
     for unit in HOSTILE {
         let time = |n: usize| {
             let text = unit.repeat(n / unit.len());
@@ -238,19 +251,6 @@ fn costs_in_proportion(kind: Builtin, bytes: usize) {
     }
 }
 
-/// Prints milliseconds for 300 KB: `cargo test --release … -- --nocapture`.
-#[test]
-fn lists_of_numbers_are_judged_in_time() {
-    let prepared = prepare(Builtin::Pii, &Value::Null).unwrap();
-    for unit in ["41 ", "4111 1111 1111 1112 ", "01 ", "12,5 "] {
-        let text = unit.repeat(300_000 / unit.len());
-        let start = cpu_time::ThreadTime::now();
-        std::hint::black_box(prepared.judge(&text));
-        println!("{unit:?}: {:?}", start.elapsed());
-        assert!(start.elapsed().as_secs() < 20, "{unit:?}");
-    }
-}
-
 #[test]
 fn hostile_texts_cost_time_in_proportion_to_their_length() {
     for kind in [Builtin::Pii, Builtin::Secrets] {
@@ -260,9 +260,24 @@ fn hostile_texts_cost_time_in_proportion_to_their_length() {
 
 #[test]
 fn hostile_links_and_lines_cost_time_in_proportion_to_their_length() {
-    for kind in [Builtin::Urls, Builtin::Code, Builtin::Language] {
+    for kind in [Builtin::Urls, Builtin::Code, Builtin::Language, Builtin::PromptInjection] {
         costs_in_proportion(kind, 8_000);
     }
+}
+
+#[test]
+fn lists_and_patterns_cost_time_in_proportion_to_the_length_of_hostile_texts() {
+    // Words that begin alike, overlap and hold each other; patterns that back-tracking would explode.
+    let words =
+        json!(["a", "aa", "1 1 1 1", "a@b.io@", "@a", "u\u{301}", "you stupid you", "x = 1"]);
+    let list = |whole: bool| json!({"category": "topic", "words": words, "whole_word": whole});
+    let lists = json!({"lists": {"whole": list(true), "parts": list(false)}});
+    costs_in_proportion_with(Builtin::Keywords, &lists, 8_000);
+    let pattern = |pattern: &str| json!({"pattern": pattern, "category": "topic"});
+    let patterns = json!({"patterns": {
+        "nested": pattern("(?:[0-9 ]+)+x"), "ends": pattern("(?:a|a|1|@)*$"), "dots": pattern(".*,.*;.*=")
+    }});
+    costs_in_proportion_with(Builtin::Regex, &patterns, 8_000);
 }
 
 #[test]
@@ -294,7 +309,7 @@ proptest::proptest! {
                 proptest::sample::select(vec![
                     "fuck", "s\u{301}hit", "you idiot", " ", "\n", "```sh\n", "SELECT * FROM t;",
                     "http://", "xn--80ak6aa92e.com", "[a.io](https://b.io)", "\u{E000}",
-                    "\u{1100}\u{1161}", "\u{9C7}\u{9BE}", "\u{378}", "\u{202E}", "ﷺ", "\0", "\r",
+                    "ignore your instructions", "\u{1100}\u{1161}", "\u{9C7}\u{9BE}", "\u{378}", "\u{202E}", "ﷺ", "\0", "\r",
                 ]).prop_map(str::to_owned),
             ],
             0..8,
@@ -302,7 +317,13 @@ proptest::proptest! {
     ) {
         let text = parts.concat();
         let chars = text.chars().count();
-        for kind in [Builtin::Toxicity, Builtin::Urls, Builtin::Language, Builtin::Code] {
+        for kind in [
+            Builtin::Toxicity,
+            Builtin::Urls,
+            Builtin::Language,
+            Builtin::Code,
+            Builtin::PromptInjection,
+        ] {
             let prepared = prepare(kind, &Value::Null).unwrap();
             let judged = prepared.judge(&text);
             for finding in &judged.findings {

@@ -2,7 +2,7 @@ use super::super::tests::shipped;
 use super::*;
 
 fn names() -> BTreeSet<DetectorName> {
-    ["pii", "secrets", "toxicity", "injection"]
+    ["pii", "secrets", "toxicity", "prompt-injection"]
         .map(|name| DetectorName::parse(name).unwrap())
         .into()
 }

@@ -32,14 +32,20 @@ fn luhn(digits: &[u32]) -> bool {
 pub(super) fn card(found: &str, _: &[&str]) -> Option<Seen> {
     let all = digits(found);
     let head = |n: usize| all.iter().take(n).fold(0, |sum, d| sum * 10 + d);
-    let (issuer, lengths): (_, &[usize]) = match (head(2), head(4)) {
-        (40..=49, _) => ("visa", &[16, 19]),
-        (51..=55, _) | (_, 2221..=2720) => ("mastercard", &[16]),
-        (34 | 37, _) => ("amex", &[15]),
-        (65, _) | (_, 6011 | 6440..=6499) => ("discover", &[16]),
-        (36 | 38 | 39, _) | (_, 3000..=3059) => ("diners", &[14]),
-        (_, 3528..=3589) => ("jcb", &[16]),
-        (62, _) => ("unionpay", &[16, 19]),
+    // Prefix ranges as the issuers publish them; the older lengths, which other numbers have more
+    // often, need a word. So does what only holds a check digit: ranges are given out every year.
+    let (issuer, lengths, older): (_, &[usize], &[usize]) = match (head(2), head(4)) {
+        (40..=49, _) => ("visa", &[16, 19], &[13]),
+        (51..=55, _) | (_, 2221..=2720) => ("mastercard", &[16], &[]),
+        (34 | 37, _) => ("amex", &[15], &[]),
+        (65, _) | (_, 6011 | 6440..=6499) => ("discover", &[16], &[]),
+        (36 | 38 | 39, _) | (_, 3000..=3059) => ("diners", &[14], &[]),
+        (_, 3528..=3589) => ("jcb", &[16], &[]),
+        (_, 1800 | 2131) => ("jcb", &[], &[15]),
+        (62, _) => ("unionpay", &[16, 19], &[]),
+        (50 | 56..=58 | 60..=69, _) => ("maestro", &[], &[12, 13, 14, 15, 16, 17, 18, 19]),
+        // 8 is for other cards than those of banks, such as SIM cards; 7 for fuel, 0 for nobody.
+        (10..=69 | 90..=99, _) => ("unknown", &[], &[14, 15, 16]),
         _ => return None,
     };
     let ends = || found.char_indices().filter(|(_, c)| c.is_ascii_digit()).map(|(at, _)| at + 1);
@@ -47,8 +53,10 @@ pub(super) fn card(found: &str, _: &[&str]) -> Option<Seen> {
         let at = all.get(..*n).filter(|number| luhn(number)).and_then(|_| ends().nth(*n - 1))?;
         (!found.get(at..)?.starts_with(|c: char| c.is_ascii_digit())).then_some(at)
     };
-    let len = lengths.iter().find_map(end)?;
-    seen(len, 0.85, 0.98, Some(("issuer", issuer)))
+    if let Some(len) = lengths.iter().find_map(end) {
+        return seen(len, 0.85, 0.98, Some(("issuer", issuer)));
+    }
+    seen(older.iter().find_map(end)?, 0.3, 0.75, Some(("issuer", issuer)))
 }
 
 pub(super) fn iban(found: &str, _: &[&str]) -> Option<Seen> {
@@ -203,12 +211,13 @@ pub(super) fn bsn(found: &str, _: &[&str]) -> Option<Seen> {
     id(d.len() == 9 && varied(&d) && sum.is_multiple_of(11), found, (0.2, 0.9), "NL")
 }
 
-/// PESEL: weights 1 3 7 9 …, mod 10, and a month that exists.
+/// PESEL: weights 1 3 7 9 …, mod 10, and a day that exists; the century is in the month.
 pub(super) fn pesel(found: &str, _: &[&str]) -> Option<Seen> {
     let d = digits(found);
     let sum = weighted(&d, &[1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1]);
-    let month = (d.get(2)? * 10 + d.get(3)?) % 20;
-    id(varied(&d) && sum.is_multiple_of(10) && (1..=12).contains(&month), found, (0.4, 0.9), "PL")
+    let (month, day) = ((d.get(2)? * 10 + d.get(3)?) % 20, d.get(4)? * 10 + d.get(5)?);
+    let dated = (1..=12).contains(&month) && (1..=31).contains(&day);
+    id(varied(&d) && sum.is_multiple_of(10) && dated, found, (0.5, 0.9), "PL")
 }
 
 /// CPF: two check digits, weights 10..2 and 11..2, mod 11.

@@ -54,7 +54,13 @@ pub(super) fn is_apart(text: &str, start: usize, end: usize) -> bool {
     }
     let left = b.is_some_and(joint) && before.next().is_some_and(|c| c.is_ascii_hexdigit());
     let right = a.is_some_and(joint) && after.next().is_some_and(|c| c.is_ascii_digit());
-    (!left || b == Some(':')) && !right
+    (!left || b == Some(':') && !is_clock(text.get(..start).unwrap_or_default())) && !right
+}
+
+/// Whether `before` ends in hours and minutes: what follows are seconds.
+fn is_clock(before: &str) -> bool {
+    let last: Vec<u8> = before.bytes().rev().take(6).collect();
+    matches!(last.as_slice(), [b':', a, b, b':', c, d] if [a, b, c, d].iter().all(|b| b.is_ascii_digit()))
 }
 
 fn around(text: &str, start: usize, end: usize) -> (&str, &str) {

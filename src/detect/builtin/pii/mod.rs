@@ -109,15 +109,28 @@ impl Pii {
         near: &dyn Fn(usize) -> bool,
     ) -> Option<Seen> {
         let std::ops::Range { start, end } = candidate;
+        let found = text.get(start..end)?;
+        let called = match rule.kind {
+            "phone" => phone::called(text, start..end),
+            _ => None,
+        };
         // A parse for each region is dear, and most candidates could not reach the score.
         let unlikely = rule.kind == "phone"
             && self.min_score > phone::BARE
-            && !phone::looks(text.get(start..end)?)
-            && !(phone::is_short(text.get(start..end)?) && near(end));
+            && called.is_none()
+            && !phone::looks(found)
+            && !(phone::is_short(found) && near(end));
         if unlikely {
             return None;
         }
-        let mut seen = (rule.check)(text.get(start..end)?, &self.regions)?;
+        let mut seen = match ((rule.check)(found, &self.regions), called) {
+            (Some(seen), Some(called)) if seen.plain.max(seen.near) < called.plain => called,
+            (Some(seen), Some(called)) => Seen { plain: seen.plain.max(called.plain), ..seen },
+            (seen, called) => seen.or(called)?,
+        };
+        if rule.kind == "phone" {
+            seen.len += phone::extension(text.get(start + seen.len..).unwrap_or_default());
+        }
         let sure = seen.plain >= SURE && !matches!(rule.kind, "ip_address" | "mac_address");
         let clear = if sure { edges::is_whole } else { edges::is_apart };
         if !clear(text, start, start + seen.len) {
@@ -167,9 +180,11 @@ fn severity(kind: &str) -> Severity {
     }
 }
 
+/// What follows on the next line is about something else.
 fn around(text: &str, start: usize, end: usize) -> &str {
     let (from, to) = widen(text, start.saturating_sub(BEFORE), (end + AFTER).min(text.len()));
-    text.get(from..to).unwrap_or_default()
+    let line = text.get(end..to).and_then(|rest| rest.find('\n')).map_or(to, |at| end + at);
+    text.get(from..line).unwrap_or_default()
 }
 
 /// Bytes of the first run of letters or digits and what stands before it, at least 1.

@@ -40,10 +40,10 @@ fn rule(row: &Row) -> Option<Rule> {
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    ("credit_card", "", 13, 0,
-        r"\d(?:[ -]?\d){12,18}|\d{4}(?:[ \t\r\n./_-]{1,3}\d{4}){3}|\d{4}[ \t\r\n./_-]{1,3}\d{6}[ \t\r\n./_-]{1,3}\d{4,5}|\d(?: {1,4}\d){12,18}",
+    ("credit_card", "", 12, 0,
+        r"\d(?:[ -]?\d){11,18}|\d{4}(?:[ \t\r\n./_-]{1,3}\d{4}){3}|\d{4}[ \t\r\n./_-]{1,3}\d{6}[ \t\r\n./_-]{1,3}\d{4,5}|\d(?: {1,4}\d){12,18}",
         checks::card,
-        "card|visa|mastercard|amex|credit|karte|carte|tarjeta"),
+        "cards?|visa|mastercard|maestro|amex|credit|debit|kreditkarte|karte|carte|tarjeta|carta|cartão"),
     ("iban", "", 2, 0, r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}", checks::iban, "iban|account|konto|bank"),
     ("ssn", "US", 9, 0, r"\d{3}-\d{2}-\d{4}|\d{3} \d{2} \d{4}|\d{9}", checks::ssn, "ssn|social[ -]security"),
     ("ip_address", "", 4, 0, r"\d{1,3}(?:\.\d{1,3}){3}", checks::ipv4, "ip|address|host|server|client|login"),
@@ -57,7 +57,7 @@ const ROWS: &[Row] = &[
         r"born|birth|birthday|birthdate|dob|d\.o\.b|geboren|geburtsdatum|née?|naissance|nacid[oa]|nacimiento|nat[oa]|nascita"),
     ("crypto_wallet", "", 1, 0, r"0x[0-9A-Fa-f]{40}", checks::ethereum, "eth|ethereum|wallet"),
     ("crypto_wallet", "", 1, 0, r"\b[13][1-9A-HJ-NP-Za-km-z]{25,34}\b", checks::bitcoin, "btc|bitcoin|wallet"),
-    ("phone", "", 7, 0, r"(?:\+|\b00)?\(?\d(?:[ ().\-/]{0,2}\d){6,14}", phone::check,
+    ("phone", "", 6, 0, r"(?:\+|\b00)?\(?\d(?:[ ().\-/]{0,2}\d){5,14}", phone::check,
         "phone|tel|telephone|mobile|cell|call|fax|whatsapp|sms|telefon|handy|mobil|téléphone|teléfono|telefono"),
     ("national_id", "GB", 10, 0, r"\d{3}[ -]?\d{3}[ -]?\d{4}", checks::nhs, "nhs"),
     ("national_id", "GB", 6, 0, r"\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b",

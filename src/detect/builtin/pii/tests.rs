@@ -91,6 +91,89 @@ fn ordinary_lines_hold_nothing() {
     }
 }
 
+/// Kind, matched text and score of what is found.
+fn scored(text: &str) -> Vec<(String, String, f64)> {
+    let chars: Vec<char> = text.chars().collect();
+    let findings = prepare(Builtin::Pii, &Value::Null).unwrap().judge(text).findings;
+    let matched = |f: &crate::domain::finding::Finding| {
+        let span = f.place.unwrap().span.unwrap();
+        chars[span.start..span.end].iter().collect()
+    };
+    findings.iter().map(|f| (f.category.to_string(), matched(f), f.score)).collect()
+}
+
+#[test]
+fn what_the_text_calls_a_telephone_number_is_one() {
+    for (text, number) in [
+        ("Phone: 92 34 70", "92 34 70"),
+        ("Tel. 22 525335, please", "22 525335"),
+        ("Mobile: 53-55-05-64\nDesk: -", "53-55-05-64"),
+        ("Phone:\n02.73.91.27.04\n", "02.73.91.27.04"),
+        ("Call me on 469 2020.", "469 2020"),
+        ("71 671 623 office\n", "71 671 623"),
+        ("Fax: 522-024-1958x230", "522-024-1958x230"),
+        ("call 413-197-2529 ext. 895 now", "413-197-2529 ext. 895"),
+        ("call me at +44(0)1632960535", "+44(0)1632960535"),
+        ("mobile number is (88) 158-170", "(88) 158-170"),
+        ("reach me by phone, 1 (664) 511-3790", "1 (664) 511-3790"),
+    ] {
+        assert_eq!(found(text), [("pii.phone".to_owned(), number.to_owned())], "{text}");
+    }
+    for text in [
+        "Date: 1972-05-18 23:24:30.262985\nName: Ana\nPhone: none",
+        "most recent call last: expected 50331648 bytes",
+        "Fax: 2 pages, Phone: 2024-05-06, Tel.: 12",
+        "About 20000000 mobile users came, 1 000 000 mobile users stayed",
+        "Suite 041 477 20 Rue Hegel",
+        "0718 1115 Ross Street",
+    ] {
+        assert_eq!(found(text), [], "{text}");
+    }
+}
+
+#[test]
+fn a_card_of_no_known_range_needs_a_word_and_a_check_digit() {
+    for number in ["4354396509025", "180033343637578", "630424505612", "3506624453694424"] {
+        let text = format!("Please block my card {number} today");
+        assert_eq!(found(&text), [("pii.credit_card".to_owned(), number.to_owned())]);
+        assert_eq!(found(&format!("Order {number} has been sent")), [], "{number}");
+        let last = (number.as_bytes()[number.len() - 1] - b'0' + 1) % 10;
+        let wrong = format!("card {}{last}", &number[..number.len() - 1]);
+        assert_eq!(found(&wrong), [], "{wrong}");
+    }
+    assert_eq!(found("SIM card 89445001021987654329"), []);
+}
+
+#[test]
+fn words_speak_for_what_stands_behind_them_or_on_their_line() {
+    let score = |text: &str| scored(text)[0].2;
+    assert!(score("IBAN DE89370400440532013000") > score("DE89370400440532013000"));
+    assert!(score("4111 1111 1111 1111, my card") > score("4111 1111 1111 1111\n\nmy card"));
+}
+
+#[test]
+fn attributes_name_the_domain_the_country_and_the_issuer() {
+    for (text, key, value) in [
+        ("ana@Mail.Evil.io", "domain", "mail.evil.io"),
+        ("https://u:p@Evil.io:8080/x", "domain", "evil.io"),
+        ("+44 20 7946 0958", "country", "GB"),
+        ("call 415-555-2671", "country", "US"),
+        ("DE89370400440532013000", "country", "DE"),
+        ("DNI 12345678Z", "country", "ES"),
+        ("4111 1111 1111 1111", "issuer", "visa"),
+        ("card 630424505612", "issuer", "maestro"),
+    ] {
+        let finding = prepare(Builtin::Pii, &Value::Null).unwrap().judge(text).findings.remove(0);
+        assert_eq!(finding.attributes.get(key).map(String::as_str), Some(value), "{text}");
+    }
+}
+
+#[test]
+fn a_pesel_needs_a_day_that_exists() {
+    assert_eq!(found("44051401359"), [("pii.national_id".to_owned(), "44051401359".to_owned())]);
+    assert_eq!(found("44054501353 44991401352 12345678901"), []);
+}
+
 #[test]
 fn params_choose_kinds_and_let_domains_pass() {
     let text = "a@acme.com b@evil.io 203.0.113.77";

@@ -17,6 +17,7 @@ use crate::domain::category::{Category, covers};
 use crate::domain::finding::Severity;
 
 mod phrases;
+mod weigh;
 mod words;
 
 const CATEGORIES: &[&str] = &[
@@ -43,6 +44,7 @@ pub(super) struct Toxicity {
     min_severity: Severity,
     allow: Words,
     deny: Option<Words>,
+    named: Named,
 }
 
 /// What a stretch of text is: category and severity.
@@ -66,6 +68,7 @@ impl Toxicity {
             min_severity: params.severity_or("min_severity", Severity::Low)?,
             allow: Words::new(allow).ok_or_else(|| large("allow"))?,
             deny,
+            named: Named::new().ok_or_else(|| large("categories"))?,
         })
     }
 
@@ -78,10 +81,13 @@ impl Toxicity {
             let raw = seen.raw(range.start, range.end);
             hits.extend(self.wanted(class).map(|category| hit(raw, category, class)));
         }
+        let folded = Folded::new(text);
+        for (raw, class) in self.named.find(&folded) {
+            hits.extend(self.wanted(class).map(|category| hit(raw, category, class)));
+        }
         if hits.is_empty() && self.deny.is_none() {
             return hits;
         }
-        let folded = Folded::new(text);
         let allowed = self.allow.find(&folded);
         let links = addresses(text);
         let chance = |hit: &Hit| hit.end - hit.start < PATH_LETTERS_MIN && inside(&links, hit);
@@ -119,6 +125,28 @@ impl Words {
         let found = self.0.find_iter(text.text.as_str());
         let whole = found.filter(|m| stands_alone(&text.text, m.start(), m.end()));
         whole.map(|m| text.raw(m.start(), m.end())).collect()
+    }
+}
+
+/// The shipped words that the lexicon lacks, each with its class.
+struct Named(AhoCorasick, Vec<Class>);
+
+impl Named {
+    fn new() -> Option<Self> {
+        let words =
+            words::NAMED.iter().flat_map(|(class, words)| words.iter().map(|w| (w, *class)));
+        let (words, classes): (Vec<String>, Vec<Class>) =
+            words.map(|(word, class)| (fold(word).collect(), class)).unzip();
+        let automaton =
+            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(words).ok()?;
+        Some(Self(automaton, classes))
+    }
+
+    fn find(&self, text: &Folded) -> Vec<((usize, usize), Class)> {
+        let found = self.0.find_iter(text.text.as_str());
+        let whole = found.filter(|m| stands_alone(&text.text, m.start(), m.end()));
+        let class = |m: &aho_corasick::Match| self.1.get(m.pattern().as_usize()).copied();
+        whole.filter_map(|m| Some((text.raw(m.start(), m.end()), class(&m)?))).collect()
     }
 }
 
@@ -182,7 +210,8 @@ fn runs(text: &str) -> Vec<(Range<usize>, Class)> {
     }
     let classed = |run| {
         let run = whole_words(text, run)?;
-        Some((run.clone(), class(text, &run)?))
+        let class = class(text, &run)?;
+        weigh::weigh(text, run, class)
     };
     runs.into_iter().filter_map(classed).collect()
 }

@@ -82,6 +82,45 @@ fn technical_medical_and_plain_words_are_not_found() {
 }
 
 #[test]
+fn words_with_an_ordinary_meaning_are_found_where_they_are_meant_badly() {
+    check("you are such a bastard", &[("toxicity.insult", "bastard")]);
+    check("suck my dick", &[("sexual", "suck my"), ("toxicity.obscene", "dick")]);
+    check("oh, shut up, all of you", &[("toxicity.insult", "shut up")]);
+    for text in [
+        "the bastard son of the duke; before the cock crew; a great tit sang",
+        "Dr Hiscock and Dick Francis went to Phuket with a shih tzu",
+        "she was told to shut up; the word \"bitch\" means a dog; he called her a slut",
+        "H2O at 5-HT receptors, FVC 3.2 L, p. p. 14, xxxxx, f(a) 3, DIC and HO-1",
+        "a pregnant patient had sexual intercourse; breast tissue, vagina, prostitution",
+        "train en retard, Il fait froid; nu är det slut på rean",
+    ] {
+        check(text, &[]);
+    }
+}
+
+#[test]
+fn threats_and_hatred_of_groups_are_found_and_reports_of_them_are_not() {
+    for (text, category) in [
+        ("I'm going to find you and cut your throat", "toxicity.threat"),
+        ("I hope you get cancer", "toxicity.threat"),
+        ("Immigrants are cockroaches", "hate.identity"),
+        ("we must exterminate the Roma", "hate.identity"),
+    ] {
+        let found = found(&Value::Null, text);
+        assert!(found.iter().any(|(found, _)| found == category), "{text} {found:?}");
+    }
+    check("saying that all Muslims are terrorists is wrong; women are not inferior to men", &[]);
+}
+
+#[test]
+fn abuse_in_other_languages_is_found() {
+    for text in ["du Hurensohn", "sale pute", "filho da puta", "иди на хуй", "操你妈", "죽어 씨발"]
+    {
+        assert!(!found(&Value::Null, text).is_empty(), "{text}");
+    }
+}
+
+#[test]
 fn params_choose_categories_severity_and_words() {
     let only = json!({"categories": ["hate"]});
     assert_eq!(found(&only, "shit and n1gger"), [("hate.identity".into(), "n1gger".into())]);
