@@ -10,7 +10,7 @@ use crate::binary::{command, run, text};
 
 const BOOT: &str = "orch_0123456789ab_0123456789abcdef0123456789abcdef";
 
-fn with<'a>(key: &'a str) -> Vec<(&'a str, &'a str)> {
+fn with(key: &str) -> Vec<(&str, &str)> {
     let mut headers = vec![("content-type", "application/json")];
     if !key.is_empty() {
         headers.push(("x-api-key", key));
