@@ -129,6 +129,9 @@ fn rsa(key: &RsaKeyPair, message: &str) -> Vec<u8> {
 fn a_token_of_each_algorithm_is_believed_by_its_key_only() {
     let issuer = Issuer::new();
     let verifier = issuer.verifier();
+    let stranger = Issuer::new().verifier();
+    let late = signed(HS, &with("exp", json!(now() - 1)).to_string());
+    assert!(verifier.verify(&late).is_ok(), "clocks may differ");
     let good = Claims {
         sub: "ana".into(),
         tenant_id: Some("acme".into()),
@@ -140,14 +143,12 @@ fn a_token_of_each_algorithm_is_believed_by_its_key_only() {
         signed(HS, &claims().to_string()),
         signed(HS, &many.to_string()),
         signed(HS, &with("nbf", json!(now() + 3)).to_string()),
-        signed(HS, &with("exp", json!(now() - 3)).to_string()),
         signed(r#"{"alg":"HS256"}"#, &claims().to_string()),
         issuer.rs(r#"{"alg":"RS256","kid":"rsa"}"#, &claims()),
         issuer.es(r#"{"alg":"ES256","kid":"ec","typ":"at+jwt"}"#, &claims()),
         issuer.ed(r#"{"alg":"EdDSA","kid":"ed"}"#, &claims()),
     ] {
         assert_eq!(verifier.verify(&token).as_ref(), Ok(&good), "{token}");
-        let stranger = Issuer::new().verifier();
         if !token.starts_with(&b64(r#"{"alg":"HS256"#)[..15]) {
             assert!(stranger.verify(&token).is_err(), "{token}");
         }
