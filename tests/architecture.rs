@@ -59,6 +59,7 @@ const TECHNOLOGIES: &[(&str, &[&str])] = &[
     ("subtle", &["seal"]),
     ("libinjectionrs", &["auth"]),
     ("getrandom", &["seal"]),
+    ("jsonwebtoken", &["seal"]),
     ("tracing_subscriber", &["telemetry"]),
     ("tracing_appender", &["telemetry"]),
     ("rust_embed", &["assets", "api", "settings"]),

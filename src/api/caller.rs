@@ -1,6 +1,6 @@
 //! Who asks, and for which tenant.
 
-use actix_web::HttpRequest;
+use actix_web::{HttpMessage as _, HttpRequest};
 use serde::de::DeserializeOwned;
 
 use super::Api;
@@ -11,15 +11,10 @@ use crate::domain::id::TenantId;
 use crate::snapshot::Snapshot;
 
 impl Api {
-    /// The caller of `request`.
+    /// The caller of `request`, whom the guard let in.
     pub(super) fn caller(&self, request: &HttpRequest) -> Result<Caller, Error> {
-        let headers = request.headers();
-        let key = headers.get("x-api-key").and_then(|key| key.to_str().ok());
-        let bearer = headers
-            .get("authorization")
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "));
-        self.gate.authenticate(key.or(bearer))
+        let caller = request.extensions().get::<Caller>().cloned();
+        caller.ok_or_else(|| Error::new(Code::Unauthorized, "this route lets nobody in"))
     }
 
     /// Limits of bodies.

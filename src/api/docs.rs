@@ -5,7 +5,7 @@ use actix_web::web::ServiceConfig;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::routes::{breakers, detectors, health, live, orchestrate, policies};
+use super::routes::{breakers, detectors, health, keys, live, orchestrate, policies};
 use super::wire::content::ContentSchema;
 use super::wire::request::OrchestrateRequest;
 
@@ -36,6 +36,11 @@ use super::wire::request::OrchestrateRequest;
         breakers::force,
         live::generations,
         live::strategies,
+        keys::list,
+        keys::one,
+        keys::create,
+        keys::rotate,
+        keys::revoke,
         health::live,
         health::ready,
         health::detailed,
@@ -47,7 +52,13 @@ struct Document;
 
 /// The OpenAPI document as pretty JSON.
 pub fn openapi() -> String {
-    Document::openapi().to_pretty_json().unwrap_or_default()
+    whole().to_pretty_json().unwrap_or_default()
+}
+
+fn whole() -> utoipa::openapi::OpenApi {
+    let mut document = Document::openapi();
+    super::access::secure(&mut document);
+    document
 }
 
 /// Serves the document.
@@ -58,7 +69,7 @@ pub(super) async fn document() -> HttpResponse {
 pub(super) fn configure(config: &mut ServiceConfig) {
     config.route("/docs", actix_web::web::get().to(to_docs));
     config.route("/docs/errors", actix_web::web::get().to(errors));
-    config.service(SwaggerUi::new("/docs/{_:.*}").url("/docs/openapi.json", Document::openapi()));
+    config.service(SwaggerUi::new("/docs/{_:.*}").url("/docs/openapi.json", whole()));
 }
 
 /// What each code means; problems point here.

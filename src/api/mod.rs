@@ -10,6 +10,7 @@ use crate::orchestrator::Deps;
 use crate::snapshot::Live;
 use crate::telemetry::Telemetry;
 
+pub mod access;
 mod body;
 mod caller;
 mod connections;
@@ -25,10 +26,12 @@ mod turns;
 pub mod wire;
 
 pub use connections::Connections;
+pub use access::guard;
 pub use docs::openapi;
 pub use edge::{edge, root_span};
 pub use turns::Turns;
 
+pub use routes::keys::{KeyRequest, KeyView};
 pub use routes::policies::check::{Asked, evaluated};
 pub use routes::policies::{Resolved, resolved};
 

@@ -1,7 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457), and the one table of HTTP statuses.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -68,6 +68,7 @@ pub fn status(code: Code) -> StatusCode {
         Code::InsufficientScope
         | Code::TenantMismatch
         | Code::TenantPaused
+        | Code::IpNotAllowed
         | Code::PolicyDenied
         | Code::PolicyNotAllowed => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,
@@ -77,6 +78,7 @@ pub fn status(code: Code) -> StatusCode {
         Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Code::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
         Code::Overloaded | Code::StoreUnavailable | Code::ShuttingDown => {
             StatusCode::SERVICE_UNAVAILABLE
@@ -107,6 +109,9 @@ pub fn response(error: &Error, request_id: &str, instance: &str) -> HttpResponse
     builder.insert_header((CONTENT_TYPE, "application/problem+json"));
     if error.code.info().retryable && status != StatusCode::INTERNAL_SERVER_ERROR {
         builder.insert_header((RETRY_AFTER, retry_after().to_string()));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        builder.insert_header((WWW_AUTHENTICATE, "Bearer"));
     }
     match serde_json::to_vec(&of(error, request_id, instance)) {
         Ok(body) => builder.body(body),

@@ -48,11 +48,12 @@ impl Application {
             .local_addr()
             .map_err(|source| StartError::Listen { address: settings.server.listen, source })?;
         let snapshot = Snapshot::load(&sources, &settings, None).map_err(StartError::Faults)?;
-        let gate = Gate::for_start(settings.env, address.ip(), &settings.paths.data)?;
         let settings = Arc::new(settings);
         let deps = Deps::with_store(Arc::clone(&settings))?;
         let stored = snapshot::stored(deps.store.as_ref()).await.map_err(DepsError::Store)?;
         let snapshot = snapshot.beside(&stored, &sources, &settings).map_err(StartError::Faults)?;
+        let store = Arc::clone(&deps.store);
+        let gate = Gate::for_start(&settings, address.ip(), store).await?;
         start::serve(&deps, &snapshot);
         let live = Arc::new(Live::new(snapshot, sources, Some(Arc::clone(&deps.store))));
         let api = Data::new(Api {
@@ -105,6 +106,7 @@ fn serve_on(
     let server = HttpServer::new(move || {
         App::new()
             .app_data(data.clone())
+            .wrap(from_fn(api::guard))
             .wrap(from_fn(api::edge))
             .wrap(api::root_span())
             .configure(api::configure)
@@ -194,10 +196,8 @@ fn announce(application: &Application, env: Env) {
     } else {
         address.to_string()
     };
-    let key = match &application.api.gate {
-        Gate::Open => String::new(),
-        Gate::Key(key) => format!(" -H 'X-API-Key: {}'", key.expose()),
-    };
+    let key = application.api.gate.development_key();
+    let key = key.map(|key| format!(" -H 'X-API-Key: {}'", key.expose())).unwrap_or_default();
     complain(&format!(
         "Listening on http://{address} (development). Try:\n\n  \
          curl -s http://{host}/api/v1/orchestrate -H 'Content-Type: application/json'{key} \\\n    \

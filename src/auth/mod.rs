@@ -1,175 +1,217 @@
-//! A credential becomes a `Caller`. Today only development can be entered; anything else refuses
-//! to start until credentials can be managed.
+//! A credential becomes a `Caller`: an API key, a signed token, or in development nothing at all.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::Path;
 
-use secrecy::ExposeSecret as _;
+use tokio::time::Instant;
 
+use crate::domain::access::{Role, Scope, Scopes};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::TenantId;
+use crate::domain::request::Priority;
+use crate::outbound::Allow;
 use crate::seal;
-use crate::settings::Env;
+use crate::seal::jwt::TokenFault;
+use crate::store::{ApiKey, StoreError};
 
+mod failures;
+mod keys;
+mod manage;
+mod start;
+#[cfg(test)]
+mod tests;
+mod tokens;
 pub mod waf;
 
-/// Before every development key.
-const PREFIX: &str = "orch_dev_";
+pub use keys::Keyring;
+pub use manage::{Minted, Wanted};
+pub use start::{DevelopmentKey, Refusal, pepper};
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// For audits.
+    /// For audits: a key's prefix, `subject/` and a token's subject, or who acts without either.
     pub actor: String,
     /// The only tenant it may act for; `None` may choose.
     pub tenant: Option<TenantId>,
-    /// Whether a request of it may loosen the policy (`orchestrate:relax`).
-    pub may_relax: bool,
-    /// First characters of its key, for logs.
+    /// The roles it claims, for policies.
+    pub roles: BTreeSet<Role>,
+    /// All that it may do.
+    pub scopes: Scopes,
+    /// Most urgent priority it may ask for; `None` is the tenant's.
+    pub max_priority: Option<Priority>,
+    /// The shown part of its key, for logs.
     pub key_prefix: Option<String>,
 }
 
 impl Caller {
     /// Unauthenticated development: acts as super administrator.
     pub fn development() -> Self {
-        Self { actor: "development".into(), tenant: None, may_relax: true, key_prefix: None }
+        Self::super_admin("development")
     }
+
+    /// Who holds the machine, named `actor`.
+    pub fn super_admin(actor: impl Into<String>) -> Self {
+        Self {
+            actor: actor.into(),
+            tenant: None,
+            roles: BTreeSet::from([Role::SuperAdmin]),
+            scopes: Scopes::ALL,
+            max_priority: None,
+            key_prefix: None,
+        }
+    }
+
+    fn of_key(key: &ApiKey) -> Self {
+        Self {
+            actor: key.prefix.clone(),
+            tenant: key.tenant.clone(),
+            roles: key.grant.roles.clone().unwrap_or_default(),
+            scopes: key.grant.effective(),
+            max_priority: key.max_priority,
+            key_prefix: Some(key.prefix.clone()),
+        }
+    }
+
+    /// Whether it may do `scope`.
+    pub fn may(&self, scope: Scope) -> bool {
+        self.scopes.has(scope)
+    }
+
+    /// Whether it may do everything.
+    pub fn is_super_admin(&self) -> bool {
+        self.scopes == Scopes::ALL
+    }
+}
+
+/// What a request brings.
+#[derive(Debug, Clone, Copy)]
+pub enum Given<'a> {
+    /// No credential.
+    Nothing,
+    /// A key or a token.
+    Credential(&'a str),
+    /// Several, or one that is no text.
+    Unclear,
+}
+
+/// Why a credential is refused; callers are told less.
+#[derive(Debug)]
+enum Refused {
+    NotValid(&'static str),
+    Token(TokenFault),
+    Store(StoreError),
+}
+
+/// Who enters without a credential of the store.
+enum Entry {
+    /// Development on loopback: everyone on this machine.
+    Open,
+    /// Development on another address: also whoever holds this key.
+    Key(DevelopmentKey),
+    /// Nobody.
+    Closed,
 }
 
 /// Who may enter.
-pub enum Gate {
-    /// Development on loopback: everyone on this machine.
-    Open,
-    /// Development on another address: whoever holds the key.
-    Key(DevelopmentKey),
-}
-
-/// The one key of a development instance that others can reach. `Debug` never shows it.
-pub struct DevelopmentKey(String);
-
-impl std::fmt::Debug for DevelopmentKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("DevelopmentKey(…)")
-    }
-}
-
-impl DevelopmentKey {
-    /// The key itself, to be shown once to the one who starts the service.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Why the service must not start.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// Nobody could be authenticated.
-    #[error(
-        "{env} needs credentials, and this version cannot manage them yet; \
-         start with ORCHESTRATION_ENV=development"
-    )]
-    NoCredentials {
-        /// The environment.
-        env: &'static str,
-    },
-    /// The key could not be kept.
-    #[error("could not make the development key in {directory}")]
-    Key {
-        /// Where it should stand.
-        directory: String,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
+pub struct Gate {
+    entry: Entry,
+    keys: Keyring,
+    tokens: Option<tokens::Tokens>,
+    failures: failures::Failures,
+    proxies: Vec<Allow>,
 }
 
 impl Gate {
-    /// The gate that `env` demands for a service that listens on `address`. The development key
-    /// stands in `data`, so that a restart keeps it.
-    pub fn for_start(env: Env, address: IpAddr, data: &Path) -> Result<Gate, Refusal> {
-        match env {
-            Env::Development if address.is_loopback() => Ok(Gate::Open),
-            Env::Development => {
-                let key = kept_key(data).map_err(|source| Refusal::Key {
-                    directory: data.display().to_string(),
-                    source,
-                })?;
-                Ok(Gate::Key(DevelopmentKey(key)))
+    /// The keys of the store.
+    pub fn keys(&self) -> &Keyring {
+        &self.keys
+    }
+
+    /// The key that development shows at start, where it has one.
+    pub fn development_key(&self) -> Option<&DevelopmentKey> {
+        match &self.entry {
+            Entry::Key(key) => Some(key),
+            Entry::Open | Entry::Closed => None,
+        }
+    }
+
+    /// The caller that presents `given` from the address `from`.
+    pub async fn authenticate(&self, given: Given<'_>, from: IpAddr) -> Result<Caller, Error> {
+        let credential = match (given, &self.entry) {
+            (Given::Nothing, Entry::Open) => return Ok(Caller::development()),
+            (Given::Nothing, Entry::Key(_)) => {
+                let message = "send the key the service printed as the header X-API-Key";
+                return Err(Error::new(Code::Unauthorized, message));
             }
-            Env::Staging | Env::Production => Err(Refusal::NoCredentials { env: env.name() }),
-        }
-    }
-
-    /// The caller that presents `key`.
-    pub fn authenticate(&self, key: Option<&str>) -> Result<Caller, Error> {
-        match self {
-            Gate::Open => Ok(Caller::development()),
-            Gate::Key(DevelopmentKey(own)) => match key {
-                Some(given) if seal::same(given.as_bytes(), own.as_bytes()) => {
-                    let prefix = own.chars().take(13).collect();
-                    Ok(Caller { key_prefix: Some(prefix), ..Caller::development() })
-                }
-                Some(_) => Err(Error::new(Code::Unauthorized, "the key is not valid")),
-                None => {
-                    let message = "send the key the service printed as the header X-API-Key";
-                    Err(Error::new(Code::Unauthorized, message))
-                }
-            },
-        }
-    }
-}
-
-/// The key in `data/development.key`, made with mode 0600 where it is missing.
-fn kept_key(data: &Path) -> std::io::Result<String> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-
-    let path = data.join("development.key");
-    match std::fs::read_to_string(&path) {
-        Ok(key) if key.trim().len() > PREFIX.len() => return Ok(key.trim().to_owned()),
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    std::fs::create_dir_all(data)?;
-    let key = seal::token(PREFIX).map_err(std::io::Error::other)?;
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-    writeln!(file, "{}", key.expose_secret())?;
-    Ok(key.expose_secret().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_development_is_open() {
-        let data = tempfile::tempdir().unwrap();
-        let loopback: IpAddr = "127.0.0.1".parse().unwrap();
-        let anywhere: IpAddr = "0.0.0.0".parse().unwrap();
-        let gate = |env, address| Gate::for_start(env, address, data.path());
-        assert!(matches!(gate(Env::Development, loopback), Ok(Gate::Open)));
-        for env in [Env::Staging, Env::Production] {
-            assert!(matches!(gate(env, loopback), Err(Refusal::NoCredentials { .. })));
-        }
-        let gate = gate(Env::Development, anywhere).unwrap();
-        let Gate::Key(key) = &gate else { panic!("an open gate on every address") };
-        assert!(gate.authenticate(Some(key.expose())).is_ok());
-        for wrong in [None, Some(""), Some("orch_dev_x"), Some(&key.expose()[1..])] {
-            let error = gate.authenticate(wrong).unwrap_err();
-            assert_eq!(error.code, Code::Unauthorized);
-        }
-        assert!(!format!("{key:?}").contains(key.expose()));
-    }
-
-    #[test]
-    fn a_restart_keeps_the_key() {
-        let data = tempfile::tempdir().unwrap();
-        let make = || match Gate::for_start(Env::Development, [0, 0, 0, 0].into(), data.path()) {
-            Ok(Gate::Key(key)) => key.expose().to_owned(),
-            _ => panic!("no key"),
+            (Given::Nothing, Entry::Closed) => {
+                let message = "send an API key as the header X-API-Key, or a key or token as \
+                               Authorization: Bearer";
+                return Err(Error::new(Code::Unauthorized, message));
+            }
+            (Given::Unclear, _) => {
+                let message = "send exactly one credential, as X-API-Key or Authorization: Bearer";
+                return Err(Error::new(Code::Unauthorized, message));
+            }
+            (Given::Credential(credential), _) => credential,
         };
-        assert_eq!(make(), make());
+        let now = Instant::now();
+        if self.failures.bar(from, now) {
+            let message = "too many refused credentials came from this address; wait a minute";
+            return Err(Error::new(Code::RateLimited, message));
+        }
+        let refused = match self.check(credential).await {
+            Ok(caller) => return Ok(caller),
+            Err(refused) => refused,
+        };
+        Err(self.refuse(refused, from, now))
+    }
+
+    async fn check(&self, credential: &str) -> Result<Caller, Refused> {
+        if let Entry::Key(own) = &self.entry
+            && seal::same(credential.as_bytes(), own.expose().as_bytes())
+        {
+            let prefix = own.expose().chars().take(13).collect();
+            return Ok(Caller { key_prefix: Some(prefix), ..Caller::development() });
+        }
+        match (&self.tokens, &self.entry) {
+            _ if credential.starts_with(keys::MARK) => self.keys.caller(credential).await,
+            (Some(tokens), _) => tokens.caller(credential).await,
+            // Clients that must send some key are as welcome as those that send none.
+            (None, Entry::Open) => Ok(Caller::development()),
+            (None, Entry::Key(_) | Entry::Closed) => Err(Refused::NotValid("has no key's form")),
+        }
+    }
+
+    /// One answer for every reason, so that nothing can be learnt from it; the log knows more.
+    fn refuse(&self, refused: Refused, from: IpAddr, now: Instant) -> Error {
+        let why = match refused {
+            Refused::Store(error) => {
+                let message = "credentials cannot be checked now; send it again later";
+                return Error::new(Code::StoreUnavailable, message).caused_by(error);
+            }
+            Refused::NotValid(why) => why.to_owned(),
+            Refused::Token(fault) => fault.to_string(),
+        };
+        self.failures.count(from, now);
+        tracing::warn!(%from, why, "A credential was refused");
+        let message = "the credential is not valid: unknown, expired or revoked; \
+                       ask your administrator for a new one";
+        Error::new(Code::Unauthorized, message)
+    }
+
+    /// Where a request comes from: the last address of `forwarded` that is no trusted proxy's,
+    /// where `peer` is one.
+    pub fn source(&self, peer: IpAddr, forwarded: &[&str]) -> IpAddr {
+        let trusted = |address: IpAddr| self.proxies.iter().any(|net| net.holds(address));
+        let mut source = peer;
+        for hop in forwarded.iter().flat_map(|line| line.split(',')).rev() {
+            if !trusted(source) {
+                break;
+            }
+            let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+            source = address;
+        }
+        source
     }
 }

@@ -11,6 +11,7 @@ use crate::domain::plan::CoverageSpec;
 use crate::domain::redaction::Style;
 use crate::domain::request::Priority;
 use crate::domain::verdict::Mode;
+use crate::outbound::Allow;
 
 /// A tenant as its file describes it, validated.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +48,8 @@ pub struct Tenant {
     pub content_max_chars: Option<usize>,
     /// How text that must go is replaced.
     pub redaction: Redaction,
+    /// Networks that the tenant's credentials may be used from; empty: from everywhere.
+    pub allow_ips: Vec<Allow>,
     /// True when every request is refused.
     pub paused: bool,
     /// Where the definition came from.

@@ -13,12 +13,12 @@ use crate::domain::id::{BundleName, TenantId};
 use crate::domain::overlap::{Prefer, Rule};
 use crate::domain::redaction::Style;
 use crate::domain::request::Priority;
+use crate::outbound::Allow;
 use crate::yaml::fault::Fault;
 use crate::yaml::{self, Fields, Source};
 
 /// Keys of the design whose behaviour comes later.
-const NOT_BUILT: [&str; 6] =
-    ["audit", "rate_limit", "allow_ips", "signing", "retention_days", "prefer_async"];
+const NOT_BUILT: [&str; 5] = ["audit", "rate_limit", "signing", "retention_days", "prefer_async"];
 
 /// Weight in fair queuing where the file names none.
 fn weight_of(tier: &str) -> f64 {
@@ -66,6 +66,7 @@ pub(super) fn read(file: &SourceFile) -> Result<Tenant, Vec<Fault>> {
     let max_priority = fields.take("max_priority").unwrap_or(Priority::Critical);
     let content_max_chars = fields.take::<NonZeroUsize>("content_max_chars").map(Into::into);
     let redaction = redaction(&mut fields);
+    let allow_ips = allow_ips(&mut fields);
     let paused = fields.take("paused").unwrap_or_default();
     let faults = fields.finish();
     let (Some(id), Some(default_policy), true) = (id, default_policy, faults.is_empty()) else {
@@ -88,6 +89,7 @@ pub(super) fn read(file: &SourceFile) -> Result<Tenant, Vec<Fault>> {
         max_priority,
         content_max_chars,
         redaction,
+        allow_ips,
         paused,
         source: file.path.clone(),
     })
@@ -142,6 +144,22 @@ fn thresholds(fields: &mut Fields<'_>) -> BTreeMap<String, f64> {
         }
     }
     thresholds
+}
+
+fn allow_ips(fields: &mut Fields<'_>) -> Vec<Allow> {
+    let given: Vec<String> = fields.take("allow_ips").unwrap_or_default();
+    let mut networks = Vec::new();
+    for (index, raw) in given.iter().enumerate() {
+        match Allow::parse(raw) {
+            Ok(net @ Allow::Net(..)) => networks.push(net),
+            Ok(Allow::Host(_)) | Err(_) => {
+                let message = format!("`{}` is no address and no network", yaml::shown(raw));
+                let at = format!("/allow_ips/{index}");
+                fields.refuse(&at, "bad_value", message, "write it like `203.0.113.0/24`");
+            }
+        }
+    }
+    networks
 }
 
 fn redaction(fields: &mut Fields<'_>) -> Redaction {

@@ -11,6 +11,7 @@ mod check;
 mod detectors;
 mod health;
 mod init;
+pub mod keys;
 pub mod policy;
 mod scan;
 mod session;
@@ -51,6 +52,9 @@ pub enum Command {
     /// Write, check, test and try policies.
     #[command(subcommand, after_help = "Example: orchestrator policy new demo --tenant acme")]
     Policy(policy::PolicyCommand),
+    /// Manage API keys of the configured store.
+    #[command(subcommand, after_help = "Example: orchestrator keys list")]
+    Keys(keys::KeysCommand),
     /// Ask the service on this machine whether it is ready; exit 0 when it is, 69 when not.
     #[command(after_help = "Example: orchestrator health --listen 127.0.0.1:8000")]
     Health(ServeArgs),
@@ -255,6 +259,7 @@ pub fn run(command: Command) -> u8 {
         Command::Detectors(DetectorsCommand::Calibrate(args)) => detectors::calibrate(&args),
         Command::Detectors(DetectorsCommand::Drift(args)) => detectors::drift(&args),
         Command::Policy(command) => policy::run(&command),
+        Command::Keys(command) => keys::run(command),
         Command::Health(args) => health::run(&args),
         Command::Openapi => {
             print(&crate::api::openapi());

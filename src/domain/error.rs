@@ -47,6 +47,7 @@ codes! {
     InsufficientScope "INSUFFICIENT_SCOPE" "The credential does not allow this" false;
     TenantMismatch "TENANT_MISMATCH" "The tenant is unknown or not the credential's" false;
     TenantPaused "TENANT_PAUSED" "The tenant is paused" true;
+    IpNotAllowed "IP_NOT_ALLOWED" "The tenant may not be used from this address" false;
     PolicyDenied "POLICY_DENIED" "A policy refuses the request" false;
     PolicyNotAllowed "POLICY_NOT_ALLOWED" "The tenant may not use this policy" false;
     NotFound "NOT_FOUND" "There is no such thing" false;
@@ -56,6 +57,7 @@ codes! {
     RequestTimeout "REQUEST_TIMEOUT" "The body did not arrive in time" true;
     PayloadTooLarge "PAYLOAD_TOO_LARGE" "The body is too large" false;
     UnsupportedMediaType "UNSUPPORTED_MEDIA_TYPE" "The body must be JSON" false;
+    RateLimited "RATE_LIMITED" "Too many requests" true;
     InternalError "INTERNAL_ERROR" "The service failed" true;
     Overloaded "OVERLOADED" "The service is at its limit" true;
     StoreUnavailable "STORE_UNAVAILABLE" "The store does not answer" true;

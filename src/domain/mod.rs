@@ -2,6 +2,7 @@
 //!
 //! No I/O, no async, no HTTP, no clock.
 
+pub mod access;
 pub mod action;
 pub mod calibration;
 pub mod category;

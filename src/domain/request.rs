@@ -29,6 +29,15 @@ pub enum Priority {
 }
 
 impl Priority {
+    /// Every one, most urgent first.
+    pub const ALL: [Priority; 5] =
+        [Priority::Critical, Priority::High, Priority::Normal, Priority::Low, Priority::Batch];
+
+    /// The one of that name.
+    pub fn parse(raw: &str) -> Option<Priority> {
+        Priority::ALL.into_iter().find(|known| known.name() == raw)
+    }
+
     /// The name in the API and in Rego.
     pub fn name(self) -> &'static str {
         match self {

@@ -100,7 +100,6 @@ pub(super) fn opt_in(
     (caller, request, pieces): (&Caller, &Request, &[Piece]),
     health: impl FnOnce() -> BTreeMap<DetectorName, Health>,
 ) -> OptIn {
-    let scopes = || caller.may_relax.then(|| "orchestrate:relax".to_owned());
     let content = || {
         let texts: Vec<&str> = pieces.iter().filter_map(|piece| piece.text.as_deref()).collect();
         texts.join("\n").into()
@@ -108,9 +107,10 @@ pub(super) fn opt_in(
     let length = || pieces.iter().map(|piece| piece.chars).sum();
     OptIn {
         metadata: view.reads("metadata").then(|| request.metadata.clone()),
-        caller: view
-            .reads("caller")
-            .then(|| CallerFacts { roles: Vec::new(), scopes: scopes().into_iter().collect() }),
+        caller: view.reads("caller").then(|| CallerFacts {
+            roles: caller.roles.iter().map(|role| role.name().to_owned()).collect(),
+            scopes: caller.scopes.iter().map(|scope| scope.name().to_owned()).collect(),
+        }),
         content: view.reads("content").then(content),
         content_length: view.reads("content_length").then(length),
         language: request.language.clone().filter(|_| view.reads("language")),

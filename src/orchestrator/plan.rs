@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Run;
 use crate::auth::Caller;
 use crate::catalog::tenant::OnPlanFailure;
+use crate::domain::access::Scope;
 use crate::domain::action::Action;
 use crate::domain::error::{Code, Error, FieldFault};
 use crate::domain::id::DetectorName;
 use crate::domain::outcome::Degraded;
 use crate::domain::plan::{Execution, Plan, StopOn};
-use crate::domain::request::DetectorWishes;
+use crate::domain::request::{DetectorWishes, Priority};
 use crate::domain::verdict::Mode;
 use crate::policy::{FloorPlan, PlanAnswer, StrategyFacts};
 
@@ -59,6 +60,7 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
     planned.degraded = degraded;
     planned.plan.event = strategy.map(|strategy| strategy.event.to_owned());
     wish(&run.request.detectors, &run.tenant.thresholds, caller, &mut planned.plan)?;
+    hasten(run, caller, &mut planned.plan)?;
     hold_to_files(&mut planned);
     Ok(planned)
 }
@@ -288,8 +290,20 @@ fn most_specific<'a>(thresholds: &'a Thresholds, name: &str) -> Option<(&'a str,
     entries.next().map(|(name, threshold)| (name.as_str(), *threshold))
 }
 
+/// A priority above the key's or the tenant's loosens: it takes from others.
+fn hasten(run: &Run<'_>, caller: &Caller, plan: &mut Plan) -> Result<(), Error> {
+    let most = run.tenant.max_priority.max(caller.max_priority.unwrap_or(Priority::Critical));
+    if run.request.priority >= most {
+        return Ok(());
+    }
+    let relaxed = ["/priority".to_owned()];
+    allow_relaxing(caller, &relaxed)?;
+    plan.relaxed.extend(relaxed);
+    Ok(())
+}
+
 fn allow_relaxing(caller: &Caller, relaxed: &[String]) -> Result<(), Error> {
-    if relaxed.is_empty() || caller.may_relax {
+    if relaxed.is_empty() || caller.may(Scope::OrchestrateRelax) {
         return Ok(());
     }
     let details = relaxed

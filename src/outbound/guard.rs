@@ -45,6 +45,11 @@ impl Allow {
         if named { Ok(Allow::Host(raw.to_ascii_lowercase())) } else { Err(fault(raw)) }
     }
 
+    /// Whether it is a network with `address` in it.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.opens("", address.to_canonical())
+    }
+
     fn opens(&self, host: &str, address: IpAddr) -> bool {
         match self {
             Allow::Net(net, bits) => within(*net, *bits, address),

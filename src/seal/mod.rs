@@ -1,4 +1,4 @@
-//! Keyed hashes, random tokens and key files. The crypto crates stay behind this module.
+//! Keyed hashes, random tokens, signed tokens and key files. The crypto crates stay behind this module.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -11,6 +11,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 mod aws;
+pub mod jwt;
 
 pub use aws::{AwsKeys, AwsRequest};
 
@@ -52,6 +53,13 @@ impl Key {
     /// A key of these bytes.
     pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Key {
         Key(SecretBox::new(Box::new(bytes)))
+    }
+
+    /// The key that 64 hexadecimal digits stand for.
+    pub fn from_hex(digits: &str) -> Option<Key> {
+        let mut bytes = [0; KEY_BYTES];
+        hex::decode_to_slice(digits.trim(), &mut bytes).ok()?;
+        Some(Key::from_bytes(bytes))
     }
 
     /// A fresh random key.

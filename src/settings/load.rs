@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use validator::{Validate as _, ValidationErrors, ValidationErrorsKind};
 
-use super::Settings;
+use super::{Secrets, Settings};
 use crate::yaml::fault::{Fault, FaultKind};
 use crate::yaml::{self, Node};
 
@@ -19,7 +19,7 @@ const EMBEDDED: &str = include_str!("../../config/settings.yaml");
 /// Variables without section.
 const FLAT: [(&str, &str); 2] = [("ENV", "/env"), ("LOG_LEVEL", "/telemetry/log_level")];
 /// Names that are promised and not built.
-const LATER: [&str; 4] = ["DATABASE_URL", "REDIS_URL", "NATS_URL", "JWT_SECRET_KEY"];
+const LATER: [&str; 3] = ["DATABASE_URL", "REDIS_URL", "NATS_URL"];
 
 impl Settings {
     /// The settings of this process: `file`, else `config/settings.yaml` where it exists, else the
@@ -46,8 +46,13 @@ impl Settings {
             Loading { name: &name, tree: &tree, from: Vec::new(), faults: Vec::new() };
         let mut value = tree.to_json();
         loading.refuse_unknown(&mut value, &known, "");
+        let mut secrets = Secrets::default();
         for (variable, raw) in variables {
             if let Some(rest) = variable.strip_prefix(PREFIX) {
+                if let Some(taken) = secrets.take(rest, &raw) {
+                    loading.refuse_secret(&variable, taken);
+                    continue;
+                }
                 loading.apply(&mut value, &known, (&variable, rest), &raw);
             }
         }
@@ -59,7 +64,7 @@ impl Settings {
         }
         loading.faults.sort();
         match settings {
-            Some(settings) if loading.faults.is_empty() => Ok(settings),
+            Some(settings) if loading.faults.is_empty() => Ok(Settings { secrets, ..settings }),
             _ => Err(loading.faults),
         }
     }
@@ -185,8 +190,22 @@ impl Loading<'_> {
         self.from.push((pointer, variable.to_owned()));
     }
 
+    fn refuse_secret(&mut self, variable: &str, taken: Result<(), String>) {
+        let Err(message) = taken else { return };
+        self.faults.push(Fault {
+            kind: FaultKind::Settings,
+            file: variable.to_owned(),
+            line: 0,
+            column: 0,
+            code: "bad_secret",
+            message: format!("`{variable}` {message}"),
+            hint: Some("see docs/security.md".into()),
+        });
+    }
+
     fn unknown_variable(&mut self, known: &Value, variable: &str, rest: &str) {
         let mut names: Vec<String> = FLAT.iter().map(|(name, _)| (*name).to_owned()).collect();
+        names.extend(Secrets::names());
         leaves(known, "", &mut names);
         let (code, message, hint) = if LATER.contains(&rest) || rest.starts_with("DETECTOR_") {
             let hint = "unset it: this version has no use for it".to_owned();

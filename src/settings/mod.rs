@@ -10,10 +10,12 @@ use validator::{Validate, ValidationError};
 use crate::yaml::Span;
 
 mod load;
+mod secrets;
 #[cfg(test)]
 mod tests;
 
 pub use load::read_secret_variable;
+pub use secrets::{Secret, Secrets};
 
 /// Everything that is fixed until the next start.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, Validate)]
@@ -26,7 +28,8 @@ pub struct Settings {
     pub server: Server,
     /// Where its files are.
     pub paths: Paths,
-    /// Whom it may reach.
+    /// Whom it may reach, and who may enter.
+    #[validate(nested)]
     pub security: Security,
     /// What a request may cost.
     #[validate(nested)]
@@ -37,6 +40,9 @@ pub struct Settings {
     /// What it tells operators.
     #[validate(nested)]
     pub telemetry: Telemetry,
+    /// What only the environment holds.
+    #[serde(skip)]
+    pub secrets: Secrets,
 }
 
 /// Where the service runs.
@@ -183,14 +189,34 @@ impl Default for Paths {
     }
 }
 
-/// Whom the service may reach.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+/// Whom the service may reach, and who may enter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Security {
     /// Hosts, `host:port` or CIDR that detectors may have although they are private.
     pub outbound_allow: Vec<String>,
     /// What becomes of a request whose envelope looks like an attack; by environment unless set.
     pub waf: Option<WafMode>,
+    /// Addresses or CIDR of proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<String>,
+    /// Refused credentials per minute and source address; then 429.
+    #[validate(range(min = 1, max = 100_000))]
+    pub auth_failures_per_minute: u32,
+    /// Tokens of others.
+    #[validate(nested)]
+    pub jwt: Jwt,
+}
+
+impl Default for Security {
+    fn default() -> Self {
+        Self {
+            outbound_allow: Vec::new(),
+            waf: None,
+            trusted_proxies: Vec::new(),
+            auth_failures_per_minute: 20,
+            jwt: Jwt::default(),
+        }
+    }
 }
 
 /// What becomes of a request whose envelope looks like an attack.
@@ -203,6 +229,26 @@ pub enum WafMode {
     Monitor,
     /// It is counted and refused.
     Block,
+}
+
+/// Tokens that an identity provider signs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct Jwt {
+    /// What `iss` must be.
+    #[validate(length(min = 1, max = 2048))]
+    pub issuer: String,
+    /// What `aud` must be or hold.
+    #[validate(length(min = 1, max = 2048))]
+    pub audience: String,
+    /// Public keys of RS256, ES256 and EdDSA (RFC 7517); read again when it changed.
+    pub jwks_file: Option<PathBuf>,
+}
+
+impl Default for Jwt {
+    fn default() -> Self {
+        Self { issuer: "orchestrator".into(), audience: "orchestrator".into(), jwks_file: None }
+    }
 }
 
 /// What a request may cost.

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod keys;
+
 pub(super) fn tenant(name: &str) -> TenantId {
     TenantId::parse(name).unwrap()
 }
@@ -51,6 +53,7 @@ pub(super) async fn holds(store: &dyn Store) {
     only_the_newest_versions_are_kept(store).await;
     lists_hold_current_versions_of_every_tenant(store).await;
     one_of_many_racing_writers_wins(store).await;
+    keys::hold(store).await;
     assert_eq!(store.probe().await, Ok(()));
 }
 

@@ -1,4 +1,4 @@
-//! What must survive a restart: decisions, audit, versioned objects.
+//! What must survive a restart: decisions, audit, versioned objects, keys.
 //!
 //! The traits speak of domain things; SQL stays in the implementation. Reads and writes never run
 //! on a server worker. Content never comes here.
@@ -11,6 +11,7 @@ use crate::domain::id::{BundleName, RequestId, TenantId};
 #[cfg(test)]
 mod contract;
 mod error;
+mod keys;
 mod queue;
 mod rows;
 mod sqlite;
@@ -18,6 +19,7 @@ mod sqlite;
 mod tests;
 
 pub use error::StoreError;
+pub use keys::{ApiKey, KeyChange, KeyHash, Keys};
 pub use sqlite::{Place, Sqlite, SqliteOptions, decisions_in_file, objects_in_file};
 
 /// What a store answers, once the work is done elsewhere.
@@ -211,7 +213,7 @@ pub trait Objects: Send + Sync {
 }
 
 /// Everything durable.
-pub trait Store: Decisions + Audit + Objects {
+pub trait Store: Decisions + Audit + Objects + Keys {
     /// Whether a read succeeds now.
     fn probe(&self) -> Answer<'_, ()>;
     /// What the writer did so far.

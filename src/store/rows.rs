@@ -206,11 +206,11 @@ fn scope(key: &ObjectKey) -> &str {
     key.tenant.as_ref().map_or("", TenantId::as_str)
 }
 
-fn before(page: Page) -> i64 {
+pub(super) fn before(page: Page) -> i64 {
     page.before.unwrap_or(i64::MAX)
 }
 
-fn limit(page: Page) -> u32 {
+pub(super) fn limit(page: Page) -> u32 {
     page.limit.min(LIMIT_MAX)
 }
 
@@ -268,7 +268,7 @@ fn read_object(row: &Row<'_>) -> Result<Object> {
 }
 
 /// A column that only a hand-edited file can hold wrong values in.
-fn parsed<T, E: std::error::Error + Send + Sync + 'static>(
+pub(super) fn parsed<T, E: std::error::Error + Send + Sync + 'static>(
     row: &Row<'_>,
     column: &str,
     parse: fn(&str) -> std::result::Result<T, E>,

@@ -133,7 +133,7 @@ impl Sqlite {
     }
 
     /// Runs `work` on a reader, off the server's workers.
-    fn read<T: Send + 'static>(
+    pub(super) fn read<T: Send + 'static>(
         &self,
         doing: &'static str,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,

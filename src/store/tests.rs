@@ -156,10 +156,10 @@ fn one_newer_schema_is_served_and_two_are_refused() {
         )
         .unwrap();
     };
-    raise(2);
-    drop(Sqlite::open(&file(&path)).unwrap());
     raise(3);
-    assert_eq!(open_error(&path), StoreError::NewerSchema { found: 3, served: 2 });
+    drop(Sqlite::open(&file(&path)).unwrap());
+    raise(4);
+    assert_eq!(open_error(&path), StoreError::NewerSchema { found: 4, served: 3 });
 }
 
 const CHILD: &str = "STORE_KILL_TEST_FILE";

@@ -53,13 +53,36 @@ pub async fn spawn() -> App {
     spawn_with(|_| {}).await
 }
 
+/// The service as shipped in staging, where `key` is its first.
+pub async fn spawn_closed(key: &str) -> App {
+    spawn_closed_with(key, |_| {}).await
+}
+
+/// The same over files that `prepare` changed.
+pub async fn spawn_closed_with(key: &str, prepare: impl FnOnce(&Path)) -> App {
+    let dir = tempfile::tempdir().unwrap();
+    detector_orchestrator::assets::write_to(dir.path()).unwrap();
+    prepare(dir.path());
+    let env = [
+        ("ORCHESTRATION_ENV", "staging"),
+        ("ORCHESTRATION_BOOTSTRAP_KEY", key),
+        ("ORCHESTRATION_SECURITY__AUTH_FAILURES_PER_MINUTE", "100000"),
+    ];
+    let env = env.map(|(name, value)| (name, value.to_owned()));
+    spawn_under(dir, env.to_vec()).await
+}
+
 async fn spawn_in(dir: tempfile::TempDir) -> App {
+    spawn_under(dir, Vec::new()).await
+}
+
+async fn spawn_under(dir: tempfile::TempDir, env: Vec<(&'static str, String)>) -> App {
     let root = dir.path().to_path_buf();
     let (ready, started) = tokio::sync::oneshot::channel();
     let (stop, stopped) = mpsc::channel::<()>();
     let thread = std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
-            let settings = settings(&root);
+            let settings = settings(&root, env);
             let sources =
                 Sources::of(&settings, None, detector_orchestrator::detect::builtin::check);
             let application = match Application::build(settings, sources, None).await {
@@ -84,7 +107,7 @@ pub fn client() -> Client<HttpConnector, Full<Bytes>> {
 }
 
 /// Settings of a test: a free port, and every path inside `root`.
-fn settings(root: &Path) -> Settings {
+fn settings(root: &Path, env: Vec<(&'static str, String)>) -> Settings {
     let path = |name: &str| root.join(name).display().to_string();
     let file = root.join("config/settings.yaml");
     let vars = [
@@ -99,7 +122,7 @@ fn settings(root: &Path) -> Settings {
     // The shipped limit is for the optimised program: this one is some ten times slower.
     let is_shipped = std::fs::read_to_string(&file).unwrap().contains("eval_timeout: 50ms");
     let patient = ("ORCHESTRATION_POLICY__EVAL_TIMEOUT", "500ms".to_owned());
-    let vars = vars.into_iter().chain(is_shipped.then_some(patient));
+    let vars = vars.into_iter().chain(env).chain(is_shipped.then_some(patient));
     let vars = vars.map(|(name, value)| (name.to_owned(), value));
     Settings::load(Some(&file), vars).unwrap_or_else(|faults| panic!("{faults:?}"))
 }

@@ -52,7 +52,7 @@ fn the_manual_shows_the_settings_file_as_it_is() {
 }
 
 #[test]
-fn the_ledger_names_only_tests_that_exist() {
+fn the_ledger_and_the_threats_name_only_tests_that_exist() {
     let root = env!("CARGO_MANIFEST_DIR");
     let mut sources = String::new();
     let mut folders = vec![format!("{root}/src"), format!("{root}/tests")];
@@ -68,7 +68,7 @@ fn the_ledger_names_only_tests_that_exist() {
             }
         }
     }
-    let ledger = doc("ledger.md");
+    let ledger = doc("ledger.md") + &doc("security.md");
     let named: Vec<&str> = ledger
         .split('`')
         .skip(1)

@@ -11,6 +11,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod access;
 mod actions;
 mod api;
 mod app;

@@ -141,6 +141,9 @@ async fn the_way_back_is_nobodys_but_the_callers() {
     let mut recorded = false;
     for entry in std::fs::read_dir(dir.path().join("data")).unwrap() {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue; // Keys.
+        }
         let bytes = std::fs::read(&path).unwrap();
         let holds = |word: &[u8]| bytes.windows(word.len()).any(|window| window == word);
         recorded |= holds(b"pii.email");

@@ -11,6 +11,7 @@ use crate::domain::error::{Code, Error};
 pub(super) mod breakers;
 pub(super) mod detectors;
 pub(super) mod health;
+pub(super) mod keys;
 pub(super) mod live;
 pub(super) mod orchestrate;
 pub(super) mod policies;
@@ -35,7 +36,7 @@ pub async fn nowhere(request: HttpRequest) -> Answer {
 }
 
 /// Where a path is, but not for this method.
-async fn other_method(request: HttpRequest) -> HttpResponse {
+pub(super) async fn other_method(request: HttpRequest) -> HttpResponse {
     let message = format!("{} is not served here; see /docs", request.method());
     let error = Error::new(Code::NotFound, message);
     let mut response = problem::response(&error, request_id(&request).as_str(), request.path());
@@ -62,10 +63,11 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     policies::configure(config);
     breakers::configure(config);
     live::configure(config);
+    keys::configure(config);
 }
 
 /// Before every route of the API.
-const PREFIX: &str = "/api/v1";
+pub(super) const PREFIX: &str = "/api/v1";
 
 fn at(path: &str) -> String {
     format!("{PREFIX}{path}")

@@ -113,7 +113,14 @@ fn domain(
     envelope::check_body(api, &wire)?;
     let tenant = tenant(http, caller, wire.tenant_id.as_deref(), snapshot)?;
     let bounds = Bounds { content_chars_max: api.deps.settings.orchestration.content_max_chars };
-    wire.into_domain(id, tenant, bounds)
+    let most = snapshot.catalog.tenants.get(&tenant).map(|tenant| tenant.max_priority);
+    let most = most.max(caller.max_priority);
+    let said = wire.priority.is_some();
+    let mut request = wire.into_domain(id, tenant, bounds)?;
+    if !said && let Some(most) = most {
+        request.priority = request.priority.max(most);
+    }
+    Ok(request)
 }
 
 /// Under `server.verdict_status: distinct`, incomplete answers carry a status of their own.

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::access::Scopes;
 use crate::domain::category::Category;
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -52,7 +53,8 @@ fn some_wishes() -> impl Strategy<Value = DetectorWishes> {
 }
 
 fn caller(may_relax: bool) -> Caller {
-    Caller { may_relax, ..Caller::development() }
+    let scopes = if may_relax { Scopes::ALL } else { Scopes::NONE };
+    Caller { scopes, ..Caller::development() }
 }
 
 fn wished(

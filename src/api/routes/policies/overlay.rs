@@ -103,7 +103,7 @@ fn cases(content: &OverlayContent) -> Vec<CaseFile> {
 }
 
 /// Milliseconds since 1970 as RFC 3339.
-pub(super) fn time(at_ms: i64) -> String {
+pub(in crate::api) fn time(at_ms: i64) -> String {
     let at = jiff::Timestamp::from_millisecond(at_ms).unwrap_or_default();
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }

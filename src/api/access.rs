@@ -1,0 +1,281 @@
+//! Who may ask what: one table. The guard enforces it, the OpenAPI document and docs/security.md
+//! are written from it. A route that is not in it is served to nobody.
+
+use std::net::IpAddr;
+
+use actix_web::body::{BoxBody, EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{AUTHORIZATION, HeaderName};
+use actix_web::middleware::Next;
+use actix_web::{HttpMessage as _, web};
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
+
+use super::Api;
+use super::edge::Failed;
+use super::routes::{PREFIX, other_method};
+use crate::auth::{Caller, Given};
+use crate::domain::access::{Role, Scope};
+use crate::domain::error::{Code, Error};
+
+/// What a route demands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// No credential.
+    Nothing,
+    /// A credential with this scope.
+    Has(Scope),
+    /// The same, unless the peer is this machine itself and no proxy forwards.
+    HasUnlessLocal(Scope),
+}
+
+/// A route below `/api/v1`, and what it demands.
+pub type Rule = (&'static str, &'static str, Need);
+
+/// Every route of the API, in the order of the documentation.
+pub const RULES: &[Rule] = &[
+    ("POST", "/orchestrate", Need::Has(Scope::OrchestrateWrite)),
+    ("POST", "/orchestrate/batch", Need::Has(Scope::OrchestrateWrite)),
+    ("GET", "/detectors", Need::Has(Scope::RegistryRead)),
+    ("GET", "/detectors/{name}", Need::Has(Scope::RegistryRead)),
+    ("GET", "/detectors/{name}/health", Need::Has(Scope::RegistryRead)),
+    ("POST", "/policies/validate", Need::Has(Scope::PolicyRead)),
+    ("POST", "/policies/evaluate", Need::Has(Scope::PolicyRead)),
+    ("GET", "/policies", Need::Has(Scope::PolicyRead)),
+    ("GET", "/policies/resolve", Need::Has(Scope::PolicyRead)),
+    ("GET", "/policies/{bundle}", Need::Has(Scope::PolicyRead)),
+    ("PUT", "/policies/{bundle}", Need::Has(Scope::PolicyWrite)),
+    ("DELETE", "/policies/{bundle}", Need::Has(Scope::PolicyWrite)),
+    ("GET", "/policies/{bundle}/versions", Need::Has(Scope::PolicyRead)),
+    ("POST", "/policies/{bundle}/rollback", Need::Has(Scope::PolicyWrite)),
+    ("GET", "/breakers", Need::Has(Scope::MetricsRead)),
+    ("GET", "/breakers/{detector}", Need::Has(Scope::MetricsRead)),
+    ("POST", "/breakers/{detector}/{how}", Need::Has(Scope::BreakersWrite)),
+    ("GET", "/generations", Need::Has(Scope::RegistryRead)),
+    ("GET", "/orchestrator/config", Need::Has(Scope::RegistryRead)),
+    ("GET", "/keys", Need::Has(Scope::KeysWrite)),
+    ("POST", "/keys", Need::Has(Scope::KeysWrite)),
+    ("GET", "/keys/{prefix}", Need::Has(Scope::KeysWrite)),
+    ("DELETE", "/keys/{prefix}", Need::Has(Scope::KeysWrite)),
+    ("POST", "/keys/{prefix}/rotate", Need::Has(Scope::KeysWrite)),
+    ("GET", "/health", Need::Nothing),
+    ("GET", "/health/live", Need::Nothing),
+    ("GET", "/health/ready", Need::Nothing),
+    ("GET", "/health/startup", Need::Nothing),
+    ("GET", "/health/detailed", Need::HasUnlessLocal(Scope::MetricsRead)),
+    ("GET", "/metrics", Need::Has(Scope::MetricsRead)),
+];
+
+/// Pages that show the service and no data; all are GET and need nothing.
+const PAGES: [&str; 4] = ["/docs", "/docs/errors", "/docs/{_:.*}", "/openapi.json"];
+
+/// What `method` on the matched `pattern` demands; `None` where nothing is served.
+fn need(method: &str, pattern: &str) -> Option<Need> {
+    if method == "GET" && PAGES.contains(&pattern) {
+        return Some(Need::Nothing);
+    }
+    let (path, prefixed) = match pattern.strip_prefix(PREFIX) {
+        Some(path) => (path, true),
+        None => (pattern, false),
+    };
+    let bare = |path: &str| path.starts_with("/health") || path == "/metrics";
+    let rule = RULES.iter().find(|(known, at, _)| *known == method && *at == path);
+    rule.filter(|_| prefixed || bare(path)).map(|(_, _, need)| *need)
+}
+
+/// Lets in whom the table lets in; handlers find the `Caller` in the request.
+pub async fn guard<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B, BoxBody>>, actix_web::Error> {
+    let Some(pattern) = request.match_pattern() else {
+        return next.call(request).await.map(ServiceResponse::map_into_left_body);
+    };
+    let Some(need) = need(request.method().as_str(), &pattern) else {
+        let response = other_method(request.request().clone()).await;
+        return Ok(request.into_response(response).map_into_right_body());
+    };
+    match enter(&request, need).await {
+        Ok(()) => next.call(request).await.map(ServiceResponse::map_into_left_body),
+        Err(error) => Ok(request.error_response(Failed(error)).map_into_right_body()),
+    }
+}
+
+async fn enter(request: &ServiceRequest, need: Need) -> Result<(), Error> {
+    let scope = match need {
+        Need::Nothing => return Ok(()),
+        Need::HasUnlessLocal(_) if is_local(request) => return Ok(()),
+        Need::Has(scope) | Need::HasUnlessLocal(scope) => scope,
+    };
+    let api = request
+        .app_data::<web::Data<Api>>()
+        .ok_or_else(|| Error::new(Code::InternalError, "the service is not whole"))?;
+    let headers = request.headers();
+    let forwarded: Vec<&str> =
+        headers.get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
+    let peer = request.peer_addr().map_or([0, 0, 0, 0].into(), |peer| peer.ip());
+    let from = api.gate.source(peer, &forwarded);
+    let caller = api.gate.authenticate(given(request), from).await?;
+    permit(&caller, scope)?;
+    admits(api, &caller, from)?;
+    request.extensions_mut().insert(caller);
+    Ok(())
+}
+
+/// Whether `caller` holds `scope`.
+fn permit(caller: &Caller, scope: Scope) -> Result<(), Error> {
+    if caller.may(scope) {
+        return Ok(());
+    }
+    let message = format!("this needs the scope {}, which the credential lacks", scope.name());
+    Err(Error::new(Code::InsufficientScope, message))
+}
+
+/// Whether the caller's own tenant may be used from the address `from`.
+fn admits(api: &Api, caller: &Caller, from: IpAddr) -> Result<(), Error> {
+    let Some(id) = &caller.tenant else { return Ok(()) };
+    let snapshot = api.live.current();
+    let networks = snapshot.catalog.tenants.get(id).map(|tenant| &tenant.allow_ips);
+    match networks {
+        Some(nets) if !nets.is_empty() && !nets.iter().any(|net| net.holds(from)) => {
+            let message = "the tenant's credentials may not be used from this address";
+            Err(Error::new(Code::IpNotAllowed, message))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn is_local(request: &ServiceRequest) -> bool {
+    request.peer_addr().is_some_and(|peer| peer.ip().is_loopback())
+        && !request.headers().contains_key("x-forwarded-for")
+}
+
+/// The one credential of a request.
+fn given(request: &ServiceRequest) -> Given<'_> {
+    let of = |name: HeaderName| request.headers().get_all(name);
+    let keys = of(HeaderName::from_static("x-api-key")).map(|value| value.to_str().ok());
+    let bearers = of(AUTHORIZATION).map(|value| {
+        let (scheme, credential) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(credential)
+    });
+    let mut all = keys.chain(bearers);
+    match (all.next(), all.next()) {
+        (None, _) => Given::Nothing,
+        (Some(Some(credential)), None) => Given::Credential(credential),
+        (Some(_), _) => Given::Unclear,
+    }
+}
+
+/// Writes into the document what each operation demands and how it refuses.
+pub(super) fn secure(document: &mut OpenApi) {
+    let components = document.components.get_or_insert_default();
+    let key = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key")));
+    let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    components.add_security_scheme("key", key);
+    components.add_security_scheme("bearer", SecurityScheme::Http(token));
+    for (method, path, need) in RULES {
+        let Some(item) = document.paths.paths.get_mut(&format!("{PREFIX}{path}")) else { continue };
+        let operation = match *method {
+            "GET" => &mut item.get,
+            "PUT" => &mut item.put,
+            "POST" => &mut item.post,
+            _ => &mut item.delete,
+        };
+        if let Some(operation) = operation {
+            demand(operation, *need);
+        }
+    }
+}
+
+fn demand(operation: &mut Operation, need: Need) {
+    let (scope, optional) = match need {
+        Need::Nothing => {
+            operation.security = Some(Vec::new());
+            return;
+        }
+        Need::Has(scope) => (scope, false),
+        Need::HasUnlessLocal(scope) => (scope, true),
+    };
+    let with = |scheme: &str| SecurityRequirement::new(scheme, [scope.name()]);
+    let mut security = vec![with("key"), with("bearer")];
+    if optional {
+        security.push(SecurityRequirement::default());
+    }
+    operation.security = Some(security);
+    let responses = &mut operation.responses.responses;
+    if responses.contains_key("4XX") {
+        return;
+    }
+    for (status, meaning) in [
+        ("400", "The request is not valid"),
+        ("401", "A valid credential is missing"),
+        ("403", "The credential does not allow this"),
+        ("429", "Too many refused credentials"),
+        ("503", "Credentials cannot be checked"),
+    ] {
+        let problem = ContentBuilder::new()
+            .schema(Some(RefOr::Ref(Ref::from_schema_name("Problem"))))
+            .build();
+        let response = ResponseBuilder::new()
+            .description(meaning)
+            .content("application/problem+json", problem)
+            .build();
+        responses.entry(status.to_owned()).or_insert(RefOr::T(response));
+    }
+}
+
+/// The tables of docs/security.md: routes with their scopes, then roles with theirs.
+pub fn documented() -> String {
+    let mut text = String::from("| route below `/api/v1` | needs |\n|---|---|\n");
+    for (method, path, need) in RULES {
+        let need = match need {
+            Need::Nothing => "nothing".to_owned(),
+            Need::Has(scope) => format!("`{}`", scope.name()),
+            Need::HasUnlessLocal(scope) => {
+                format!("`{}`, or to be on this machine without a proxy", scope.name())
+            }
+        };
+        text.push_str(&format!("| {method} {path} | {need} |\n"));
+    }
+    text.push_str("\n| role | for | scopes |\n|---|---|---|\n");
+    for role in Role::ALL {
+        let scopes: Vec<&str> = role.scopes().iter().map(Scope::name).collect();
+        let scopes = if *role == Role::SuperAdmin { "all".to_owned() } else { scopes.join(" ") };
+        text.push_str(&format!("| `{}` | {} | {scopes} |\n", role.name(), role.meaning()));
+    }
+    text.push_str("\n| scope | allows to |\n|---|---|\n");
+    for scope in Scope::ALL {
+        text.push_str(&format!("| `{}` | {} |\n", scope.name(), scope.meaning()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_table_does_not_name_is_not_served() {
+        assert_eq!(need("GET", "/api/v1/health/live"), Some(Need::Nothing));
+        assert_eq!(need("GET", "/metrics"), Some(Need::Has(Scope::MetricsRead)));
+        for (method, pattern) in [
+            ("PATCH", "/api/v1/policies/{bundle}"),
+            ("HEAD", "/api/v1/breakers"),
+            ("GET", "/breakers"),
+            ("POST", "/docs"),
+            ("GET", "/api/v1/unknown"),
+            ("get", "/api/v1/breakers"),
+        ] {
+            assert_eq!(need(method, pattern), None, "{method} {pattern}");
+        }
+    }
+
+    #[test]
+    fn the_manual_shows_the_table_as_it_is() {
+        let manual = include_str!("../../docs/security.md");
+        assert!(manual.contains(&documented()), "docs/security.md must hold:\n{}", documented());
+    }
+}

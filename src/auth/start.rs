@@ -1,0 +1,208 @@
+//! What a start demands: somebody must be able to enter, and nobody by accident.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use secrecy::ExposeSecret as _;
+
+use super::keys::{now_ms, prefix_of};
+use super::manage::told;
+use super::tokens::Tokens;
+use super::{Entry, Gate, Keyring, Wanted, failures};
+use crate::domain::access::{Grant, Role};
+use crate::outbound::Allow;
+use crate::seal::{self, Key, SealError};
+use crate::settings::{Env, Secret, Settings};
+use crate::store::{AuditEntry, KeyChange, Store, StoreError};
+
+/// Before every development key.
+const PREFIX: &str = "orch_dev_";
+
+/// The one key of a development instance that others can reach. `Debug` never shows it.
+pub struct DevelopmentKey(String);
+
+impl std::fmt::Debug for DevelopmentKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DevelopmentKey(…)")
+    }
+}
+
+impl DevelopmentKey {
+    /// The key itself, to be shown once to the one who starts the service.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why the service must not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Nobody could enter.
+    #[error(
+        "{env} needs credentials and has none: set ORCHESTRATION_BOOTSTRAP_KEY for a first key, or \
+         run `orchestrator keys create --role super_admin --label first --reason first`, or set \
+         ORCHESTRATION_JWT_SECRET_KEY or security.jwt.jwks_file"
+    )]
+    NoCredentials {
+        /// The environment.
+        env: &'static str,
+    },
+    /// The bootstrap key is none.
+    #[error(
+        "ORCHESTRATION_BOOTSTRAP_KEY has no key's form; make one with \
+         `echo orch_$(openssl rand -hex 6)_$(openssl rand -hex 16)`"
+    )]
+    BootstrapKey,
+    /// A key could not be read or made.
+    #[error("could not read or make a key in {directory}: {source}")]
+    Key {
+        /// Where it should stand.
+        directory: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The key of the hashes could not be read or made.
+    #[error("the key of the hashes of API keys: {0}")]
+    Pepper(#[from] SealError),
+    /// The public keys could not be read.
+    #[error("security.jwt.jwks_file {file}: {why}")]
+    KeySet {
+        /// As given.
+        file: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// Not an address.
+    #[error("security.trusted_proxies: `{0}` is no address and no network such as 10.0.0.0/8")]
+    Proxy(String),
+    /// Keys could not be read or the first not made.
+    #[error("the keys in the store: {0}")]
+    Store(#[from] StoreError),
+}
+
+impl Gate {
+    /// The gate that the settings demand for a service that listens on `address`.
+    pub async fn for_start(
+        settings: &Settings,
+        address: IpAddr,
+        store: Arc<dyn Store>,
+    ) -> Result<Gate, Refusal> {
+        let tokens = Tokens::of(settings).await?;
+        let keys = Keyring::new(store, pepper(settings)?);
+        bootstrap(settings, &keys).await?;
+        let entry = match settings.env {
+            Env::Development if address.is_loopback() => Entry::Open,
+            Env::Development => Entry::Key(development_key(&settings.paths.data)?),
+            Env::Staging | Env::Production => {
+                if tokens.is_none() && keys.store.keys_that_hold(now_ms()).await? == 0 {
+                    return Err(Refusal::NoCredentials { env: settings.env.name() });
+                }
+                Entry::Closed
+            }
+        };
+        let proxies = settings.security.trusted_proxies.iter().map(|raw| network(raw));
+        Ok(Gate {
+            entry,
+            keys,
+            tokens,
+            failures: failures::Failures::new(settings.security.auth_failures_per_minute),
+            proxies: proxies.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn network(raw: &str) -> Result<Allow, Refusal> {
+    match Allow::parse(raw) {
+        Ok(net @ Allow::Net(..)) => Ok(net),
+        Ok(Allow::Host(_)) | Err(_) => {
+            Err(Refusal::Proxy(raw.chars().take(80).flat_map(char::escape_debug).collect()))
+        }
+    }
+}
+
+/// The key of the hashes: from the environment, else kept in `data/keys`.
+pub fn pepper(settings: &Settings) -> Result<Key, Refusal> {
+    if let Some(digits) = settings.secrets.get(Secret::KeyPepper)
+        && let Some(key) = Key::from_hex(digits.expose_secret())
+    {
+        return Ok(key);
+    }
+    let directory = settings.paths.data.join("keys");
+    let path = directory.join("pepper");
+    if !path.exists() {
+        make_directory(&directory)?;
+        if settings.env != Env::Development {
+            tracing::warn!(
+                path = %path.display(),
+                "Made the key of the hashes of API keys; back it up, or set \
+                 ORCHESTRATION_KEY_PEPPER_FILE: without it no key is valid"
+            );
+        }
+    }
+    Ok(Key::load_or_create(&path)?)
+}
+
+fn make_directory(directory: &Path) -> Result<(), Refusal> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|source| Refusal::Key { directory: directory.display().to_string(), source })
+}
+
+/// The first key of a store that never had one.
+async fn bootstrap(settings: &Settings, keys: &Keyring) -> Result<(), Refusal> {
+    let Some(secret) = settings.secrets.get(Secret::BootstrapKey) else { return Ok(()) };
+    let prefix = prefix_of(secret.expose_secret()).ok_or(Refusal::BootstrapKey)?.to_owned();
+    let wanted = Wanted {
+        tenant: None,
+        grant: Grant::of_roles(&[Role::SuperAdmin]),
+        max_priority: None,
+        label: "bootstrap".into(),
+        expires_at_ms: None,
+    };
+    let key = keys.kept(secret.expose_secret(), prefix.clone(), wanted, "system");
+    let entry = AuditEntry {
+        tenant: None,
+        at_ms: now_ms(),
+        actor: "system".into(),
+        action: "key.create".into(),
+        target: format!("key/{prefix}"),
+        reason: "ORCHESTRATION_BOOTSTRAP_KEY on an empty store".into(),
+        before: None,
+        after: Some(told(&key)),
+    };
+    if keys.store.change_key(KeyChange::AddFirst(key), entry).await? {
+        tracing::info!(
+            key_prefix = prefix,
+            "Made the first key; unset ORCHESTRATION_BOOTSTRAP_KEY"
+        );
+    }
+    Ok(())
+}
+
+/// The key in `data/development.key`, made with mode 0600 where it is missing, so that a restart
+/// keeps it.
+fn development_key(data: &Path) -> Result<DevelopmentKey, Refusal> {
+    let kept = kept_key(data);
+    kept.map(DevelopmentKey)
+        .map_err(|source| Refusal::Key { directory: data.display().to_string(), source })
+}
+
+fn kept_key(data: &Path) -> std::io::Result<String> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let path = data.join("development.key");
+    match std::fs::read_to_string(&path) {
+        Ok(key) if key.trim().len() > PREFIX.len() => return Ok(key.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    std::fs::create_dir_all(data)?;
+    let key = seal::token(PREFIX).map_err(std::io::Error::other)?;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    writeln!(file, "{}", key.expose_secret())?;
+    Ok(key.expose_secret().to_owned())
+}
