@@ -25,8 +25,8 @@ mod strict;
 mod turns;
 pub mod wire;
 
-pub use connections::Connections;
 pub use access::guard;
+pub use connections::Connections;
 pub use docs::openapi;
 pub use edge::{edge, root_span};
 pub use turns::Turns;

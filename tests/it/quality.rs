@@ -81,7 +81,7 @@ fn labelled_texts_that_cannot_be_used_are_refused_with_their_line() {
             65,
             "line 1, column 39: `toxicty` is not in the category tree",
         ),
-        ("", 65, "needs 20 right and 20 wrong findings, there are 0 and 0"),
+        ("", 65, "needs 20 right and 20 wrong findings beside the fifth that is held out"),
     ] {
         write(root, "labelled.jsonl", content);
         let args = ["detectors", "calibrate", "toxicity-fixture", "--labelled", "labelled.jsonl"];

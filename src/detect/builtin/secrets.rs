@@ -148,7 +148,10 @@ impl Rule {
         let mut hits = Vec::new();
         for groups in regex.captures_iter(text.as_bytes()) {
             let Some(whole) = groups.get(0) else { continue };
+            // Named groups tell apart kinds of one secret; others hold it.
+            let named = regex.capture_names().any(|name| name.is_some());
             let secret = match self.source.secret_group {
+                0 if named => Some(whole),
                 0 => groups.iter().skip(1).flatten().find(|group| !group.is_empty()),
                 group => groups.get(group),
             };
@@ -165,6 +168,9 @@ impl Rule {
     /// The rules count bytes; the hit is widened to whole characters.
     fn hit(&self, text: &str, range: std::ops::Range<usize>) -> Hit {
         let (start, end) = widen(text, range.start, range.end);
+        // A class of base64 may hold the backslash that escapes the quote behind.
+        let found = text.get(start..end).unwrap_or_default();
+        let end = end - (found.len() - found.trim_end_matches('\\').len());
         Hit {
             start,
             end,

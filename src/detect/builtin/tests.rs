@@ -89,6 +89,19 @@ fn secrets_are_found_by_their_own_rules() {
 }
 
 #[test]
+fn a_signed_token_is_found_whole_and_nothing_behind_it() {
+    let token = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiI0NDcxOTAyMzg1IiwibmFtZSI6IkFuYSJ9.kq7Xv2LwR9ZtB4nHs8YcPd3JfGm6VuKa1QeTo5iXbNw";
+    let quoted = format!(r#"{{"log":"{{\"token\":\"{token}\",\"u\":1}}"}}"#);
+    let hidden = "ZXlKaGJHY2lPaUpJVXpJMU5pSXNJblI1Y0NJNklrcFhWQ0o5LmV5SnpkV0lpT2lJME5EY3hPVEF5TXpnMUlpd2libUZ0WlNJNklrRnVZU0o5LmtxN1h2Mkx3UjladEI0bkhzOFljUGQzSmZHbTZWdUthMVFlVG81aVhiTnc";
+    let session = format!("session: {hidden} end");
+    for (text, matched) in [(quoted.as_str(), token), (session.as_str(), hidden)] {
+        let found = judged(Builtin::Secrets, Value::Null, text);
+        assert!(found.iter().any(|(_, _, m)| m == matched), "{text}: {found:?}");
+        assert!(found.iter().all(|(_, _, m)| matched.contains(m.as_str())), "{text}: {found:?}");
+    }
+}
+
+#[test]
 fn keywords_map_back_to_the_characters_as_sent() {
     let lists = |whole: bool| json!({"lists": {"my-names": {"category": "topic", "words": ["straße", "café", "秘密"], "whole_word": whole}}});
     let found = |text: &str, whole| -> Vec<String> {

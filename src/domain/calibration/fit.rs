@@ -14,7 +14,9 @@ const BINS: usize = 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// Too few of one kind.
-    #[error("needs {LEAST} right and {LEAST} wrong findings, there are {right} and {wrong}")]
+    #[error(
+        "needs {LEAST} right and {LEAST} wrong findings beside the fifth that is held out, there are {right} and {wrong}"
+    )]
     TooFew {
         /// Right findings.
         right: usize,

@@ -176,7 +176,7 @@ fn continues(c: char) -> bool {
         || is_nfc_quick(std::iter::once(first)) != IsNormalized::Yes
 }
 
-/// Blanks that NFKC leaves alone become plain ones.
+/// Blanks and hyphens that NFKC leaves alone become plain ones.
 fn plain(c: char) -> char {
     match c {
         '\u{1680}'
@@ -187,6 +187,7 @@ fn plain(c: char) -> char {
         | '\u{205F}'
         | '\u{3000}' => ' ',
         '\u{85}' | '\u{2028}' | '\u{2029}' => '\n',
+        '\u{2010}'..='\u{2013}' | '\u{2212}' => '-',
         '\u{660}'.. => digit(c).unwrap_or(c),
         _ => c,
     }

@@ -25,6 +25,14 @@ fn behind(raw: &str, kind: TextView, needle: &str) -> Option<String> {
     Some(raw.chars().skip(span.start).take(span.end - span.start).collect())
 }
 
+#[test]
+fn hyphens_that_only_look_otherwise_are_hyphens() {
+    assert_eq!(
+        normalized("536\u{2010}90\u{2011}43\u{2012}99\u{2013}1\u{2212}2"),
+        "536-90-43-99-1-2"
+    );
+}
+
 fn base64(bytes: impl AsRef<[u8]>) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();

@@ -6,12 +6,18 @@ const LETTERS_MAX: usize = 32;
 /// Whether `c` beside an address or number would be part of it: Latin, Greek, Cyrillic, Armenian
 /// and full-width forms. Scripts that are never mixed with them in one word do not.
 pub(super) fn joins(c: char) -> bool {
-    c < '\u{590}'
+    c < '\u{590}' && !is_mark(c)
         || c.is_alphanumeric() && matches!(c, '\u{1e00}'..='\u{1fff}' | '\u{ff01}'..='\u{ff5e}')
 }
 
+/// A raised, lowered or circled digit or a fraction: a footnote's mark, part of no value.
+fn is_mark(c: char) -> bool {
+    matches!(c, '²' | '³' | '¹' | '¼'..='¾' | '\u{2070}'..='\u{209c}' | '\u{2150}'..='\u{215f}')
+        || matches!(c, '\u{2460}'..='\u{249b}')
+}
+
 fn is_word(c: char) -> bool {
-    c.is_alphanumeric() && (joins(c) || c.is_numeric())
+    c.is_alphanumeric() && !is_mark(c) && (joins(c) || c.is_numeric())
 }
 
 /// For what its own form or checksum proves: any separator ends it, and a word may touch its

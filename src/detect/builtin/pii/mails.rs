@@ -75,7 +75,23 @@ fn local(before: &str) -> Option<&str> {
     let local = before.get(before.len() - long..)?;
     let local = local.rsplit("..").next()?;
     let local = local.trim_start_matches(|c: char| !is_letter(c) || is_combining_mark(c));
+    let local = unescaped(before, local);
     (!local.is_empty() && !local.ends_with('.')).then_some(local)
+}
+
+/// `local`, the end of `before`, without the rest of an escape sequence that it begins with.
+fn unescaped<'t>(before: &str, local: &'t str) -> &'t str {
+    let sign = before.strip_suffix(local).and_then(|before| before.chars().next_back());
+    let hex = |from: usize, to: usize| {
+        local.get(from..to).is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    let spent = match (sign, local.bytes().next()) {
+        (Some('\\'), Some(b'u')) if hex(1, 5) => 5,
+        (Some('\\'), Some(b'b' | b'f' | b'n' | b'r' | b't')) => 1,
+        (Some('%'), _) if hex(0, 2) => 2,
+        _ => 0,
+    };
+    local.get(spent..).filter(|rest| !rest.is_empty()).unwrap_or(local)
 }
 
 /// Bytes of the letters, hyphens and dots that `rest` begins with, as far as one host may go:

@@ -314,3 +314,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn footnotes_and_escape_sequences_are_no_part_of_a_value() {
+    for (text, kind, matched) in [
+        ("ana@evil.io²", "email", "ana@evil.io"),
+        ("ana@evil.io½ more", "email", "ana@evil.io"),
+        ("card 4111 1111 1111 1111¹", "credit_card", "4111 1111 1111 1111"),
+        ("card ²4111 1111 1111 1111", "credit_card", "4111 1111 1111 1111"),
+        ("GB82WEST12345698765432²", "iban", "GB82WEST12345698765432"),
+        ("SSN 536-90-4399¹", "ssn", "536-90-4399"),
+        (r#"{"msg":"To:\nana@evil.io"}"#, "email", "ana@evil.io"),
+        (r#"{"msg":"\u003cana@evil.io\u003e"}"#, "email", "ana@evil.io"),
+        ("mail=%20ana@evil.io", "email", "ana@evil.io"),
+    ] {
+        assert_eq!(found(text), [(format!("pii.{kind}"), matched.to_owned())], "{text}");
+    }
+}
