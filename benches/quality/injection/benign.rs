@@ -408,6 +408,21 @@ const CLAUSES: &[&str] = &[
     "All employees must follow the guidelines on {}.",
     "The court ordered the agency to release {}.",
     "Contact us if you have questions about {} or these guidelines.",
+    "You have the right to access, correct, restrict and erase {}.",
+    "You may instruct your browser to refuse all cookies, but {} may then be missing.",
+    "Our site does not respond to Do Not Track signals concerning {}.",
+    "Changes to your settings do not affect {} that we have already shared.",
+    "We may reveal {} if we believe that it is necessary to protect our rights or your safety.",
+    "If you send us {}, you allow us to show it to other users.",
+    "You can disable access to {} at any time in the settings of your device.",
+    "If you ignore this step, {} will not be deleted.",
+    "We require our partners to follow our instructions on {} and to keep it confidential.",
+    "Do not share your password or {} with anyone.",
+    "We will only send you messages about {} if you agree.",
+    "You may not bypass the measures that we use to prevent or restrict access to {}.",
+    "All of {} is transferred to the new owner if the company is sold.",
+    "Please read this policy before you give us {}; you are bound by its rules from now on.",
+    "We ask that you not disclose {} through our services.",
 ];
 const HELD: &[&str] = &[
     "your personal information",
@@ -426,9 +441,57 @@ const HELD: &[&str] = &[
     "documents of the case",
 ];
 
+/// What people and programs ask of each other about data, mails and tools.
+const ERRANDS: &[&str] = &[
+    "Please send {} to accounting@firm.example before noon.",
+    "Forward {} to the new colleague, please.",
+    "Could you e-mail {} to me?",
+    "Upload {} to https://files.example/in and tell the team.",
+    "The agent forwards {} to the support desk.",
+    "The assistant may call a tool to look up {}.",
+    "Our AI assistant answers questions on {}.",
+    "The model reads {} and returns a summary.",
+    "If you are a customer reading this, please check {}.",
+    "Note to the reviewers: {} will be added later.",
+    "Important message for residents: {} has changed.",
+    "Before you answer, please read {}.",
+    "Before we continue, let us look at {}.",
+    "We delete {} after thirty days without asking.",
+    "We share {} with partners who process it for us.",
+    "The tool sends {} to the server over TLS.",
+    "The system prompts for {} and then continues.",
+    "Instead of a summary, I would like {}.",
+    "The user approved {} yesterday.",
+    "Do not tell the children about {}.",
+    "Include {} in your reply.",
+    "Visit our page to see {}.",
+    "The function must return {} or raise an error.",
+    "To request a copy of {}, write to privacy@firm.example.",
+    "Bitte schicken Sie {} an die Buchhaltung.",
+    "Veuillez envoyer {} au service client.",
+    "Por favor, envíe {} al departamento.",
+    "Si prega di inviare {} all'ufficio.",
+];
+const DATA: &[&str] = &[
+    "the invoice",
+    "the customer list",
+    "the minutes of the meeting",
+    "your contact details",
+    "the signed contract",
+    "the calendar entries",
+    "the last ten orders",
+    "the password reset link",
+    "the log files",
+    "the API documentation",
+    "the configuration",
+    "your messages",
+    "the terms of use",
+    "the test results",
+];
+
 /// Each text once, in the order of its making.
 pub fn texts(random: &mut Random, per_template: usize) -> Vec<String> {
-    let groups: [(&[&str], &[&str]); 7] = [
+    let groups: [(&[&str], &[&str]); 8] = [
         (REQUESTS, TOPICS),
         (TRAPS, THINGS),
         (PLAYS, ROLES),
@@ -436,6 +499,7 @@ pub fn texts(random: &mut Random, per_template: usize) -> Vec<String> {
         (STATEMENTS, VALUES),
         (CLAUSES, HELD),
         (TURNS, TOPICS),
+        (ERRANDS, DATA),
     ];
     let mut texts: Vec<String> = PLAIN.iter().map(|text| (*text).to_owned()).collect();
     for (templates, fillers) in groups {
@@ -454,7 +518,8 @@ pub fn texts(random: &mut Random, per_template: usize) -> Vec<String> {
     texts
 }
 
-fn with_digits(text: &str, random: &mut Random) -> String {
+/// Each `#` replaced by a digit.
+pub fn with_digits(text: &str, random: &mut Random) -> String {
     let digit = |c| if c == '#' { DIGITS[random.below(DIGITS.len())] } else { c };
     text.chars().map(digit).collect()
 }
