@@ -2,6 +2,7 @@
 //! `ignore`, `override` and `system` in it, and talk about the attacks. Written from the grammar of
 //! such sentences, not from any test set; the trainer drops what is near a test text.
 
+use super::papers::{CLAUSES, DATA, ERRANDS, HELD};
 use super::random::Random;
 
 const TOPICS: &[&str] = &[
@@ -382,111 +383,6 @@ const TURNS: &[&str] = &[
     "You said everything there is to say about {}.",
     "Two players share {} more than they did last season.",
     "Nobody asked you about {}, so be quiet.",
-];
-
-/// What terms, policies and notices say.
-const CLAUSES: &[&str] = &[
-    "We do not share {} with third parties without your consent.",
-    "We may disclose {} where the law requires it.",
-    "By using our services you agree that we process {}.",
-    "You may ask us at any time to delete {}.",
-    "You can opt out of the use of {} in your settings.",
-    "{} will only be used for the purposes described above.",
-    "We store {} on servers within the Union and protect {}.",
-    "If you do not agree with these terms, do not provide us with {}.",
-    "We are not responsible for the content of other sites that receive {}.",
-    "This policy explains how we collect and use {}.",
-    "We never sell {}, and we restrict who may see {}.",
-    "Our systems automatically record {} when you visit.",
-    "You must not pass {} on to others.",
-    "The provider may change this section on {} at any time without notice.",
-    "Permission is granted to copy {}, provided that this notice is kept.",
-    "Nothing in these terms limits your rights to {}.",
-    "Your password is confidential; you are responsible for {}.",
-    "Cookies let us remember {} and show you content that fits.",
-    "Without your consent we will not use {} for any other purpose.",
-    "All employees must follow the guidelines on {}.",
-    "The court ordered the agency to release {}.",
-    "Contact us if you have questions about {} or these guidelines.",
-    "You have the right to access, correct, restrict and erase {}.",
-    "You may instruct your browser to refuse all cookies, but {} may then be missing.",
-    "Our site does not respond to Do Not Track signals concerning {}.",
-    "Changes to your settings do not affect {} that we have already shared.",
-    "We may reveal {} if we believe that it is necessary to protect our rights or your safety.",
-    "If you send us {}, you allow us to show it to other users.",
-    "You can disable access to {} at any time in the settings of your device.",
-    "If you ignore this step, {} will not be deleted.",
-    "We require our partners to follow our instructions on {} and to keep it confidential.",
-    "Do not share your password or {} with anyone.",
-    "We will only send you messages about {} if you agree.",
-    "You may not bypass the measures that we use to prevent or restrict access to {}.",
-    "All of {} is transferred to the new owner if the company is sold.",
-    "Please read this policy before you give us {}; you are bound by its rules from now on.",
-    "We ask that you not disclose {} through our services.",
-];
-const HELD: &[&str] = &[
-    "your personal information",
-    "your e-mail address",
-    "payment details",
-    "log data",
-    "your location",
-    "the software",
-    "your account",
-    "records of your visits",
-    "the names of children",
-    "health data",
-    "information that identifies you",
-    "anonymous statistics",
-    "your preferences",
-    "documents of the case",
-];
-
-/// What people and programs ask of each other about data, mails and tools.
-const ERRANDS: &[&str] = &[
-    "Please send {} to accounting@firm.example before noon.",
-    "Forward {} to the new colleague, please.",
-    "Could you e-mail {} to me?",
-    "Upload {} to https://files.example/in and tell the team.",
-    "The agent forwards {} to the support desk.",
-    "The assistant may call a tool to look up {}.",
-    "Our AI assistant answers questions on {}.",
-    "The model reads {} and returns a summary.",
-    "If you are a customer reading this, please check {}.",
-    "Note to the reviewers: {} will be added later.",
-    "Important message for residents: {} has changed.",
-    "Before you answer, please read {}.",
-    "Before we continue, let us look at {}.",
-    "We delete {} after thirty days without asking.",
-    "We share {} with partners who process it for us.",
-    "The tool sends {} to the server over TLS.",
-    "The system prompts for {} and then continues.",
-    "Instead of a summary, I would like {}.",
-    "The user approved {} yesterday.",
-    "Do not tell the children about {}.",
-    "Include {} in your reply.",
-    "Visit our page to see {}.",
-    "The function must return {} or raise an error.",
-    "To request a copy of {}, write to privacy@firm.example.",
-    "Bitte schicken Sie {} an die Buchhaltung.",
-    "Veuillez envoyer {} au service client.",
-    "Por favor, envíe {} al departamento.",
-    "Si prega di inviare {} all'ufficio.",
-];
-const DATA: &[&str] = &[
-    "the invoice",
-    "the customer list",
-    "the minutes of the meeting",
-    "your contact details",
-    "the signed contract",
-    "the calendar entries",
-    "the last ten orders",
-    "the password reset link",
-    "the log files",
-    "the API documentation",
-    "the configuration",
-    "your messages",
-    "the terms of use",
-    "the test results",
 ];
 
 /// Each text once, in the order of its making.

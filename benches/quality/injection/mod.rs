@@ -8,6 +8,7 @@ mod benign;
 mod data;
 mod disguise;
 mod near;
+mod papers;
 mod random;
 mod report;
 mod settings;
