@@ -140,9 +140,7 @@ fn decoded(raw: &[Unit], length_max: usize) -> Option<Vec<Unit>> {
 
 fn decode_round(units: &[Unit]) -> Option<Vec<Unit>> {
     let mut out: Option<Vec<Unit>> = None;
-    let blobs = |units: &[Unit]| tokens::kept(units, blobs::decode);
-    let rounds: [fn(&[Unit]) -> Option<Vec<Unit>>; 3] = [escapes::decode, blobs, rot13::decode];
-    for decode in rounds {
+    for decode in [escapes::decode, tokens::decode, rot13::decode] {
         out = decode(out.as_deref().unwrap_or(units)).or(out);
     }
     out

@@ -6,23 +6,20 @@
 
 use std::ops::Range;
 
-use super::Unit;
+use super::{Unit, blobs};
 
 /// The least characters of header, claims and signature.
 const PARTS_MIN: [usize; 3] = [16, 16, 8];
 
-/// What `decode` makes of the units, with such tokens kept.
-pub(super) fn kept(
-    units: &[Unit],
-    decode: impl Fn(&[Unit]) -> Option<Vec<Unit>>,
-) -> Option<Vec<Unit>> {
+/// The text with its base64 and hex read, and such tokens kept.
+pub(super) fn decode(units: &[Unit]) -> Option<Vec<Unit>> {
     let tokens = tokens(units);
     if tokens.is_empty() {
-        return decode(units);
+        return blobs::decode(units);
     }
     let (mut out, mut changed, mut at) = (Vec::with_capacity(units.len()), false, 0);
     let mut between = |part: &[Unit], out: &mut Vec<Unit>| {
-        let read = decode(part);
+        let read = blobs::decode(part);
         changed |= read.is_some();
         out.extend(read.unwrap_or_else(|| part.to_vec()));
     };
