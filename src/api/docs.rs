@@ -5,7 +5,9 @@ use actix_web::web::ServiceConfig;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::routes::{breakers, detectors, health, keys, live, orchestrate, policies};
+use super::routes::{
+    breakers, detectors, health, keys, live, orchestrate, policies, quotas, tenants,
+};
 use super::wire::content::ContentSchema;
 use super::wire::request::OrchestrateRequest;
 
@@ -41,6 +43,15 @@ use super::wire::request::OrchestrateRequest;
         keys::create,
         keys::rotate,
         keys::revoke,
+        tenants::list,
+        tenants::one,
+        tenants::put,
+        tenants::delete,
+        tenants::pause,
+        tenants::resume,
+        quotas::one,
+        quotas::put,
+        quotas::fairness,
         health::live,
         health::ready,
         health::detailed,

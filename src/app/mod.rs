@@ -11,6 +11,7 @@ use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::api::{self, Api};
 use crate::auth::Gate;
 use crate::cli::{ServeArgs, complain, exit, load_settings};
@@ -54,6 +55,11 @@ impl Application {
         let snapshot = snapshot.beside(&stored, &sources, &settings).map_err(StartError::Faults)?;
         let store = Arc::clone(&deps.store);
         let gate = Gate::for_start(&settings, address.ip(), store).await?;
+        let limits = &settings.security.rate_limit;
+        start::check_routes(limits).map_err(StartError::Faults)?;
+        let metrics = Arc::clone(&deps.metrics);
+        let admission = Admission::open(limits, !gate.is_open(), metrics, deps.store.as_ref());
+        let admission = admission.await.map_err(DepsError::Store)?;
         start::serve(&deps, &snapshot);
         let live = Arc::new(Live::new(snapshot, sources, Some(Arc::clone(&deps.store))));
         let api = Data::new(Api {
@@ -61,6 +67,7 @@ impl Application {
             live,
             log,
             gate,
+            admission,
             checks: api::Turns::new(2),
             draining: std::sync::atomic::AtomicBool::new(false),
         });
@@ -80,6 +87,7 @@ impl Application {
         stop.cancel();
         tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await;
+        start::keep_quotas(&api).await;
         let store = Arc::clone(&api.deps.store);
         let _ = tokio::task::spawn_blocking(move || store.close()).await;
         result

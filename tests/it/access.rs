@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::app::{Answer, App, spawn_closed, spawn_closed_with};
 use crate::binary::{command, run, text};
 
-const BOOT: &str = "orch_0123456789ab_0123456789abcdef0123456789abcdef";
+pub const BOOT: &str = "orch_0123456789ab_0123456789abcdef0123456789abcdef";
 
 fn with(key: &str) -> Vec<(&str, &str)> {
     let mut headers = vec![("content-type", "application/json")];
@@ -18,7 +18,7 @@ fn with(key: &str) -> Vec<(&str, &str)> {
     headers
 }
 
-async fn send(app: &App, method: &str, path: &str, key: &str, body: &Value) -> Answer {
+pub async fn send(app: &App, method: &str, path: &str, key: &str, body: &Value) -> Answer {
     app.send(method, path, &with(key), body.to_string().as_bytes()).await
 }
 
@@ -30,7 +30,7 @@ async fn make(app: &App, body: Value) -> Value {
     made.json()
 }
 
-async fn key(app: &App, body: Value) -> String {
+pub async fn key(app: &App, body: Value) -> String {
     make(app, body).await["key"].as_str().unwrap().to_owned()
 }
 
@@ -51,6 +51,7 @@ fn routes() -> Vec<(String, String, Option<String>)> {
                 .replace("{detector}", "pii")
                 .replace("{name}", "pii")
                 .replace("{how}", "reset")
+                .replace("{tenant}", "acme")
                 .replace("{prefix}", "orch_ffffffffffff");
             routes.push((method.to_uppercase(), path, scope));
         }

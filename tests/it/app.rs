@@ -19,6 +19,7 @@ pub struct App {
     pub address: SocketAddr,
     pub dir: tempfile::TempDir,
     client: Client<HttpConnector, Full<Bytes>>,
+    env: Vec<(&'static str, String)>,
     stop: Option<mpsc::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -67,6 +68,8 @@ pub async fn spawn_closed_with(key: &str, prepare: impl FnOnce(&Path)) -> App {
         ("ORCHESTRATION_ENV", "staging"),
         ("ORCHESTRATION_BOOTSTRAP_KEY", key),
         ("ORCHESTRATION_SECURITY__AUTH_FAILURES_PER_MINUTE", "100000"),
+        ("ORCHESTRATION_SECURITY__RATE_LIMIT__PER_MINUTE", "1000000"),
+        ("ORCHESTRATION_SECURITY__RATE_LIMIT__BURST", "1000000"),
     ];
     let env = env.map(|(name, value)| (name, value.to_owned()));
     spawn_under(dir, env.to_vec()).await
@@ -78,6 +81,7 @@ async fn spawn_in(dir: tempfile::TempDir) -> App {
 
 async fn spawn_under(dir: tempfile::TempDir, env: Vec<(&'static str, String)>) -> App {
     let root = dir.path().to_path_buf();
+    let kept = env.clone();
     let (ready, started) = tokio::sync::oneshot::channel();
     let (stop, stopped) = mpsc::channel::<()>();
     let thread = std::thread::spawn(move || {
@@ -99,7 +103,7 @@ async fn spawn_under(dir: tempfile::TempDir, env: Vec<(&'static str, String)>) -
         });
     });
     let address = started.await.expect("the service started");
-    App { address, dir, client: client(), stop: Some(stop), thread: Some(thread) }
+    App { address, dir, client: client(), env: kept, stop: Some(stop), thread: Some(thread) }
 }
 
 pub fn client() -> Client<HttpConnector, Full<Bytes>> {
@@ -157,7 +161,7 @@ impl App {
         self.thread.take().unwrap().join().unwrap();
         let empty = tempfile::tempdir().unwrap();
         let dir = std::mem::replace(&mut self.dir, empty);
-        spawn_in(dir).await
+        spawn_under(dir, std::mem::take(&mut self.env)).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {

@@ -38,5 +38,6 @@ mod real;
 mod redaction;
 mod reload;
 mod scenarios;
+mod tenants;
 mod tutorial;
 mod waf;

@@ -15,6 +15,8 @@ pub(super) mod keys;
 pub(super) mod live;
 pub(super) mod orchestrate;
 pub(super) mod policies;
+pub(super) mod quotas;
+pub(super) mod tenants;
 
 type Answer = Result<HttpResponse, Failed>;
 
@@ -64,6 +66,8 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     breakers::configure(config);
     live::configure(config);
     keys::configure(config);
+    tenants::configure(config);
+    quotas::configure(config);
 }
 
 /// Before every route of the API.
