@@ -190,3 +190,21 @@ fn count_refused(metrics: &Metrics, faults: &[Fault]) {
 fn now() -> f64 {
     jiff::Timestamp::now().as_millisecond() as f64 / 1e3
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Rate;
+
+    #[test]
+    fn a_rate_of_a_route_that_does_not_exist_is_refused_with_the_nearest() {
+        let limits = |route: &str| RateLimit {
+            routes: [(route.to_owned(), Rate { per_minute: 1, burst: None })].into(),
+            ..RateLimit::default()
+        };
+        assert_eq!(check_routes(&limits("POST /orchestrate/batch")), Ok(()));
+        let faults = check_routes(&limits("POST /orchestrate/bach")).unwrap_err();
+        assert_eq!(faults[0].hint.as_deref(), Some("write `POST /orchestrate/batch`"));
+        assert!(check_routes(&limits("/orchestrate")).is_err());
+    }
+}

@@ -8,7 +8,7 @@ use super::detector::{Auth, Protocol};
 use super::*;
 use crate::domain::finding::Polarity;
 use crate::domain::id::DetectorName;
-use crate::settings::{Env, Settings};
+use crate::settings::{Env, Settings, Tier};
 use crate::yaml::fault::{Fault, FaultKind};
 
 fn file(kind: FaultKind, path: &str, text: &str) -> SourceFile {
@@ -315,6 +315,21 @@ fn every_bad_tenant_file_is_refused_at_its_place() {
             load(Env::Development, &[file(FaultKind::Tenant, "t.yaml", &text)]).unwrap_err();
         assert_eq!(codes(&faults), format!("t.yaml:{expected}"), "{extra} {faults:?}");
     }
+}
+
+#[test]
+fn a_tenant_has_the_limits_of_its_tier_and_its_own_weight_and_rate() {
+    let tenant = |lines: &str| {
+        let text = format!("schema_version: 1\nid: t\n{lines}");
+        let (catalog, _) =
+            load(Env::Development, &[file(FaultKind::Tenant, "t.yaml", &text)]).unwrap();
+        (catalog.tenants["t"].tier, catalog.tenants["t"].rate_limit)
+    };
+    let tiers = Settings::default().tiers;
+    assert_eq!(tenant(""), (tiers["starter"], None));
+    let (tier, rate) = tenant("tier: enterprise\nweight: 2.5\nrate_limit: {per_minute: 5}\n");
+    assert_eq!(tier, Tier { weight: 2.5, ..tiers["enterprise"] });
+    assert_eq!(rate.map(|rate| (rate.per_minute, rate.burst())), Some((5, 1)));
 }
 
 #[test]

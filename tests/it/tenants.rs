@@ -206,20 +206,27 @@ async fn a_paused_tenant_is_told_so_and_nobody_else_learns_it() {
     let resumed = send(&app, "POST", resume, BOOT, &json!({"reason": "paid"})).await;
     assert_eq!(resumed.json()["paused"], false, "{}", resumed.text);
     assert_eq!(ask(&app, &acme).await.status, 200);
-    let store = Sqlite::open(&SqliteOptions::at(Place::File(app.path("data/orchestrator.db"))));
-    let page = Page { limit: 100, before: None };
-    let tenant = Some(TenantId::parse("acme").unwrap());
-    let entries = store.unwrap().entries(tenant, page).await.unwrap();
-    let acts: Vec<_> = entries
-        .iter()
-        .map(|row| &row.value)
-        .filter(|entry| entry.target == "tenant/acme")
-        .map(|e| (e.action.as_str(), e.reason.as_str(), e.before.is_some(), e.after.is_some()))
-        .collect();
+    let acts = audited(&app, "acme").await;
+    let acts: Vec<_> =
+        acts.iter().map(|(act, why, b, a)| (act.as_str(), why.as_str(), *b, *a)).collect();
     let expected =
         [("tenant.resume", "paid", true, false), ("tenant.pause", "ticket 7", false, true)];
     assert_eq!(acts, expected, "twice the same is one change");
-    assert!(entries.iter().all(|row| BOOT.starts_with(&row.value.actor)), "{entries:?}");
+}
+
+/// What was done to a tenant, newest first: act, reason, whether there was a before and an after.
+async fn audited(app: &App, tenant: &str) -> Vec<(String, String, bool, bool)> {
+    let store = Sqlite::open(&SqliteOptions::at(Place::File(app.path("data/orchestrator.db"))));
+    let page = Page { limit: 100, before: None };
+    let id = Some(TenantId::parse(tenant).unwrap());
+    let entries = store.unwrap().entries(id, page).await.unwrap();
+    let target = format!("tenant/{tenant}");
+    let of = entries.into_iter().map(|row| row.value).filter(|entry| entry.target == target);
+    of.map(|entry| {
+        assert!(BOOT.starts_with(&entry.actor), "{entry:?}");
+        (entry.action, entry.reason, entry.before.is_some(), entry.after.is_some())
+    })
+    .collect()
 }
 
 async fn nova(app: &App) -> Value {
@@ -247,6 +254,17 @@ async fn a_stored_tenant_serves_at_once_and_after_a_restart_until_a_file_takes_i
         ("PRECONDITION_FAILED", now.as_str())
     );
 
+    let racing = json!({"tenant": {"tier": "enterprise", "labels": {"a": "b"}}, "reason": "race"});
+    let (one, two) = tokio::join!(
+        matching(&app, "PUT", path, &now, &racing),
+        matching(&app, "PUT", path, &now, &racing),
+    );
+    let mut raced = [one.status, two.status];
+    raced.sort_unstable();
+    assert_eq!(raced, [200, 412], "one of two with the same tag wins");
+    let now = nova(&app).await["stored"]["etag"].as_str().unwrap().to_owned();
+    let now = format!("\"{now}\"");
+
     let app = app.restart().await;
     assert_eq!(ask(&app, &own).await.status, 200);
     assert_eq!(nova(&app).await["tier"], "enterprise");
@@ -265,6 +283,11 @@ async fn a_stored_tenant_serves_at_once_and_after_a_restart_until_a_file_takes_i
     assert_eq!(gone.status, 204, "{}", gone.text);
     assert_eq!(nova(&app).await["stored"], Value::Null);
     assert_eq!(ask(&app, &own).await.status, 200, "the file's tenant");
+    let acts: Vec<_> = audited(&app, "nova").await;
+    let acts: Vec<_> =
+        acts.iter().map(|(act, _, before, after)| (act.as_str(), *before, *after)).collect();
+    let put = |before| ("tenant.put", before, true);
+    assert_eq!(acts, [("tenant.delete", true, false), put(true), put(true), put(false)]);
 }
 
 #[tokio::test]
@@ -343,6 +366,9 @@ async fn one_tenant_reads_its_own_quota_and_share_and_no_others() {
     let expected = (7.0_f64 / 3.0).powi(2) / (2.0 * (1.0 / 9.0 + 4.0));
     assert!((all["index"].as_f64().unwrap() - expected).abs() < 1e-9, "{all}");
     assert_eq!(all["violation"], "none", "nobody was refused");
+    let document: Value = serde_json::from_str(&detector_orchestrator::api::openapi()).unwrap();
+    let stability = &document["paths"]["/api/v1/fairness"]["get"]["x-stability"];
+    assert_eq!(stability, "experimental");
 }
 
 /// A detector that accepts a call and answers nothing, until it is dropped.
