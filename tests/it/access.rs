@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::app::{Answer, App, spawn_closed, spawn_closed_with};
 use crate::binary::{command, run, text};
 
-const BOOT: &str = "orch_0123456789ab_0123456789abcdef0123456789abcdef";
+pub const BOOT: &str = "orch_0123456789ab_0123456789abcdef0123456789abcdef";
 
 fn with(key: &str) -> Vec<(&str, &str)> {
     let mut headers = vec![("content-type", "application/json")];
@@ -30,7 +30,7 @@ async fn make(app: &App, body: Value) -> Value {
     made.json()
 }
 
-async fn key(app: &App, body: Value) -> String {
+pub async fn key(app: &App, body: Value) -> String {
     make(app, body).await["key"].as_str().unwrap().to_owned()
 }
 

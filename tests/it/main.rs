@@ -38,5 +38,8 @@ mod real;
 mod redaction;
 mod reload;
 mod scenarios;
+mod tighten;
+#[path = "../models/tighten.rs"]
+mod tighten_model;
 mod tutorial;
 mod waf;

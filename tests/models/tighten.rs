@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The detectors a tenant may name.
-pub const DETECTORS: [&str; 6] = ["pii", "secrets", "toxicity-fixture", "regex-pii", "urls", "code"];
+pub const DETECTORS: [&str; 7] =
+    ["pii", "secrets", "toxicity-fixture", "regex-pii", "urls", "code", "echo"];
 /// Shipped bundles, laxest first.
 pub const BUNDLES: [&str; 2] = ["standard", "strict"];
 /// Least urgent first.
@@ -48,20 +49,19 @@ pub struct Asked {
 }
 
 /// How the page reads one wish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reading {
-    Tightens,
     Loosens,
     /// The page does not say.
     Open,
+    Tightens,
 }
 
 /// One wish, read.
 #[derive(Debug, Clone)]
 pub struct Wish {
+    /// By which a refusal and `relaxed[]` name it.
     pub pointer: String,
-    /// The word by which `relaxed[]` must name it.
-    pub subject: String,
     pub reading: Reading,
 }
 
@@ -104,28 +104,29 @@ pub fn rule(world: &World, asked: &Asked) -> Ruling {
     let place = |name: &str| BUNDLES.iter().position(|bundle| *bundle == name);
     if asked.policy.is_some() {
         let reading = loosens(place(policy) < place(world.default_policy));
-        ruling.wishes.push(wish("/policy", policy, reading));
+        ruling.wishes.push(wish("/policy", reading));
     }
     if let Some(priority) = asked.priority {
         let place = |name: &str| PRIORITIES.iter().position(|known| *known == name);
         let reading = loosens(place(priority) > place(world.most_urgent));
-        ruling.wishes.push(wish("/priority", "priority", reading));
+        ruling.wishes.push(wish("/priority", reading));
     }
     detectors(world, asked, &mut ruling.wishes);
     let planned = world.planned.get(policy).cloned().unwrap_or_default();
     for (key, value) in &asked.thresholds {
         let reading = threshold(key, *value, &planned, world, asked);
-        ruling.wishes.push(wish(&format!("/detectors/thresholds/{key}"), key, reading));
+        ruling.wishes.push(wish(&format!("/detectors/thresholds/{key}"), reading));
     }
     if !world.may_relax {
-        let due = ruling.all(Reading::Loosens).map(|wish| ("INSUFFICIENT_SCOPE", wish.pointer.clone()));
+        let due =
+            ruling.all(Reading::Loosens).map(|wish| ("INSUFFICIENT_SCOPE", wish.pointer.clone()));
         ruling.refusals = due.collect();
     }
     ruling
 }
 
-fn wish(pointer: &str, subject: &str, reading: Reading) -> Wish {
-    Wish { pointer: pointer.to_owned(), subject: subject.to_owned(), reading }
+fn wish(pointer: &str, reading: Reading) -> Wish {
+    Wish { pointer: pointer.to_owned(), reading }
 }
 
 fn loosens(it_does: bool) -> Reading {
@@ -137,28 +138,27 @@ fn loosens(it_does: bool) -> Reading {
 fn detectors(world: &World, asked: &Asked, wishes: &mut Vec<Wish>) {
     let of = |name: &str, pointer: &str| {
         if asked.add.iter().any(|added| *added == name) || world.floor_required.contains(name) {
-            wish(pointer, name, Reading::Open)
+            wish(pointer, Reading::Open)
         } else {
-            wish(pointer, name, Reading::Loosens)
+            wish(pointer, Reading::Loosens)
         }
     };
     for (index, name) in asked.exclude.iter().enumerate() {
         let pointer = format!("/detectors/exclude/{index}");
         let mut read = of(name, &pointer);
-        if !world.required.contains(name) && !world.optional.contains(name) {
+        let dropped = !asked.only.is_empty() && !asked.only.contains(name);
+        if dropped || !world.required.contains(name) && !world.optional.contains(name) {
             read.reading = Reading::Open;
         }
         wishes.push(read);
     }
     if !asked.only.is_empty() {
-        for name in world.required.iter().filter(|name| !asked.only.contains(*name)) {
-            let mut read = of(name, "/detectors/only");
-            // Whoever both drops and excludes it is told once.
-            if asked.exclude.contains(name) {
-                read.reading = Reading::Open;
-            }
-            wishes.push(read);
-        }
+        let dropped = world.required.iter().filter(|name| !asked.only.contains(*name));
+        let mut readings: Vec<_> =
+            dropped.map(|name| of(name, "/detectors/only").reading).collect();
+        readings.sort_unstable();
+        let reading = readings.first().copied().unwrap_or(Reading::Tightens);
+        wishes.push(wish("/detectors/only", reading));
     }
 }
 
@@ -172,13 +172,7 @@ fn effective(category: &str, tables: &[&Thresholds]) -> f64 {
 
 /// Raised where it is above what holds for every category that it speaks for; lowered where it is
 /// above none of them.
-fn threshold(
-    key: &str,
-    value: f64,
-    planned: &Thresholds,
-    world: &World,
-    asked: &Asked,
-) -> Reading {
+fn threshold(key: &str, value: f64, planned: &Thresholds, world: &World, asked: &Asked) -> Reading {
     let under = |name: &str| key == "*" || name == key || name.starts_with(&format!("{key}."));
     let known = CATEGORIES.iter().filter(|name| under(name)).copied();
     let raised: Vec<bool> =
