@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("metrics", 1),
     ("seal", 1),
     ("outbound", 1),
+    ("operations", 1),
     ("assets", 1),
     ("catalog", 2),
     ("policy", 2),

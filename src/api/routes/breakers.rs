@@ -8,9 +8,10 @@ use utoipa::ToSchema;
 use super::{Answer, at, json, resource};
 use crate::api::caller::{NoQuery, query};
 use crate::api::{Api, body};
-use crate::detect::{BreakerView, Force};
+use crate::detect::BreakerView;
 use crate::domain::error::{Code, Error};
 use crate::domain::id::DetectorName;
+use crate::operations::breaker::Force;
 use crate::store::AuditEntry;
 
 pub(super) fn configure(config: &mut ServiceConfig) {

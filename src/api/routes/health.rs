@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 use super::{Answer, json, resource};
 use crate::api::Api;
 use crate::api::caller::{NoQuery, query};
-use crate::detect::BreakerState;
 use crate::domain::error::{Code, Error};
+use crate::operations::breaker::BreakerState;
 
 pub(super) fn configure(config: &mut ServiceConfig, prefix: &str) {
     let at = |path: &str| format!("{prefix}{path}");
