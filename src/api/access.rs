@@ -20,6 +20,7 @@ use super::routes::{PREFIX, other_method};
 use crate::auth::{Caller, Given};
 use crate::domain::access::{Role, Scope};
 use crate::domain::error::{Code, Error};
+use crate::operations;
 
 /// What a route demands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +55,11 @@ pub const RULES: &[Rule] = &[
     ("GET", "/breakers", Need::Has(Scope::MetricsRead)),
     ("GET", "/breakers/{detector}", Need::Has(Scope::MetricsRead)),
     ("POST", "/breakers/{detector}/{how}", Need::Has(Scope::BreakersWrite)),
+    ("GET", "/operations", Need::Has(Scope::MetricsRead)),
+    ("GET", "/audit", Need::Has(Scope::AuditRead)),
     ("GET", "/generations", Need::Has(Scope::RegistryRead)),
     ("GET", "/orchestrator/config", Need::Has(Scope::RegistryRead)),
+    ("POST", "/admin/reload", Need::Has(Scope::AdminConfig)),
     ("GET", "/keys", Need::Has(Scope::KeysWrite)),
     ("POST", "/keys", Need::Has(Scope::KeysWrite)),
     ("GET", "/keys/{prefix}", Need::Has(Scope::KeysWrite)),
@@ -118,9 +122,15 @@ async fn enter(request: &ServiceRequest, need: Need) -> Result<(), Error> {
         headers.get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
     let peer = request.peer_addr().map_or([0, 0, 0, 0].into(), |peer| peer.ip());
     let from = api.gate.source(peer, &forwarded);
-    let caller = api.gate.authenticate(given(request), from).await?;
-    permit(&caller, scope)?;
-    admits(api, &caller, from)?;
+    let counted = &api.deps.operations;
+    let running = counted.begin(operations::Operation::Authenticate)?;
+    let caller = api.gate.authenticate(given(request), from).await;
+    running.answered(&caller);
+    let caller = caller?;
+    let running = counted.begin(operations::Operation::CheckPermission)?;
+    let permitted = permit(&caller, scope).and_then(|()| admits(api, &caller, from));
+    running.answered(&permitted);
+    permitted?;
     request.extensions_mut().insert(caller);
     Ok(())
 }

@@ -5,7 +5,9 @@ use actix_web::web::ServiceConfig;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::routes::{breakers, detectors, health, keys, live, orchestrate, policies};
+use super::routes::{
+    admin, audit, breakers, detectors, health, keys, live, operations, orchestrate, policies,
+};
 use super::wire::content::ContentSchema;
 use super::wire::request::OrchestrateRequest;
 
@@ -34,8 +36,11 @@ use super::wire::request::OrchestrateRequest;
         breakers::list,
         breakers::one,
         breakers::force,
+        operations::list,
+        audit::list,
         live::generations,
         live::strategies,
+        admin::reload,
         keys::list,
         keys::one,
         keys::create,

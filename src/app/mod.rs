@@ -54,7 +54,7 @@ impl Application {
         let snapshot = snapshot.beside(&stored, &sources, &settings).map_err(StartError::Faults)?;
         let store = Arc::clone(&deps.store);
         let gate = Gate::for_start(&settings, address.ip(), store).await?;
-        start::serve(&deps, &snapshot);
+        deps.adopt(&snapshot);
         let live = Arc::new(Live::new(snapshot, sources, Some(Arc::clone(&deps.store))));
         let api = Data::new(Api {
             deps: Arc::new(deps),

@@ -39,7 +39,8 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
     let mut degraded = Vec::new();
     let strategy = strategy(run, &mut degraded);
     let facts = &run.seen.facts;
-    let answer = run.deps.evaluator.plan(run.view, &run.head, facts, strategy.as_ref()).await;
+    let asked = run.deps.evaluator.plan(run.view, &run.head, facts, strategy.as_ref());
+    let answer = run.policy(asked).await;
     let mut planned = match answer {
         Ok(answer) => {
             if let Some(reason) = answer.deny.first() {

@@ -28,7 +28,7 @@ pub use live::{Change, ChangeError, Changed, Gate, Generations, Live};
 pub use overlays::{KIND, Overlay, OverlayCases, OverlayContent, OverlayModule, key, stored, tag};
 pub use seen::Seen;
 pub use sources::{CheckParams, Files, Sources};
-pub use watch::{Changes, Event, watch};
+pub use watch::{Changes, Event, Looked, look, watch};
 
 /// Everything live, at one moment.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use crate::domain::id::{BundleName, RequestId, TenantId};
 #[cfg(test)]
 mod contract;
 mod error;
+mod guarded;
 mod keys;
 mod queue;
 mod rows;
@@ -19,6 +20,7 @@ mod sqlite;
 mod tests;
 
 pub use error::StoreError;
+pub use guarded::Guarded;
 pub use keys::{ApiKey, KeyChange, KeyHash, Keys};
 pub use sqlite::{Place, Sqlite, SqliteOptions, decisions_in_file, objects_in_file};
 

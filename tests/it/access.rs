@@ -18,11 +18,11 @@ fn with(key: &str) -> Vec<(&str, &str)> {
     headers
 }
 
-async fn send(app: &App, method: &str, path: &str, key: &str, body: &Value) -> Answer {
+pub async fn send(app: &App, method: &str, path: &str, key: &str, body: &Value) -> Answer {
     app.send(method, path, &with(key), body.to_string().as_bytes()).await
 }
 
-async fn make(app: &App, body: Value) -> Value {
+pub async fn make(app: &App, body: Value) -> Value {
     let mut whole = json!({"label": "a test", "reason": "a test"});
     whole.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
     let made = send(app, "POST", "/api/v1/keys", BOOT, &whole).await;

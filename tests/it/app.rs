@@ -18,6 +18,8 @@ use serde_json::Value;
 pub struct App {
     pub address: SocketAddr,
     pub dir: tempfile::TempDir,
+    /// What the routes work with, to break parts of it.
+    pub api: actix_web::web::Data<detector_orchestrator::api::Api>,
     client: Client<HttpConnector, Full<Bytes>>,
     stop: Option<mpsc::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -90,7 +92,7 @@ async fn spawn_under(dir: tempfile::TempDir, env: Vec<(&'static str, String)>) -
                 Err(error) => panic!("the service did not start: {error}"),
             };
             let handle = application.handle();
-            let _ = ready.send(application.address);
+            let _ = ready.send((application.address, application.api.clone()));
             std::thread::spawn(move || {
                 let _ = stopped.recv();
                 actix_web::rt::System::new().block_on(handle.stop(false));
@@ -98,8 +100,8 @@ async fn spawn_under(dir: tempfile::TempDir, env: Vec<(&'static str, String)>) -
             application.run().await.unwrap();
         });
     });
-    let address = started.await.expect("the service started");
-    App { address, dir, client: client(), stop: Some(stop), thread: Some(thread) }
+    let (address, api) = started.await.expect("the service started");
+    App { address, dir, api, client: client(), stop: Some(stop), thread: Some(thread) }
 }
 
 pub fn client() -> Client<HttpConnector, Full<Bytes>> {

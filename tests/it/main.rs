@@ -30,6 +30,7 @@ mod logs;
 #[path = "../models/action/mod.rs"]
 mod model;
 mod opa;
+mod operators;
 mod overlays;
 mod policy_tools;
 mod probe;

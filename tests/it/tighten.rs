@@ -119,12 +119,12 @@ fn party(source: &mut Source) -> Party {
     let overlay = thresholds(source, 3);
     let mut strict = overlay.clone();
     strict.entry(STRICT.0.to_owned()).or_insert(STRICT.1);
-    let policies = match source.below(3) {
+    let policies = match source.below(2) {
         0 => vec![*source.one(&BUNDLES)],
         _ => BUNDLES.to_vec(),
     };
     let world = World {
-        default_policy: policies.last().copied().unwrap(),
+        default_policy: source.one(&policies),
         policies,
         required,
         optional,
@@ -183,7 +183,7 @@ fn case(source: &mut Source, parties: &[Party]) -> Case {
         Some(limit) if place(limit) < place(party.tenant_most) => limit,
         _ => party.tenant_most,
     };
-    let words: Vec<_> = (0..=source.below(3)).map(|_| *source.one(&WORDS)).collect();
+    let words: Vec<_> = (0..2 + source.below(3)).map(|_| *source.one(&WORDS)).collect();
     Case {
         world: World { may_relax, most_urgent, ..party.world.clone() },
         monitor: party.monitor,
@@ -206,12 +206,12 @@ fn asked(source: &mut Source) -> Asked {
         names
     };
     for _ in 0..=source.below(2) {
-        match source.below(9) {
+        match source.below(11) {
             0 => asked.only = names(source, 5),
             1 => asked.add = names(source, 2),
             2 => asked.exclude = names(source, 2),
-            3 | 4 => asked.thresholds = thresholds(source, 3),
-            5 | 6 => asked.priority = Some(*source.one(&PRIORITIES)),
+            3..=5 => asked.thresholds = thresholds(source, 3),
+            6 | 7 => asked.priority = Some(*source.one(&PRIORITIES)),
             _ => asked.policy = Some(*source.one(&[BUNDLES[0], BUNDLES[0], BUNDLES[1], "absent"])),
         }
     }

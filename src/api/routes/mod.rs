@@ -8,12 +8,16 @@ use super::edge::{Failed, request_id};
 use super::problem;
 use crate::domain::error::{Code, Error};
 
+pub(super) mod admin;
+pub(super) mod audit;
 pub(super) mod breakers;
 pub(super) mod detectors;
 pub(super) mod health;
 pub(super) mod keys;
 pub(super) mod live;
+pub(super) mod operations;
 pub(super) mod orchestrate;
+mod pages;
 pub(super) mod policies;
 
 type Answer = Result<HttpResponse, Failed>;
@@ -64,6 +68,9 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     breakers::configure(config);
     live::configure(config);
     keys::configure(config);
+    operations::configure(config);
+    audit::configure(config);
+    admin::configure(config);
 }
 
 /// Before every route of the API.

@@ -19,6 +19,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::id::RequestId;
 use crate::domain::outcome::Outcome;
 use crate::domain::request::Request;
+use crate::operations::Operation;
 use crate::settings::VerdictStatus;
 use crate::snapshot::Snapshot;
 use crate::telemetry::DecisionLine;
@@ -217,7 +218,9 @@ pub(crate) async fn batch(http: HttpRequest, payload: Payload, api: Data<Api>) -
         let item = Item { api: &api, http: &http, caller: &caller, snapshot: &snapshot, index };
         item.judge(value.0, id.as_str().to_owned())
     });
+    let running = api.deps.operations.begin(Operation::BatchThreatCheck).map_err(Error::from)?;
     let results = jobs::batch::in_order(work, max_parallel).await;
+    running.done();
     let succeeded = results.iter().filter(|item| item.response.is_some()).count();
     let failed = results.len() - succeeded;
     json(&BatchResponse { results, succeeded, failed })
