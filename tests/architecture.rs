@@ -42,6 +42,9 @@ const FLOORS: &[(&str, u8)] = &[
 const TECHNOLOGIES: &[(&str, &[&str])] = &[
     ("actix_web", &["api", "app"]),
     ("actix_cors", &["api", "app"]),
+    ("actix_http", &["app"]),
+    ("actix_server", &["app"]),
+    ("actix_service", &["app"]),
     ("tracing_actix_web", &["api", "app"]),
     ("utoipa_swagger_ui", &["api"]),
     ("regorus", &["policy"]),

@@ -19,8 +19,10 @@ mod edge;
 mod envelope;
 mod framing;
 mod held;
+mod lines;
 mod problem;
 mod routes;
+mod stream;
 mod strict;
 mod turns;
 pub mod wire;
@@ -29,6 +31,7 @@ pub use access::guard;
 pub use connections::Connections;
 pub use docs::openapi;
 pub use edge::{edge, root_span};
+pub use stream::Stream;
 pub use turns::Turns;
 
 pub use routes::keys::{KeyRequest, KeyView};

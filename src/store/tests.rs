@@ -204,10 +204,11 @@ async fn acknowledged_rows_survive_a_kill() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_store_that_cannot_write_is_left_alone_and_still_read() {
     let operations = Arc::new(Operations::default());
-    let store = Sqlite::open(&SqliteOptions::at(Place::Memory)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(&file(&dir.path().join("s.db"))).unwrap();
     let store = Guarded::new(store, Arc::clone(&operations));
     store.close();
     for _ in 0..5 {
