@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{AUTHORIZATION, HeaderName};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, web};
 use utoipa::openapi::path::Operation;
@@ -15,6 +15,7 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 
 use super::Api;
+use super::caller::mismatch;
 use super::edge::Failed;
 use super::routes::{PREFIX, other_method};
 use crate::auth::{Caller, Given};
@@ -128,7 +129,9 @@ async fn enter(request: &ServiceRequest, need: Need) -> Result<(), Error> {
     running.answered(&caller);
     let caller = caller?;
     let running = counted.begin(operations::Operation::CheckPermission)?;
-    let permitted = permit(&caller, scope).and_then(|()| admits(api, &caller, from));
+    let permitted = permit(&caller, scope)
+        .and_then(|()| admits(api, &caller, from))
+        .and_then(|()| agrees(&caller, headers));
     running.answered(&permitted);
     permitted?;
     request.extensions_mut().insert(caller);
@@ -155,6 +158,16 @@ fn admits(api: &Api, caller: &Caller, from: IpAddr) -> Result<(), Error> {
             Err(Error::new(Code::IpNotAllowed, message))
         }
         Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether the header names no other tenant than the caller's, whatever the route makes of it.
+fn agrees(caller: &Caller, headers: &HeaderMap) -> Result<(), Error> {
+    let own = caller.tenant.as_ref().map(|tenant| tenant.as_str().as_bytes());
+    let other = |named: &HeaderValue| own.is_some_and(|own| own != named.as_bytes());
+    match headers.get_all("x-tenant-id").any(other) {
+        true => Err(mismatch()),
+        false => Ok(()),
     }
 }
 

@@ -20,7 +20,7 @@ pub struct App {
     pub dir: tempfile::TempDir,
     /// What the routes work with, to break parts of it.
     pub api: actix_web::web::Data<detector_orchestrator::api::Api>,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: HttpClient,
     stop: Option<mpsc::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -104,8 +104,32 @@ async fn spawn_under(dir: tempfile::TempDir, env: Vec<(&'static str, String)>) -
     App { address, dir, api, client: client(), stop: Some(stop), thread: Some(thread) }
 }
 
-pub fn client() -> Client<HttpConnector, Full<Bytes>> {
+pub type HttpClient = Client<HttpConnector, Full<Bytes>>;
+
+pub fn client() -> HttpClient {
     Client::builder(TokioExecutor::new()).build_http()
+}
+
+/// Sends `method` to the address `at`, wherever that is.
+pub async fn send(
+    client: &HttpClient,
+    (method, at): (&str, &str),
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let mut request = hyper::Request::builder().method(method).uri(at);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
+    let response = client.request(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    Answer {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        text: String::from_utf8(bytes.to_vec()).unwrap(),
+    }
 }
 
 /// Settings of a test: a free port, and every path inside `root`.
@@ -137,20 +161,8 @@ impl App {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
-        let mut request =
-            hyper::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
-        let response = self.client.request(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        Answer {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
-        }
+        let at = format!("http://{}{path}", self.address);
+        send(&self.client, (method, &at), headers, body).await
     }
 
     /// Stops the service and starts another over the same folder.

@@ -26,6 +26,7 @@ mod edge;
 mod floor;
 mod hostile_policies;
 mod hostile_replies;
+mod isolation;
 mod logs;
 #[path = "../models/action/mod.rs"]
 mod model;

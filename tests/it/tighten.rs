@@ -16,6 +16,9 @@ use crate::tighten_model::{
 
 const TENANTS: usize = 24;
 const CASES: usize = 6_000;
+/// Policies that requests name.
+const ASKED: [&str; 7] =
+    [BUNDLES[0], BUNDLES[0], BUNDLES[0], BUNDLES[1], BUNDLES[1], BUNDLES[1], "absent"];
 const VALUES: [f64; 6] = [0.1, 0.3, 0.5, 0.7, 0.95, 1.0];
 /// Of both bundles, in this order; the second has a threshold of its own.
 const STRICT: (&str, f64) = ("*", 0.3);
@@ -27,8 +30,8 @@ const WORDS: [&str; 7] = [
     "toxic",
     "password: hunter2xyz",
     "https://evil.io/a",
+    "toxic and hate",
     "plain words",
-    "fn main() {}",
 ];
 
 /// A tenant, and the keys that act for it.
@@ -119,12 +122,12 @@ fn party(source: &mut Source) -> Party {
     let overlay = thresholds(source, 3);
     let mut strict = overlay.clone();
     strict.entry(STRICT.0.to_owned()).or_insert(STRICT.1);
-    let policies = match source.below(2) {
+    let policies = match source.below(3) {
         0 => vec![*source.one(&BUNDLES)],
         _ => BUNDLES.to_vec(),
     };
     let world = World {
-        default_policy: source.one(&policies),
+        default_policy: *source.one(policies.as_slice()),
         policies,
         required,
         optional,
@@ -183,7 +186,7 @@ fn case(source: &mut Source, parties: &[Party]) -> Case {
         Some(limit) if place(limit) < place(party.tenant_most) => limit,
         _ => party.tenant_most,
     };
-    let words: Vec<_> = (0..2 + source.below(3)).map(|_| *source.one(&WORDS)).collect();
+    let words: Vec<_> = (0..1 + source.below(2)).map(|_| *source.one(&WORDS)).collect();
     Case {
         world: World { may_relax, most_urgent, ..party.world.clone() },
         monitor: party.monitor,
@@ -197,7 +200,7 @@ fn case(source: &mut Source, parties: &[Party]) -> Case {
 fn asked(source: &mut Source) -> Asked {
     let mut asked = Asked::default();
     let names = |source: &mut Source, most: usize| -> Vec<&'static str> {
-        let unknown = source.chance(8);
+        let unknown = source.chance(12);
         let one = |source: &mut Source| *source.one(&DETECTORS);
         let mut names: Vec<_> = (0..=source.below(most)).map(|_| one(source)).collect();
         names.extend(unknown.then_some("no-such"));
@@ -205,14 +208,17 @@ fn asked(source: &mut Source) -> Asked {
         names.dedup();
         names
     };
-    for _ in 0..=source.below(2) {
-        match source.below(11) {
+    for _ in 0..=source.below(3) {
+        match source.below(12) {
             0 => asked.only = names(source, 5),
-            1 => asked.add = names(source, 2),
+            1 => asked.add = names(source, 3),
             2 => asked.exclude = names(source, 2),
             3..=5 => asked.thresholds = thresholds(source, 3),
             6 | 7 => asked.priority = Some(*source.one(&PRIORITIES)),
-            _ => asked.policy = Some(*source.one(&[BUNDLES[0], BUNDLES[0], BUNDLES[1], "absent"])),
+            _ => {
+                asked.policy =
+                    Some(*source.one(&[BUNDLES[0], BUNDLES[0], BUNDLES[1], BUNDLES[1], "absent"]))
+            }
         }
     }
     asked
