@@ -23,6 +23,8 @@ pub mod builtin;
 mod call;
 mod excerpt;
 mod fit;
+#[cfg(feature = "fuzz")]
+mod fuzz;
 mod health;
 mod label;
 mod limits;
@@ -30,6 +32,9 @@ mod local;
 mod member;
 mod merge;
 mod protocol;
+
+#[cfg(feature = "fuzz")]
+pub use fuzz::read_reply;
 
 pub use health::{HealthState, HealthView, ProbeView};
 pub use local::{Judge, Judged, Prepare};
