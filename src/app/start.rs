@@ -15,6 +15,9 @@ use crate::orchestrator::{Deps, DepsError};
 use crate::snapshot::{self, Snapshot};
 use crate::yaml::fault::{Fault, FaultKind};
 
+/// Between looks for detectors' credentials that another instance stored.
+const CREDENTIALS_POLL: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -79,9 +82,26 @@ pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
         let api = api.clone();
         async move { api.deps.detectors.health_loop().await }
     };
+    let tokens = {
+        let api = api.clone();
+        async move { api.gate.keep_fresh().await }
+    };
+    let credentials = {
+        let api = api.clone();
+        async move {
+            loop {
+                tokio::time::sleep(CREDENTIALS_POLL).await;
+                if let Err(error) = api.deps.detectors.load_credentials(&*api.deps.store).await {
+                    tracing::debug!(%error, "credentials could not be read; the last ones stay");
+                }
+            }
+        }
+    };
     for task in [
         Box::pin(reload) as std::pin::Pin<Box<dyn std::future::Future<Output = ()>>>,
         Box::pin(health),
+        Box::pin(tokens),
+        Box::pin(credentials),
     ] {
         let stop = stop.clone();
         tasks.spawn_local(async move {

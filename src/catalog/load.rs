@@ -78,7 +78,7 @@ impl Catalog {
         let known = known_tenants(before);
         let tenant = |file: &SourceFile| match known.get(file.path.as_str()) {
             Some((bytes, tenant)) if **bytes == file.bytes => Ok(Arc::clone(tenant)),
-            Some(_) | None => tenant_file::read(file).map(Arc::new),
+            Some(_) | None => tenant_file::read(file, context).map(Arc::new),
         };
         let mut catalog = Catalog::default();
         let mut faults = Vec::new();

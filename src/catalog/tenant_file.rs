@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::load::{SourceFile, named_as_file, not_built, schema_version, tree};
+use super::load::{LoadContext, SourceFile, named_as_file, not_built, schema_version, tree};
+use super::signing;
 use super::tenant::{DefaultPlan, Redaction, Sla, Tenant};
 use crate::domain::action::Action;
 use crate::domain::category::{Category, TREE};
@@ -18,7 +19,7 @@ use crate::yaml::fault::Fault;
 use crate::yaml::{self, Fields, Source};
 
 /// Keys of the design whose behaviour comes later.
-const NOT_BUILT: [&str; 5] = ["audit", "rate_limit", "signing", "retention_days", "prefer_async"];
+const NOT_BUILT: [&str; 4] = ["audit", "rate_limit", "retention_days", "prefer_async"];
 
 /// Weight in fair queuing where the file names none.
 fn weight_of(tier: &str) -> f64 {
@@ -30,9 +31,10 @@ fn weight_of(tier: &str) -> f64 {
 }
 
 /// Reads one file; all its faults at once.
-pub(super) fn read(file: &SourceFile) -> Result<Tenant, Vec<Fault>> {
+pub(super) fn read(file: &SourceFile, context: &LoadContext<'_>) -> Result<Tenant, Vec<Fault>> {
     let tree = tree(file)?;
-    let mut fields = Fields::new(&tree, Source { kind: file.kind, file: &file.path });
+    let source = Source { kind: file.kind, file: &file.path };
+    let mut fields = Fields::new(&tree, source);
     if fields.node("schema_version").is_none() {
         fields.missing("schema_version");
     }
@@ -67,6 +69,7 @@ pub(super) fn read(file: &SourceFile) -> Result<Tenant, Vec<Fault>> {
     let content_max_chars = fields.take::<NonZeroUsize>("content_max_chars").map(Into::into);
     let redaction = redaction(&mut fields);
     let allow_ips = allow_ips(&mut fields);
+    let signing = signing::read(&mut fields, source, context);
     let paused = fields.take("paused").unwrap_or_default();
     let faults = fields.finish();
     let (Some(id), Some(default_policy), true) = (id, default_policy, faults.is_empty()) else {
@@ -90,6 +93,7 @@ pub(super) fn read(file: &SourceFile) -> Result<Tenant, Vec<Fault>> {
         content_max_chars,
         redaction,
         allow_ips,
+        signing,
         paused,
         source: file.path.clone(),
     })

@@ -1,4 +1,4 @@
-//! What must survive a restart: decisions, audit, versioned objects, keys.
+//! What must survive a restart: decisions, audit, versioned objects, keys, sealed credentials.
 //!
 //! The traits speak of domain things; SQL stays in the implementation. Reads and writes never run
 //! on a server worker. Content never comes here.
@@ -14,12 +14,14 @@ mod error;
 mod keys;
 mod queue;
 mod rows;
+mod secrets;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 
 pub use error::StoreError;
 pub use keys::{ApiKey, KeyChange, KeyHash, Keys};
+pub use secrets::{SealedSecret, Secrets};
 pub use sqlite::{Place, Sqlite, SqliteOptions, decisions_in_file, objects_in_file};
 
 /// What a store answers, once the work is done elsewhere.
@@ -213,7 +215,7 @@ pub trait Objects: Send + Sync {
 }
 
 /// Everything durable.
-pub trait Store: Decisions + Audit + Objects + Keys {
+pub trait Store: Decisions + Audit + Objects + Keys + Secrets {
     /// Whether a read succeeds now.
     fn probe(&self) -> Answer<'_, ()>;
     /// What the writer did so far.
