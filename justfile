@@ -68,3 +68,7 @@ hostile-policies:
 # Every figure of docs/quality, from packages; or of one detector (pii, injection, …)
 quality *names:
     scripts/quality {{names}}
+
+# Before a release: each fuzz target for ten minutes
+fuzz seconds="600" *targets:
+    fuzz/run {{seconds}} {{targets}}

@@ -25,6 +25,8 @@ mod call;
 mod delegation;
 mod excerpt;
 mod fit;
+#[cfg(feature = "fuzz")]
+mod fuzz;
 mod health;
 mod label;
 mod limits;
@@ -34,6 +36,9 @@ mod merge;
 mod oauth;
 mod protocol;
 mod vault;
+
+#[cfg(feature = "fuzz")]
+pub use fuzz::read_reply;
 
 pub use breaker::{Breaker, BreakerState, BreakerStats, Force};
 pub use health::{HealthState, HealthView, ProbeView};
