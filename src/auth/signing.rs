@@ -72,9 +72,16 @@ impl Refused {
     }
 }
 
-/// Signatures that were used, by tenant.
+/// Signatures that were used.
 #[derive(Default)]
-pub(super) struct Signatures(Mutex<HashMap<TenantId, Seen>>);
+pub(super) struct Signatures(Mutex<All>);
+
+#[derive(Default)]
+struct All {
+    /// When tenants that fell silent were last looked for.
+    swept_ms: i64,
+    by_tenant: HashMap<TenantId, Seen>,
+}
 
 /// What one tenant used.
 #[derive(Default)]
@@ -128,7 +135,23 @@ impl Signatures {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut mark = [0; MARK_BYTES];
         mark.iter_mut().zip(given).for_each(|(to, from)| *to = from);
-        all.entry(tenant.id.clone()).or_default().take((at_ms, mark), now_ms)
+        all.sweep(now_ms);
+        all.by_tenant.entry(tenant.id.clone()).or_default().take((at_ms, mark), now_ms)
+    }
+}
+
+impl All {
+    /// Forgets, once in a window, what no longer matters of tenants that fell silent.
+    fn sweep(&mut self, now_ms: i64) {
+        if now_ms - self.swept_ms < WINDOW_MS {
+            return;
+        }
+        self.swept_ms = now_ms;
+        self.by_tenant.retain(|_, seen| {
+            seen.forget(now_ms);
+            // The floor is never above what is left.
+            !seen.marks.is_empty()
+        });
     }
 }
 
@@ -140,9 +163,7 @@ impl Seen {
         if mark.0 <= self.floor_ms {
             return Err(Refused::Late);
         }
-        while self.marks.first().is_some_and(|(at, _)| *at < now_ms - WINDOW_MS) {
-            self.marks.pop_first();
-        }
+        self.forget(now_ms);
         self.marks.insert(mark);
         if self.marks.len() > SEEN_MAX
             && let Some((at, _)) = self.marks.pop_first()
@@ -150,6 +171,13 @@ impl Seen {
             self.floor_ms = self.floor_ms.max(at);
         }
         Ok(())
+    }
+
+    /// Drops what is outside the window and refused anyway.
+    fn forget(&mut self, now_ms: i64) {
+        while self.marks.first().is_some_and(|(at, _)| *at < now_ms - WINDOW_MS) {
+            self.marks.pop_first();
+        }
     }
 }
 
@@ -223,5 +251,17 @@ mod tests {
         assert_eq!(seen.take((later, [1; MARK_BYTES]), later), Ok(()));
         assert_eq!(seen.marks.len(), 1);
         assert_eq!(seen.take((later, [1; MARK_BYTES]), later), Err(Refused::Replayed));
+    }
+
+    #[test]
+    fn a_tenant_that_fell_silent_takes_no_memory_after_the_window() {
+        let mut all = All { swept_ms: NOW, ..All::default() };
+        for (name, marks) in [("quiet", 100), ("crowded", SEEN_MAX + 10)] {
+            all.by_tenant.insert(TenantId::parse(name).unwrap(), seen(marks));
+        }
+        for (at, left) in [(1_000, 2), (WINDOW_MS + 5, 2), (2 * WINDOW_MS + 20, 0)] {
+            all.sweep(NOW + at);
+            assert_eq!(all.by_tenant.len(), left, "{at}");
+        }
     }
 }

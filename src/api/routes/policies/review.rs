@@ -247,10 +247,8 @@ fn unwritten(error: serde_json::Error) -> Error {
 }
 
 fn unavailable(error: StoreError) -> Error {
-    match error {
-        StoreError::Conflict { .. } => {
-            precondition::failed("somebody else changed it meanwhile; read it again")
-        }
-        error => Error::new(Code::StoreUnavailable, "the store does not answer").caused_by(error),
+    if matches!(error, StoreError::Conflict { .. }) {
+        return precondition::failed("somebody else changed it meanwhile; read it again");
     }
+    Error::new(Code::StoreUnavailable, "the store does not answer").caused_by(error)
 }
