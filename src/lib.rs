@@ -8,6 +8,7 @@ pub mod yaml;
 // Floor 1
 pub mod assets;
 pub mod metrics;
+pub mod operations;
 pub mod outbound;
 pub mod seal;
 pub mod settings;
@@ -20,6 +21,8 @@ pub mod store;
 pub mod auth;
 pub mod detect;
 pub mod snapshot;
+// Floor 4
+pub mod admission;
 // Floor 5
 pub mod orchestrator;
 // Floor 6

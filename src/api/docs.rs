@@ -5,7 +5,10 @@ use actix_web::web::ServiceConfig;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::routes::{breakers, detectors, health, keys, live, orchestrate, policies};
+use super::routes::{
+    admin, audit, breakers, detectors, health, keys, live, operations, orchestrate, policies,
+    quotas, tenants,
+};
 use super::wire::content::ContentSchema;
 use super::wire::request::OrchestrateRequest;
 
@@ -22,6 +25,7 @@ use super::wire::request::OrchestrateRequest;
         detectors::list,
         detectors::one,
         detectors::health,
+        detectors::credentials::put,
         policies::list,
         policies::one,
         policies::resolve,
@@ -29,18 +33,31 @@ use super::wire::request::OrchestrateRequest;
         policies::overlay::delete,
         policies::versions::list,
         policies::versions::rollback,
+        policies::review::review,
         policies::check::validate,
         policies::check::evaluate,
         breakers::list,
         breakers::one,
         breakers::force,
+        operations::list,
+        audit::list,
         live::generations,
         live::strategies,
+        admin::reload,
         keys::list,
         keys::one,
         keys::create,
         keys::rotate,
         keys::revoke,
+        tenants::list,
+        tenants::one,
+        tenants::put,
+        tenants::delete,
+        tenants::pause,
+        tenants::resume,
+        quotas::one,
+        quotas::put,
+        quotas::fairness,
         health::live,
         health::ready,
         health::detailed,

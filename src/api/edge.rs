@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use tracing_actix_web::RootSpanBuilder;
 
 use super::connections::{self, Turn};
-use super::{Api, envelope, framing, problem};
+use super::{Api, admit, envelope, framing, problem};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::RequestId;
 use crate::telemetry::DecisionLine;
@@ -50,9 +50,7 @@ pub fn request_id(request: &HttpRequest) -> RequestId {
 }
 
 fn fresh_id() -> RequestId {
-    let id = uuid::Uuid::now_v7().to_string();
-    #[expect(clippy::expect_used, reason = "a hyphenated uuid matches the request-id alphabet")]
-    RequestId::parse(&id).expect("a uuid is a request id")
+    RequestId::kept_of(&uuid::Uuid::now_v7().to_string())
 }
 
 /// The middleware around every route.
@@ -105,6 +103,7 @@ pub async fn edge<B: MessageBody + 'static>(
                 response = response.into_response(refused);
                 show_tag(&mut response);
             }
+            show_rates(&mut response);
             finish(api, response.response_mut(), &asked, (method.as_str(), started.elapsed()));
             Ok(response)
         }
@@ -130,6 +129,11 @@ fn show_tag(response: &mut ServiceResponse<BoxBody>) {
             set(response.response_mut(), "etag", &format!("\"{tag}\""));
         }
     }
+}
+
+fn show_rates(response: &mut ServiceResponse<BoxBody>) {
+    let request = response.request().clone();
+    admit::show(&request, response.headers_mut());
 }
 
 /// What is remembered of a request on its way.

@@ -1,19 +1,29 @@
 //! The parts of a start that can fail, and the tasks that run beside the server.
 
-use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use actix_web::web::Data;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Moment;
 use crate::api::Api;
+use crate::api::access::RULES;
 use crate::auth::Refusal;
 use crate::cli::exit;
-use crate::metrics::{ConfigKind, Metrics};
-use crate::orchestrator::{Deps, DepsError};
-use crate::snapshot::{self, Snapshot};
+use crate::orchestrator::DepsError;
+use crate::settings::RateLimit;
+use crate::snapshot;
+use crate::yaml;
 use crate::yaml::fault::{Fault, FaultKind};
+
+/// Between two batches of used quotas; a crash loses as much.
+const QUOTAS_EVERY: Duration = Duration::from_secs(1);
+/// Batches between two looks at fairness.
+const FAIRNESS_TICKS: u64 = 10;
+/// Between looks for detectors' credentials that another instance stored.
+const CREDENTIALS_POLL: Duration = Duration::from_secs(1);
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +70,7 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     Ok(listener)
 }
 
-/// The reload loop and the health probes.
+/// The reload loop, the health probes, and the keeping of quotas.
 pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
     let tasks = TaskTracker::new();
     let reload = {
@@ -69,8 +79,9 @@ pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
         async move {
             let settings = &deps.settings;
             snapshot::watch(&api.live, settings, |event| match event {
-                snapshot::Event::Swapped(snapshot) => serve(&deps, &snapshot),
-                snapshot::Event::Refused(faults) => count_refused(&deps.metrics, &faults),
+                // Somebody may have asked for a reload meanwhile: what counts is what serves.
+                snapshot::Event::Swapped(_) => deps.adopt(&api.live.current()),
+                snapshot::Event::Refused(faults) => deps.refused(&faults),
             })
             .await;
         }
@@ -79,9 +90,39 @@ pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
         let api = api.clone();
         async move { api.deps.detectors.health_loop().await }
     };
+    let quotas = {
+        let api = api.clone();
+        async move {
+            for tick in 1_u64.. {
+                tokio::time::sleep(QUOTAS_EVERY).await;
+                keep_quotas(&api).await;
+                if tick.is_multiple_of(FAIRNESS_TICKS) {
+                    api.admission.fairness(&api.live.current(), Moment::now());
+                }
+            }
+        }
+    };
+    let tokens = {
+        let api = api.clone();
+        async move { api.gate.keep_fresh().await }
+    };
+    let credentials = {
+        let api = api.clone();
+        async move {
+            loop {
+                tokio::time::sleep(CREDENTIALS_POLL).await;
+                if let Err(error) = api.deps.detectors.load_credentials(&*api.deps.store).await {
+                    tracing::debug!(%error, "credentials could not be read; the last ones stay");
+                }
+            }
+        }
+    };
     for task in [
         Box::pin(reload) as std::pin::Pin<Box<dyn std::future::Future<Output = ()>>>,
         Box::pin(health),
+        Box::pin(quotas),
+        Box::pin(tokens),
+        Box::pin(credentials),
     ] {
         let stop = stop.clone();
         tasks.spawn_local(async move {
@@ -92,6 +133,36 @@ pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
         });
     }
     tasks
+}
+
+/// Writes what tenants have used since the last time.
+pub(super) async fn keep_quotas(api: &Api) {
+    if let Err(error) = api.admission.keep(api.deps.store.as_ref()).await {
+        tracing::warn!(%error, "used quotas could not be kept; the next batch holds them");
+    }
+}
+
+/// Routes of `security.rate_limit.routes` that there are none of.
+pub(super) fn check_routes(limits: &RateLimit) -> Result<(), Vec<Fault>> {
+    let known: Vec<String> =
+        RULES.iter().map(|(method, path, _)| format!("{method} {path}")).collect();
+    let unknown = limits.routes.keys().filter(|route| !known.contains(route));
+    let fault = |route: &String| {
+        let near = yaml::nearest(route, known.iter().map(String::as_str));
+        let hint = near
+            .map_or("docs/security.md lists all routes".into(), |near| format!("write `{near}`"));
+        Fault {
+            kind: FaultKind::Settings,
+            file: "security.rate_limit.routes".into(),
+            line: 0,
+            column: 0,
+            code: "unknown_route",
+            message: format!("there is no route `{}`", yaml::shown(route)),
+            hint: Some(hint),
+        }
+    };
+    let faults: Vec<Fault> = unknown.map(fault).collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
 /// Waits for SIGTERM or SIGINT; false when signals cannot be heard.
@@ -109,31 +180,20 @@ pub(super) async fn signal() -> bool {
     true
 }
 
-/// What follows a swap: runtime state of what is gone goes, and operators are told.
-pub(super) fn serve(deps: &Deps, snapshot: &Snapshot) {
-    deps.detectors.retain(&snapshot.catalog);
-    deps.detectors.warm(&snapshot.catalog);
-    deps.metrics.snapshot(&snapshot.revision, snapshot.broken.len());
-    deps.metrics.active_services(snapshot.catalog.detectors.len());
-    for kind in ConfigKind::ALL {
-        deps.metrics.config_reload(kind, true, now());
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Rate;
 
-fn count_refused(metrics: &Metrics, faults: &[Fault]) {
-    let kinds: BTreeSet<FaultKind> = faults.iter().map(|fault| fault.kind).collect();
-    for kind in kinds {
-        let kind = match kind {
-            FaultKind::Detector => ConfigKind::Detectors,
-            FaultKind::Tenant => ConfigKind::Tenants,
-            FaultKind::Strategy => ConfigKind::Strategies,
-            FaultKind::Policy | FaultKind::Settings => ConfigKind::Policies,
+    #[test]
+    fn a_rate_of_a_route_that_does_not_exist_is_refused_with_the_nearest() {
+        let limits = |route: &str| RateLimit {
+            routes: [(route.to_owned(), Rate { per_minute: 1, burst: None })].into(),
+            ..RateLimit::default()
         };
-        metrics.config_reload(kind, false, now());
+        assert_eq!(check_routes(&limits("POST /orchestrate/batch")), Ok(()));
+        let faults = check_routes(&limits("POST /orchestrate/bach")).unwrap_err();
+        assert_eq!(faults[0].hint.as_deref(), Some("write `POST /orchestrate/batch`"));
+        assert!(check_routes(&limits("/orchestrate")).is_err());
     }
-}
-
-/// Seconds since 1970.
-fn now() -> f64 {
-    jiff::Timestamp::now().as_millisecond() as f64 / 1e3
 }

@@ -14,6 +14,7 @@ use crate::domain::category::Category;
 use crate::domain::content::{ContentType, Direction};
 use crate::domain::finding::{Polarity, Severity, TextView};
 use crate::domain::id::DetectorName;
+use crate::operations::breaker::BreakerSpec;
 use crate::seal::AwsKeys;
 
 /// A detector as its file describes it, validated.
@@ -65,6 +66,8 @@ pub struct Detector {
     pub health: Health,
     /// Name and value source of the credential header, resolved at load.
     pub auth: Auth,
+    /// The header that carries a delegation token, lower case; `None` sends none.
+    pub delegation: Option<String>,
     /// Texts per call; `None` takes the protocol's.
     pub batch: Option<NonZeroUsize>,
     /// In conflicts.
@@ -221,36 +224,6 @@ pub struct Retry {
     pub backoff: Duration,
 }
 
-/// When to stop calling a failing detector.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct BreakerSpec {
-    /// How failures are counted.
-    pub mode: BreakerMode,
-    /// Failures that open it.
-    pub failures: u32,
-    /// Within this time.
-    pub window: Duration,
-    /// And at least this share of the calls in the window; window mode only.
-    pub failure_ratio: f64,
-    /// How long it stays open the first time; doubles up to 5 min.
-    pub open_for: Duration,
-    /// Probes at once while half open, and successes that close it.
-    pub probes: u32,
-    /// Calls slower than this count as failures; `None` is off.
-    pub slow_call: Option<Duration>,
-}
-
-/// How failures are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BreakerMode {
-    /// Count and ratio in a sliding window.
-    #[default]
-    Window,
-    /// In a row.
-    Consecutive,
-}
-
 /// How many calls at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bulkhead {
@@ -290,6 +263,60 @@ pub enum Auth {
     },
     /// A signature of AWS.
     Aws(AwsKeys),
+    /// A token that is fetched with a client's credentials.
+    Oauth2(Oauth2),
+}
+
+/// A client that fetches tokens for itself (RFC 6749, 4.4).
+#[derive(Debug, Clone)]
+pub struct Oauth2 {
+    /// Where tokens are handed out.
+    pub token_url: http::Uri,
+    /// Who asks.
+    pub client_id: String,
+    /// With what.
+    pub client_secret: secrecy::SecretString,
+    /// For what, as the server names it.
+    pub scope: Option<String>,
+    /// For whom, where the server asks.
+    pub audience: Option<String>,
+}
+
+impl PartialEq for Oauth2 {
+    fn eq(&self, other: &Self) -> bool {
+        use secrecy::ExposeSecret as _;
+        let told = |own: &Self| {
+            (own.token_url.clone(), own.client_id.clone(), own.scope.clone(), own.audience.clone())
+        };
+        told(self) == told(other)
+            && self.client_secret.expose_secret() == other.client_secret.expose_secret()
+    }
+}
+
+impl Auth {
+    /// The kind's name in the API.
+    pub fn kind(&self) -> &'static str {
+        use secrecy::ExposeSecret as _;
+        match self {
+            Auth::None => "none",
+            Auth::Header { name, value } if name == "authorization" => {
+                let basic = value.expose_secret().starts_with("Basic ");
+                if basic { "basic_auth" } else { "bearer_token" }
+            }
+            Auth::Header { .. } => "api_key",
+            Auth::Aws(_) => "aws_sigv4",
+            Auth::Oauth2(_) => "oauth2",
+        }
+    }
+
+    /// The header that it fills, lower case.
+    pub fn header(&self) -> Option<&str> {
+        match self {
+            Auth::None => None,
+            Auth::Header { name, .. } => Some(name),
+            Auth::Aws(_) | Auth::Oauth2(_) => Some("authorization"),
+        }
+    }
 }
 
 impl PartialEq for Auth {
@@ -301,7 +328,8 @@ impl PartialEq for Auth {
                 a == b && x.expose_secret() == y.expose_secret()
             }
             (Auth::Aws(a), Auth::Aws(b)) => a == b,
-            (Auth::None | Auth::Header { .. } | Auth::Aws(_), _) => false,
+            (Auth::Oauth2(a), Auth::Oauth2(b)) => a == b,
+            (Auth::None | Auth::Header { .. } | Auth::Aws(_) | Auth::Oauth2(_), _) => false,
         }
     }
 }

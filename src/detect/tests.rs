@@ -15,7 +15,9 @@ use crate::domain::category::Category;
 use crate::domain::content::{Body, Content, ContentType, Direction, Judge as Which, Part};
 use crate::domain::id::{RequestId, TenantId};
 use crate::domain::report::Status;
+use crate::operations::breaker::{BreakerMode, BreakerSpec, BreakerState};
 use crate::outbound::Env;
+use crate::settings::Settings;
 
 mod calls;
 mod fuzz;
@@ -40,14 +42,16 @@ fn prepare(kind: Builtin, params: &Value) -> Option<Arc<dyn Judge>> {
 }
 
 fn detectors_in(env: Env) -> Detectors {
-    Detectors::new(DetectConfig {
+    let keys = DataKeys::new(&crate::seal::Key::from_bytes([7; 32]), None).unwrap();
+    let config = DetectConfig {
         guard: Arc::new(Guard::new(env, vec![])),
         parallel_max: 10,
         threads: 2,
         reply_bytes_max: 1 << 20,
         inline_bytes_max: 0,
         prepare,
-    })
+    };
+    Detectors::new(config, keys)
 }
 
 fn detectors() -> Detectors {
@@ -77,12 +81,13 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
         annotator: false,
         timeout: ms(300),
         retry: file::Retry { attempts: 1, backoff: ms(1) },
-        breaker: file::BreakerSpec {
-            mode: file::BreakerMode::Window,
+        breaker: BreakerSpec {
+            mode: BreakerMode::Window,
             failures: 5,
             window: Duration::from_secs(60),
             failure_ratio: 0.5,
             open_for: Duration::from_secs(60),
+            open_max: Duration::from_secs(300),
             probes: 3,
             slow_call: None,
         },
@@ -96,6 +101,7 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
             healthy_after: 1,
         },
         auth: file::Auth::None,
+        delegation: None,
         weight: 1.0,
         cost: 1.0,
         params: json!({}),
@@ -113,7 +119,12 @@ fn loaded(lines: &str) -> Detector {
     let files = [SourceFile { kind, path: "d.yaml".to_owned(), bytes: text.as_bytes().into() }];
     let secret = |_: &crate::catalog::SecretRef| Some("secret".into());
     let env = crate::settings::Env::Development;
-    let context = LoadContext { env, secret: &secret, check_params: &|_| Ok(()) };
+    let context = LoadContext {
+        env,
+        secret: &secret,
+        check_params: &|_| Ok(()),
+        tiers: &Settings::default().tiers,
+    };
     let (catalog, _) = Catalog::load(&files, &context).unwrap_or_else(|f| panic!("{f:?}"));
     Detector::clone(&catalog.detectors["d"])
 }
@@ -136,7 +147,7 @@ struct Sample {
 impl Sample {
     fn work(&self) -> Work<'_> {
         let traceparent = Some("00-1-2-01".into());
-        Work { request: &self.request, pieces: &self.pieces, traceparent }
+        Work { request: &self.request, caller: "tester", pieces: &self.pieces, traceparent }
     }
 }
 

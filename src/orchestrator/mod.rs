@@ -18,12 +18,14 @@ use crate::domain::outcome::Outcome;
 use crate::domain::request::Request;
 use crate::domain::verdict::{self, Joined};
 use crate::metrics::Metrics;
-use crate::policy::{Evaluator, View};
+use crate::operations::{Operation, Operations};
+use crate::policy::{Evaluator, Failure, View};
 use crate::seal::Key;
 use crate::settings::Settings;
 use crate::snapshot::{Seen, Snapshot};
 use crate::store::Store;
 
+mod adopt;
 mod assemble;
 pub mod cases;
 mod deps;
@@ -51,6 +53,8 @@ pub struct Deps {
     pub redaction_key: Key,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What the service does, counted, and what of it rests.
+    pub operations: Arc<Operations>,
     /// Static settings.
     pub settings: Arc<Settings>,
 }
@@ -60,6 +64,8 @@ struct Run<'a> {
     deps: &'a Deps,
     snapshot: &'a Snapshot,
     request: &'a Request,
+    /// Who asks, as audits name it.
+    caller: &'a str,
     tenant: &'a Tenant,
     seen: &'a Seen,
     view: &'a Arc<View>,
@@ -84,9 +90,11 @@ pub async fn run(
     let mut reports = stages::ask(&run, &planned.plan).await;
     let abilities = &run.seen.abilities;
     let coverage = coverage::measure(&planned.plan, &reports, &run.pieces, abilities);
+    let assessing = deps.operations.begin(Operation::AssessRisk)?;
     let raw = judgement::raw(&reports, &run.pieces);
     judgement::calibrate(&mut reports, &run.seen.votes);
     let (judgement, mut degraded) = judge::settle(&run, &planned.plan, &reports).await;
+    assessing.done();
     let joined = Joined {
         on_incomplete: run.on_incomplete(planned.floor_on_incomplete),
         floor_on_incomplete: planned.floor_on_incomplete,
@@ -125,15 +133,21 @@ impl<'a> Run<'a> {
     fn begin(
         deps: &'a Deps,
         snapshot: &'a Snapshot,
-        caller: &Caller,
+        caller: &'a Caller,
         request: &'a Request,
     ) -> Result<Run<'a>, Error> {
         let started = Instant::now();
-        let tenant = snapshot.catalog.tenants.get(&request.tenant).ok_or_else(|| {
-            Error::new(Code::TenantMismatch, "the tenant is unknown or not the credential's")
-        })?;
-        if tenant.paused {
-            return Err(Error::new(Code::TenantPaused, "the tenant is paused"));
+        let unknown = || {
+            let message = "the tenant is unknown or not the credential's";
+            Error::field(Code::TenantMismatch, "/tenant_id", "tenant_mismatch", message)
+        };
+        let tenant = snapshot.catalog.tenants.get(&request.tenant).ok_or_else(unknown)?;
+        if snapshot.paused(tenant) {
+            // Only its own credential is told that it exists.
+            return Err(match &caller.tenant {
+                Some(_) => Error::new(Code::TenantPaused, "the tenant is paused"),
+                None => unknown(),
+            });
         }
         let seen = snapshot
             .seen
@@ -146,12 +160,40 @@ impl<'a> Run<'a> {
         let opt_in = facts::opt_in(view, (caller, request, &pieces), health);
         let head = facts::head(deps, tenant, view, (request, opt_in));
         let deadline = started + facts::budget(deps, tenant, request);
-        Ok(Run { deps, snapshot, request, tenant, seen, view, head, pieces, started, deadline })
+        let caller = caller.actor.as_str();
+        Ok(Run {
+            deps,
+            snapshot,
+            request,
+            caller,
+            tenant,
+            seen,
+            view,
+            head,
+            pieces,
+            started,
+            deadline,
+        })
     }
 
     /// The tenant's action for incomplete coverage, at least the floor's.
     fn on_incomplete(&self, floor: Option<Action>) -> Action {
         self.tenant.on_incomplete.max(floor.unwrap_or(Action::Allow))
+    }
+
+    /// What a policy answers, counted. One that fails is its tenant's matter and rests nothing.
+    async fn policy<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let running = self.deps.operations.begin(Operation::PolicyEvaluate);
+        let answer = answer.await;
+        match (running, &answer) {
+            (Ok(running), Ok(_)) => running.done(),
+            (Ok(running), Err(_)) => running.failed_for_one(),
+            (Err(_), _) => {}
+        }
+        answer
     }
 
     fn elapsed(&self) -> Duration {

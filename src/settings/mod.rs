@@ -11,14 +11,16 @@ use crate::yaml::Span;
 
 mod load;
 mod secrets;
+mod tenancy;
 #[cfg(test)]
 mod tests;
 
 pub use load::read_secret_variable;
 pub use secrets::{Secret, Secrets};
+pub use tenancy::{Rate, RateLimit, Tier, Tiers};
 
 /// Everything that is fixed until the next start.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, Validate)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Where it runs.
@@ -31,6 +33,9 @@ pub struct Settings {
     /// Whom it may reach, and who may enter.
     #[validate(nested)]
     pub security: Security,
+    /// What tenants of each tier may ask, by the tier's name.
+    #[validate(custom(function = "tenancy::sound_tiers"))]
+    pub tiers: Tiers,
     /// What a request may cost.
     #[validate(nested)]
     pub orchestration: Orchestration,
@@ -43,6 +48,22 @@ pub struct Settings {
     /// What only the environment holds.
     #[serde(skip)]
     pub secrets: Secrets,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            env: Env::default(),
+            server: Server::default(),
+            paths: Paths::default(),
+            security: Security::default(),
+            tiers: tenancy::shipped(),
+            orchestration: Orchestration::default(),
+            policy: Policy::default(),
+            telemetry: Telemetry::default(),
+            secrets: Secrets::default(),
+        }
+    }
 }
 
 /// Where the service runs.
@@ -202,6 +223,9 @@ pub struct Security {
     /// Refused credentials per minute and source address; then 429.
     #[validate(range(min = 1, max = 100_000))]
     pub auth_failures_per_minute: u32,
+    /// How often tenants, keys and routes may be asked.
+    #[validate(nested)]
+    pub rate_limit: RateLimit,
     /// Tokens of others.
     #[validate(nested)]
     pub jwt: Jwt,
@@ -214,6 +238,7 @@ impl Default for Security {
             waf: None,
             trusted_proxies: Vec::new(),
             auth_failures_per_minute: 20,
+            rate_limit: RateLimit::default(),
             jwt: Jwt::default(),
         }
     }
@@ -243,11 +268,14 @@ pub struct Jwt {
     pub audience: String,
     /// Public keys of RS256, ES256 and EdDSA (RFC 7517); read again when it changed.
     pub jwks_file: Option<PathBuf>,
+    /// The same from the issuer, https outside development; instead of a file.
+    pub jwks_url: Option<String>,
 }
 
 impl Default for Jwt {
     fn default() -> Self {
-        Self { issuer: "orchestrator".into(), audience: "orchestrator".into(), jwks_file: None }
+        let name = || "orchestrator".to_owned();
+        Self { issuer: name(), audience: name(), jwks_file: None, jwks_url: None }
     }
 }
 
@@ -309,6 +337,8 @@ pub struct Policy {
     /// Versions kept of one stored overlay.
     #[validate(range(min = 1, max = 10_000))]
     pub versions_max: u64,
+    /// Whether changes of overlays serve only after another person's review.
+    pub require_review: bool,
     /// Units with a tenant's own rules whose engines are kept ready; others are compiled again when
     /// they are asked.
     #[validate(range(min = 1, max = 100_000))]
@@ -322,6 +352,7 @@ impl Default for Policy {
             threads: 2,
             memo_entries: 10_000,
             versions_max: 50,
+            require_review: false,
             prepared_max: 256,
         }
     }

@@ -1,4 +1,5 @@
-//! What must survive a restart: decisions, audit, versioned objects, keys.
+//! What must survive a restart: decisions, audit, versioned objects, keys, used quotas, sealed
+//! credentials.
 //!
 //! The traits speak of domain things; SQL stays in the implementation. Reads and writes never run
 //! on a server worker. Content never comes here.
@@ -11,16 +12,22 @@ use crate::domain::id::{BundleName, RequestId, TenantId};
 #[cfg(test)]
 mod contract;
 mod error;
+mod guarded;
 mod keys;
 mod queue;
 mod rows;
+mod secrets;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use error::StoreError;
+pub use guarded::Guarded;
 pub use keys::{ApiKey, KeyChange, KeyHash, Keys};
+pub use secrets::{SealedSecret, Secrets};
 pub use sqlite::{Place, Sqlite, SqliteOptions, decisions_in_file, objects_in_file};
+pub use usage::{HourUsed, Usage};
 
 /// What a store answers, once the work is done elsewhere.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -213,7 +220,7 @@ pub trait Objects: Send + Sync {
 }
 
 /// Everything durable.
-pub trait Store: Decisions + Audit + Objects + Keys {
+pub trait Store: Decisions + Audit + Objects + Keys + Usage + Secrets {
     /// Whether a read succeeds now.
     fn probe(&self) -> Answer<'_, ()>;
     /// What the writer did so far.

@@ -8,13 +8,19 @@ use super::edge::{Failed, request_id};
 use super::problem;
 use crate::domain::error::{Code, Error};
 
+pub(super) mod admin;
+pub(super) mod audit;
 pub(super) mod breakers;
 pub(super) mod detectors;
 pub(super) mod health;
 pub(super) mod keys;
 pub(super) mod live;
+pub(super) mod operations;
 pub(super) mod orchestrate;
+mod pages;
 pub(super) mod policies;
+pub(super) mod quotas;
+pub(super) mod tenants;
 
 type Answer = Result<HttpResponse, Failed>;
 
@@ -57,6 +63,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     health::configure(config, "");
     config.service(resource("/openapi.json").get(super::docs::document));
     super::docs::configure(config);
+    config.service(resource("/.well-known/jwks.json").get(live::key_set));
     health::configure(config, PREFIX);
     orchestrate::configure(config);
     detectors::configure(config);
@@ -64,6 +71,11 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     breakers::configure(config);
     live::configure(config);
     keys::configure(config);
+    tenants::configure(config);
+    quotas::configure(config);
+    operations::configure(config);
+    audit::configure(config);
+    admin::configure(config);
 }
 
 /// Before every route of the API.
