@@ -135,8 +135,9 @@ fn show_tag(response: &mut ServiceResponse<BoxBody>) {
 
 fn show_rates(response: &mut ServiceResponse<BoxBody>) {
     let refused = response.status() == actix_web::http::StatusCode::TOO_MANY_REQUESTS;
-    let request = response.request().clone();
-    admit::show(&request, refused, response.headers_mut());
+    if let Some(told) = admit::told(response.request()) {
+        admit::show(told, refused, response.headers_mut());
+    }
 }
 
 /// What is remembered of a request on its way.
