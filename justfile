@@ -60,6 +60,10 @@ reloads:
 cardinality:
     CARDINALITY=100000 cargo test --release --locked --test it -- cardinality --nocapture
 
+# Before a release: ten thousand operations of two tenants, none of which sees the other
+isolation:
+    ISOLATION=10000 cargo test --locked --test it -- isolation --nocapture
+
 # Before a release: what a tenant feels of another one's hostile policy
 hostile-policies:
     cargo build --release --locked

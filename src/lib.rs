@@ -8,6 +8,7 @@ pub mod yaml;
 // Floor 1
 pub mod assets;
 pub mod metrics;
+pub mod operations;
 pub mod outbound;
 pub mod seal;
 pub mod settings;

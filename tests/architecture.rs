@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("metrics", 1),
     ("seal", 1),
     ("outbound", 1),
+    ("operations", 1),
     ("assets", 1),
     ("catalog", 2),
     ("policy", 2),
@@ -41,6 +42,9 @@ const FLOORS: &[(&str, u8)] = &[
 const TECHNOLOGIES: &[(&str, &[&str])] = &[
     ("actix_web", &["api", "app"]),
     ("actix_cors", &["api", "app"]),
+    ("actix_http", &["app"]),
+    ("actix_server", &["app"]),
+    ("actix_service", &["app"]),
     ("tracing_actix_web", &["api", "app"]),
     ("utoipa_swagger_ui", &["api"]),
     ("regorus", &["policy"]),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{AUTHORIZATION, HeaderName};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, HttpRequest, web};
 use utoipa::openapi::path::Operation;
@@ -14,6 +14,7 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 
+use super::caller::mismatch;
 use super::edge::Failed;
 use super::routes::{PREFIX, other_method};
 use super::{Api, admit};
@@ -21,6 +22,7 @@ use crate::admission::Entrant;
 use crate::auth::{Caller, Given};
 use crate::domain::access::{Role, Scope};
 use crate::domain::error::{Code, Error};
+use crate::operations;
 
 /// What a route demands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +57,11 @@ pub const RULES: &[Rule] = &[
     ("GET", "/breakers", Need::Has(Scope::MetricsRead)),
     ("GET", "/breakers/{detector}", Need::Has(Scope::MetricsRead)),
     ("POST", "/breakers/{detector}/{how}", Need::Has(Scope::BreakersWrite)),
+    ("GET", "/operations", Need::Has(Scope::MetricsRead)),
+    ("GET", "/audit", Need::Has(Scope::AuditRead)),
     ("GET", "/generations", Need::Has(Scope::RegistryRead)),
     ("GET", "/orchestrator/config", Need::Has(Scope::RegistryRead)),
+    ("POST", "/admin/reload", Need::Has(Scope::AdminConfig)),
     ("GET", "/keys", Need::Has(Scope::KeysWrite)),
     ("POST", "/keys", Need::Has(Scope::KeysWrite)),
     ("GET", "/keys/{prefix}", Need::Has(Scope::KeysWrite)),
@@ -128,9 +133,17 @@ async fn enter(request: &ServiceRequest, pattern: &str, need: Need) -> Result<()
         headers.get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
     let peer = request.peer_addr().map_or([0, 0, 0, 0].into(), |peer| peer.ip());
     let from = api.gate.source(peer, &forwarded);
-    let caller = api.gate.authenticate(given(request), from).await?;
-    admits(api, &caller, from, (request.request(), pattern))?;
-    permit(&caller, scope)?;
+    let counted = &api.deps.operations;
+    let running = counted.begin(operations::Operation::Authenticate)?;
+    let caller = api.gate.authenticate(given(request), from).await;
+    running.answered(&caller);
+    let caller = caller?;
+    let running = counted.begin(operations::Operation::CheckPermission)?;
+    let permitted = admits(api, &caller, from, (request.request(), pattern))
+        .and_then(|()| permit(&caller, scope))
+        .and_then(|()| agrees(&caller, headers));
+    running.answered(&permitted);
+    permitted?;
     request.extensions_mut().insert(caller);
     Ok(())
 }
@@ -169,6 +182,16 @@ fn admits(
         return Err(Error::new(Code::TenantPaused, "the tenant is paused"));
     }
     admit::enter(api, http, Entrant { tenant: Some((id, tenant.rate_limit)), ..nobody })
+}
+
+/// Whether the header names no other tenant than the caller's, whatever the route makes of it.
+fn agrees(caller: &Caller, headers: &HeaderMap) -> Result<(), Error> {
+    let own = caller.tenant.as_ref().map(|tenant| tenant.as_str().as_bytes());
+    let other = |named: &HeaderValue| own.is_some_and(|own| own != named.as_bytes());
+    match headers.get_all("x-tenant-id").any(other) {
+        true => Err(mismatch()),
+        false => Ok(()),
+    }
 }
 
 fn is_local(request: &ServiceRequest) -> bool {

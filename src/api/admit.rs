@@ -9,6 +9,7 @@ use crate::admission::{Entrant, Level, Moment, Place, Refused};
 use crate::auth::Caller;
 use crate::domain::error::Error;
 use crate::domain::id::TenantId;
+use crate::operations::Operation;
 use crate::seal;
 use crate::snapshot::Snapshot;
 
@@ -44,7 +45,9 @@ fn retry_after(wait_s: f64) -> u64 {
 
 /// Counts one request against the rates of its tenant, key and route.
 pub(super) fn enter(api: &Api, http: &HttpRequest, who: Entrant<'_>) -> Result<(), Error> {
+    let running = api.deps.operations.begin(Operation::CheckRateLimit)?;
     let (level, entered) = api.admission.enter(who, Moment::now());
+    running.done();
     if level.is_some() {
         tell(http, |told| told.level = level);
     }

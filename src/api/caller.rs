@@ -36,10 +36,6 @@ pub(super) fn tenant(
     body: Option<&str>,
     snapshot: &Snapshot,
 ) -> Result<TenantId, Error> {
-    let mismatch = || {
-        let message = "the tenant is unknown or not the credential's";
-        Error::field(Code::TenantMismatch, "/tenant_id", "tenant_mismatch", message)
-    };
     let header = match request.headers().get("x-tenant-id") {
         None => None,
         Some(value) => Some(value.to_str().map_err(|_| mismatch())?),
@@ -54,6 +50,12 @@ pub(super) fn tenant(
     }
     let id = TenantId::parse(chosen.unwrap_or("default")).map_err(|_| mismatch())?;
     if snapshot.catalog.tenants.contains_key(&id) { Ok(id) } else { Err(mismatch()) }
+}
+
+/// What a tenant that is unknown, or not the caller's, is answered.
+pub(super) fn mismatch() -> Error {
+    let message = "the tenant is unknown or not the credential's";
+    Error::field(Code::TenantMismatch, "/tenant_id", "tenant_mismatch", message)
 }
 
 /// The query as `T`; unknown parameters are refused.

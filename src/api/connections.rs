@@ -2,7 +2,6 @@
 //! nothing is served on one after its last request. actix bounds all connections together and
 //! serves what was pipelined behind `Connection: close`.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::net::{IpAddr, Shutdown, TcpStream as StdStream};
 use std::os::fd::AsFd as _;
@@ -48,8 +47,7 @@ impl Connections {
     }
 
     /// For actix's `on_connect`: a connection above the limit is shut before a byte of it is read.
-    pub fn admit(self: &Arc<Self>, io: &dyn Any, extensions: &mut Extensions) {
-        let Some(stream) = io.downcast_ref::<TcpStream>() else { return };
+    pub fn admit(self: &Arc<Self>, stream: &TcpStream, extensions: &mut Extensions) {
         let Ok(peer) = stream.peer_addr() else { return };
         match self.enter(peer.ip().to_canonical()) {
             Some(entry) => {

@@ -6,7 +6,8 @@ use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::routes::{
-    breakers, detectors, health, keys, live, orchestrate, policies, quotas, tenants,
+    admin, audit, breakers, detectors, health, keys, live, operations, orchestrate, policies,
+    quotas, tenants,
 };
 use super::wire::content::ContentSchema;
 use super::wire::request::OrchestrateRequest;
@@ -36,8 +37,11 @@ use super::wire::request::OrchestrateRequest;
         breakers::list,
         breakers::one,
         breakers::force,
+        operations::list,
+        audit::list,
         live::generations,
         live::strategies,
+        admin::reload,
         keys::list,
         keys::one,
         keys::create,

@@ -6,6 +6,7 @@ use super::Api;
 use super::wire::request::OrchestrateRequest;
 use crate::auth::waf::{self, Place, Violation};
 use crate::domain::error::{Code, Error};
+use crate::operations::Operation;
 use crate::settings::WafMode;
 
 /// Headers whose grammar is checked elsewhere or knows the signs of SQL, and credentials.
@@ -129,7 +130,10 @@ fn judge(api: &Api, look: impl FnOnce() -> Result<(), Seen>) -> Result<(), Error
     if mode == WafMode::Off {
         return Ok(());
     }
-    let Err(seen) = look() else { return Ok(()) };
+    let running = api.deps.operations.begin(Operation::CheckThreat)?;
+    let looked = look();
+    running.done();
+    let Err(seen) = looked else { return Ok(()) };
     let (violation, place) = (seen.violation.name(), seen.place.name());
     api.deps.metrics.security_violation(violation);
     let blocked = mode == WafMode::Block;

@@ -21,8 +21,10 @@ mod edge;
 mod envelope;
 mod framing;
 mod held;
+mod lines;
 mod problem;
 mod routes;
+mod stream;
 mod strict;
 mod turns;
 pub mod wire;
@@ -31,6 +33,7 @@ pub use access::guard;
 pub use connections::Connections;
 pub use docs::openapi;
 pub use edge::{edge, root_span};
+pub use stream::Stream;
 pub use turns::Turns;
 
 pub use routes::keys::{KeyRequest, KeyView};

@@ -1,14 +1,12 @@
 //! Builds everything, starts the tasks, stops them in order.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::middleware::from_fn;
 use actix_web::web::Data;
-use actix_web::{App, HttpServer};
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
@@ -21,6 +19,7 @@ use crate::settings::{Env, LogFormat, Settings};
 use crate::snapshot::{self, Live, Snapshot, Sources};
 use crate::telemetry::{self, Telemetry};
 
+mod listen;
 mod start;
 
 pub use start::StartError;
@@ -60,7 +59,7 @@ impl Application {
         let metrics = Arc::clone(&deps.metrics);
         let admission = Admission::open(limits, !gate.is_open(), metrics, deps.store.as_ref());
         let admission = admission.await.map_err(DepsError::Store)?;
-        start::serve(&deps, &snapshot);
+        deps.adopt(&snapshot);
         let live = Arc::new(Live::new(snapshot, sources, Some(Arc::clone(&deps.store))));
         let api = Data::new(Api {
             deps: Arc::new(deps),
@@ -73,7 +72,7 @@ impl Application {
         });
         let stop = tokio_util::sync::CancellationToken::new();
         let tasks = start::tasks(&api, &stop);
-        let server = serve_on(listener, &api, &settings)?;
+        let server = listen::serve_on(listener, &api, &settings)?;
         Ok(Application { address, api, server, tasks, stop })
     }
 
@@ -97,38 +96,6 @@ impl Application {
     pub fn handle(&self) -> ServerHandle {
         self.server.handle()
     }
-}
-
-fn serve_on(
-    listener: TcpListener,
-    api: &Data<Api>,
-    settings: &Settings,
-) -> Result<Server, StartError> {
-    let data = api.clone();
-    let limits = &settings.server.limits;
-    let workers = settings
-        .server
-        .workers
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
-    let connections = api::Connections::new(limits.connections_per_address_max);
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(data.clone())
-            .wrap(from_fn(api::guard))
-            .wrap(from_fn(api::edge))
-            .wrap(api::root_span())
-            .configure(api::configure)
-    })
-    .workers(workers)
-    .on_connect(move |io, extensions| connections.admit(io, extensions))
-    .max_connections((limits.connections_max / workers).max(1))
-    .client_request_timeout(limits.header_timeout.0)
-    .keep_alive(Duration::from_secs(75))
-    .shutdown_timeout(30)
-    .disable_signals()
-    .listen(listener)
-    .map_err(|source| StartError::Listen { address: settings.server.listen, source })?;
-    Ok(server.run())
 }
 
 /// First signal: not ready, wait, stop accepting, drain. Second signal: stop at once.

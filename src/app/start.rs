@@ -1,6 +1,5 @@
 //! The parts of a start that can fail, and the tasks that run beside the server.
 
-use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
@@ -13,10 +12,9 @@ use crate::api::Api;
 use crate::api::access::RULES;
 use crate::auth::Refusal;
 use crate::cli::exit;
-use crate::metrics::{ConfigKind, Metrics};
-use crate::orchestrator::{Deps, DepsError};
+use crate::orchestrator::DepsError;
 use crate::settings::RateLimit;
-use crate::snapshot::{self, Snapshot};
+use crate::snapshot;
 use crate::yaml;
 use crate::yaml::fault::{Fault, FaultKind};
 
@@ -79,8 +77,9 @@ pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
         async move {
             let settings = &deps.settings;
             snapshot::watch(&api.live, settings, |event| match event {
-                snapshot::Event::Swapped(snapshot) => serve(&deps, &snapshot),
-                snapshot::Event::Refused(faults) => count_refused(&deps.metrics, &faults),
+                // Somebody may have asked for a reload meanwhile: what counts is what serves.
+                snapshot::Event::Swapped(_) => deps.adopt(&api.live.current()),
+                snapshot::Event::Refused(faults) => deps.refused(&faults),
             })
             .await;
         }
@@ -160,35 +159,6 @@ pub(super) async fn signal() -> bool {
         _ = int.recv() => {}
     }
     true
-}
-
-/// What follows a swap: runtime state of what is gone goes, and operators are told.
-pub(super) fn serve(deps: &Deps, snapshot: &Snapshot) {
-    deps.detectors.retain(&snapshot.catalog);
-    deps.detectors.warm(&snapshot.catalog);
-    deps.metrics.snapshot(&snapshot.revision, snapshot.broken.len());
-    deps.metrics.active_services(snapshot.catalog.detectors.len());
-    for kind in ConfigKind::ALL {
-        deps.metrics.config_reload(kind, true, now());
-    }
-}
-
-fn count_refused(metrics: &Metrics, faults: &[Fault]) {
-    let kinds: BTreeSet<FaultKind> = faults.iter().map(|fault| fault.kind).collect();
-    for kind in kinds {
-        let kind = match kind {
-            FaultKind::Detector => ConfigKind::Detectors,
-            FaultKind::Tenant => ConfigKind::Tenants,
-            FaultKind::Strategy => ConfigKind::Strategies,
-            FaultKind::Policy | FaultKind::Settings => ConfigKind::Policies,
-        };
-        metrics.config_reload(kind, false, now());
-    }
-}
-
-/// Seconds since 1970.
-fn now() -> f64 {
-    jiff::Timestamp::now().as_millisecond() as f64 / 1e3
 }
 
 #[cfg(test)]

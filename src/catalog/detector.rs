@@ -14,6 +14,7 @@ use crate::domain::category::Category;
 use crate::domain::content::{ContentType, Direction};
 use crate::domain::finding::{Polarity, Severity, TextView};
 use crate::domain::id::DetectorName;
+use crate::operations::breaker::BreakerSpec;
 use crate::seal::AwsKeys;
 
 /// A detector as its file describes it, validated.
@@ -219,36 +220,6 @@ pub struct Retry {
     pub attempts: u32,
     /// Before the second try; doubles, with jitter.
     pub backoff: Duration,
-}
-
-/// When to stop calling a failing detector.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct BreakerSpec {
-    /// How failures are counted.
-    pub mode: BreakerMode,
-    /// Failures that open it.
-    pub failures: u32,
-    /// Within this time.
-    pub window: Duration,
-    /// And at least this share of the calls in the window; window mode only.
-    pub failure_ratio: f64,
-    /// How long it stays open the first time; doubles up to 5 min.
-    pub open_for: Duration,
-    /// Probes at once while half open, and successes that close it.
-    pub probes: u32,
-    /// Calls slower than this count as failures; `None` is off.
-    pub slow_call: Option<Duration>,
-}
-
-/// How failures are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BreakerMode {
-    /// Count and ratio in a sliding window.
-    #[default]
-    Window,
-    /// In a row.
-    Consecutive,
 }
 
 /// How many calls at once.

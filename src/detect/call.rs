@@ -11,7 +11,6 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::breaker::{Ended, OPEN_MAX};
 use super::excerpt::{Excerpt, Texts};
 use super::fit::{self, Fit};
 use super::limits::jittered;
@@ -24,6 +23,7 @@ use crate::catalog::Detector;
 use crate::catalog::detector::{Auth, Protocol};
 use crate::domain::content::Piece;
 use crate::domain::report::{Report, ReportError, Status};
+use crate::operations::breaker::Ended;
 use crate::outbound::{Call, Reply, SendError};
 
 /// Tells a detector which request a call belongs to.
@@ -334,7 +334,7 @@ impl One<'_> {
             matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let rest = reply.retry_after.filter(|_| asks_for_rest);
         if let Some(rest) = rest {
-            self.member.rest(Instant::now() + rest.min(OPEN_MAX));
+            self.member.rest(Instant::now() + rest.min(self.detector.breaker.open_max));
         }
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             tracing::warn!(detector = %self.detector.name, status = status.as_u16(),

@@ -6,11 +6,13 @@ use std::time::Duration;
 use http::Uri;
 use tokio::time::Instant;
 
-use super::breaker::{Admission, Breaker, BreakerState, BreakerStats, Ended};
 use super::health::{HealthState, HealthView, Probes};
 use super::limits::{Bulkhead, Latency, RetryBudget};
 use crate::catalog::Detector;
 use crate::domain::id::DetectorName;
+use crate::operations::breaker::{
+    Admission, Breaker, BreakerSpec, BreakerState, BreakerStats, Ended,
+};
 
 /// A new endpoint is a new member.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -156,7 +158,7 @@ impl Member {
 /// A try in progress. A dropped one is released without counting.
 pub(super) struct Trying<'a> {
     member: &'a Member,
-    spec: crate::catalog::detector::BreakerSpec,
+    spec: BreakerSpec,
     admission: Admission,
     ended: Ended,
 }

@@ -16,9 +16,9 @@ use crate::domain::finding::TextView;
 use crate::domain::id::DetectorName;
 use crate::domain::report::{Report, ReportError};
 use crate::domain::request::Request;
+use crate::operations::breaker::Force;
 use crate::outbound::{Client, Guard, Reply, SendError};
 
-mod breaker;
 pub mod builtin;
 mod call;
 mod excerpt;
@@ -36,7 +36,6 @@ mod protocol;
 #[cfg(feature = "fuzz")]
 pub use fuzz::read_reply;
 
-pub use breaker::{Breaker, BreakerState, BreakerStats, Force};
 pub use health::{HealthState, HealthView, ProbeView};
 pub use local::{Judge, Judged, Prepare};
 pub use member::BreakerView;

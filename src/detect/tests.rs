@@ -15,6 +15,7 @@ use crate::domain::category::Category;
 use crate::domain::content::{Body, Content, ContentType, Direction, Judge as Which, Part};
 use crate::domain::id::{RequestId, TenantId};
 use crate::domain::report::Status;
+use crate::operations::breaker::{BreakerMode, BreakerSpec, BreakerState};
 use crate::outbound::Env;
 use crate::settings::Settings;
 
@@ -78,12 +79,13 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
         annotator: false,
         timeout: ms(300),
         retry: file::Retry { attempts: 1, backoff: ms(1) },
-        breaker: file::BreakerSpec {
-            mode: file::BreakerMode::Window,
+        breaker: BreakerSpec {
+            mode: BreakerMode::Window,
             failures: 5,
             window: Duration::from_secs(60),
             failure_ratio: 0.5,
             open_for: Duration::from_secs(60),
+            open_max: Duration::from_secs(300),
             probes: 3,
             slow_call: None,
         },

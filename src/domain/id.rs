@@ -86,6 +86,16 @@ id!(
     RequestId, "request id", "^[A-Za-z0-9_-]{1,100}$", is_request
 );
 
+impl RequestId {
+    /// The id that is left of `text` without what an id may not hold, at most its first 100
+    /// characters; `-` where nothing is left.
+    pub fn kept_of(text: &str) -> Self {
+        let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let kept: String = text.chars().filter(allowed).take(100).collect();
+        Self(if kept.is_empty() { "-".into() } else { kept.into() })
+    }
+}
+
 /// Words no tenant may be called, because layers of the policy tree carry them.
 const RESERVED_TENANTS: [&str; 4] = ["base", "floor", "tenants", "schemas"];
 
@@ -144,5 +154,9 @@ mod tests {
         assert!(BundleName::parse("a-b").is_err());
         assert!(RequestId::parse("Ab_-9").is_ok());
         assert!(RequestId::parse("a\r\nb").is_err());
+        for (text, kept) in [("a\r\nb", "ab"), ("\u{e9}", "-"), ("", "-"), ("a-_9", "a-_9")] {
+            assert_eq!(RequestId::kept_of(text), RequestId::parse(kept).unwrap());
+        }
+        assert_eq!(RequestId::kept_of(&"a".repeat(300)).as_str().len(), 100);
     }
 }

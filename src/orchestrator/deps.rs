@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::Deps;
 use crate::detect::{DetectConfig, Detectors, builtin};
 use crate::metrics::{Metrics, MetricsError};
+use crate::operations::Operations;
 use crate::outbound::{self, Allow, AllowError, Guard};
 use crate::policy::Evaluator;
 use crate::seal::{Key, SealError};
 use crate::settings::{Env, Settings};
-use crate::store::{Place, Sqlite, SqliteOptions, StoreError};
+use crate::store::{Guarded, Place, Sqlite, SqliteOptions, StoreError};
 
 /// Source revision of this build, where the builder told it.
 const REVISION: &str = match option_env!("ORCHESTRATOR_REVISION") {
@@ -78,6 +79,8 @@ impl Deps {
     fn build(settings: Arc<Settings>, place: Place, redaction_key: Key) -> Result<Deps, DepsError> {
         let versions_max = settings.policy.versions_max;
         let store = Sqlite::open(&SqliteOptions { versions_max, ..SqliteOptions::at(place) })?;
+        let operations = Arc::new(Operations::default());
+        let store = Guarded::new(store, Arc::clone(&operations));
         let metrics = Arc::new(Metrics::new(&settings.telemetry.tenant_labels, REVISION)?);
         let guard = Arc::new(guard(&settings)?);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -96,6 +99,7 @@ impl Deps {
             store: Arc::new(store),
             redaction_key,
             metrics,
+            operations,
             settings,
         })
     }

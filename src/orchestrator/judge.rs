@@ -35,7 +35,8 @@ pub(super) async fn settle(
         .map(|(category, state)| (category.clone(), state.clone()))
         .collect();
     if !disagreeing.is_empty() {
-        match run.deps.evaluator.settle(run.view, &run.head, &disagreeing).await {
+        let asked = run.deps.evaluator.settle(run.view, &run.head, &disagreeing);
+        match run.policy(asked).await {
             Ok(choices) if choices.is_empty() => {}
             Ok(choices) => judgement.settle(&evidence, &choices),
             Err(failure) => degraded.push(failed(run, &failure)),
@@ -62,7 +63,8 @@ pub(super) async fn decide(
     (reports, coverage): (&[Report], &Coverage),
 ) -> Decided {
     let facts = VerdictFacts { judgement, raw, reports, coverage };
-    match run.deps.evaluator.verdict(run.view, &run.head, &facts).await {
+    let asked = run.deps.evaluator.verdict(run.view, &run.head, &facts);
+    match run.policy(asked).await {
         Ok(answer) => {
             Decided { rules: answer.rules.clone(), degraded: answer.degraded.clone(), failed: None }
         }

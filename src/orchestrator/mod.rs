@@ -18,12 +18,14 @@ use crate::domain::outcome::Outcome;
 use crate::domain::request::Request;
 use crate::domain::verdict::{self, Joined};
 use crate::metrics::Metrics;
-use crate::policy::{Evaluator, View};
+use crate::operations::{Operation, Operations};
+use crate::policy::{Evaluator, Failure, View};
 use crate::seal::Key;
 use crate::settings::Settings;
 use crate::snapshot::{Seen, Snapshot};
 use crate::store::Store;
 
+mod adopt;
 mod assemble;
 pub mod cases;
 mod deps;
@@ -51,6 +53,8 @@ pub struct Deps {
     pub redaction_key: Key,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What the service does, counted, and what of it rests.
+    pub operations: Arc<Operations>,
     /// Static settings.
     pub settings: Arc<Settings>,
 }
@@ -84,9 +88,11 @@ pub async fn run(
     let mut reports = stages::ask(&run, &planned.plan).await;
     let abilities = &run.seen.abilities;
     let coverage = coverage::measure(&planned.plan, &reports, &run.pieces, abilities);
+    let assessing = deps.operations.begin(Operation::AssessRisk)?;
     let raw = judgement::raw(&reports, &run.pieces);
     judgement::calibrate(&mut reports, &run.seen.votes);
     let (judgement, mut degraded) = judge::settle(&run, &planned.plan, &reports).await;
+    assessing.done();
     let joined = Joined {
         on_incomplete: run.on_incomplete(planned.floor_on_incomplete),
         floor_on_incomplete: planned.floor_on_incomplete,
@@ -158,6 +164,21 @@ impl<'a> Run<'a> {
     /// The tenant's action for incomplete coverage, at least the floor's.
     fn on_incomplete(&self, floor: Option<Action>) -> Action {
         self.tenant.on_incomplete.max(floor.unwrap_or(Action::Allow))
+    }
+
+    /// What a policy answers, counted. One that fails is its tenant's matter and rests nothing.
+    async fn policy<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let running = self.deps.operations.begin(Operation::PolicyEvaluate);
+        let answer = answer.await;
+        match (running, &answer) {
+            (Ok(running), Ok(_)) => running.done(),
+            (Ok(running), Err(_)) => running.failed_for_one(),
+            (Err(_), _) => {}
+        }
+        answer
     }
 
     fn elapsed(&self) -> Duration {

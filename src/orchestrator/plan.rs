@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Run;
 use crate::auth::Caller;
+use crate::catalog::Tenant;
 use crate::catalog::tenant::OnPlanFailure;
 use crate::domain::access::Scope;
 use crate::domain::action::Action;
@@ -38,7 +39,8 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
     let mut degraded = Vec::new();
     let strategy = strategy(run, &mut degraded);
     let facts = &run.seen.facts;
-    let answer = run.deps.evaluator.plan(run.view, &run.head, facts, strategy.as_ref()).await;
+    let asked = run.deps.evaluator.plan(run.view, &run.head, facts, strategy.as_ref());
+    let answer = run.policy(asked).await;
     let mut planned = match answer {
         Ok(answer) => {
             if let Some(reason) = answer.deny.first() {
@@ -60,7 +62,9 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
     planned.degraded = degraded;
     planned.plan.event = strategy.map(|strategy| strategy.event.to_owned());
     wish(&run.request.detectors, &run.tenant.thresholds, caller, &mut planned.plan)?;
-    hasten(run, caller, &mut planned.plan)?;
+    let more = loosened(run, caller);
+    allow_relaxing(caller, &more)?;
+    planned.plan.relaxed.extend(more);
     hold_to_files(&mut planned);
     Ok(planned)
 }
@@ -222,12 +226,12 @@ fn wish(
         plan.secondary.remove(name);
         plan.required.insert(name.clone());
     }
-    let dropped = |plan: &Plan, name: &DetectorName| {
+    let required = |plan: &Plan, name: &DetectorName| {
         plan.required.contains(name) && !plan.floor_required.contains(name)
     };
     if !wishes.only.is_empty() {
         let keep: BTreeSet<&DetectorName> = wishes.only.iter().chain(&wishes.add).collect();
-        if plan.required.iter().any(|name| !keep.contains(name) && dropped(plan, name)) {
+        if plan.required.iter().any(|name| !keep.contains(name) && required(plan, name)) {
             relaxed.push("/detectors/only".to_owned());
         }
         let floor = plan.floor_required.clone();
@@ -238,7 +242,8 @@ fn wish(
         plan.optional = more.cloned().collect();
     }
     for (index, name) in wishes.exclude.iter().enumerate() {
-        if dropped(plan, name) {
+        let planned = plan.optional.contains(name) || plan.secondary.contains(name);
+        if planned || required(plan, name) {
             relaxed.push(format!("/detectors/exclude/{index}"));
         }
         if !plan.floor_required.contains(name) {
@@ -290,16 +295,20 @@ fn most_specific<'a>(thresholds: &'a Thresholds, name: &str) -> Option<(&'a str,
     entries.next().map(|(name, threshold)| (name.as_str(), *threshold))
 }
 
-/// A priority above the key's or the tenant's loosens: it takes from others.
-fn hasten(run: &Run<'_>, caller: &Caller, plan: &mut Plan) -> Result<(), Error> {
-    let most = run.tenant.max_priority.max(caller.max_priority.unwrap_or(Priority::Critical));
-    if run.request.priority >= most {
-        return Ok(());
+/// What loosens beside the wishes about detectors: a policy that the tenant lists before its
+/// default one, and a priority above the key's or the tenant's, which takes from others.
+fn loosened(run: &Run<'_>, caller: &Caller) -> Vec<String> {
+    let mut relaxed = Vec::new();
+    let Tenant { policies, default_policy, max_priority, .. } = run.tenant;
+    let place = |name| policies.iter().position(|listed| listed == name);
+    if place(run.view.bundle()) < place(default_policy) {
+        relaxed.push("/policy".to_owned());
     }
-    let relaxed = ["/priority".to_owned()];
-    allow_relaxing(caller, &relaxed)?;
-    plan.relaxed.extend(relaxed);
-    Ok(())
+    let most = (*max_priority).max(caller.max_priority.unwrap_or(Priority::Critical));
+    if run.request.priority < most {
+        relaxed.push("/priority".to_owned());
+    }
+    relaxed
 }
 
 fn allow_relaxing(caller: &Caller, relaxed: &[String]) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use crate::detect::{Ask, Work};
 use crate::domain::coverage;
 use crate::domain::id::DetectorName;
 use crate::domain::plan::{Execution, Plan};
-use crate::domain::report::Report;
+use crate::domain::report::{Report, ReportError};
 
 /// Asks everyone the plan names; reports come back in plan order.
 pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Vec<Report> {
@@ -32,7 +32,11 @@ pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Vec<Report> {
 fn count(run: &Run<'_>, report: &Report) {
     let metrics = &run.deps.metrics;
     let took = (report.attempts > 0).then_some(report.duration);
-    let name = report.detector.as_str();
+    // Policies may name what does not exist, as often as they like.
+    let name = match report.error {
+        Some(ReportError::NotRegistered) => "other",
+        _ => report.detector.as_str(),
+    };
     metrics.detector_call(name, &report.version, (report.status, report.error), took);
     for finding in &report.findings {
         metrics.findings(name, finding.category.as_str(), 1);

@@ -42,6 +42,22 @@ pub(super) fn shipped() -> Vec<Source> {
     sources
 }
 
+/// A scope that nobody has voted in.
+fn flagged() -> ScopeState {
+    ScopeState {
+        score: 0.5,
+        severity: None,
+        voters: vec![],
+        flagged_by: vec![],
+        cleared_by: vec![],
+        unjudged_by: vec![],
+        candidates: vec![],
+        resolved: crate::domain::conflict::Resolved::Flagged,
+        settled: None,
+        strategy: "weighted_average".into(),
+    }
+}
+
 fn source(path: &str, text: &str) -> Source {
     Source { path: path.into(), bytes: text.as_bytes().into() }
 }

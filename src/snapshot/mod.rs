@@ -31,7 +31,7 @@ pub use overlays::{Overlay, OverlayCases, OverlayContent, OverlayModule, key, ta
 pub use rows::{KINDS, Quota, Row, RowKind, stored};
 pub use seen::Seen;
 pub use sources::{CheckParams, Files, Sources};
-pub use watch::{Changes, Event, watch};
+pub use watch::{Changes, Event, Looked, look, watch};
 
 /// Everything live, at one moment.
 #[derive(Debug)]

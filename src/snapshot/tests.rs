@@ -10,6 +10,20 @@ mod broken;
 mod rows;
 mod stored;
 
+/// What the audit says of a change that a test makes.
+fn audited(tenant: &crate::domain::id::TenantId) -> crate::store::AuditEntry {
+    crate::store::AuditEntry {
+        tenant: Some(tenant.clone()),
+        at_ms: 1,
+        actor: "a".into(),
+        action: "policy.put".into(),
+        target: "policy/standard".into(),
+        reason: String::new(),
+        before: None,
+        after: None,
+    }
+}
+
 struct Project {
     dir: tempfile::TempDir,
     settings: Arc<Settings>,

@@ -85,6 +85,31 @@ pub async fn watch(live: &Arc<Live>, settings: &Arc<Settings>, mut on: impl FnMu
     }
 }
 
+/// What a look at files and store found.
+pub enum Looked {
+    /// Nothing new.
+    Same,
+    /// A change.
+    New(Event),
+    /// Files that keep changing.
+    Restless,
+}
+
+/// Looks now instead of waiting for the watcher.
+pub async fn look(live: &Arc<Live>, settings: &Arc<Settings>) -> Looked {
+    let Some((read, _)) = settled(live, None).await else { return Looked::Restless };
+    let (taker, settings) = (Arc::clone(live), Arc::clone(settings));
+    match tokio::task::spawn_blocking(move || taker.take(read, &settings)).await {
+        Ok(Some(Ok(snapshot))) => Looked::New(Event::Swapped(snapshot)),
+        Ok(Some(Err(faults))) => Looked::New(Event::Refused(faults)),
+        Ok(None) => Looked::Same,
+        Err(error) => {
+            tracing::error!(%error, "a reload failed; the last good state serves");
+            Looked::Restless
+        }
+    }
+}
+
 /// What files hold, or why they cannot be read.
 type Read = Result<Files, Vec<Fault>>;
 /// The same, small enough to keep.

@@ -72,6 +72,12 @@ pub enum StoreError {
         /// What was attempted.
         doing: &'static str,
     },
+    /// It failed several times in a row and is tried again soon.
+    #[error("{doing}: the store failed several times in a row and is left alone for a moment")]
+    Resting {
+        /// What was attempted.
+        doing: &'static str,
+    },
     /// Anything else.
     #[error("{doing}: {reason}")]
     Failed {

@@ -3,7 +3,7 @@
 use futures_util::FutureExt as _;
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 
-use super::rows::{append_audit, before, limit, parsed};
+use super::rows::{append_audit, before, limit, tenant};
 use super::{Answer, AuditEntry, Numbered, Page, Sqlite, StoreError};
 use crate::domain::access::{Grant, Role, Scope, Scopes};
 use crate::domain::id::TenantId;
@@ -203,7 +203,6 @@ fn joined<'a>(names: impl Iterator<Item = &'a str>) -> String {
 
 fn read_key(row: &Row<'_>) -> Result<Numbered<ApiKey>> {
     let optional = |column: &str| row.get::<_, Option<String>>(column);
-    let tenant = optional("tenant")?;
     // A name that this version does not know grants nothing.
     let names = |text: String| -> Vec<String> { text.split(',').map(str::to_owned).collect() };
     let roles = optional("roles")?.map(names);
@@ -222,7 +221,7 @@ fn read_key(row: &Row<'_>) -> Result<Numbered<ApiKey>> {
     let value = ApiKey {
         prefix: row.get("prefix")?,
         hash: KeyHash(row.get("hash")?),
-        tenant: tenant.map(|_| parsed(row, "tenant", TenantId::parse)).transpose()?,
+        tenant: tenant(row)?,
         grant,
         max_priority,
         label: row.get("label")?,

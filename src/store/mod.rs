@@ -11,6 +11,7 @@ use crate::domain::id::{BundleName, RequestId, TenantId};
 #[cfg(test)]
 mod contract;
 mod error;
+mod guarded;
 mod keys;
 mod queue;
 mod rows;
@@ -20,6 +21,7 @@ mod tests;
 mod usage;
 
 pub use error::StoreError;
+pub use guarded::Guarded;
 pub use keys::{ApiKey, KeyChange, KeyHash, Keys};
 pub use sqlite::{Place, Sqlite, SqliteOptions, decisions_in_file, objects_in_file};
 pub use usage::{HourUsed, Usage};

@@ -234,9 +234,8 @@ fn read_decision(row: &Row<'_>) -> Result<Numbered<Decision>> {
 }
 
 fn read_audit(row: &Row<'_>) -> Result<Numbered<AuditEntry>> {
-    let tenant: Option<String> = row.get("tenant")?;
     let value = AuditEntry {
-        tenant: tenant.map(|_| parsed(row, "tenant", TenantId::parse)).transpose()?,
+        tenant: tenant(row)?,
         at_ms: row.get("at_ms")?,
         actor: row.get("actor")?,
         action: row.get("action")?,
@@ -268,6 +267,12 @@ fn read_object(row: &Row<'_>) -> Result<Object> {
 }
 
 /// A column that only a hand-edited file can hold wrong values in.
+/// Whose the row is, where it is one tenant's.
+pub(super) fn tenant(row: &Row<'_>) -> Result<Option<TenantId>> {
+    let tenant: Option<String> = row.get("tenant")?;
+    tenant.map(|_| parsed(row, "tenant", TenantId::parse)).transpose()
+}
+
 pub(super) fn parsed<T, E: std::error::Error + Send + Sync + 'static>(
     row: &Row<'_>,
     column: &str,

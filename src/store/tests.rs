@@ -1,10 +1,12 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::contract::{decision, key, tenant};
 use super::*;
+use crate::operations::Operations;
 
 fn file(path: &Path) -> SqliteOptions {
     SqliteOptions {
@@ -200,4 +202,20 @@ async fn acknowledged_rows_survive_a_kill() {
         let found = store.decision(tenant("acme"), format!("d{n}")).await.unwrap();
         assert!(found.is_some(), "d{n} was acknowledged and is gone");
     }
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_write_is_left_alone_and_still_read() {
+    let operations = Arc::new(Operations::default());
+    let dir = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(&file(&dir.path().join("s.db"))).unwrap();
+    let store = Guarded::new(store, Arc::clone(&operations));
+    store.close();
+    for _ in 0..5 {
+        let lost = store.put(contract::key("a"), "{}".into(), Expected::Any).await;
+        assert!(matches!(lost, Err(StoreError::Closed { .. })), "{lost:?}");
+    }
+    let left = store.put(contract::key("a"), "{}".into(), Expected::Any).await;
+    assert_eq!(left, Err(StoreError::Resting { doing: "store_object" }));
+    assert_eq!(store.object(contract::key("a")).await, Ok(None));
 }

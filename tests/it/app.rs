@@ -18,7 +18,9 @@ use serde_json::Value;
 pub struct App {
     pub address: SocketAddr,
     pub dir: tempfile::TempDir,
-    client: Client<HttpConnector, Full<Bytes>>,
+    /// What the routes work with, to break parts of it.
+    pub api: actix_web::web::Data<detector_orchestrator::api::Api>,
+    client: HttpClient,
     env: Vec<(&'static str, String)>,
     stop: Option<mpsc::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -94,7 +96,7 @@ async fn spawn_under(dir: tempfile::TempDir, env: Vec<(&'static str, String)>) -
                 Err(error) => panic!("the service did not start: {error}"),
             };
             let handle = application.handle();
-            let _ = ready.send(application.address);
+            let _ = ready.send((application.address, application.api.clone()));
             std::thread::spawn(move || {
                 let _ = stopped.recv();
                 actix_web::rt::System::new().block_on(handle.stop(false));
@@ -102,12 +104,36 @@ async fn spawn_under(dir: tempfile::TempDir, env: Vec<(&'static str, String)>) -
             application.run().await.unwrap();
         });
     });
-    let address = started.await.expect("the service started");
-    App { address, dir, client: client(), env: kept, stop: Some(stop), thread: Some(thread) }
+    let (address, api) = started.await.expect("the service started");
+    App { address, dir, api, client: client(), env: kept, stop: Some(stop), thread: Some(thread) }
 }
 
-pub fn client() -> Client<HttpConnector, Full<Bytes>> {
+pub type HttpClient = Client<HttpConnector, Full<Bytes>>;
+
+pub fn client() -> HttpClient {
     Client::builder(TokioExecutor::new()).build_http()
+}
+
+/// Sends `method` to the address `at`, wherever that is.
+pub async fn send(
+    client: &HttpClient,
+    (method, at): (&str, &str),
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let mut request = hyper::Request::builder().method(method).uri(at);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
+    let response = client.request(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    Answer {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        text: String::from_utf8(bytes.to_vec()).unwrap(),
+    }
 }
 
 /// Settings of a test: a free port, and every path inside `root`.
@@ -139,20 +165,8 @@ impl App {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
-        let mut request =
-            hyper::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
-        let response = self.client.request(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        Answer {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
-        }
+        let at = format!("http://{}{path}", self.address);
+        send(&self.client, (method, &at), headers, body).await
     }
 
     /// Stops the service and starts another over the same folder.

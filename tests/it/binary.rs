@@ -98,6 +98,16 @@ impl Served {
         std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
     }
 
+    /// Reads what it prints from now on, so that it can go on printing, until it ends.
+    pub fn keep_output(&mut self) -> std::thread::JoinHandle<String> {
+        let mut out = std::mem::replace(&mut self.out, Box::new(std::io::empty()));
+        std::thread::spawn(move || {
+            let mut told = String::new();
+            out.read_to_string(&mut told).unwrap();
+            told
+        })
+    }
+
     /// Ends it by SIGTERM; exit code, standard output, standard error.
     pub fn stop(mut self) -> (Option<i32>, String, String) {
         let pid = self.child.id().to_string();

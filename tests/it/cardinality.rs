@@ -4,10 +4,13 @@
 
 use std::time::{Duration, Instant};
 
+use detector_orchestrator::api::access::RULES;
+use detector_orchestrator::domain::category::{Category, TREE};
+use detector_orchestrator::metrics::FAMILIES;
 use futures_util::StreamExt as _;
 use serde_json::json;
 
-use crate::app::{App, spawn_with, write};
+use crate::app::{App, spawn, spawn_with, write};
 
 /// Series a service may have, whatever it was asked.
 const SERIES_MAX: usize = 5_000;
@@ -64,4 +67,72 @@ async fn unknown_tenants_are_403_and_make_no_series() {
         text.split("tenant=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert_eq!(tenants.len(), 21, "{tenants:?}");
     assert!(scrape < Duration::from_millis(500), "{scrape:?}");
+}
+
+/// Statuses of a route that reads, and of one that takes a body.
+const READS: usize = 8;
+const WRITES: usize = 20;
+/// Names of methods in labels.
+const METHODS: usize = 8;
+/// Patterns outside the table: the documents, their pages, what matches nothing.
+const PAGES: usize = 6;
+
+/// How many combinations the labels of a family can have on a service as shipped. A new label needs
+/// a line here.
+fn combinations(labels: &[&str], detectors: usize, categories: usize) -> usize {
+    let bare =
+        RULES.iter().filter(|(_, path, _)| path.starts_with("/health") || *path == "/metrics");
+    let served = RULES.iter().chain(bare);
+    let paths: std::collections::BTreeSet<&str> = RULES.iter().map(|rule| rule.1).collect();
+    let routes = paths.len() + 6 + PAGES;
+    match labels {
+        [] => 1,
+        // The first 20 tenants, the first 10 policies, and the others.
+        ["tenant", "policy", "action", "complete"] => 21 * 11 * 5 * 2,
+        ["route", "method", "code"] => {
+            let statuses = served.map(|rule| if rule.0 == "GET" { READS } else { WRITES });
+            // Another method is answered 405, what matches nothing 404 or refused before.
+            statuses.sum::<usize>() + routes * (METHODS - 1) + METHODS * 3
+        }
+        ["route"] => routes,
+        // Each status with each of its errors.
+        ["detector", "version", "status", "error"] => detectors * 12,
+        ["service_name", "status"] => detectors * 5,
+        ["detector"] | ["service_name"] => detectors,
+        ["detector", "state"] => detectors * 3,
+        ["detector", "category"] => categories,
+        ["reason"] => 20,
+        ["point"] => 3,
+        ["point", "kind"] => 3 * 6,
+        ["point", "result"] => 3 * 2,
+        ["kind"] => 4,
+        ["kind", "result"] => 4 * 2,
+        ["revision"] | ["version", "revision"] => 1,
+        ["violation_type"] => 8,
+        other => panic!("say here how many values {other:?} can have"),
+    }
+}
+
+#[tokio::test]
+async fn all_that_labels_can_hold_together_stays_below_the_bound() {
+    let app = spawn().await;
+    let snapshot = app.api.live.current();
+    let detectors = &snapshot.catalog.detectors;
+    let found = |name: &&&str| Category::parse(name).unwrap();
+    let categories = detectors.values().map(|detector| {
+        let finds = |name: &&&str| detector.categories.iter().any(|own| own.covers(&found(name)));
+        1 + TREE.iter().filter(finds).count()
+    });
+    let categories = categories.sum();
+    let mut worst = 3;
+    for family in FAMILIES {
+        let each = match family.kind {
+            "histogram" => family.buckets.len() + 3,
+            _ => 1,
+        };
+        worst += each * combinations(family.labels, detectors.len(), categories);
+    }
+    let now = series(&app).await.0;
+    println!("at most {worst} series, {} detectors; {now} at the start", detectors.len());
+    assert!(now < worst && worst <= SERIES_MAX, "{now} now, {worst} at most");
 }

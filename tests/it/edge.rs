@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -77,7 +78,7 @@ async fn no_smuggled_request_is_ever_served() {
     let faults: Vec<String> =
         futures_util::future::join_all(asked).await.into_iter().flatten().collect();
     assert!(faults.is_empty(), "{}", faults.join("\n\n"));
-    assert_eq!(app.ask(&json!({"content": "still here"})).await.status, 200);
+    app.ask_until(&json!({"content": "still here"}), |value| value["action"] == "allow").await;
 }
 
 #[tokio::test]
@@ -137,6 +138,41 @@ async fn an_address_opens_no_more_connections_than_its_limit() {
             break;
         }
         assert!(std::time::Instant::now() < until, "no place is ever free again");
+    }
+}
+
+#[tokio::test]
+async fn connections_above_the_limit_wait_until_one_ends() {
+    // Two workers with two connections each.
+    let app = spawn_with(|root| {
+        let from = "connections_max: 4096";
+        edit(root, "config/settings.yaml", from, "connections_max: 4");
+    })
+    .await;
+    let address = app.address;
+    let asking = |n: usize| async move {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let read = stream.read_exact(&mut [0; 9]).await;
+        (n, read.is_ok(), stream)
+    };
+    let mut asked: futures_util::stream::FuturesUnordered<_> = (0..12).map(asking).collect();
+    let mut served = Vec::new();
+    for _ in 0..4 {
+        let (_, ok, stream) =
+            tokio::time::timeout(SHORT, asked.next()).await.expect("four are served").unwrap();
+        assert!(ok);
+        served.push(stream);
+    }
+    let fifth = tokio::time::timeout(Duration::from_millis(500), asked.next()).await;
+    assert!(fifth.is_err(), "a fifth connection was served");
+    // Each that ends makes room for one.
+    while !asked.is_empty() {
+        served.remove(0);
+        let (_, ok, stream) =
+            tokio::time::timeout(SHORT, asked.next()).await.expect("one more is served").unwrap();
+        assert!(ok);
+        served.push(stream);
     }
 }
 

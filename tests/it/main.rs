@@ -26,10 +26,12 @@ mod edge;
 mod floor;
 mod hostile_policies;
 mod hostile_replies;
+mod isolation;
 mod logs;
 #[path = "../models/action/mod.rs"]
 mod model;
 mod opa;
+mod operators;
 mod overlays;
 mod policy_tools;
 mod probe;
@@ -39,5 +41,8 @@ mod redaction;
 mod reload;
 mod scenarios;
 mod tenants;
+mod tighten;
+#[path = "../models/tighten.rs"]
+mod tighten_model;
 mod tutorial;
 mod waf;

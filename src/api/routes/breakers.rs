@@ -2,16 +2,17 @@
 
 use actix_web::web::{Data, Path, Payload, ServiceConfig};
 use actix_web::{HttpRequest, web};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::admin::{self, Deed, Intervention};
 use super::{Answer, at, json, resource};
+use crate::api::Api;
 use crate::api::caller::{NoQuery, query};
-use crate::api::{Api, body};
-use crate::detect::{BreakerView, Force};
+use crate::detect::BreakerView;
 use crate::domain::error::{Code, Error};
 use crate::domain::id::DetectorName;
-use crate::store::AuditEntry;
+use crate::operations::breaker::Force;
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config.service(resource(&at("/breakers")).route(web::get().to(list)));
@@ -103,15 +104,6 @@ fn find(api: &Api, name: &str) -> Result<Breaker, Error> {
     view.map(shown).ok_or_else(|| Error::new(Code::NotFound, "no breaker of that name exists"))
 }
 
-/// Why an operator intervenes.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Intervention {
-    /// For the audit, 1 to 500 characters.
-    #[schema(min_length = 1, max_length = 500)]
-    pub reason: String,
-}
-
 /// Resets, opens or closes all versions of a detector's breaker; audited with the reason.
 #[utoipa::path(post, path = "/api/v1/breakers/{detector}/{how}", tag = "breakers",
     operation_id = "breakers_force",
@@ -138,30 +130,19 @@ pub(crate) async fn force(
             return Err(Error::new(Code::NotFound, message).into());
         }
     };
-    let intervention: Intervention = body::json(&http, payload, api.body_limits()).await?;
-    let reason = intervention.reason;
-    if reason.trim().is_empty() || reason.chars().count() > 500 {
-        let detail = "say why in 1 to 500 characters";
-        let code = Code::InvalidRequest;
-        return Err(Error::field(code, "/reason", "out_of_range", detail).into());
-    }
+    let reason = admin::reason(&http, payload, &api).await?;
     let before = find(&api, &name)?;
     let detector = DetectorName::parse(&name)
         .map_err(|_| Error::new(Code::NotFound, "no breaker of that name exists"))?;
     api.deps.detectors.force(&detector, how);
     let after = find(&api, &name)?;
-    let entry = AuditEntry {
-        tenant: None,
-        at_ms: jiff::Timestamp::now().as_millisecond(),
-        actor: caller.actor.clone(),
+    let deed = Deed {
         action: format!("breaker.{}", how.name()),
         target: format!("detector/{name}"),
         reason,
-        before: Some(serde_json::json!({ "state": before.state }).to_string()),
-        after: Some(serde_json::json!({ "state": after.state }).to_string()),
+        before: serde_json::json!({ "state": before.state }),
+        after: serde_json::json!({ "state": after.state }),
     };
-    api.deps.store.append(entry).await.map_err(|error| {
-        Error::new(Code::StoreUnavailable, "the change was made but not recorded").caused_by(error)
-    })?;
+    admin::keep(&api, &caller, deed).await?;
     json(&after)
 }

@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 use super::{Answer, json, resource};
 use crate::api::Api;
 use crate::api::caller::{NoQuery, query};
-use crate::detect::BreakerState;
 use crate::domain::error::{Code, Error};
+use crate::operations::breaker::BreakerState;
 
 pub(super) fn configure(config: &mut ServiceConfig, prefix: &str) {
     let at = |path: &str| format!("{prefix}{path}");
@@ -130,20 +130,32 @@ async fn store(api: &Api) -> Check {
     }
 }
 
-/// Prometheus text.
+/// Prometheus text; a tenant's credential sees no series of other tenants.
 #[utoipa::path(get, path = "/api/v1/metrics", tag = "health",
     responses((status = 200, description = "Prometheus text format", body = String,
         content_type = "text/plain")))]
 pub(crate) async fn metrics(http: HttpRequest, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
-    api.caller(&http)?;
+    let caller = api.caller(&http)?;
     for view in api.deps.detectors.breakers() {
         api.deps.metrics.breaker(view.name.as_str(), state(view.state));
     }
     let text = api.deps.metrics.render().map_err(|error| {
         Error::new(Code::InternalError, "the metrics could not be written").caused_by(error)
     })?;
+    let text = match &caller.tenant {
+        Some(tenant) => without_others(&text, tenant.as_str()),
+        None => text,
+    };
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}
+
+/// The same without the series of tenants other than `own`.
+fn without_others(text: &str, own: &str) -> String {
+    let own = format!("{own}\"");
+    let is_open =
+        |line: &&str| line.split_once("tenant=\"").is_none_or(|(_, named)| named.starts_with(&own));
+    text.split_inclusive('\n').filter(is_open).collect()
 }
 
 fn state(state: BreakerState) -> crate::metrics::BreakerState {

@@ -8,6 +8,7 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::pages::{self, Pages};
 use super::policies::overlay::time;
 use super::{Answer, at, json, resource};
 use crate::api::caller::{NoQuery, query};
@@ -17,7 +18,7 @@ use crate::domain::access::{Grant, Role, Scope};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::TenantId;
 use crate::domain::request::Priority;
-use crate::store::{ApiKey, Page};
+use crate::store::ApiKey;
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config.service(resource(&at("/keys")).route(web::get().to(list)).route(web::post().to(create)));
@@ -107,35 +108,14 @@ pub struct KeyList {
     pub next: Option<String>,
 }
 
-/// Which page.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct Pages {
-    /// Rows, 1 to 200.
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    pub limit: Option<u32>,
-    /// `next` of the page before.
-    pub cursor: Option<String>,
-}
-
 /// The keys of the caller's tenant; those of everyone for who acts across tenants.
 #[utoipa::path(get, path = "/api/v1/keys", tag = "keys", operation_id = "keys_list",
     params(Pages), responses((status = 200, body = KeyList)))]
 pub(crate) async fn list(http: HttpRequest, api: Data<Api>) -> Answer {
-    let pages: Pages = query(&http)?;
+    let page = pages::wanted(&http)?;
     let caller = api.caller(&http)?;
-    let limit = pages.limit.unwrap_or(50);
-    let before = pages.cursor.map(|cursor| cursor.parse::<i64>()).transpose();
-    let (true, Ok(before)) = ((1..=200).contains(&limit), before) else {
-        let message = "limit is 1 to 200, cursor the `next` of the page before";
-        return Err(Error::new(Code::InvalidRequest, message).into());
-    };
-    let keys = api.gate.keys().list(&caller, Page { limit: limit + 1, before }).await?;
-    let page = keys.get(..limit as usize).unwrap_or(&keys);
-    let more = keys.len() > page.len();
-    let next = page.last().filter(|_| more).map(|row| row.sequence.to_string());
-    json(&KeyList { keys: page.iter().map(|row| KeyView::of(&row.value)).collect(), next })
+    let (keys, next) = pages::cut(api.gate.keys().list(&caller, page).await?, page);
+    json(&KeyList { keys: keys.iter().map(KeyView::of).collect(), next })
 }
 
 /// One key.

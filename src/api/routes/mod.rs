@@ -8,12 +8,16 @@ use super::edge::{Failed, request_id};
 use super::problem;
 use crate::domain::error::{Code, Error};
 
+pub(super) mod admin;
+pub(super) mod audit;
 pub(super) mod breakers;
 pub(super) mod detectors;
 pub(super) mod health;
 pub(super) mod keys;
 pub(super) mod live;
+pub(super) mod operations;
 pub(super) mod orchestrate;
+mod pages;
 pub(super) mod policies;
 pub(super) mod quotas;
 pub(super) mod tenants;
@@ -68,6 +72,9 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     keys::configure(config);
     tenants::configure(config);
     quotas::configure(config);
+    operations::configure(config);
+    audit::configure(config);
+    admin::configure(config);
 }
 
 /// Before every route of the API.

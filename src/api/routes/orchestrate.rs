@@ -20,6 +20,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::id::{RequestId, TenantId};
 use crate::domain::outcome::Outcome;
 use crate::domain::request::Request;
+use crate::operations::Operation;
 use crate::settings::VerdictStatus;
 use crate::snapshot::Snapshot;
 use crate::telemetry::DecisionLine;
@@ -226,7 +227,9 @@ pub(crate) async fn batch(http: HttpRequest, payload: Payload, api: Data<Api>) -
         let item = Item { api: &api, http: &http, caller: &caller, snapshot: &snapshot, index };
         item.judge(value.0, id.as_str().to_owned())
     });
+    let running = api.deps.operations.begin(Operation::BatchThreatCheck).map_err(Error::from)?;
     let results = jobs::batch::in_order(work, max_parallel).await;
+    running.done();
     let succeeded = results.iter().filter(|item| item.response.is_some()).count();
     let failed = results.len() - succeeded;
     json(&BatchResponse { results, succeeded, failed })
@@ -315,6 +318,5 @@ impl Item<'_> {
 /// The batch's id with the position; shortened so that it stays an id.
 fn item_id(batch_id: &str, index: usize) -> RequestId {
     let kept: String = batch_id.chars().take(96).collect();
-    #[expect(clippy::expect_used, reason = "96 id characters, a hyphen and a number below 100")]
-    RequestId::parse(&format!("{kept}-{index}")).expect("a request id with a suffix is one")
+    RequestId::kept_of(&format!("{kept}-{index}"))
 }

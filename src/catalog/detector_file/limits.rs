@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::catalog::detector::{BreakerMode, BreakerSpec, Bulkhead, Health, Retry};
+use crate::catalog::detector::{Bulkhead, Health, Retry};
+use crate::operations::breaker::{BreakerMode, BreakerSpec};
 use crate::yaml::{Fields, Span};
+
+/// Longest time that a breaker stays open.
+const OPEN_MAX: Duration = Duration::from_secs(300);
 
 /// What the file says about calls.
 pub(super) struct Limits {
@@ -116,6 +120,7 @@ fn breaker(entry: &BreakerEntry) -> BreakerSpec {
         window: entry.window.0,
         failure_ratio: entry.failure_ratio,
         open_for: entry.open_for.0,
+        open_max: OPEN_MAX,
         probes: entry.probes,
         slow_call: entry.slow_call.map(|span| span.0),
     }

@@ -77,19 +77,7 @@ async fn bad_plan_values_fail_the_plan() {
 #[tokio::test]
 async fn settle_is_asked_only_where_a_layer_has_it() {
     let evaluator = Evaluator::new(Limits::default());
-    let scope = ScopeState {
-        score: 0.5,
-        severity: None,
-        voters: vec![],
-        flagged_by: vec![],
-        cleared_by: vec![],
-        unjudged_by: vec![],
-        candidates: vec![],
-        resolved: crate::domain::conflict::Resolved::Flagged,
-        settled: None,
-        strategy: "weighted_average".into(),
-    };
-    let scopes = BTreeMap::from([(Category::parse("toxicity").unwrap(), scope)]);
+    let scopes = BTreeMap::from([(Category::parse("toxicity").unwrap(), flagged())]);
     let policies = load(&shipped());
     let standard = view(&policies, "default", "standard");
     assert!(evaluator.settle(&standard, &head("default"), &scopes).await.unwrap().is_empty());

@@ -102,19 +102,7 @@ async fn obligations_and_settlements_are_merged_by_key_at_every_depth() {
     let wanted = serde_json::json!({"log": {"level": "debug", "to": "a"}});
     assert_eq!(serde_json::Value::Object(answer.rules.obligations.clone()), wanted);
     let category = Category::parse("toxicity").unwrap();
-    let state = ScopeState {
-        score: 0.5,
-        severity: None,
-        voters: vec![],
-        flagged_by: vec![],
-        cleared_by: vec![],
-        unjudged_by: vec![],
-        candidates: vec![],
-        resolved: crate::domain::conflict::Resolved::Flagged,
-        settled: None,
-        strategy: "weighted_average".into(),
-    };
-    let scopes = BTreeMap::from([(category.clone(), state)]);
+    let scopes = BTreeMap::from([(category.clone(), flagged())]);
     let settled = evaluator.settle(&view, &head("acme"), &scopes).await.unwrap();
     let choice = &settled[&category];
     assert_eq!(

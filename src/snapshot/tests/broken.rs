@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use crate::domain::id::{BundleName, TenantId};
-use crate::store::{AuditEntry, Expected, Place, Sqlite, SqliteOptions, Store};
+use crate::store::{Expected, Place, Sqlite, SqliteOptions, Store};
 
 use super::*;
 
@@ -198,16 +198,7 @@ impl World {
 
     async fn change(&mut self, who: usize, content: Option<Content>) {
         let (tenant, bundle) = name(who);
-        let audit = AuditEntry {
-            tenant: Some(tenant.clone()),
-            at_ms: 1,
-            actor: "a".into(),
-            action: "policy.put".into(),
-            target: "policy/standard".into(),
-            reason: String::new(),
-            before: None,
-            after: None,
-        };
+        let audit = audited(&tenant);
         let body = content.map(|content| body(content, TENANTS[who]));
         let change = Change { tenant, bundle, body, expected: Expected::Any, audit };
         let (live, settings) = (Arc::clone(&self.live), Arc::clone(&self.project.settings));

@@ -1,7 +1,7 @@
 //! Overlays of the store beside the files.
 
 use crate::domain::id::{BundleName, TenantId};
-use crate::store::{AuditEntry, Expected, Place, Sqlite, SqliteOptions, Store, StoreError};
+use crate::store::{Expected, Place, Sqlite, SqliteOptions, Store, StoreError};
 
 use super::*;
 
@@ -17,16 +17,7 @@ fn table(action: &str) -> Option<String> {
 
 fn change(body: Option<String>, expected: Expected) -> Change {
     let (tenant, bundle) = own();
-    let audit = AuditEntry {
-        tenant: Some(tenant.clone()),
-        at_ms: 1,
-        actor: "a".into(),
-        action: "policy.put".into(),
-        target: "policy/standard".into(),
-        reason: String::new(),
-        before: None,
-        after: None,
-    };
+    let audit = audited(&tenant);
     Change { tenant, bundle, body, expected, audit }
 }
 

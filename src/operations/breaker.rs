@@ -12,12 +12,40 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::catalog::detector::{BreakerMode, BreakerSpec};
-
-/// Longest time open.
-pub const OPEN_MAX: Duration = Duration::from_secs(300);
 /// The ratio is taken over at most this many of the latest calls in the window.
 const CALLS_MAX: usize = 1000;
+
+/// When to stop calling what fails.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BreakerSpec {
+    /// How failures are counted.
+    pub mode: BreakerMode,
+    /// Failures that open it.
+    pub failures: u32,
+    /// Within this time.
+    pub window: Duration,
+    /// And at least this share of the calls in the window; window mode only.
+    pub failure_ratio: f64,
+    /// How long it stays open the first time; doubles with each failed probe.
+    pub open_for: Duration,
+    /// Up to this.
+    pub open_max: Duration,
+    /// Probes at once while half open, and successes that close it.
+    pub probes: u32,
+    /// Calls slower than this count as failures; `None` is off.
+    pub slow_call: Option<Duration>,
+}
+
+/// How failures are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerMode {
+    /// Count and ratio in a sliding window.
+    #[default]
+    Window,
+    /// In a row.
+    Consecutive,
+}
 
 /// What a breaker does with calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -80,7 +108,7 @@ pub struct BreakerStats {
 /// How a try ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// The detector answered, be it with a refusal.
+    /// An answer came, be it a refusal.
     Success,
     /// Time-out, connect error, 5xx, bad response.
     Failure,
@@ -171,7 +199,7 @@ impl Breaker {
             State::Closed => self.record_closed(spec, ended, now),
             State::Open { .. } => {}
             State::HalfOpen { running, successes, open_for } => match ended {
-                Ended::Failure => self.open(now, open_for.saturating_mul(2).min(OPEN_MAX)),
+                Ended::Failure => self.open(now, open_for.saturating_mul(2).min(spec.open_max)),
                 Ended::Success if successes + 1 >= spec.probes => self.close(),
                 Ended::Success | Ended::Released => {
                     let successes = successes + u32::from(ended == Ended::Success);
@@ -184,7 +212,8 @@ impl Breaker {
     /// Manual control.
     pub fn force(&mut self, how: Force, now: Instant) {
         match how {
-            Force::Open => self.open(now, OPEN_MAX),
+            // How long is of no account: a hand on it stays.
+            Force::Open => self.open(now, Duration::ZERO),
             Force::Close | Force::Reset => self.close(),
         }
         self.forced = how != Force::Reset;
@@ -255,7 +284,7 @@ impl Breaker {
             }
         };
         if failed && tripped {
-            self.open(now, spec.open_for.min(OPEN_MAX));
+            self.open(now, spec.open_for.min(spec.open_max));
         }
     }
 
@@ -288,6 +317,7 @@ mod tests {
             window: Duration::from_secs(60),
             failure_ratio: 0.5,
             open_for: Duration::from_secs(60),
+            open_max: Duration::from_secs(300),
             probes: 3,
             slow_call: None,
         }
@@ -454,7 +484,7 @@ mod tests {
                 prop_assert!(probes.count() <= spec.probes as usize);
                 let stats = breaker.stats();
                 prop_assert_eq!(stats.total, stats.failures + stats.successes);
-                prop_assert!(breaker.next_attempt(now).is_none_or(|left| left <= OPEN_MAX));
+                prop_assert!(breaker.next_attempt(now).is_none_or(|left| left <= spec.open_max));
             }
         }
     }

@@ -1,0 +1,67 @@
+//! What operations count, and when they rest.
+
+use super::*;
+
+fn view(operations: &Operations, operation: Operation) -> OperationView {
+    let views = operations.views();
+    views.into_iter().find(|view| view.operation == operation).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_failures_in_a_row_rest_one_operation_and_no_other() {
+    let operations = Operations::default();
+    for _ in 0..5 {
+        operations.begin(Operation::StoreToken).unwrap().failed();
+    }
+    let resting = operations.begin(Operation::StoreToken).err();
+    assert_eq!(resting, Some(Resting(Operation::StoreToken)));
+    for view in operations.views() {
+        let open = view.operation == Operation::StoreToken;
+        assert_eq!(view.state == BreakerState::Open, open, "{view:?}");
+        assert_eq!((view.calls, view.errors), if open { (5, 5) } else { (0, 0) });
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    operations.begin(Operation::StoreToken).unwrap().done();
+    assert_eq!(view(&operations, Operation::StoreToken).state, BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_tried_again_at_least_every_half_minute() {
+    let operations = Operations::default();
+    for _ in 0..5 {
+        operations.begin(Operation::ReadAudit).unwrap().failed();
+    }
+    for _ in 0..20 {
+        tokio::time::advance(Duration::from_secs(30)).await;
+        operations.begin(Operation::ReadAudit).expect("a probe").failed();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_tenant_brings_is_counted_and_rests_nothing() {
+    let operations = Operations::default();
+    for _ in 0..50 {
+        operations.begin(Operation::PolicyEvaluate).unwrap().failed_for_one();
+    }
+    let view = view(&operations, Operation::PolicyEvaluate);
+    assert_eq!((view.calls, view.errors, view.state), (50, 50, BreakerState::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_at_once_counts_for_nothing_and_who_waited_long_has_seen_a_failure() {
+    let operations = Operations::default();
+    drop(operations.begin(Operation::RetrieveToken).unwrap());
+    assert_eq!(view(&operations, Operation::RetrieveToken).calls, 0);
+    let running = operations.begin(Operation::RetrieveToken).unwrap().waited_for();
+    tokio::time::advance(GIVEN_UP).await;
+    drop(running);
+    let seen = view(&operations, Operation::RetrieveToken);
+    assert_eq!((seen.calls, seen.errors, seen.avg_ms), (1, 1, 400.0));
+}
+
+#[test]
+fn no_two_operations_share_a_name() {
+    let names: std::collections::BTreeSet<_> = Operation::ALL.iter().map(|it| it.name()).collect();
+    assert_eq!(names.len(), Operation::ALL.len());
+    assert!(names.len() >= 12, "{names:?}");
+}

@@ -1,0 +1,40 @@
+//! What follows a reload: runtime state of what is gone goes, and operators are told.
+
+use std::collections::BTreeSet;
+
+use super::Deps;
+use crate::metrics::ConfigKind;
+use crate::snapshot::Snapshot;
+use crate::yaml::fault::{Fault, FaultKind};
+
+impl Deps {
+    /// `snapshot` serves from now on.
+    pub fn adopt(&self, snapshot: &Snapshot) {
+        self.detectors.retain(&snapshot.catalog);
+        self.detectors.warm(&snapshot.catalog);
+        self.metrics.snapshot(&snapshot.revision, snapshot.broken.len());
+        self.metrics.active_services(snapshot.catalog.detectors.len());
+        for kind in ConfigKind::ALL {
+            self.metrics.config_reload(kind, true, now());
+        }
+    }
+
+    /// A change was refused for `faults`.
+    pub fn refused(&self, faults: &[Fault]) {
+        let kinds: BTreeSet<FaultKind> = faults.iter().map(|fault| fault.kind).collect();
+        for kind in kinds {
+            let kind = match kind {
+                FaultKind::Detector => ConfigKind::Detectors,
+                FaultKind::Tenant => ConfigKind::Tenants,
+                FaultKind::Strategy => ConfigKind::Strategies,
+                FaultKind::Policy | FaultKind::Settings => ConfigKind::Policies,
+            };
+            self.metrics.config_reload(kind, false, now());
+        }
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    jiff::Timestamp::now().as_millisecond() as f64 / 1e3
+}
