@@ -170,9 +170,7 @@ fn admits(
     let nobody = Entrant { tenant: None, key, route: (http.method().as_str(), path) };
     let Some(id) = &caller.tenant else { return admit::enter(api, http, nobody) };
     let snapshot = api.live.current();
-    let tenant = snapshot.catalog.tenants.get(id).ok_or_else(|| {
-        Error::new(Code::TenantMismatch, "the tenant is unknown or not the credential's")
-    })?;
+    let tenant = snapshot.catalog.tenants.get(id).ok_or_else(mismatch)?;
     let nets = &tenant.allow_ips;
     if !nets.is_empty() && !nets.iter().any(|net| net.holds(from)) {
         let message = "the tenant's credentials may not be used from this address";
