@@ -132,9 +132,8 @@ fn show_tag(response: &mut ServiceResponse<BoxBody>) {
 }
 
 fn show_rates(response: &mut ServiceResponse<BoxBody>) {
-    let refused = response.status() == actix_web::http::StatusCode::TOO_MANY_REQUESTS;
     if let Some(told) = admit::told(response.request()) {
-        admit::show(told, refused, response.headers_mut());
+        admit::show(told, response.headers_mut());
     }
 }
 
