@@ -14,7 +14,9 @@ fn every_bad_tenant_file_is_refused_at_its_place() {
         ("rate_limit: {burst: 5}\n", "3:13:missing_key"),
         ("rate_limit: {per_minute: 5, brst: 5}\n", "3:29:unknown_key"),
         ("tier: enterprize\n", "3:7:unknown_tier"),
-        ("signing: {required: true}\n", "3:10:not_built"),
+        ("signing: {required: true}\n", "3:10:bad_value"),
+        ("signing: {required: true, secrets: [{env: NONE}]}\n", "3:43:secret_missing"),
+        ("signing: {required: true, secrets: [{env: KEY}]}\n", "3:37:secret_missing"),
         ("thresholds: {pii: 2}\n", "3:19:out_of_range"),
         ("sla: {critical_ms: 5}\n", "3:20:out_of_range"),
         ("weight: 0\n", "3:9:out_of_range"),
@@ -39,4 +41,19 @@ fn a_tenant_has_the_limits_of_its_tier_and_its_own_weight_and_rate() {
     let (tier, rate) = tenant("tier: enterprise\nweight: 2.5\nrate_limit: {per_minute: 5}\n");
     assert_eq!(tier, Tier { weight: 2.5, ..tiers["enterprise"] });
     assert_eq!(rate.map(|rate| (rate.per_minute, rate.burst())), Some((5, 1)));
+}
+
+#[test]
+fn a_stored_tenant_chooses_no_secret_that_is_read() {
+    let text = "schema_version: 1\nid: t\nsigning: {secrets: [{file: /etc/hostname}]}\n";
+    let tiers = Settings::default().tiers;
+    let context = LoadContext {
+        env: Env::Development,
+        secret: &|_| panic!("it was read"),
+        check_params: &|_| Ok(()),
+        tiers: &tiers,
+    };
+    let stored = file(FaultKind::Tenant, "stored/tenants/t.yaml", text);
+    let faults = Catalog::tenant(&stored, &context).unwrap_err();
+    assert_eq!(codes(&faults), "stored/tenants/t.yaml:3:20:bad_value");
 }
