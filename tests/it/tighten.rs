@@ -215,10 +215,7 @@ fn asked(source: &mut Source) -> Asked {
             2 => asked.exclude = names(source, 2),
             3..=5 => asked.thresholds = thresholds(source, 3),
             6 | 7 => asked.priority = Some(*source.one(&PRIORITIES)),
-            _ => {
-                asked.policy =
-                    Some(*source.one(&[BUNDLES[0], BUNDLES[0], BUNDLES[1], BUNDLES[1], "absent"]))
-            }
+            _ => asked.policy = Some(*source.one(&ASKED)),
         }
     }
     asked
