@@ -19,6 +19,8 @@ const CASES: usize = 6_000;
 /// Policies that requests name.
 const ASKED: [&str; 7] =
     [BUNDLES[0], BUNDLES[0], BUNDLES[0], BUNDLES[1], BUNDLES[1], BUNDLES[1], "absent"];
+/// Of plans and tenants, which leave requests room below them.
+const SET: [f64; 5] = [0.3, 0.5, 0.95, 1.0, 1.0];
 const VALUES: [f64; 6] = [0.1, 0.3, 0.5, 0.7, 0.95, 1.0];
 /// Of both bundles, in this order; the second has a threshold of its own.
 const STRICT: (&str, f64) = ("*", 0.3);
@@ -115,11 +117,11 @@ fn party(source: &mut Source) -> Party {
         DETECTORS.into_iter().filter(|_| source.chance(percent)).collect()
     };
     let floor_required = BTreeSet::from(["regex-pii"]);
-    let mut required = some(source, 35);
+    let mut required = some(source, 25);
     required.extend(floor_required.iter());
     let optional: BTreeSet<_> =
-        some(source, 50).into_iter().filter(|name| !required.contains(name)).collect();
-    let overlay = thresholds(source, 3);
+        some(source, 45).into_iter().filter(|name| !required.contains(name)).collect();
+    let overlay = thresholds(source, 4, &SET);
     let mut strict = overlay.clone();
     strict.entry(STRICT.0.to_owned()).or_insert(STRICT.1);
     let policies = match source.below(3) {
@@ -133,19 +135,19 @@ fn party(source: &mut Source) -> Party {
         optional,
         floor_required,
         planned: BTreeMap::from([(BUNDLES[0], overlay), (BUNDLES[1], strict)]),
-        tenant: thresholds(source, 2),
+        tenant: thresholds(source, 3, &SET),
         ..World::default()
     };
     let tenant_most = *source.one(&["critical", "normal"]);
     Party { world, monitor: source.chance(25), tenant_most, keys: Vec::new() }
 }
 
-fn thresholds(source: &mut Source, most: usize) -> BTreeMap<String, f64> {
+fn thresholds(source: &mut Source, most: usize, values: &[f64]) -> BTreeMap<String, f64> {
     let named = |source: &mut Source| match source.chance(15) {
         true => "*".to_owned(),
         false => (*source.one(&CATEGORIES)).to_owned(),
     };
-    (0..source.below(most + 1)).map(|_| (named(source), *source.one(&VALUES))).collect()
+    (0..source.below(most + 1)).map(|_| (named(source), *source.one(values))).collect()
 }
 
 fn files(root: &std::path::Path, number: usize, party: &Party) {
@@ -209,12 +211,12 @@ fn asked(source: &mut Source) -> Asked {
         names
     };
     for _ in 0..=source.below(3) {
-        match source.below(12) {
-            0 => asked.only = names(source, 5),
-            1 => asked.add = names(source, 3),
-            2 => asked.exclude = names(source, 2),
-            3..=5 => asked.thresholds = thresholds(source, 3),
-            6 | 7 => asked.priority = Some(*source.one(&PRIORITIES)),
+        match source.below(20) {
+            0 | 1 => asked.only = names(source, 5),
+            2..=4 => asked.add = names(source, 3),
+            5 | 6 => asked.exclude = names(source, 2),
+            7..=10 => asked.thresholds = thresholds(source, 3, &VALUES),
+            11..=14 => asked.priority = Some(*source.one(&PRIORITIES)),
             _ => asked.policy = Some(*source.one(&ASKED)),
         }
     }
