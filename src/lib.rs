@@ -21,6 +21,8 @@ pub mod store;
 pub mod auth;
 pub mod detect;
 pub mod snapshot;
+// Floor 4
+pub mod admission;
 // Floor 5
 pub mod orchestrator;
 // Floor 6

@@ -7,17 +7,18 @@ use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{HttpMessage as _, web};
+use actix_web::{HttpMessage as _, HttpRequest, web};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 
-use super::Api;
 use super::caller::mismatch;
 use super::edge::Failed;
 use super::routes::{PREFIX, other_method};
+use super::{Api, admit};
+use crate::admission::Entrant;
 use crate::auth::{Caller, Given};
 use crate::domain::access::{Role, Scope};
 use crate::domain::error::{Code, Error};
@@ -66,6 +67,15 @@ pub const RULES: &[Rule] = &[
     ("GET", "/keys/{prefix}", Need::Has(Scope::KeysWrite)),
     ("DELETE", "/keys/{prefix}", Need::Has(Scope::KeysWrite)),
     ("POST", "/keys/{prefix}/rotate", Need::Has(Scope::KeysWrite)),
+    ("GET", "/tenants", Need::Has(Scope::TenantsWrite)),
+    ("GET", "/tenants/{tenant}", Need::Has(Scope::TenantsWrite)),
+    ("PUT", "/tenants/{tenant}", Need::Has(Scope::TenantsWrite)),
+    ("DELETE", "/tenants/{tenant}", Need::Has(Scope::TenantsWrite)),
+    ("POST", "/admin/tenants/{tenant}/pause", Need::Has(Scope::TenantsWrite)),
+    ("POST", "/admin/tenants/{tenant}/resume", Need::Has(Scope::TenantsWrite)),
+    ("GET", "/quotas/{tenant}", Need::Has(Scope::QuotaRead)),
+    ("PUT", "/quotas/{tenant}", Need::Has(Scope::TenantsWrite)),
+    ("GET", "/fairness", Need::Has(Scope::MetricsRead)),
     ("GET", "/health", Need::Nothing),
     ("GET", "/health/live", Need::Nothing),
     ("GET", "/health/ready", Need::Nothing),
@@ -103,13 +113,13 @@ pub async fn guard<B: MessageBody + 'static>(
         let response = other_method(request.request().clone()).await;
         return Ok(request.into_response(response).map_into_right_body());
     };
-    match enter(&request, need).await {
+    match enter(&request, &pattern, need).await {
         Ok(()) => next.call(request).await.map(ServiceResponse::map_into_left_body),
         Err(error) => Ok(request.error_response(Failed(error)).map_into_right_body()),
     }
 }
 
-async fn enter(request: &ServiceRequest, need: Need) -> Result<(), Error> {
+async fn enter(request: &ServiceRequest, pattern: &str, need: Need) -> Result<(), Error> {
     let scope = match need {
         Need::Nothing => return Ok(()),
         Need::HasUnlessLocal(_) if is_local(request) => return Ok(()),
@@ -129,8 +139,8 @@ async fn enter(request: &ServiceRequest, need: Need) -> Result<(), Error> {
     running.answered(&caller);
     let caller = caller?;
     let running = counted.begin(operations::Operation::CheckPermission)?;
-    let permitted = permit(&caller, scope)
-        .and_then(|()| admits(api, &caller, from))
+    let permitted = admits(api, &caller, from, (request.request(), pattern))
+        .and_then(|()| permit(&caller, scope))
         .and_then(|()| agrees(&caller, headers));
     running.answered(&permitted);
     permitted?;
@@ -147,18 +157,31 @@ fn permit(caller: &Caller, scope: Scope) -> Result<(), Error> {
     Err(Error::new(Code::InsufficientScope, message))
 }
 
-/// Whether the caller's own tenant may be used from the address `from`.
-fn admits(api: &Api, caller: &Caller, from: IpAddr) -> Result<(), Error> {
-    let Some(id) = &caller.tenant else { return Ok(()) };
+/// Whether the caller's own tenant exists, may be used from the address `from`, is not paused, and
+/// may ask now.
+fn admits(
+    api: &Api,
+    caller: &Caller,
+    from: IpAddr,
+    (http, pattern): (&HttpRequest, &str),
+) -> Result<(), Error> {
+    let path = pattern.strip_prefix(PREFIX).unwrap_or(pattern);
+    let key = caller.key_prefix.as_deref();
+    let nobody = Entrant { tenant: None, key, route: (http.method().as_str(), path) };
+    let Some(id) = &caller.tenant else { return admit::enter(api, http, nobody) };
     let snapshot = api.live.current();
-    let networks = snapshot.catalog.tenants.get(id).map(|tenant| &tenant.allow_ips);
-    match networks {
-        Some(nets) if !nets.is_empty() && !nets.iter().any(|net| net.holds(from)) => {
-            let message = "the tenant's credentials may not be used from this address";
-            Err(Error::new(Code::IpNotAllowed, message))
-        }
-        Some(_) | None => Ok(()),
+    let tenant = snapshot.catalog.tenants.get(id).ok_or_else(|| {
+        Error::new(Code::TenantMismatch, "the tenant is unknown or not the credential's")
+    })?;
+    let nets = &tenant.allow_ips;
+    if !nets.is_empty() && !nets.iter().any(|net| net.holds(from)) {
+        let message = "the tenant's credentials may not be used from this address";
+        return Err(Error::new(Code::IpNotAllowed, message));
     }
+    if snapshot.paused(tenant) {
+        return Err(Error::new(Code::TenantPaused, "the tenant is paused"));
+    }
+    admit::enter(api, http, Entrant { tenant: Some((id, tenant.rate_limit)), ..nobody })
 }
 
 /// Whether the header names no other tenant than the caller's, whatever the route makes of it.
@@ -236,7 +259,7 @@ fn demand(operation: &mut Operation, need: Need) {
         ("400", "The request is not valid"),
         ("401", "A valid credential is missing"),
         ("403", "The credential does not allow this"),
-        ("429", "Too many refused credentials"),
+        ("429", "Too often, over the quota, or too many refused credentials"),
         ("503", "Credentials cannot be checked"),
     ] {
         let problem = ContentBuilder::new()

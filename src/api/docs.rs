@@ -7,6 +7,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::routes::{
     admin, audit, breakers, detectors, health, keys, live, operations, orchestrate, policies,
+    quotas, tenants,
 };
 use super::wire::content::ContentSchema;
 use super::wire::request::OrchestrateRequest;
@@ -46,6 +47,15 @@ use super::wire::request::OrchestrateRequest;
         keys::create,
         keys::rotate,
         keys::revoke,
+        tenants::list,
+        tenants::one,
+        tenants::put,
+        tenants::delete,
+        tenants::pause,
+        tenants::resume,
+        quotas::one,
+        quotas::put,
+        quotas::fairness,
         health::live,
         health::ready,
         health::detailed,

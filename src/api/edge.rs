@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use tracing_actix_web::RootSpanBuilder;
 
 use super::connections::{self, Turn};
-use super::{Api, envelope, framing, problem};
+use super::{Api, admit, envelope, framing, problem};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::RequestId;
 use crate::telemetry::DecisionLine;
@@ -103,6 +103,7 @@ pub async fn edge<B: MessageBody + 'static>(
                 response = response.into_response(refused);
                 show_tag(&mut response);
             }
+            show_rates(&mut response);
             finish(api, response.response_mut(), &asked, (method.as_str(), started.elapsed()));
             Ok(response)
         }
@@ -128,6 +129,12 @@ fn show_tag(response: &mut ServiceResponse<BoxBody>) {
             set(response.response_mut(), "etag", &format!("\"{tag}\""));
         }
     }
+}
+
+fn show_rates(response: &mut ServiceResponse<BoxBody>) {
+    let refused = response.status() == actix_web::http::StatusCode::TOO_MANY_REQUESTS;
+    let request = response.request().clone();
+    admit::show(&request, refused, response.headers_mut());
 }
 
 /// What is remembered of a request on its way.

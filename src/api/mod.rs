@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::web;
 
+use crate::admission::Admission;
 use crate::auth::Gate;
 use crate::orchestrator::Deps;
 use crate::snapshot::Live;
 use crate::telemetry::Telemetry;
 
 pub mod access;
+mod admit;
 mod body;
 mod caller;
 mod connections;
@@ -48,6 +50,8 @@ pub struct Api {
     pub log: Option<Telemetry>,
     /// Who may enter.
     pub gate: Gate,
+    /// How often, and how much at once.
+    pub admission: Admission,
     /// Who may have policies checked now.
     pub checks: Turns,
     /// Set when the process is stopping.

@@ -1,17 +1,27 @@
 //! The parts of a start that can fail, and the tasks that run beside the server.
 
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use actix_web::web::Data;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Moment;
 use crate::api::Api;
+use crate::api::access::RULES;
 use crate::auth::Refusal;
 use crate::cli::exit;
 use crate::orchestrator::DepsError;
+use crate::settings::RateLimit;
 use crate::snapshot;
-use crate::yaml::fault::Fault;
+use crate::yaml;
+use crate::yaml::fault::{Fault, FaultKind};
+
+/// Between two batches of used quotas; a crash loses as much.
+const QUOTAS_EVERY: Duration = Duration::from_secs(1);
+/// Batches between two looks at fairness.
+const FAIRNESS_TICKS: u64 = 10;
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +68,7 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     Ok(listener)
 }
 
-/// The reload loop and the health probes.
+/// The reload loop, the health probes, and the keeping of quotas.
 pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
     let tasks = TaskTracker::new();
     let reload = {
@@ -78,9 +88,22 @@ pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
         let api = api.clone();
         async move { api.deps.detectors.health_loop().await }
     };
+    let quotas = {
+        let api = api.clone();
+        async move {
+            for tick in 1_u64.. {
+                tokio::time::sleep(QUOTAS_EVERY).await;
+                keep_quotas(&api).await;
+                if tick.is_multiple_of(FAIRNESS_TICKS) {
+                    api.admission.fairness(&api.live.current(), Moment::now());
+                }
+            }
+        }
+    };
     for task in [
         Box::pin(reload) as std::pin::Pin<Box<dyn std::future::Future<Output = ()>>>,
         Box::pin(health),
+        Box::pin(quotas),
     ] {
         let stop = stop.clone();
         tasks.spawn_local(async move {
@@ -91,6 +114,36 @@ pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
         });
     }
     tasks
+}
+
+/// Writes what tenants have used since the last time.
+pub(super) async fn keep_quotas(api: &Api) {
+    if let Err(error) = api.admission.keep(api.deps.store.as_ref()).await {
+        tracing::warn!(%error, "used quotas could not be kept; the next batch holds them");
+    }
+}
+
+/// Routes of `security.rate_limit.routes` that there are none of.
+pub(super) fn check_routes(limits: &RateLimit) -> Result<(), Vec<Fault>> {
+    let known: Vec<String> =
+        RULES.iter().map(|(method, path, _)| format!("{method} {path}")).collect();
+    let unknown = limits.routes.keys().filter(|route| !known.contains(route));
+    let fault = |route: &String| {
+        let near = yaml::nearest(route, known.iter().map(String::as_str));
+        let hint = near
+            .map_or("docs/security.md lists all routes".into(), |near| format!("write `{near}`"));
+        Fault {
+            kind: FaultKind::Settings,
+            file: "security.rate_limit.routes".into(),
+            line: 0,
+            column: 0,
+            code: "unknown_route",
+            message: format!("there is no route `{}`", yaml::shown(route)),
+            hint: Some(hint),
+        }
+    };
+    let faults: Vec<Fault> = unknown.map(fault).collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
 /// Waits for SIGTERM or SIGINT; false when signals cannot be heard.
@@ -106,4 +159,22 @@ pub(super) async fn signal() -> bool {
         _ = int.recv() => {}
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Rate;
+
+    #[test]
+    fn a_rate_of_a_route_that_does_not_exist_is_refused_with_the_nearest() {
+        let limits = |route: &str| RateLimit {
+            routes: [(route.to_owned(), Rate { per_minute: 1, burst: None })].into(),
+            ..RateLimit::default()
+        };
+        assert_eq!(check_routes(&limits("POST /orchestrate/batch")), Ok(()));
+        let faults = check_routes(&limits("POST /orchestrate/bach")).unwrap_err();
+        assert_eq!(faults[0].hint.as_deref(), Some("write `POST /orchestrate/batch`"));
+        assert!(check_routes(&limits("/orchestrate")).is_err());
+    }
 }

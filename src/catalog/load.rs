@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use super::credential::SecretRef;
 use super::{Catalog, Detector, Tenant, detector_file, strategy_file, tenant_file};
-use crate::settings::Env;
+use crate::settings::{Env, Tiers};
 use crate::yaml::fault::{Fault, FaultKind};
 use crate::yaml::{self, Fields, Node, Source};
 
@@ -48,6 +48,8 @@ pub struct LoadContext<'a> {
     pub env: Env,
     /// Resolves a credential; `None` where there is none.
     pub secret: &'a dyn Fn(&SecretRef) -> Option<SecretString>,
+    /// What tenants may name as their tier.
+    pub tiers: &'a Tiers,
     /// Checks the parameters of a detector.
     pub check_params: &'a dyn Fn(&Detector) -> Result<(), ParamFault>,
 }
@@ -78,7 +80,7 @@ impl Catalog {
         let known = known_tenants(before);
         let tenant = |file: &SourceFile| match known.get(file.path.as_str()) {
             Some((bytes, tenant)) if **bytes == file.bytes => Ok(Arc::clone(tenant)),
-            Some(_) | None => tenant_file::read(file).map(Arc::new),
+            Some(_) | None => tenant_file::read(file, context.tiers).map(Arc::new),
         };
         let mut catalog = Catalog::default();
         let mut faults = Vec::new();
@@ -113,8 +115,13 @@ impl Catalog {
         Ok((catalog, warnings))
     }
 
+    /// One tenant file by itself, as loading would read it.
+    pub fn tenant(file: &SourceFile, tiers: &Tiers) -> Result<Tenant, Vec<Fault>> {
+        tenant_file::read(file, tiers)
+    }
+
     /// Names in tenant and detector files that stand for nothing.
-    fn unknown_names(&self) -> Vec<Fault> {
+    pub fn unknown_names(&self) -> Vec<Fault> {
         let mut warnings = Vec::new();
         let mut warn = |kind, file: &str, what: &str, name: &str| {
             let message = format!("there is no {what} `{name}`");

@@ -12,6 +12,7 @@ use crate::domain::redaction::Style;
 use crate::domain::request::Priority;
 use crate::domain::verdict::Mode;
 use crate::outbound::Allow;
+use crate::settings::{Rate, Tier};
 
 /// A tenant as its file describes it, validated.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,8 +21,10 @@ pub struct Tenant {
     pub id: TenantId,
     /// What policies may know of it.
     pub facts: TenantFacts,
-    /// In fair queuing.
-    pub weight: f64,
+    /// What its tier includes, under its own weight.
+    pub tier: Tier,
+    /// How often it may ask; `None` takes the setting.
+    pub rate_limit: Option<Rate>,
     /// Bundles it may use, never empty.
     pub policies: Vec<BundleName>,
     /// Used when the request names none.
@@ -50,7 +53,7 @@ pub struct Tenant {
     pub redaction: Redaction,
     /// Networks that the tenant's credentials may be used from; empty: from everywhere.
     pub allow_ips: Vec<Allow>,
-    /// True when every request is refused.
+    /// True when its file says that every request is refused.
     pub paused: bool,
     /// Where the definition came from.
     pub source: String,

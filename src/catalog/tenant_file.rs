@@ -14,23 +14,15 @@ use crate::domain::overlap::{Prefer, Rule};
 use crate::domain::redaction::Style;
 use crate::domain::request::Priority;
 use crate::outbound::Allow;
+use crate::settings::{Rate, Tier, Tiers};
 use crate::yaml::fault::Fault;
 use crate::yaml::{self, Fields, Source};
 
 /// Keys of the design whose behaviour comes later.
-const NOT_BUILT: [&str; 5] = ["audit", "rate_limit", "signing", "retention_days", "prefer_async"];
-
-/// Weight in fair queuing where the file names none.
-fn weight_of(tier: &str) -> f64 {
-    match tier {
-        "enterprise" => 10.0,
-        "professional" => 3.0,
-        _ => 1.0,
-    }
-}
+const NOT_BUILT: [&str; 4] = ["audit", "signing", "retention_days", "prefer_async"];
 
 /// Reads one file; all its faults at once.
-pub(super) fn read(file: &SourceFile) -> Result<Tenant, Vec<Fault>> {
+pub(super) fn read(file: &SourceFile, tiers: &Tiers) -> Result<Tenant, Vec<Fault>> {
     let tree = tree(file)?;
     let mut fields = Fields::new(&tree, Source { kind: file.kind, file: &file.path });
     if fields.node("schema_version").is_none() {
@@ -43,13 +35,9 @@ pub(super) fn read(file: &SourceFile) -> Result<Tenant, Vec<Fault>> {
         named_as_file(&mut fields, "id", id.as_str(), file);
     }
     let (policies, default_policy) = policies(&mut fields);
-    let tier: String = fields.take("tier").unwrap_or_else(|| "starter".to_owned());
+    let (tier_name, tier) = tier(&mut fields, tiers);
+    let rate_limit = rate_limit(&mut fields);
     let labels: BTreeMap<String, String> = fields.take("labels").unwrap_or_default();
-    let weight = fields.take("weight").unwrap_or_else(|| weight_of(&tier));
-    if !(weight > 0.0 && weight <= 1_000_000.0) {
-        let message = format!("`weight` holds {weight}, which is not above 0 and at most 1000000");
-        fields.refuse("weight", "out_of_range", message, "choose a positive weight");
-    }
     let fail_mode = fields.take("fail_mode").unwrap_or(Action::Review);
     if !matches!(fail_mode, Action::Review | Action::Block) {
         let message = format!("fail_mode cannot be `{}`", fail_mode.name());
@@ -73,9 +61,10 @@ pub(super) fn read(file: &SourceFile) -> Result<Tenant, Vec<Fault>> {
         return Err(faults);
     };
     Ok(Tenant {
-        facts: TenantFacts { id: id.clone(), tier: tier.into(), labels: Arc::new(labels) },
+        facts: TenantFacts { id: id.clone(), tier: tier_name.into(), labels: Arc::new(labels) },
         id,
-        weight,
+        tier,
+        rate_limit,
         policies,
         default_policy,
         mode,
@@ -93,6 +82,39 @@ pub(super) fn read(file: &SourceFile) -> Result<Tenant, Vec<Fault>> {
         paused,
         source: file.path.clone(),
     })
+}
+
+/// The tier's name, and what it includes under the tenant's own weight.
+fn tier(fields: &mut Fields<'_>, tiers: &Tiers) -> (String, Tier) {
+    const NOTHING: Tier =
+        Tier { requests_per_hour: None, jobs_per_day: None, concurrent: None, weight: 1.0 };
+    let name: String = fields.take("tier").unwrap_or_else(|| "starter".to_owned());
+    let mut tier = tiers.get(&name).copied().unwrap_or_else(|| {
+        let names = tiers.keys().map(String::as_str);
+        let hint = match yaml::nearest(&name, names.clone()) {
+            Some(near) => format!("write `{near}`, or add the tier to the settings"),
+            None => format!("known: {}", names.collect::<Vec<_>>().join(", ")),
+        };
+        let message = format!("there is no tier `{}`", yaml::shown(&name));
+        fields.refuse("tier", "unknown_tier", message, &hint);
+        NOTHING
+    });
+    tier.weight = fields.take("weight").unwrap_or(tier.weight);
+    if !(tier.weight > 0.0 && tier.weight <= 1_000_000.0) {
+        let message =
+            format!("`weight` holds {}, which is not above 0 and at most 1000000", tier.weight);
+        fields.refuse("weight", "out_of_range", message, "choose a positive weight");
+    }
+    (name, tier)
+}
+
+fn rate_limit(fields: &mut Fields<'_>) -> Option<Rate> {
+    let rate: Option<Rate> = fields.take("rate_limit");
+    if rate.is_some_and(|rate| !rate.is_sound()) {
+        let message = "per_minute or burst is outside 1..=1000000".to_owned();
+        fields.refuse("rate_limit", "out_of_range", message, "choose values inside the range");
+    }
+    rate
 }
 
 fn policies(fields: &mut Fields<'_>) -> (Vec<BundleName>, Option<BundleName>) {

@@ -8,7 +8,7 @@ use super::detector::{Auth, Protocol};
 use super::*;
 use crate::domain::finding::Polarity;
 use crate::domain::id::DetectorName;
-use crate::settings::Env;
+use crate::settings::{Env, Settings, Tier};
 use crate::yaml::fault::{Fault, FaultKind};
 
 fn file(kind: FaultKind, path: &str, text: &str) -> SourceFile {
@@ -20,7 +20,15 @@ fn load(env: Env, files: &[SourceFile]) -> Result<(Catalog, Vec<Fault>), Vec<Fau
         SecretRef::Env(name) if name == "KEY" => Some("s3cret".into()),
         SecretRef::Env(_) | SecretRef::File(_) => None,
     };
-    Catalog::load(files, &LoadContext { env, secret: &secret, check_params: &|_| Ok(()) })
+    Catalog::load(
+        files,
+        &LoadContext {
+            env,
+            secret: &secret,
+            check_params: &|_| Ok(()),
+            tiers: &Settings::default().tiers,
+        },
+    )
 }
 
 fn codes(faults: &[Fault]) -> String {
@@ -292,7 +300,12 @@ fn every_bad_tenant_file_is_refused_at_its_place() {
         ("fail_mode: allow\n", "3:12:bad_value"),
         ("default_policy: strict\n", "3:17:bad_value"),
         ("policies: []\n", "3:11:bad_value"),
-        ("rate_limit: {per_minute: 5}\n", "3:13:not_built"),
+        ("rate_limit: {per_minute: 0}\n", "3:13:out_of_range"),
+        ("rate_limit: {per_minute: 5, burst: 0}\n", "3:13:out_of_range"),
+        ("rate_limit: {burst: 5}\n", "3:13:missing_key"),
+        ("rate_limit: {per_minute: 5, brst: 5}\n", "3:29:unknown_key"),
+        ("tier: enterprize\n", "3:7:unknown_tier"),
+        ("signing: {required: true}\n", "3:10:not_built"),
         ("thresholds: {pii: 2}\n", "3:19:out_of_range"),
         ("sla: {critical_ms: 5}\n", "3:20:out_of_range"),
         ("weight: 0\n", "3:9:out_of_range"),
@@ -302,6 +315,21 @@ fn every_bad_tenant_file_is_refused_at_its_place() {
             load(Env::Development, &[file(FaultKind::Tenant, "t.yaml", &text)]).unwrap_err();
         assert_eq!(codes(&faults), format!("t.yaml:{expected}"), "{extra} {faults:?}");
     }
+}
+
+#[test]
+fn a_tenant_has_the_limits_of_its_tier_and_its_own_weight_and_rate() {
+    let tenant = |lines: &str| {
+        let text = format!("schema_version: 1\nid: t\n{lines}");
+        let (catalog, _) =
+            load(Env::Development, &[file(FaultKind::Tenant, "t.yaml", &text)]).unwrap();
+        (catalog.tenants["t"].tier, catalog.tenants["t"].rate_limit)
+    };
+    let tiers = Settings::default().tiers;
+    assert_eq!(tenant(""), (tiers["starter"], None));
+    let (tier, rate) = tenant("tier: enterprise\nweight: 2.5\nrate_limit: {per_minute: 5}\n");
+    assert_eq!(tier, Tier { weight: 2.5, ..tiers["enterprise"] });
+    assert_eq!(rate.map(|rate| (rate.per_minute, rate.burst())), Some((5, 1)));
 }
 
 #[test]
@@ -350,7 +378,12 @@ fn faults_of_parameters_are_reported_at_their_pointer() {
         let (message, hint) = ("bad".to_owned(), "fix it".to_owned());
         Err(ParamFault { pointer: "/params/patterns/0/x".to_owned(), message, hint })
     };
-    let context = LoadContext { env: Env::Development, secret: &|_| None, check_params: &check };
+    let context = LoadContext {
+        env: Env::Development,
+        secret: &|_| None,
+        check_params: &check,
+        tiers: &Settings::default().tiers,
+    };
     let files = [file(FaultKind::Detector, "regex.yaml", text)];
     let faults = Catalog::load(&files, &context).unwrap_err();
     assert_eq!(codes(&faults), "regex.yaml:6:10:bad_params");
@@ -421,7 +454,12 @@ fn the_file_on_every_protocols_page_loads_and_the_page_holds_its_labels() {
         let files = [file(FaultKind::Detector, &format!("{name}.yaml"), text)];
         let secret = |_: &SecretRef| Some("key".into());
         let env = Env::Development;
-        let context = LoadContext { env, secret: &secret, check_params: &|_| Ok(()) };
+        let context = LoadContext {
+            env,
+            secret: &secret,
+            check_params: &|_| Ok(()),
+            tiers: &Settings::default().tiers,
+        };
         let (catalog, warnings) = Catalog::load(&files, &context).unwrap();
         assert!(warnings.is_empty(), "{protocol}: {warnings:?}");
         let detector = &catalog.detectors[name];
@@ -454,7 +492,12 @@ fn a_tenant_is_read_again_only_where_its_file_differs() {
     let before = [tenant("a", ""), tenant("b", "")];
     let (old, _) = load(Env::Development, &before).unwrap();
     let secret = |_: &SecretRef| None;
-    let context = LoadContext { env: Env::Development, secret: &secret, check_params: &|_| Ok(()) };
+    let context = LoadContext {
+        env: Env::Development,
+        secret: &secret,
+        check_params: &|_| Ok(()),
+        tiers: &Settings::default().tiers,
+    };
     let after = |files: &[SourceFile]| Catalog::load_after(Some((&old, &before)), files, &context);
     let (new, _) = after(&[tenant("a", ""), tenant("b", "paused: true\n")]).unwrap();
     assert!(std::sync::Arc::ptr_eq(&old.tenants["a"], &new.tenants["a"]));

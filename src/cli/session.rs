@@ -76,18 +76,25 @@ pub fn load(
 ) -> Result<Snapshot, Vec<Fault>> {
     let data = &settings.paths.data;
     let file = dir.map_or_else(|| data.clone(), |dir| dir.join(data)).join(STORE_FILE);
-    let stored = store::objects_in_file(&file, snapshot::KIND).map_err(|error| {
+    let kinds = snapshot::KINDS.into_iter();
+    let stored =
+        kinds.map(|kind| store::objects_in_file(&file, kind)).collect::<Result<Vec<_>, _>>();
+    let stored = stored.map_err(|error| {
         vec![Fault {
             kind: FaultKind::Policy,
             file: file.display().to_string(),
             line: 0,
             column: 0,
             code: "unreadable",
-            message: format!("the stored overlays could not be read: {error}"),
+            message: format!("what is stored could not be read: {error}"),
             hint: Some("fix `paths.data`, or restore the file from a copy".into()),
         }]
     })?;
-    Snapshot::from_files(files, sources, settings, None)?.beside(&stored, sources, settings)
+    Snapshot::from_files(files, sources, settings, None)?.beside(
+        &stored.concat(),
+        sources,
+        settings,
+    )
 }
 
 /// The settings of `config`, else of `dir` or the working directory, else the embedded ones.

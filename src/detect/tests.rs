@@ -17,6 +17,7 @@ use crate::domain::id::{RequestId, TenantId};
 use crate::domain::report::Status;
 use crate::operations::breaker::{BreakerMode, BreakerSpec, BreakerState};
 use crate::outbound::Env;
+use crate::settings::Settings;
 
 mod calls;
 mod fuzz;
@@ -115,7 +116,12 @@ fn loaded(lines: &str) -> Detector {
     let files = [SourceFile { kind, path: "d.yaml".to_owned(), bytes: text.as_bytes().into() }];
     let secret = |_: &crate::catalog::SecretRef| Some("secret".into());
     let env = crate::settings::Env::Development;
-    let context = LoadContext { env, secret: &secret, check_params: &|_| Ok(()) };
+    let context = LoadContext {
+        env,
+        secret: &secret,
+        check_params: &|_| Ok(()),
+        tiers: &Settings::default().tiers,
+    };
     let (catalog, _) = Catalog::load(&files, &context).unwrap_or_else(|f| panic!("{f:?}"));
     Detector::clone(&catalog.detectors["d"])
 }

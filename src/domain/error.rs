@@ -58,6 +58,7 @@ codes! {
     PayloadTooLarge "PAYLOAD_TOO_LARGE" "The body is too large" false;
     UnsupportedMediaType "UNSUPPORTED_MEDIA_TYPE" "The body must be JSON" false;
     RateLimited "RATE_LIMITED" "Too many requests" true;
+    QuotaExceeded "QUOTA_EXCEEDED" "The tenant's quota is used up" true;
     InternalError "INTERNAL_ERROR" "The service failed" true;
     Overloaded "OVERLOADED" "The service is at its limit" true;
     StoreUnavailable "STORE_UNAVAILABLE" "The store does not answer" true;

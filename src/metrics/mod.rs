@@ -214,6 +214,20 @@ impl Metrics {
         self.families.security_violations_total.with_label_values(&[kind]).inc();
     }
 
+    /// One request that was refused by a limit; `tenant` is empty where it is not known.
+    pub fn rate_limit_exceeded(&self, tenant: &str) {
+        let count = |tenant: &str| {
+            self.families.rate_limit_exceeded_total.with_label_values(&[tenant]).inc();
+        };
+        // No tenant must not take a tenant's label.
+        if tenant.is_empty() { count(tenant) } else { self.tenants.with(tenant, count) }
+    }
+
+    /// How evenly tenants are served, 0..=1.
+    pub fn fairness(&self, index: f64) {
+        self.families.fairness_index.set(index);
+    }
+
     /// One panic that was caught.
     pub fn panicked(&self) {
         self.families.panics_total.inc();

@@ -54,6 +54,8 @@ fn every_family_appears_once_it_is_recorded() {
     metrics.snapshot("abc", 0);
     metrics.active_services(1);
     metrics.security_violation("sqli");
+    metrics.rate_limit_exceeded("default");
+    metrics.fairness(0.9);
     metrics.panicked();
     let text = metrics.render().unwrap();
     for family in FAMILIES {

@@ -36,6 +36,7 @@ macro_rules! operations {
 operations! {
     Authenticate "authenticate" "A credential becomes a caller.";
     CheckPermission "check_permission" "A caller's scopes are held against a route.";
+    CheckRateLimit "check_rate_limit" "A request is held against rates, quotas and places.";
     CheckThreat "check_threat" "The envelope of a request is searched for attacks.";
     BatchThreatCheck "batch_threat_check" "The requests of a batch are judged.";
     PolicyEvaluate "policy_evaluate" "A policy is asked at one of its points.";
@@ -46,6 +47,7 @@ operations! {
     RetrieveObject "retrieve_object" "Overlays and strategies are read from the store.";
     WriteAuditBatch "write_audit_batch" "Acts are handed to the store's writer, until they are durable.";
     ReadAudit "read_audit" "Acts are read from the store.";
+    KeepQuotas "keep_quotas" "Used quotas are written to the store, or read from it.";
     RecordDecision "record_decision" "Decisions are handed to the store's writer.";
     ReadDecision "read_decision" "Decisions are read from the store.";
 }

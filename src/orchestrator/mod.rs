@@ -135,11 +135,17 @@ impl<'a> Run<'a> {
         request: &'a Request,
     ) -> Result<Run<'a>, Error> {
         let started = Instant::now();
-        let tenant = snapshot.catalog.tenants.get(&request.tenant).ok_or_else(|| {
-            Error::new(Code::TenantMismatch, "the tenant is unknown or not the credential's")
-        })?;
-        if tenant.paused {
-            return Err(Error::new(Code::TenantPaused, "the tenant is paused"));
+        let unknown = || {
+            let message = "the tenant is unknown or not the credential's";
+            Error::field(Code::TenantMismatch, "/tenant_id", "tenant_mismatch", message)
+        };
+        let tenant = snapshot.catalog.tenants.get(&request.tenant).ok_or_else(unknown)?;
+        if snapshot.paused(tenant) {
+            // Only its own credential is told that it exists.
+            return Err(match &caller.tenant {
+                Some(_) => Error::new(Code::TenantPaused, "the tenant is paused"),
+                None => unknown(),
+            });
         }
         let seen = snapshot
             .seen

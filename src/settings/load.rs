@@ -18,6 +18,8 @@ const DEFAULT_FILE: &str = "config/settings.yaml";
 const EMBEDDED: &str = include_str!("../../config/settings.yaml");
 /// Variables without section.
 const FLAT: [(&str, &str); 2] = [("ENV", "/env"), ("LOG_LEVEL", "/telemetry/log_level")];
+/// Maps whose keys are names that an operator gives.
+const NAMED: [&str; 3] = ["/tiers", "/security/rate_limit/keys", "/security/rate_limit/routes"];
 /// Names that are promised and not built.
 const LATER: [&str; 3] = ["DATABASE_URL", "REDIS_URL", "NATS_URL"];
 
@@ -123,6 +125,9 @@ impl Loading<'_> {
         let (Some(object), Some(known)) = (value.as_object_mut(), known.as_object()) else {
             return;
         };
+        if NAMED.contains(&pointer) {
+            return;
+        }
         let keys: Vec<String> = object.keys().cloned().collect();
         for key in keys {
             let below = format!("{pointer}/{key}");

@@ -11,14 +11,16 @@ use crate::yaml::Span;
 
 mod load;
 mod secrets;
+mod tenancy;
 #[cfg(test)]
 mod tests;
 
 pub use load::read_secret_variable;
 pub use secrets::{Secret, Secrets};
+pub use tenancy::{Rate, RateLimit, Tier, Tiers};
 
 /// Everything that is fixed until the next start.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, Validate)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Where it runs.
@@ -31,6 +33,9 @@ pub struct Settings {
     /// Whom it may reach, and who may enter.
     #[validate(nested)]
     pub security: Security,
+    /// What tenants of each tier may ask, by the tier's name.
+    #[validate(custom(function = "tenancy::sound_tiers"))]
+    pub tiers: Tiers,
     /// What a request may cost.
     #[validate(nested)]
     pub orchestration: Orchestration,
@@ -43,6 +48,22 @@ pub struct Settings {
     /// What only the environment holds.
     #[serde(skip)]
     pub secrets: Secrets,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            env: Env::default(),
+            server: Server::default(),
+            paths: Paths::default(),
+            security: Security::default(),
+            tiers: tenancy::shipped(),
+            orchestration: Orchestration::default(),
+            policy: Policy::default(),
+            telemetry: Telemetry::default(),
+            secrets: Secrets::default(),
+        }
+    }
 }
 
 /// Where the service runs.
@@ -202,6 +223,9 @@ pub struct Security {
     /// Refused credentials per minute and source address; then 429.
     #[validate(range(min = 1, max = 100_000))]
     pub auth_failures_per_minute: u32,
+    /// How often tenants, keys and routes may be asked.
+    #[validate(nested)]
+    pub rate_limit: RateLimit,
     /// Tokens of others.
     #[validate(nested)]
     pub jwt: Jwt,
@@ -214,6 +238,7 @@ impl Default for Security {
             waf: None,
             trusted_proxies: Vec::new(),
             auth_failures_per_minute: 20,
+            rate_limit: RateLimit::default(),
             jwt: Jwt::default(),
         }
     }

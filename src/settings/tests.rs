@@ -107,3 +107,27 @@ fn envelopes_are_blocked_but_in_development_and_where_the_settings_say_otherwise
     assert_eq!(load("{}\n", &by_variable).unwrap().waf(), WafMode::Block);
     assert!(load("security: {waf: loud}\n", &[]).is_err());
 }
+
+#[test]
+fn tiers_and_rates_are_data_and_wrong_ones_are_refused() {
+    let gold = "{requests_per_hour: 9, jobs_per_day: null, concurrent: 1, weight: 2}";
+    let settings = load(&format!("tiers: {{gold: {gold}}}\n"), &[]).unwrap();
+    assert_eq!(settings.tiers["gold"].requests_per_hour, Some(9));
+    let by_variable = [("ORCHESTRATION_TIERS__STARTER__CONCURRENT", "3")];
+    assert_eq!(load("{}\n", &by_variable).unwrap().tiers["starter"].concurrent, Some(3));
+    let rates = "keys: {orch_a: {per_minute: 60}}, routes: {GET /keys: {per_minute: 5, burst: 2}}";
+    let settings = load(&format!("security: {{rate_limit: {{{rates}}}}}\n"), &[]).unwrap();
+    let RateLimit { keys, routes, .. } = &settings.security.rate_limit;
+    assert_eq!((keys["orch_a"].burst(), routes["GET /keys"].burst()), (6, 2));
+    for wrong in [
+        "tiers: {gold: {requests_per_hour: 0, jobs_per_day: null, concurrent: 1, weight: 2}}\n",
+        "tiers: {gold: {requests_per_hour: 1, jobs_per_day: 1, concurrent: 1, weight: 0.05}}\n",
+        "tiers: {gold: {requests_per_hour: 1, job_per_day: 1, concurrent: 1, weight: 1}}\n",
+        "security: {rate_limit: {burst: 0}}\n",
+        "security: {rate_limit: {keys: {a: {per_minute: 0}}}}\n",
+        "security: {rate_limit: {routes: {GET /keys: {burst: 1}}}}\n",
+    ] {
+        let faults = load(wrong, &[]).unwrap_err();
+        assert_eq!((faults.len(), faults[0].line), (1, 1), "{wrong}: {faults:?}");
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
-use super::{Base, Files, Overlay, Snapshot, Sources, overlays, trial};
+use super::{Base, Files, Overlay, Row, RowKind, Snapshot, Sources, overlays, rows, trial};
 use crate::domain::id::{BundleName, TenantId};
 use crate::policy::Policies;
 use crate::settings::Settings;
@@ -23,12 +23,13 @@ pub struct Live {
     stored: Mutex<Stored>,
 }
 
-/// The store's overlays as they were last read.
+/// What the store holds, as it was last read.
 #[derive(Default)]
 struct Stored {
     /// Of the store.
     generation: i64,
     overlays: Vec<Arc<Overlay>>,
+    rows: Vec<Arc<Row>>,
 }
 
 /// A change of one stored overlay.
@@ -60,6 +61,32 @@ impl Change {
     }
 }
 
+/// A change of what the store holds of one tenant.
+#[derive(Debug, Clone)]
+pub struct RowChange {
+    /// What of it.
+    pub kind: RowKind,
+    /// Of whom.
+    pub tenant: TenantId,
+    /// JSON; `None` deletes it.
+    pub body: Option<String>,
+    /// What the author believes to be there.
+    pub expected: Expected,
+    /// What the audit says of it.
+    pub audit: AuditEntry,
+}
+
+impl RowChange {
+    /// `rows` with what `object` makes of this one, in the order of the store.
+    fn made(&self, rows: &[Arc<Row>], object: &Object) -> Vec<Arc<Row>> {
+        let own = |row: &Row| row.kind == self.kind && row.tenant == self.tenant;
+        let mut made: Vec<_> = rows.iter().filter(|other| !own(other)).cloned().collect();
+        made.extend(Row::of(object).map(Arc::new));
+        made.sort_by(|a, b| (a.kind, &a.tenant).cmp(&(b.kind, &b.tenant)));
+        made
+    }
+}
+
 /// What else must hold of an overlay in the snapshot that would serve, before it is stored; given
 /// from above, because orchestrations are run there.
 pub type Gate<'a> = &'a dyn Fn(&Snapshot, &Overlay) -> Vec<Fault>;
@@ -77,10 +104,10 @@ pub struct Changed {
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// What would serve is not valid.
-    #[error("the overlay is not valid")]
+    #[error("what would serve is not valid")]
     Invalid(Vec<Fault>),
     /// A file defines the name.
-    #[error("a file defines this overlay")]
+    #[error("a file defines this name")]
     Defined,
     /// Nothing was changed, or nobody knows.
     #[error(transparent)]
@@ -129,11 +156,11 @@ impl Live {
     /// Serves `first`, read from `sources` and, where there is one, from `store`.
     pub fn new(first: Snapshot, sources: Sources, store: Option<Arc<dyn Store>>) -> Self {
         let state = State { wanted: first.revision.clone(), faults: Vec::new() };
-        let overlays = first.files.overlays.clone();
+        let (overlays, rows) = (first.files.overlays.clone(), first.files.rows.clone());
         tell_broken(&first, None);
         Self {
             store,
-            stored: Mutex::new(Stored { generation: -1, overlays }),
+            stored: Mutex::new(Stored { generation: -1, overlays, rows }),
             current: ArcSwap::from_pointee(first),
             sources,
             instance: uuid::Uuid::now_v7().to_string(),
@@ -184,7 +211,10 @@ impl Live {
     ) -> Option<Result<Arc<Snapshot>, Vec<Fault>>> {
         let mut stored = self.stored();
         match self.read_store(&mut stored).and(read) {
-            Ok(files) => self.adopt(&files.beside(stored.overlays.clone()), settings),
+            Ok(files) => {
+                let files = files.beside(stored.overlays.clone(), stored.rows.clone());
+                self.adopt(&files, settings)
+            }
             Err(faults) => self.refuse("unreadable".into(), faults),
         }
     }
@@ -198,17 +228,18 @@ impl Live {
             if generation == stored.generation {
                 return Ok(None);
             }
-            Ok(Some((generation, overlays::stored(store.as_ref()).await?)))
+            Ok(Some((generation, rows::stored(store.as_ref()).await?)))
         });
         match read {
             Ok(None) => {}
             Ok(Some((generation, objects))) => {
                 stored.overlays = overlays::overlays(&objects);
+                stored.rows = rows::rows(&objects);
                 stored.generation = generation;
             }
             Err(error) => {
                 let error: StoreError = error;
-                tracing::warn!(%error, "stored overlays could not be read; the last ones stay");
+                tracing::warn!(%error, "what is stored could not be read; what was read last stays");
             }
         }
         Ok(())
@@ -257,6 +288,39 @@ impl Live {
         Ok(Changed { snapshot: self.swap(next), doubts })
     }
 
+    /// Checks, stores and serves a change of one row, or does nothing. Blocks, as `refresh`.
+    pub fn change_row(
+        &self,
+        change: RowChange,
+        settings: &Settings,
+    ) -> Result<Arc<Snapshot>, ChangeError> {
+        let mut stored = self.stored();
+        let base = self.current();
+        let defines = change.kind == RowKind::Tenant && change.body.is_some();
+        if defines && base.file_defines_tenant(&change.tenant) {
+            return Err(ChangeError::Defined);
+        }
+        let key = change.kind.key(&change.tenant);
+        let body = change.body.clone();
+        let object = Object { key, version: 0, at_ms: 0, etag: String::new(), body };
+        let rows = change.made(&base.files.rows, &object);
+        let files = base.files.beside(base.files.overlays.clone(), rows);
+        let over = Base::over(&base.policies, &self.sources, settings);
+        let mut next = base.with_files(files, &over, None).map_err(ChangeError::Invalid)?;
+        if defines && let Some(faults) = next.broken_tenant(&change.tenant) {
+            return Err(ChangeError::Invalid(faults.to_vec()));
+        }
+        let closed = StoreError::Closed { doing: "writing a tenant" };
+        let store = self.store.as_ref().ok_or(closed)?;
+        let (body, audit) = (change.body.clone(), change.audit.clone());
+        let write = store.change(object.key, body, change.expected, audit);
+        let object = tokio::runtime::Handle::current().block_on(write)?;
+        // Version and time are the store's to give.
+        next.files.rows = change.made(&next.files.rows, &object);
+        stored.rows = change.made(&stored.rows, &object);
+        Ok(self.swap(next))
+    }
+
     /// What would serve after `change`, over what serves in `base`.
     fn draft(
         &self,
@@ -271,7 +335,8 @@ impl Live {
         let key = overlays::key(&change.tenant, &change.bundle);
         let body = change.body.clone();
         let object = Object { key, version: 0, at_ms: 0, etag: String::new(), body };
-        let files = base.files.beside(change.made(&base.files.overlays, &object));
+        let overlays = change.made(&base.files.overlays, &object);
+        let files = base.files.beside(overlays, base.files.rows.clone());
         let name = (change.tenant.clone(), change.bundle.clone());
         let over = Base::over(units, &self.sources, settings);
         let draft = base.with_files(files, &over, Some(name.clone()));
@@ -302,7 +367,8 @@ impl Live {
         let current = self.current();
         {
             let mut state = self.state();
-            let same = overlays::same(&current.files.overlays, &files.overlays);
+            let same = overlays::same(&current.files.overlays, &files.overlays)
+                && rows::same(&current.files.rows, &files.rows);
             let serves = current.revision == wanted;
             if state.wanted == wanted && (same || !serves) {
                 return None;
@@ -347,8 +413,14 @@ impl Live {
     }
 }
 
-/// Logs each stored overlay that serves no longer, once.
+/// Logs each stored overlay and tenant that serves no longer, once.
 fn tell_broken(next: &Snapshot, before: Option<&Snapshot>) {
+    for (tenant, faults) in next.broken_tenants() {
+        if before.is_none_or(|before| before.broken_tenant(tenant).is_none()) {
+            let fault = faults.first().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(%tenant, fault, "a stored tenant does not fit; it is refused");
+        }
+    }
     for ((tenant, bundle), faults) in &next.broken {
         let known = before.and_then(|before| before.broken.get(&(tenant.clone(), bundle.clone())));
         if known.is_some() {

@@ -15,17 +15,20 @@ use crate::settings::{self, Settings};
 use crate::store::Object;
 use crate::yaml;
 use crate::yaml::fault::{Fault, FaultKind};
+use rows::Settled;
 
 mod layers;
 mod live;
 mod overlays;
+mod rows;
 mod seen;
 mod sources;
 mod trial;
 mod watch;
 
-pub use live::{Change, ChangeError, Changed, Gate, Generations, Live};
-pub use overlays::{KIND, Overlay, OverlayCases, OverlayContent, OverlayModule, key, stored, tag};
+pub use live::{Change, ChangeError, Changed, Gate, Generations, Live, RowChange};
+pub use overlays::{Overlay, OverlayCases, OverlayContent, OverlayModule, key, tag};
+pub use rows::{KINDS, Quota, Row, RowKind, stored};
 pub use seen::Seen;
 pub use sources::{CheckParams, Files, Sources};
 pub use watch::{Changes, Event, Looked, look, watch};
@@ -50,6 +53,8 @@ pub struct Snapshot {
     /// Stored overlays that do not fit the files, so that their tenants' modes decide; files are
     /// named as the policy tree does.
     pub broken: OverlayFaults,
+    /// What administrators said of tenants.
+    held: rows::Held,
     /// What it was made of; the next one may be made of the same.
     files: Files,
 }
@@ -70,8 +75,12 @@ impl Snapshot {
         check_params: CheckParams,
         settings: &Settings,
     ) -> Result<Arc<Detector>, Vec<Fault>> {
-        let context =
-            LoadContext { env: settings.env, secret: &secret, check_params: &check_params };
+        let context = LoadContext {
+            env: settings.env,
+            tiers: &settings.tiers,
+            secret: &secret,
+            check_params: &check_params,
+        };
         let shown = file.path.clone();
         let (catalog, _) = Catalog::load(&[file], &context)?;
         catalog.detectors.into_values().next().ok_or_else(|| {
@@ -87,29 +96,40 @@ impl Snapshot {
         settings: &Settings,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Vec<Fault>> {
-        let context =
-            LoadContext { env: settings.env, secret: &secret, check_params: &sources.check_params };
+        let context = LoadContext {
+            env: settings.env,
+            tiers: &settings.tiers,
+            secret: &secret,
+            check_params: &sources.check_params,
+        };
         // Policies cannot be checked against tenants that are not known.
         let known = previous.map(|old| (&old.catalog, old.files.catalog.as_slice()));
-        let (catalog, mut warnings) = Catalog::load_after(known, &files.catalog, &context)?;
-        let tenants = scopes(&catalog);
+        let (catalog, warnings) = Catalog::load_after(known, &files.catalog, &context)?;
+        let settled = rows::settle(catalog, warnings, files, &settings.tiers);
         let before = previous.map(|snapshot| &snapshot.policies);
         let base = Base { sources, settings, previous: before };
-        let policies = load_policies(files, &tenants, &base, None)
+        let policies = load_policies(files, &scopes(&settled.catalog), &base, None)
             .map_err(|faults| sources.place(files, faults))?;
+        let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
+        Ok(Self::whole(files.clone(), settled, policies, generation))
+    }
+
+    fn whole(files: Files, settled: Settled, policies: policy::Loaded, generation: u64) -> Self {
+        let Settled { catalog, seen, mut warnings, held } = settled;
         warnings.extend(policies.warnings);
         warnings.sort();
-        Ok(Snapshot {
+        Snapshot {
             revision: files.revision().hex(),
-            generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
+            generation,
             loaded_at: now(),
-            seen: seen::by_tenant(&catalog),
+            seen,
             catalog,
             policies: policies.policies,
             warnings,
             broken: policies.broken,
-            files: files.clone(),
-        })
+            held,
+            files,
+        }
     }
 
     /// The first snapshot beside what the store holds.
@@ -122,14 +142,14 @@ impl Snapshot {
         if objects.is_empty() {
             return Ok(self);
         }
-        let files = self.files.beside(overlays::overlays(objects));
+        let files = self.files.beside(overlays::overlays(objects), rows::rows(objects));
         let next = self
             .with_files(files.clone(), &Base::over(&self.policies, sources, settings), None)
             .map_err(|faults| sources.place(&files, faults))?;
         Ok(Snapshot { generation: self.generation, ..next })
     }
 
-    /// The same catalog with other policies of `files`. Nothing is read again, so what became of
+    /// The same catalog with other policies and stored tenants of `files`. Nothing is read again, so what became of
     /// the files since cannot be at fault. Faults name files as the policy tree does.
     fn with_files(
         &self,
@@ -137,21 +157,15 @@ impl Snapshot {
         base: &Base<'_>,
         fresh: Option<OverlayName>,
     ) -> Result<Snapshot, Vec<Fault>> {
-        let policies = load_policies(&files, &scopes(&self.catalog), base, fresh)?;
         let kept = self.warnings.iter().filter(|fault| fault.kind != FaultKind::Policy);
-        let mut warnings: Vec<Fault> = kept.cloned().chain(policies.warnings).collect();
-        warnings.sort();
-        Ok(Snapshot {
-            revision: files.revision().hex(),
-            generation: self.generation + 1,
-            loaded_at: now(),
-            catalog: self.catalog.clone(),
-            seen: self.seen.clone(),
-            policies: policies.policies,
-            warnings,
-            broken: policies.broken,
-            files,
-        })
+        let warnings: Vec<Fault> = kept.cloned().collect();
+        let catalog = self.catalog.clone();
+        let settled = match rows::same(&self.files.rows, &files.rows) {
+            true => Settled { catalog, warnings, seen: self.seen.clone(), held: self.held.clone() },
+            false => rows::settle(catalog, warnings, &files, &base.settings.tiers),
+        };
+        let policies = load_policies(&files, &scopes(&settled.catalog), base, fresh)?;
+        Ok(Self::whole(files, settled, policies, self.generation + 1))
     }
 }
 
@@ -209,6 +223,7 @@ impl Files {
                 let parts = ["overlay".into(), overlay.folder(), overlay.digest.hex()];
                 parts.map(String::into_bytes)
             }))
+            .chain(self.row_entries())
             .collect();
         entries.sort();
         Digest::of_all(entries.iter().flatten().map(Vec::as_slice))

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Files, Snapshot};
+use super::{Files, Row, Snapshot};
 use crate::domain::digest::Digest;
 use crate::domain::id::{BundleName, TenantId};
 use crate::policy::{OverlayFaults, OverlayName, Source};
-use crate::store::{Object, ObjectKey, Store, StoreError};
+use crate::store::{Object, ObjectKey};
 use crate::yaml::fault::{Fault, FaultKind};
 
 /// What overlays are called in the store.
@@ -140,14 +140,10 @@ pub fn tag(etag: &str) -> String {
     etag.chars().take(32).collect()
 }
 
-/// Every overlay of the store.
-pub async fn stored(store: &dyn Store) -> Result<Vec<Object>, StoreError> {
-    store.objects(KIND.into()).await
-}
-
 /// Objects as overlays.
 pub fn overlays(objects: &[Object]) -> Vec<Arc<Overlay>> {
-    objects.iter().filter_map(Overlay::of).map(Arc::new).collect()
+    let overlays = objects.iter().filter(|object| object.key.kind == KIND);
+    overlays.filter_map(Overlay::of).map(Arc::new).collect()
 }
 
 /// What operators and authors read of overlays that do not serve: one line for each, and every
@@ -180,9 +176,9 @@ pub(super) fn same(a: &[Arc<Overlay>], b: &[Arc<Overlay>]) -> bool {
 }
 
 impl Files {
-    /// The same files beside other stored overlays.
-    pub(super) fn beside(&self, overlays: Vec<Arc<Overlay>>) -> Files {
-        Files { overlays, catalog: self.catalog.clone(), policies: self.policies.clone() }
+    /// The same files beside what else is stored.
+    pub(super) fn beside(&self, overlays: Vec<Arc<Overlay>>, rows: Vec<Arc<Row>>) -> Files {
+        Files { overlays, rows, catalog: self.catalog.clone(), policies: self.policies.clone() }
     }
 
     /// Policy files, and the files of every stored overlay that is not shadowed.

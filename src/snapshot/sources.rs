@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Overlay;
+use super::{Overlay, Row};
 use crate::assets;
 use crate::catalog::{Detector, ParamFault, SourceFile};
 use crate::policy;
@@ -49,6 +49,8 @@ pub struct Files {
     pub policies: Vec<policy::Source>,
     /// What the API stored, by tenant and bundle.
     pub overlays: Vec<Arc<Overlay>>,
+    /// Tenants, quotas and pauses that the API stored.
+    pub rows: Vec<Arc<Row>>,
 }
 
 impl Sources {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::*;
 
 mod broken;
+mod rows;
 mod stored;
 
 /// What the audit says of a change that a test makes.

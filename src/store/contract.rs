@@ -3,6 +3,7 @@
 use super::*;
 
 mod keys;
+mod usage;
 
 pub(super) fn tenant(name: &str) -> TenantId {
     TenantId::parse(name).unwrap()
@@ -54,6 +55,7 @@ pub(super) async fn holds(store: &dyn Store) {
     lists_hold_current_versions_of_every_tenant(store).await;
     one_of_many_racing_writers_wins(store).await;
     keys::hold(store).await;
+    usage::holds(store).await;
     assert_eq!(store.probe().await, Ok(()));
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 
 use super::{
-    Accepted, Answer, ApiKey, Audit, AuditEntry, Decision, Decisions, Expected, KeyChange, Keys,
-    Numbered, Object, ObjectKey, Objects, Page, Store, StoreError, Version, WriterStats,
+    Accepted, Answer, ApiKey, Audit, AuditEntry, Decision, Decisions, Expected, HourUsed,
+    KeyChange, Keys, Numbered, Object, ObjectKey, Objects, Page, Store, StoreError, Usage, Version,
+    WriterStats,
 };
 use crate::domain::id::TenantId;
 use crate::operations::{Operation, Operations};
@@ -141,6 +142,16 @@ impl<S: Store> Keys for Guarded<S> {
 
     fn change_key(&self, change: KeyChange, entry: AuditEntry) -> Answer<'_, bool> {
         self.run(Operation::StoreToken, move || self.inner.change_key(change, entry))
+    }
+}
+
+impl<S: Store> Usage for Guarded<S> {
+    fn used(&self, since: u32) -> Answer<'_, Vec<HourUsed>> {
+        self.run(Operation::KeepQuotas, move || self.inner.used(since))
+    }
+
+    fn keep_used(&self, rows: Vec<HourUsed>) -> Answer<'_, ()> {
+        self.run(Operation::KeepQuotas, move || self.inner.keep_used(rows))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What must survive a restart: decisions, audit, versioned objects, keys.
+//! What must survive a restart: decisions, audit, versioned objects, keys, used quotas.
 //!
 //! The traits speak of domain things; SQL stays in the implementation. Reads and writes never run
 //! on a server worker. Content never comes here.
@@ -18,11 +18,13 @@ mod rows;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use error::StoreError;
 pub use guarded::Guarded;
 pub use keys::{ApiKey, KeyChange, KeyHash, Keys};
 pub use sqlite::{Place, Sqlite, SqliteOptions, decisions_in_file, objects_in_file};
+pub use usage::{HourUsed, Usage};
 
 /// What a store answers, once the work is done elsewhere.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -215,7 +217,7 @@ pub trait Objects: Send + Sync {
 }
 
 /// Everything durable.
-pub trait Store: Decisions + Audit + Objects + Keys {
+pub trait Store: Decisions + Audit + Objects + Keys + Usage {
     /// Whether a read succeeds now.
     fn probe(&self) -> Answer<'_, ()>;
     /// What the writer did so far.

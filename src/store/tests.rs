@@ -158,10 +158,10 @@ fn one_newer_schema_is_served_and_two_are_refused() {
         )
         .unwrap();
     };
-    raise(3);
-    drop(Sqlite::open(&file(&path)).unwrap());
     raise(4);
-    assert_eq!(open_error(&path), StoreError::NewerSchema { found: 4, served: 3 });
+    drop(Sqlite::open(&file(&path)).unwrap());
+    raise(5);
+    assert_eq!(open_error(&path), StoreError::NewerSchema { found: 5, served: 4 });
 }
 
 const CHILD: &str = "STORE_KILL_TEST_FILE";

@@ -51,6 +51,7 @@ fn routes() -> Vec<(String, String, Option<String>)> {
                 .replace("{detector}", "pii")
                 .replace("{name}", "pii")
                 .replace("{how}", "reset")
+                .replace("{tenant}", "acme")
                 .replace("{prefix}", "orch_ffffffffffff");
             routes.push((method.to_uppercase(), path, scope));
         }

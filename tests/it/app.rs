@@ -21,6 +21,7 @@ pub struct App {
     /// What the routes work with, to break parts of it.
     pub api: actix_web::web::Data<detector_orchestrator::api::Api>,
     client: HttpClient,
+    env: Vec<(&'static str, String)>,
     stop: Option<mpsc::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -69,6 +70,8 @@ pub async fn spawn_closed_with(key: &str, prepare: impl FnOnce(&Path)) -> App {
         ("ORCHESTRATION_ENV", "staging"),
         ("ORCHESTRATION_BOOTSTRAP_KEY", key),
         ("ORCHESTRATION_SECURITY__AUTH_FAILURES_PER_MINUTE", "100000"),
+        ("ORCHESTRATION_SECURITY__RATE_LIMIT__PER_MINUTE", "1000000"),
+        ("ORCHESTRATION_SECURITY__RATE_LIMIT__BURST", "1000000"),
     ];
     let env = env.map(|(name, value)| (name, value.to_owned()));
     spawn_under(dir, env.to_vec()).await
@@ -80,6 +83,7 @@ async fn spawn_in(dir: tempfile::TempDir) -> App {
 
 async fn spawn_under(dir: tempfile::TempDir, env: Vec<(&'static str, String)>) -> App {
     let root = dir.path().to_path_buf();
+    let kept = env.clone();
     let (ready, started) = tokio::sync::oneshot::channel();
     let (stop, stopped) = mpsc::channel::<()>();
     let thread = std::thread::spawn(move || {
@@ -101,7 +105,7 @@ async fn spawn_under(dir: tempfile::TempDir, env: Vec<(&'static str, String)>) -
         });
     });
     let (address, api) = started.await.expect("the service started");
-    App { address, dir, api, client: client(), stop: Some(stop), thread: Some(thread) }
+    App { address, dir, api, client: client(), env: kept, stop: Some(stop), thread: Some(thread) }
 }
 
 pub type HttpClient = Client<HttpConnector, Full<Bytes>>;
@@ -171,7 +175,7 @@ impl App {
         self.thread.take().unwrap().join().unwrap();
         let empty = tempfile::tempdir().unwrap();
         let dir = std::mem::replace(&mut self.dir, empty);
-        spawn_in(dir).await
+        spawn_under(dir, std::mem::take(&mut self.env)).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {

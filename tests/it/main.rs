@@ -40,6 +40,7 @@ mod real;
 mod redaction;
 mod reload;
 mod scenarios;
+mod tenants;
 mod tighten;
 #[path = "../models/tighten.rs"]
 mod tighten_model;

@@ -156,7 +156,7 @@ fn a_tenants_list_of_policies_grows_however_it_is_written() {
     let dir = project();
     let file = "config/tenants/acme.yaml";
     for list in ["policies:\n  - standard # first\n  - strict\n", "policies: [standard]\n", ""] {
-        let head = "schema_version: 1\nid: acme\ntier: basic\n";
+        let head = "schema_version: 1\nid: acme\ntier: starter\n";
         write(dir.path(), file, &format!("{head}{list}labels: {{a: b}}\n"));
         let _ = std::fs::remove_dir_all(dir.path().join("policies/demo"));
         let _ = std::fs::remove_dir_all(dir.path().join("policies/tenants/acme/demo"));

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use detector_orchestrator::catalog::{Catalog, LoadContext, SourceFile};
 use detector_orchestrator::policy::{Limits, validate_modules};
-use detector_orchestrator::settings::{Env, Settings};
+use detector_orchestrator::settings::{Env, Settings, Tiers};
 use detector_orchestrator::yaml::fault::{Fault, FaultKind};
 
 /// A fault stands inside the file, says something and what to do.
@@ -20,8 +20,13 @@ fn teaches(faults: &[Fault], bytes: &[u8]) {
 
 fn load(kind: FaultKind, path: &str, bytes: &[u8]) {
     let file = SourceFile { kind, path: path.to_owned(), bytes: Arc::from(bytes) };
-    let context =
-        LoadContext { env: Env::Production, secret: &|_| None, check_params: &|_| Ok(()) };
+    static TIERS: LazyLock<Tiers> = LazyLock::new(|| Settings::default().tiers);
+    let context = LoadContext {
+        env: Env::Production,
+        secret: &|_| None,
+        check_params: &|_| Ok(()),
+        tiers: &TIERS,
+    };
     if let Err(faults) = Catalog::load(&[file], &context) {
         teaches(&faults, bytes);
     }

@@ -8,7 +8,7 @@ use detector_orchestrator::detect::read_reply;
 use detector_orchestrator::domain::category::Category;
 use detector_orchestrator::domain::id::{RequestId, TenantId};
 use detector_orchestrator::domain::request::Request;
-use detector_orchestrator::settings::Env;
+use detector_orchestrator::settings::{Env, Tiers};
 use detector_orchestrator::yaml::fault::FaultKind;
 
 const FILES: [&str; 7] = [
@@ -31,8 +31,13 @@ fn read(lines: &&str) -> Arc<Detector> {
         path: "detectors/fuzzed.yaml".to_owned(),
         bytes: Arc::from(text.as_bytes()),
     };
-    let context =
-        LoadContext { env: Env::Development, secret: &|_| None, check_params: &|_| Ok(()) };
+    let tiers = Tiers::new();
+    let context = LoadContext {
+        env: Env::Development,
+        secret: &|_| None,
+        check_params: &|_| Ok(()),
+        tiers: &tiers,
+    };
     let (catalog, _) = Catalog::load(&[file], &context).unwrap_or_else(|faults| {
         panic!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     });

@@ -19,6 +19,8 @@ pub(super) mod operations;
 pub(super) mod orchestrate;
 mod pages;
 pub(super) mod policies;
+pub(super) mod quotas;
+pub(super) mod tenants;
 
 type Answer = Result<HttpResponse, Failed>;
 
@@ -68,6 +70,8 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     breakers::configure(config);
     live::configure(config);
     keys::configure(config);
+    tenants::configure(config);
+    quotas::configure(config);
     operations::configure(config);
     audit::configure(config);
     admin::configure(config);

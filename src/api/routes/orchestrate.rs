@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Answer, at, json, resource};
+use crate::api::admit::{self, Part};
 use crate::api::caller::{NoQuery, query, tenant};
 use crate::api::edge::request_id;
 use crate::api::wire::request::{Bounds, OrchestrateRequest};
@@ -16,7 +17,7 @@ use crate::api::wire::response;
 use crate::api::{Api, body, envelope, problem, strict};
 use crate::auth::Caller;
 use crate::domain::error::{Code, Error};
-use crate::domain::id::RequestId;
+use crate::domain::id::{RequestId, TenantId};
 use crate::domain::outcome::Outcome;
 use crate::domain::request::Request;
 use crate::operations::Operation;
@@ -48,6 +49,8 @@ pub(crate) async fn orchestrate(http: HttpRequest, payload: Payload, api: Data<A
     let wire: OrchestrateRequest = body::json(&http, payload, api.body_limits()).await?;
     let snapshot = api.live.current();
     let request = domain(&api, &http, (&caller, &snapshot), wire, request_id(&http))?;
+    let _place = admit::place(&api, &http, &snapshot, &request.tenant)?;
+    admit::count(&api, &http, (&caller, &snapshot), (&request.tenant, Part::First))?;
     let outcome = orchestrator::run(&api.deps, &snapshot, &caller, &request).await?;
     let answer = response::render(&outcome, &request, started.elapsed());
     let status = status(&api, &outcome);
@@ -212,7 +215,13 @@ pub(crate) async fn batch(http: HttpRequest, payload: Payload, api: Data<Api>) -
     check_batch(&batch)?;
     let snapshot = api.live.current();
     let id = request_id(&http);
-    let max_parallel = batch.max_parallel.unwrap_or(10);
+    // The batch is one request among its tenant's; inside, it keeps to what the tenant may have.
+    let home = tenant(&http, &caller, None, &snapshot).ok();
+    let _place = match &home {
+        Some(home) => admit::place(&api, &http, &snapshot, home)?,
+        None => None,
+    };
+    let max_parallel = batch.max_parallel.unwrap_or(10).min(parallel(&api, &snapshot, home));
     let items = batch.requests.into_iter().enumerate();
     let work = items.map(|(index, value)| {
         let item = Item { api: &api, http: &http, caller: &caller, snapshot: &snapshot, index };
@@ -224,6 +233,14 @@ pub(crate) async fn batch(http: HttpRequest, payload: Payload, api: Data<Api>) -
     let succeeded = results.iter().filter(|item| item.response.is_some()).count();
     let failed = results.len() - succeeded;
     json(&BatchResponse { results, succeeded, failed })
+}
+
+/// How many of a batch of `home` may be judged at once.
+fn parallel(api: &Api, snapshot: &Snapshot, home: Option<TenantId>) -> usize {
+    let home = home.and_then(|home| snapshot.catalog.tenants.get(&home));
+    let most = home.and_then(|home| snapshot.limits(home).concurrent);
+    let most = most.filter(|_| api.admission.enforces());
+    most.and_then(|most| usize::try_from(most).ok()).unwrap_or(BATCH_MAX)
 }
 
 fn check_batch(batch: &BatchRequest) -> Result<(), Error> {
@@ -281,7 +298,10 @@ impl Item<'_> {
     ) -> Result<(u16, serde_json::Value), Error> {
         let started = Instant::now();
         let wire: OrchestrateRequest = strict::of_value(value)?;
-        let request = domain(self.api, self.http, (self.caller, self.snapshot), wire, id)?;
+        let who = (self.caller, self.snapshot);
+        let request = domain(self.api, self.http, who, wire, id)?;
+        let part = if self.index == 0 { Part::First } else { Part::Further };
+        admit::count(self.api, self.http, who, (&request.tenant, part))?;
         let outcome =
             orchestrator::run(&self.api.deps, self.snapshot, self.caller, &request).await?;
         let answer = response::render(&outcome, &request, started.elapsed());

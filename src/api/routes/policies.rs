@@ -19,9 +19,9 @@ use crate::policy::View;
 use crate::snapshot::Snapshot;
 
 pub(crate) mod check;
-mod content;
+pub(super) mod content;
 pub(crate) mod overlay;
-mod precondition;
+pub(super) mod precondition;
 mod target;
 pub(crate) mod versions;
 

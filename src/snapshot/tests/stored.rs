@@ -101,8 +101,11 @@ async fn a_stale_change_loses_to_another_instance_and_nothing_serves_of_it() {
     let stored = Stored::new();
     stored.elsewhere(table("block")).await;
     let lost = stored.change(change(table("flag"), Expected::Absent)).await;
-    let conflict =
-        Err(StoreError::Conflict { kind: KIND.into(), name: "standard".into(), found: 1 });
+    let conflict = Err(StoreError::Conflict {
+        kind: overlays::KIND.into(),
+        name: "standard".into(),
+        found: 1,
+    });
     match lost {
         Err(ChangeError::Store(error)) => assert_eq!(Err::<(), _>(error), conflict),
         other => panic!("{other:?}"),

@@ -187,7 +187,11 @@ fn field(fault: Fault, folder: &str, content: &OverlayContent) -> FieldFault {
 }
 
 /// What each line after the first of the table's text, indented as it is loaded, holds.
-fn pointers(value: &serde_json::Value, at: &str, lines: &mut Vec<String>) {
+pub(in crate::api::routes) fn pointers(
+    value: &serde_json::Value,
+    at: &str,
+    lines: &mut Vec<String>,
+) {
     let children: Vec<(String, &serde_json::Value)> = match value {
         serde_json::Value::Object(fields) => fields
             .iter()

@@ -6,7 +6,7 @@ use crate::domain::error::{Code, Error};
 use crate::store::Expected;
 
 /// Holds the headers against the `ETag` and version that are there.
-pub(super) fn expected(
+pub(in crate::api::routes) fn expected(
     headers: &HeaderMap,
     current: Option<(&str, u64)>,
 ) -> Result<Expected, Error> {
@@ -31,7 +31,7 @@ pub(super) fn expected(
 }
 
 /// Somebody else was first.
-pub(super) fn failed(message: &str) -> Error {
+pub(in crate::api::routes) fn failed(message: &str) -> Error {
     Error::new(Code::PreconditionFailed, message)
 }
 

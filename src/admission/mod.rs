@@ -1,0 +1,280 @@
+//! Who may ask how often: rates of tenants, keys and routes, quotas of the hour, places at once.
+//!
+//! Pure but for counting: the caller brings the time and the limits, which follow every reload.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::error::{Code, Error};
+use crate::domain::id::TenantId;
+use crate::metrics::Metrics;
+use crate::settings::{Rate, RateLimit, Tier};
+use crate::snapshot::Snapshot;
+use crate::store::{Store, StoreError};
+
+pub mod fairness;
+mod used;
+mod windows;
+
+pub use used::Spent;
+pub use windows::{Bucket, Level, Local, Windows};
+
+const HOUR_S: u64 = 3_600;
+
+/// When a request is held against its limits.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// For rates.
+    pub at: Instant,
+    /// For quotas: seconds since 1970.
+    pub unix_s: u64,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Moment {
+        let unix_s = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
+        Moment { at: Instant::now(), unix_s }
+    }
+
+    /// Hours since 1970.
+    pub fn hour(self) -> u32 {
+        u32::try_from(self.unix_s / HOUR_S).unwrap_or(u32::MAX)
+    }
+
+    /// Until the next hour of the clock.
+    pub fn hour_left(self) -> Duration {
+        Duration::from_secs(HOUR_S - self.unix_s % HOUR_S)
+    }
+}
+
+/// Whose request it is, as far as rates go.
+#[derive(Debug, Clone, Copy)]
+pub struct Entrant<'a> {
+    /// The tenant, where it is known yet, and the rate of its file.
+    pub tenant: Option<(&'a TenantId, Option<Rate>)>,
+    /// The prefix of its key, where it came with one and is not counted yet.
+    pub key: Option<&'a str>,
+    /// Method and route below the API's prefix.
+    pub route: (&'a str, &'a str),
+}
+
+/// A refusal with what the caller needs to come back at a good time.
+#[derive(Debug)]
+pub struct Refused {
+    /// What to answer.
+    pub error: Error,
+    /// Until the same request may pass.
+    pub wait: Duration,
+}
+
+/// A place among the requests of a tenant that are being judged; left when dropped.
+#[derive(Debug)]
+pub struct Place(Arc<used::Counts>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// A request that is within its tenant's quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// Whether it is beyond the quota, in the fifth that passes as burst.
+    pub burst: bool,
+}
+
+/// How evenly one tenant was served this hour.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Share {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Of the tenant.
+    pub weight: f64,
+    /// What it spent.
+    pub spent: Spent,
+}
+
+/// The limits of all tenants and what they have spent.
+pub struct Admission {
+    /// False where nobody is refused, and requests are only counted.
+    enforces: bool,
+    windows: Box<dyn Windows>,
+    limits: RateLimit,
+    /// Method, path and rate of routes that have one.
+    routes: Vec<(String, String, Rate)>,
+    used: used::Used,
+    metrics: Arc<Metrics>,
+}
+
+impl Admission {
+    /// Over counts of this process, with what `store` kept of this hour's quotas. Nobody is refused
+    /// unless it `enforces`.
+    pub async fn open(
+        limits: &RateLimit,
+        enforces: bool,
+        metrics: Arc<Metrics>,
+        store: &dyn Store,
+    ) -> Result<Admission, StoreError> {
+        let now = Moment::now();
+        let admission = Self { enforces, ..Self::new(limits, metrics, now.at) };
+        admission.used.restore(store.used(now.hour()).await?);
+        Ok(admission)
+    }
+
+    fn new(limits: &RateLimit, metrics: Arc<Metrics>, now: Instant) -> Admission {
+        let split = |(route, rate): (&String, &Rate)| {
+            let (method, path) = route.split_once(' ')?;
+            Some((method.to_owned(), path.to_owned(), *rate))
+        };
+        let routes: Vec<_> = limits.routes.iter().filter_map(split).collect();
+        let windows = Box::new(Local::new(routes.len(), now));
+        let (limits, used) = (limits.clone(), used::Used::default());
+        Admission { enforces: true, windows, limits, routes, used, metrics }
+    }
+
+    /// Whether anybody is refused.
+    pub fn enforces(&self) -> bool {
+        self.enforces
+    }
+
+    /// The rate of a tenant whose file says `own`.
+    pub fn rate(&self, own: Option<Rate>) -> Rate {
+        own.unwrap_or_else(|| self.limits.of_tenants())
+    }
+
+    /// Counts one request against every rate that applies, or against none. Told is the bucket that
+    /// is nearest to its end; nothing where no rate applies.
+    pub fn enter(&self, who: Entrant<'_>, now: Moment) -> (Option<Level>, Result<(), Refused>) {
+        if !self.enforces {
+            return (None, Ok(()));
+        }
+        let of_key = who.key.and_then(|key| {
+            let rate = self.limits.keys.get(key)?;
+            Some((Bucket::Key(key), *rate))
+        });
+        let of_route = who.tenant.and_then(|(tenant, _)| {
+            let same =
+                |known: &(String, String, Rate)| (known.0.as_str(), known.1.as_str()) == who.route;
+            let route = self.routes.iter().position(same)?;
+            let rate = self.routes.get(route)?.2;
+            Some((Bucket::Route { tenant: tenant.as_str(), route }, rate))
+        });
+        let of_tenant =
+            who.tenant.map(|(tenant, own)| (Bucket::Tenant(tenant.as_str()), self.rate(own)));
+        let asked = [of_key, of_route, of_tenant];
+        let mut least: Option<Level> = None;
+        for (at, ask) in asked.iter().enumerate() {
+            let Some((bucket, rate)) = *ask else { continue };
+            let level = self.windows.take(bucket, rate, now.at);
+            if let Some(wait) = level.wait {
+                let taken = asked.iter().take(at).flatten();
+                taken.for_each(|(bucket, rate)| self.windows.give_back(*bucket, *rate));
+                return (Some(level), Err(self.too_often(who, bucket, (rate, wait), now)));
+            }
+            let part = |level: &Level| f64::from(level.left) / f64::from(level.rate.burst());
+            if least.as_ref().is_none_or(|least| part(&level) <= part(least)) {
+                least = Some(level);
+            }
+        }
+        (least, Ok(()))
+    }
+
+    fn too_often(
+        &self,
+        who: Entrant<'_>,
+        bucket: Bucket<'_>,
+        (rate, wait): (Rate, Duration),
+        now: Moment,
+    ) -> Refused {
+        let of = match bucket {
+            Bucket::Tenant(_) => "the tenant",
+            Bucket::Key(_) => "the key",
+            Bucket::Route { .. } => "the tenant on this route",
+        };
+        self.count_refusal(who.tenant.map(|(tenant, _)| tenant), now);
+        let (per_minute, burst) = (rate.per_minute, rate.burst());
+        let message =
+            format!("{of} may ask {per_minute} times a minute, {burst} at once; ask more slowly");
+        Refused { error: Error::new(Code::RateLimited, message), wait }
+    }
+
+    fn count_refusal(&self, tenant: Option<&TenantId>, now: Moment) {
+        self.metrics.rate_limit_exceeded(tenant.map_or("", TenantId::as_str));
+        if let Some(tenant) = tenant {
+            self.used.of(tenant).refuse(now.hour());
+        }
+    }
+
+    /// A place among the tenant's requests that are being judged.
+    pub fn place(&self, tenant: &TenantId, limits: &Tier, now: Moment) -> Result<Place, Refused> {
+        let counts = self.used.of(tenant);
+        if counts.enter(limits.concurrent.filter(|_| self.enforces)) {
+            return Ok(Place(counts));
+        }
+        self.count_refusal(Some(tenant), now);
+        let most = limits.concurrent.unwrap_or_default();
+        let message =
+            format!("the tenant may have {most} requests judged at once; wait for an answer");
+        let error = Error::new(Code::QuotaExceeded, message);
+        Err(Refused { error, wait: Duration::from_secs(1) })
+    }
+
+    /// Counts one request to be judged against the tenant's quota of this hour.
+    pub fn count(&self, tenant: &TenantId, limits: &Tier, now: Moment) -> Result<Counted, Refused> {
+        let quota = limits.requests_per_hour.filter(|_| self.enforces);
+        if let Some(burst) = self.used.of(tenant).spend(now.hour(), quota) {
+            return Ok(Counted { burst });
+        }
+        self.count_refusal(Some(tenant), now);
+        let quota = quota.unwrap_or_default();
+        let message = format!(
+            "the tenant may have {quota} requests judged in an hour, and {} more as burst; wait \
+             for the next hour, or have the quota raised",
+            used::burst(quota)
+        );
+        Err(Refused { error: Error::new(Code::QuotaExceeded, message), wait: now.hour_left() })
+    }
+
+    /// What a tenant has spent.
+    pub fn spent(&self, tenant: &TenantId, now: Moment) -> Spent {
+        self.used.of(tenant).view(now.hour())
+    }
+
+    /// What each tenant of `snapshot` that asked this hour had, by name; and Jain's index over what
+    /// was judged for its weight, which the gauge shows from then on.
+    pub fn fairness(&self, snapshot: &Snapshot, now: Moment) -> (f64, Vec<Share>) {
+        let mut shares = self.used.select(|tenant, counts| {
+            let spent = counts.view(now.hour());
+            if spent.used == 0 && spent.refused == 0 {
+                return None;
+            }
+            let weight = snapshot.catalog.tenants.get(tenant)?.tier.weight;
+            Some(Share { tenant: tenant.clone(), weight, spent })
+        });
+        shares.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+        let served: Vec<f64> =
+            shares.iter().map(|share| f64::from(share.spent.used) / share.weight).collect();
+        let index = fairness::jain(&served);
+        self.metrics.fairness(index);
+        (index, shares)
+    }
+
+    /// Keeps what changed since the last time in `store`, in one batch. What cannot be kept stays
+    /// for the next time.
+    pub async fn keep(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let (rows, counts): (Vec<_>, Vec<_>) = self.used.unkept().into_iter().unzip();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        store.keep_used(rows.clone()).await?;
+        rows.iter().zip(&counts).for_each(|(row, counts)| counts.note_kept(row));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! Rates by the generic cell rate algorithm: one instant per bucket, no timers, no locks on the way.
+//!
+//! `governor` was looked at: its keyed limiter has one quota for all keys, while ours differ by
+//! tenant and change with a reload; it does not tell when a bucket is full again, and gives nothing
+//! back where a second bucket refuses.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::settings::Rate;
+
+const MINUTE_NS: u64 = 60_000_000_000;
+/// Maps side by side, so that tenants rarely meet at one lock.
+const SHARDS: usize = 32;
+
+/// What is counted by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bucket<'a> {
+    /// All requests of a tenant.
+    Tenant(&'a str),
+    /// All requests of a key, by its prefix.
+    Key(&'a str),
+    /// Requests of a tenant on a route, `route` being its place in the settings.
+    Route {
+        /// Whose.
+        tenant: &'a str,
+        /// Which.
+        route: usize,
+    },
+}
+
+/// How a bucket stands after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Level {
+    /// What it allows.
+    pub rate: Rate,
+    /// How many may follow at once.
+    pub left: u32,
+    /// Until it is full again.
+    pub full_in: Duration,
+    /// Until the request would pass; `None` where it did.
+    pub wait: Option<Duration>,
+}
+
+/// Where rates are counted. Nothing here waits: where instances share their counts, an
+/// implementation spends tokens that were lent to it and asks for more beside the requests.
+pub trait Windows: Send + Sync {
+    /// Takes one from the bucket, or says how long there is none.
+    fn take(&self, bucket: Bucket<'_>, rate: Rate, now: Instant) -> Level;
+    /// Gives back what was taken for a request that another bucket refused.
+    fn give_back(&self, bucket: Bucket<'_>, rate: Rate);
+}
+
+/// The counts of this process alone; lost with it, as a minute is soon over. Holds a bucket for each
+/// tenant that ever asked, and for the keys and routes of the settings.
+pub struct Local {
+    origin: Instant,
+    tenants: Shards,
+    keys: Shards,
+    routes: Vec<Shards>,
+}
+
+impl Local {
+    /// All buckets full, for `routes` routes with rates of their own.
+    pub fn new(routes: usize, now: Instant) -> Local {
+        let routes = (0..routes).map(|_| Shards::default()).collect();
+        Local { origin: now, tenants: Shards::default(), keys: Shards::default(), routes }
+    }
+
+    fn with<T>(&self, bucket: Bucket<'_>, act: impl Fn(&AtomicU64) -> T) -> Option<T> {
+        Some(match bucket {
+            Bucket::Tenant(name) => self.tenants.with(name, act),
+            Bucket::Key(name) => self.keys.with(name, act),
+            Bucket::Route { tenant, route } => self.routes.get(route)?.with(tenant, act),
+        })
+    }
+}
+
+impl Windows for Local {
+    fn take(&self, bucket: Bucket<'_>, rate: Rate, now: Instant) -> Level {
+        let now = nanoseconds(now.saturating_duration_since(self.origin));
+        let full = Level { rate, left: rate.burst(), full_in: Duration::ZERO, wait: None };
+        self.with(bucket, |cell| take(cell, rate, now)).unwrap_or(full)
+    }
+
+    fn give_back(&self, bucket: Bucket<'_>, rate: Rate) {
+        self.with(bucket, |cell| {
+            let back = |at: u64| Some(at.saturating_sub(step(rate)));
+            // The closure never refuses.
+            let _ = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, back);
+        });
+    }
+}
+
+fn nanoseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Nanoseconds that one request is worth.
+fn step(rate: Rate) -> u64 {
+    MINUTE_NS / u64::from(rate.per_minute.max(1))
+}
+
+/// `cell` holds when the bucket is full again; a request moves that by its worth, and passes while
+/// it stays within a burst from `now`.
+fn take(cell: &AtomicU64, rate: Rate, now: u64) -> Level {
+    let (step, burst) = (step(rate), u64::from(rate.burst()));
+    let room = step.saturating_mul(burst);
+    let mut found = cell.load(Ordering::Relaxed);
+    loop {
+        // A rate that was lowered since must not hold the debt of the higher one.
+        let full_at = found.clamp(now, now.saturating_add(room));
+        let next = full_at.saturating_add(step);
+        let used = next - now;
+        if used > room {
+            let wait = Some(Duration::from_nanos(used - room));
+            let full_in = Duration::from_nanos(full_at - now);
+            return Level { rate, left: 0, full_in, wait };
+        }
+        match cell.compare_exchange_weak(found, next, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => {
+                let left = u32::try_from((room - used) / step.max(1)).unwrap_or(u32::MAX);
+                return Level { rate, left, full_in: Duration::from_nanos(used), wait: None };
+            }
+            Err(other) => found = other,
+        }
+    }
+}
+
+/// Cells by name. A known name is found under a shared lock and costs no memory.
+#[derive(Default)]
+struct Shards {
+    hasher: RandomState,
+    shards: [RwLock<HashMap<Box<str>, AtomicU64>>; SHARDS],
+}
+
+impl Shards {
+    fn with<T>(&self, name: &str, act: impl Fn(&AtomicU64) -> T) -> T {
+        let at = self.hasher.hash_one(name) as usize % SHARDS;
+        let Some(shard) = self.shards.get(at) else { return act(&AtomicU64::new(0)) };
+        if let Some(cell) = shard.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return act(cell);
+        }
+        let mut cells = shard.write().unwrap_or_else(PoisonError::into_inner);
+        act(cells.entry(name.into()).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIPPED: Rate = Rate { per_minute: 1000, burst: Some(100) };
+
+    fn passed(windows: &Local, name: &str, rate: Rate, now: Instant) -> usize {
+        (0..10_000)
+            .take_while(|_| windows.take(Bucket::Tenant(name), rate, now).wait.is_none())
+            .count()
+    }
+
+    #[test]
+    fn a_burst_passes_then_the_rate_and_a_refusal_says_how_long() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let windows = Local::new(0, start);
+        let first = windows.take(Bucket::Tenant("a"), SHIPPED, start);
+        assert_eq!((first.left, first.full_in, first.wait), (99, ms(60), None));
+        assert_eq!(passed(&windows, "a", SHIPPED, start), 99);
+        let refused = windows.take(Bucket::Tenant("a"), SHIPPED, start);
+        assert_eq!((refused.left, refused.wait), (0, Some(ms(60))));
+        assert_eq!(refused.full_in, Duration::from_secs(6));
+        assert_eq!(passed(&windows, "a", SHIPPED, start + ms(59)), 0);
+        assert_eq!(passed(&windows, "a", SHIPPED, start + ms(60)), 1);
+        assert_eq!(passed(&windows, "a", SHIPPED, start + ms(60_000)), 100, "no more than a burst");
+    }
+
+    #[test]
+    fn a_minute_of_haste_gets_the_rate_and_one_burst() {
+        let start = Instant::now();
+        let windows = Local::new(0, start);
+        let at = |n: u64| start + Duration::from_millis(10 * n);
+        let asked = (0..6_000).map(|n| windows.take(Bucket::Tenant("a"), SHIPPED, at(n)));
+        assert_eq!(asked.filter(|level| level.wait.is_none()).count(), 1_099);
+    }
+
+    #[test]
+    fn buckets_know_nothing_of_each_other_and_what_is_given_back_counts_again() {
+        let start = Instant::now();
+        let windows = Local::new(1, start);
+        let rate = Rate { per_minute: 60, burst: Some(2) };
+        assert_eq!(passed(&windows, "a", rate, start), 2);
+        for other in
+            [Bucket::Tenant("b"), Bucket::Key("a"), Bucket::Route { tenant: "a", route: 0 }]
+        {
+            assert_eq!(windows.take(other, rate, start).left, 1, "{other:?}");
+        }
+        windows.give_back(Bucket::Tenant("a"), rate);
+        assert_eq!(passed(&windows, "a", rate, start), 1);
+    }
+
+    #[test]
+    fn a_new_rate_holds_from_the_next_request_on() {
+        let start = Instant::now();
+        let windows = Local::new(0, start);
+        let slow = Rate { per_minute: 1, burst: Some(100) };
+        assert_eq!(passed(&windows, "a", slow, start), 100);
+        let quick = windows.take(Bucket::Tenant("a"), SHIPPED, start);
+        assert_eq!(quick.wait, Some(Duration::from_millis(60)), "not the hundred minutes before");
+        let small = Rate { per_minute: 60, burst: Some(1) };
+        assert_eq!(passed(&windows, "a", small, start + Duration::from_secs(6_000)), 1);
+    }
+
+    #[test]
+    fn threads_together_get_no_more_than_one_would() {
+        let start = Instant::now();
+        let windows = Local::new(0, start);
+        let rate = Rate { per_minute: 1, burst: Some(1_000) };
+        let total: usize = std::thread::scope(|scope| {
+            let ask = || {
+                let take = |_: &u32| windows.take(Bucket::Tenant("a"), rate, start).wait.is_none();
+                (0..1_000).filter(take).count()
+            };
+            let asking: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            asking.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(total, 1_000);
+    }
+}

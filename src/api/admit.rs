@@ -1,0 +1,148 @@
+//! Requests held against rates, quotas and places, and what their answers say of it.
+
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::{HttpMessage as _, HttpRequest};
+
+use super::Api;
+use super::routes::PREFIX;
+use crate::admission::{Entrant, Level, Moment, Place, Refused};
+use crate::auth::Caller;
+use crate::domain::error::Error;
+use crate::domain::id::TenantId;
+use crate::operations::Operation;
+use crate::seal;
+use crate::snapshot::Snapshot;
+
+/// What the answer will say; kept with the request.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told {
+    /// The rate that is nearest to its end.
+    level: Option<Level>,
+    /// Whether any of it was beyond the quota.
+    burst: bool,
+    /// Seconds until the request may pass.
+    retry_after: Option<u64>,
+}
+
+fn tell(http: &HttpRequest, change: impl FnOnce(&mut Told)) {
+    let mut extensions = http.extensions_mut();
+    let mut told = extensions.get::<Told>().copied().unwrap_or_default();
+    change(&mut told);
+    extensions.insert(told);
+}
+
+/// The error of a refusal; the answer will say when to come back.
+fn refusal(http: &HttpRequest, refused: Refused) -> Error {
+    tell(http, |told| told.retry_after = Some(retry_after(refused.wait.as_secs_f64())));
+    refused.error
+}
+
+/// Whole seconds after the wait, spread so that callers do not come back together.
+fn retry_after(wait_s: f64) -> u64 {
+    let spread = (wait_s * 0.1).max(2.0);
+    (wait_s + seal::spread() * spread).ceil().max(1.0) as u64
+}
+
+/// Counts one request against the rates of its tenant, key and route.
+pub(super) fn enter(api: &Api, http: &HttpRequest, who: Entrant<'_>) -> Result<(), Error> {
+    let running = api.deps.operations.begin(Operation::CheckRateLimit)?;
+    let (level, entered) = api.admission.enter(who, Moment::now());
+    running.done();
+    if level.is_some() {
+        tell(http, |told| told.level = level);
+    }
+    entered.map_err(|refused| refusal(http, refused))
+}
+
+/// A place among the requests of `tenant` that are being judged; `None` for nobody's.
+pub(super) fn place(
+    api: &Api,
+    http: &HttpRequest,
+    snapshot: &Snapshot,
+    tenant: &TenantId,
+) -> Result<Option<Place>, Error> {
+    let Some(tenant) = snapshot.catalog.tenants.get(tenant) else { return Ok(None) };
+    let place = api.admission.place(&tenant.id, &snapshot.limits(tenant), Moment::now());
+    place.map(Some).map_err(|refused| refusal(http, refused))
+}
+
+/// Whether the guard has held a request against its rates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// What the guard let in, or the first of a batch.
+    First,
+    /// Another of a batch.
+    Further,
+}
+
+/// Counts one thing to be judged against the quota of `tenant`, and against its rates where the
+/// guard did not: where it knew no tenant, and for all of a batch but the first.
+pub(super) fn count(
+    api: &Api,
+    http: &HttpRequest,
+    (caller, snapshot): (&Caller, &Snapshot),
+    (tenant, part): (&TenantId, Part),
+) -> Result<(), Error> {
+    let Some(tenant) = snapshot.catalog.tenants.get(tenant) else { return Ok(()) };
+    let further = part == Part::Further;
+    if further || caller.tenant.is_none() {
+        let pattern = http.match_pattern().unwrap_or_default();
+        let path = pattern.strip_prefix(PREFIX).unwrap_or(&pattern);
+        let key = caller.key_prefix.as_deref().filter(|_| further);
+        let tenant = Some((&tenant.id, tenant.rate_limit));
+        enter(api, http, Entrant { tenant, key, route: (http.method().as_str(), path) })?;
+    }
+    let counted = api.admission.count(&tenant.id, &snapshot.limits(tenant), Moment::now());
+    let counted = counted.map_err(|refused| refusal(http, refused))?;
+    if counted.burst {
+        tell(http, |told| told.burst = true);
+    }
+    Ok(())
+}
+
+/// Writes what was told into the headers of the answer.
+pub(super) fn show(http: &HttpRequest, refused: bool, headers: &mut HeaderMap) {
+    let Some(told) = http.extensions().get::<Told>().copied() else { return };
+    let mut number = |name: &'static str, value: u64| {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
+    };
+    if let Some(Level { rate, left, full_in, .. }) = told.level {
+        let burst = rate.burst().into();
+        let reset = full_in.as_secs_f64().ceil() as u64;
+        for (limit, remaining, until) in [
+            ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"),
+            ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
+        ] {
+            number(limit, burst);
+            number(remaining, left.into());
+            number(until, reset);
+        }
+        let policy = format!("{};w=60;burst={burst}", rate.per_minute);
+        if let Ok(policy) = HeaderValue::try_from(policy) {
+            headers.insert(HeaderName::from_static("ratelimit-policy"), policy);
+        }
+    }
+    if told.burst {
+        headers.insert(HeaderName::from_static("x-quota-burst"), HeaderValue::from_static("true"));
+    }
+    if let Some(seconds) = told.retry_after.filter(|_| refused) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::retry_after;
+
+    #[test]
+    fn nobody_is_told_to_come_back_too_early_nor_all_at_once() {
+        for wait in [0.001, 0.06, 1.0, 59.5, 3_600.0] {
+            let told: std::collections::BTreeSet<u64> =
+                (0..200).map(|_| retry_after(wait)).collect();
+            let (least, most) = (*told.first().unwrap(), *told.last().unwrap());
+            assert!(least as f64 >= wait && least >= 1, "{wait}: {told:?}");
+            assert!(most as f64 <= wait * 1.1 + 3.0, "{wait}: {told:?}");
+            assert!(wait < 1.0 || told.len() > 1, "{wait}: {told:?}");
+        }
+    }
+}

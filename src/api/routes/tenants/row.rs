@@ -1,0 +1,173 @@
+//! One tenant, and the way every change of what the store holds of it takes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::web::{self, Data};
+use actix_web::{HttpMessage as _, HttpRequest};
+
+use super::super::policies::precondition;
+use crate::api::Api;
+use crate::api::edge::CurrentTag;
+use crate::auth::Caller;
+use crate::domain::error::{Code, Error};
+use crate::domain::id::TenantId;
+use crate::snapshot::{ChangeError, Row, RowChange, RowKind, Snapshot};
+use crate::store::{AuditEntry, Expected, StoreError};
+use crate::yaml::fault::Fault;
+
+/// How long a change waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a request is about.
+pub(in crate::api::routes) struct Target {
+    pub(in crate::api::routes) caller: Caller,
+    /// What served when the request came.
+    pub(in crate::api::routes) snapshot: Arc<Snapshot>,
+    pub(in crate::api::routes) id: TenantId,
+}
+
+/// What a request wants to be there.
+pub(in crate::api::routes) struct Wanted {
+    pub(in crate::api::routes) kind: RowKind,
+    /// For the audit, such as `tenant.put`.
+    pub(in crate::api::routes) act: &'static str,
+    /// JSON; `None` deletes.
+    pub(in crate::api::routes) body: Option<String>,
+    pub(in crate::api::routes) expected: Expected,
+    pub(in crate::api::routes) reason: String,
+}
+
+impl Target {
+    /// The tenant `id`, whether it exists or not; another's than the caller's never does.
+    pub(in crate::api::routes) fn of(
+        http: &HttpRequest,
+        api: &Api,
+        id: &str,
+    ) -> Result<Target, Error> {
+        let caller = api.caller(http)?;
+        let own = |id: &TenantId| caller.tenant.as_ref().is_none_or(|own| own == id);
+        let id = TenantId::parse(id).ok().filter(own).ok_or_else(unknown)?;
+        Ok(Target { caller, snapshot: api.live.current(), id })
+    }
+
+    /// The same, where it exists in a file or in the store.
+    pub(in crate::api::routes) fn known(
+        http: &HttpRequest,
+        api: &Api,
+        id: &str,
+    ) -> Result<Target, Error> {
+        let target = Self::of(http, api, id)?;
+        let known = target.snapshot.catalog.tenants.contains_key(&target.id)
+            || target.row(RowKind::Tenant).is_some();
+        if known { Ok(target) } else { Err(unknown()) }
+    }
+
+    pub(in crate::api::routes) fn row(&self, kind: RowKind) -> Option<&Row> {
+        self.snapshot.row(kind, &self.id).map(AsRef::as_ref)
+    }
+
+    /// What the caller believes to be there.
+    pub(in crate::api::routes) fn expected(
+        &self,
+        http: &HttpRequest,
+        kind: RowKind,
+    ) -> Result<Expected, Error> {
+        let row = self.row(kind);
+        remember(http, row);
+        precondition::expected(http.headers(), row.map(|row| (row.etag.as_str(), row.version)))
+    }
+
+    /// Checks, stores, audits and serves it, or does nothing.
+    pub(in crate::api::routes) async fn change(
+        &self,
+        http: &HttpRequest,
+        api: &Data<Api>,
+        wanted: Wanted,
+    ) -> Result<Arc<Snapshot>, Error> {
+        let kind = wanted.kind;
+        let change = self.planned(wanted)?;
+        let room = api.checks.take(&self.id, PATIENCE).await.ok_or_else(|| {
+            Error::new(Code::Overloaded, "too much is being changed; send it again later")
+        })?;
+        let own = api.clone();
+        let changed = web::block(move || {
+            let _room = room;
+            let snapshot = own.live.change_row(change, &own.deps.settings)?;
+            own.deps.metrics.snapshot(&snapshot.revision, snapshot.broken.len());
+            Ok(snapshot)
+        });
+        let changed = changed.await.map_err(|error| {
+            Error::new(Code::InternalError, "the change failed").caused_by(error)
+        })?;
+        changed.map_err(|error| {
+            remember(http, api.live.current().row(kind, &self.id).map(AsRef::as_ref));
+            refusal(error)
+        })
+    }
+
+    fn planned(&self, wanted: Wanted) -> Result<RowChange, Error> {
+        let Wanted { kind, act, body, expected, reason } = wanted;
+        if reason.trim().is_empty() || reason.chars().count() > 500 {
+            let detail = "say why in 1 to 500 characters";
+            return Err(Error::field(Code::InvalidRequest, "/reason", "out_of_range", detail));
+        }
+        let audit = AuditEntry {
+            tenant: Some(self.id.clone()),
+            at_ms: jiff::Timestamp::now().as_millisecond(),
+            actor: self.caller.actor.clone(),
+            action: act.to_owned(),
+            target: format!("tenant/{}", self.id),
+            reason,
+            before: self.row(kind).map(|row| row.body.clone()),
+            after: body.clone(),
+        };
+        Ok(RowChange { kind, tenant: self.id.clone(), body, expected, audit })
+    }
+}
+
+fn remember(http: &HttpRequest, row: Option<&Row>) {
+    if let Some(row) = row {
+        http.extensions_mut().insert(CurrentTag(row.etag.clone()));
+    }
+}
+
+pub(in crate::api::routes) fn unknown() -> Error {
+    Error::new(Code::NotFound, "there is no such tenant, or it is not yours")
+}
+
+pub(in crate::api::routes) fn defined() -> Error {
+    let message = "a file defines this tenant; change the file, or have the operator remove it";
+    Error::new(Code::AlreadyExists, message)
+}
+
+fn refusal(error: ChangeError) -> Error {
+    match error {
+        ChangeError::Invalid(faults) => invalid(faults),
+        ChangeError::Defined => defined(),
+        ChangeError::Store(StoreError::Conflict { .. }) => {
+            precondition::failed("somebody else changed it meanwhile; read it again")
+        }
+        ChangeError::Store(error) => {
+            let message = "the store does not answer; read it before you send it again";
+            Error::new(Code::StoreUnavailable, message).caused_by(error)
+        }
+    }
+}
+
+/// The refusal of a document; its faults point to lines, which `put` turns into pointers.
+fn invalid(faults: Vec<Fault>) -> Error {
+    use crate::domain::error::{FieldFault, Place};
+    let details: Vec<FieldFault> = faults
+        .into_iter()
+        .map(|fault| {
+            let Fault { file, line, column, hint, .. } = fault;
+            let place = Some(Place { file, line, column, hint });
+            let pointer = "/tenant".to_owned();
+            FieldFault { pointer, detail: fault.message, code: fault.code, place }
+        })
+        .collect();
+    let message = details.first().map_or("the tenant is not valid", |first| &first.detail);
+    let (code, message) = (Code::InvalidRequest, message.to_owned());
+    Error { code, message, details, cause: None }
+}
