@@ -157,7 +157,8 @@ fn files(root: &std::path::Path, number: usize, party: &Party) {
         "schema_version": 1, "id": id, "policies": world.policies,
         "default_policy": world.default_policy, "thresholds": world.tenant,
         "mode": if party.monitor { "monitor" } else { "enforce" },
-        "max_priority": party.tenant_most,
+        "max_priority": party.tenant_most, "tier": "unlimited",
+        "rate_limit": {"per_minute": 1_000_000, "burst": 1_000_000},
     });
     write(root, &format!("config/tenants/{id}.yaml"), &file.to_string());
     for bundle in &world.policies {
