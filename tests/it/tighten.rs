@@ -33,7 +33,7 @@ const WORDS: [&str; 7] = [
     "password: hunter2xyz",
     "https://evil.io/a",
     "toxic and hate",
-    "plain words",
+    "abuse",
 ];
 
 /// A tenant, and the keys that act for it.
@@ -128,8 +128,10 @@ fn party(source: &mut Source) -> Party {
         0 => vec![*source.one(&BUNDLES)],
         _ => BUNDLES.to_vec(),
     };
+    let strict_by_default = source.chance(65);
+    let default = if strict_by_default { policies.last() } else { policies.first() };
     let world = World {
-        default_policy: *source.one(policies.as_slice()),
+        default_policy: default.unwrap(),
         policies,
         required,
         optional,
@@ -195,8 +197,26 @@ fn case(source: &mut Source, parties: &[Party]) -> Case {
         monitor: party.monitor,
         key,
         content: words.join(" and "),
-        asked: asked(source),
+        asked: match source.below(20) {
+            0 | 1 => everything(source),
+            2 | 3 => nothing(&party.world),
+            _ => asked(source),
+        },
     }
+}
+
+/// As strict as a request can be.
+fn everything(source: &mut Source) -> Asked {
+    let mut asked = Asked { add: DETECTORS.to_vec(), ..Asked::default() };
+    if source.chance(70) {
+        asked.thresholds = BTreeMap::from([("*".to_owned(), VALUES[0])]);
+    }
+    asked
+}
+
+/// As lax as a request can be.
+fn nothing(world: &World) -> Asked {
+    Asked { exclude: world.required.union(&world.optional).copied().collect(), ..Asked::default() }
 }
 
 /// Few wishes at once, so that many requests are granted.
@@ -212,7 +232,7 @@ fn asked(source: &mut Source) -> Asked {
         names
     };
     for _ in 0..=source.below(3) {
-        match source.below(20) {
+        match source.below(22) {
             0 | 1 => asked.only = names(source, 5),
             2..=4 => asked.add = names(source, 3),
             5 | 6 => asked.exclude = names(source, 2),
