@@ -306,9 +306,9 @@ fn refused(ruling: &Ruling, answer: &Answer, (seen, wrong): Notes<'_>) {
         wrong.push(format!("refused with {code} {pointers:?}; due: {:?}", ruling.refusals));
     }
     let tightens =
-        |pointer: &&&str| ruling.all(Reading::Tightens).any(|wish| wish.pointer == ***pointer);
+        |pointer: &&&str| ruling.all(Reading::Tightens).any(|wish| wish.pointer == **pointer);
     if code == "INSUFFICIENT_SCOPE"
-        && let Some(free) = pointers.iter().find(|p| tightens(&p))
+        && let Some(free) = pointers.iter().find(|p| tightens(p))
     {
         wrong.push(format!("{free} tightens and was refused"));
     }
