@@ -60,6 +60,7 @@ const TECHNOLOGIES: &[(&str, &[&str])] = &[
     ("hyper_rustls", &["outbound"]),
     ("serde_saphyr", &["yaml"]),
     ("hmac", &["seal"]),
+    ("aws_lc_rs", &["seal"]),
     ("subtle", &["seal"]),
     ("libinjectionrs", &["auth"]),
     ("getrandom", &["seal"]),

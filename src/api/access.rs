@@ -2,9 +2,10 @@
 //! are written from it. A route that is not in it is served to nobody.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, HttpRequest, web};
@@ -17,9 +18,10 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use super::caller::mismatch;
 use super::edge::Failed;
 use super::routes::{PREFIX, other_method};
-use super::{Api, admit};
+use super::{Api, admit, body};
 use crate::admission::Entrant;
-use crate::auth::{Caller, Given};
+use crate::auth::{Caller, Given, Presented};
+use crate::catalog::Tenant;
 use crate::domain::access::{Role, Scope};
 use crate::domain::error::{Code, Error};
 use crate::operations;
@@ -45,6 +47,7 @@ pub const RULES: &[Rule] = &[
     ("GET", "/detectors", Need::Has(Scope::RegistryRead)),
     ("GET", "/detectors/{name}", Need::Has(Scope::RegistryRead)),
     ("GET", "/detectors/{name}/health", Need::Has(Scope::RegistryRead)),
+    ("PUT", "/detectors/{name}/credentials", Need::Has(Scope::RegistryWrite)),
     ("POST", "/policies/validate", Need::Has(Scope::PolicyRead)),
     ("POST", "/policies/evaluate", Need::Has(Scope::PolicyRead)),
     ("GET", "/policies", Need::Has(Scope::PolicyRead)),
@@ -53,6 +56,7 @@ pub const RULES: &[Rule] = &[
     ("PUT", "/policies/{bundle}", Need::Has(Scope::PolicyWrite)),
     ("DELETE", "/policies/{bundle}", Need::Has(Scope::PolicyWrite)),
     ("GET", "/policies/{bundle}/versions", Need::Has(Scope::PolicyRead)),
+    ("POST", "/policies/{bundle}/versions/{version}/review", Need::Has(Scope::PolicyApprove)),
     ("POST", "/policies/{bundle}/rollback", Need::Has(Scope::PolicyWrite)),
     ("GET", "/breakers", Need::Has(Scope::MetricsRead)),
     ("GET", "/breakers/{detector}", Need::Has(Scope::MetricsRead)),
@@ -85,7 +89,8 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// Pages that show the service and no data; all are GET and need nothing.
-const PAGES: [&str; 4] = ["/docs", "/docs/errors", "/docs/{_:.*}", "/openapi.json"];
+const PAGES: [&str; 5] =
+    ["/docs", "/docs/errors", "/docs/{_:.*}", "/openapi.json", "/.well-known/jwks.json"];
 
 /// What `method` on the matched `pattern` demands; `None` where nothing is served.
 fn need(method: &str, pattern: &str) -> Option<Need> {
@@ -103,7 +108,7 @@ fn need(method: &str, pattern: &str) -> Option<Need> {
 
 /// Lets in whom the table lets in; handlers find the `Caller` in the request.
 pub async fn guard<B: MessageBody + 'static>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B, BoxBody>>, actix_web::Error> {
     let Some(pattern) = request.match_pattern() else {
@@ -113,21 +118,29 @@ pub async fn guard<B: MessageBody + 'static>(
         let response = other_method(request.request().clone()).await;
         return Ok(request.into_response(response).map_into_right_body());
     };
-    match enter(&request, &pattern, need).await {
+    let entered = match enter(&request, &pattern, need).await {
+        Ok(Some(tenant)) => signed(&mut request, &tenant).await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    match entered {
         Ok(()) => next.call(request).await.map(ServiceResponse::map_into_left_body),
         Err(error) => Ok(request.error_response(Failed(error)).map_into_right_body()),
     }
 }
 
-async fn enter(request: &ServiceRequest, pattern: &str, need: Need) -> Result<(), Error> {
+/// Whom the credential names; the answer is the tenant that it acts for alone.
+async fn enter(
+    request: &ServiceRequest,
+    pattern: &str,
+    need: Need,
+) -> Result<Option<Arc<Tenant>>, Error> {
     let scope = match need {
-        Need::Nothing => return Ok(()),
-        Need::HasUnlessLocal(_) if is_local(request) => return Ok(()),
+        Need::Nothing => return Ok(None),
+        Need::HasUnlessLocal(_) if is_local(request) => return Ok(None),
         Need::Has(scope) | Need::HasUnlessLocal(scope) => scope,
     };
-    let api = request
-        .app_data::<web::Data<Api>>()
-        .ok_or_else(|| Error::new(Code::InternalError, "the service is not whole"))?;
+    let api = api_of(request)?;
     let headers = request.headers();
     let forwarded: Vec<&str> =
         headers.get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
@@ -140,12 +153,51 @@ async fn enter(request: &ServiceRequest, pattern: &str, need: Need) -> Result<()
     let caller = caller?;
     let running = counted.begin(operations::Operation::CheckPermission)?;
     let permitted = admits(api, &caller, from, (request.request(), pattern))
-        .and_then(|()| permit(&caller, scope))
-        .and_then(|()| agrees(&caller, headers));
+        .and_then(|tenant| permit(&caller, scope).map(|()| tenant))
+        .and_then(|tenant| agrees(&caller, headers).map(|()| tenant));
     running.answered(&permitted);
-    permitted?;
+    let tenant = permitted?;
     request.extensions_mut().insert(caller);
+    Ok(tenant)
+}
+
+fn api_of(request: &ServiceRequest) -> Result<&web::Data<Api>, Error> {
+    let api = request.app_data::<web::Data<Api>>();
+    api.ok_or_else(|| Error::new(Code::InternalError, "the service is not whole"))
+}
+
+/// Holds the request against its signature where its tenant signs. The body is read here, once;
+/// the handler finds what was read.
+async fn signed(request: &mut ServiceRequest, tenant: &Tenant) -> Result<(), Error> {
+    let presents = !matches!(presented(request), Presented::Nothing);
+    if !tenant.signing.required && (tenant.signing.secrets.is_empty() || !presents) {
+        return Ok(());
+    }
+    let api = api_of(request)?.clone();
+    let payload = request.extract::<web::Payload>().await.map_err(|error| {
+        let error = error.to_string();
+        Error::new(Code::InvalidRequest, "the body could not be read").caused_by(error)
+    })?;
+    let read = body::read(payload, api.body_limits()).await?;
+    api.gate.check_signature(tenant, presented(request), &read)?;
+    let whole = futures_util::stream::once(std::future::ready(Ok(read)));
+    request.set_payload(Payload::Stream { payload: Box::pin(whole) });
     Ok(())
+}
+
+/// The signature of a request.
+fn presented(request: &ServiceRequest) -> Presented<'_> {
+    let of = |name: &'static str| {
+        let mut values = request.headers().get_all(name).map(|value| value.to_str().ok());
+        (values.next(), values.next())
+    };
+    match (of("x-timestamp"), of("x-signature")) {
+        ((None, _), (None, _)) => Presented::Nothing,
+        ((Some(Some(timestamp)), None), (Some(Some(signature)), None)) => {
+            Presented::Signature { timestamp, signature }
+        }
+        _ => Presented::Unclear,
+    }
 }
 
 /// Whether `caller` holds `scope`.
@@ -164,11 +216,13 @@ fn admits(
     caller: &Caller,
     from: IpAddr,
     (http, pattern): (&HttpRequest, &str),
-) -> Result<(), Error> {
+) -> Result<Option<Arc<Tenant>>, Error> {
     let path = pattern.strip_prefix(PREFIX).unwrap_or(pattern);
     let key = caller.key_prefix.as_deref();
     let nobody = Entrant { tenant: None, key, route: (http.method().as_str(), path) };
-    let Some(id) = &caller.tenant else { return admit::enter(api, http, nobody) };
+    let Some(id) = &caller.tenant else {
+        return admit::enter(api, http, nobody).map(|()| None);
+    };
     let snapshot = api.live.current();
     let tenant = snapshot.catalog.tenants.get(id).ok_or_else(|| {
         Error::new(Code::TenantMismatch, "the tenant is unknown or not the credential's")
@@ -181,7 +235,8 @@ fn admits(
     if snapshot.paused(tenant) {
         return Err(Error::new(Code::TenantPaused, "the tenant is paused"));
     }
-    admit::enter(api, http, Entrant { tenant: Some((id, tenant.rate_limit)), ..nobody })
+    admit::enter(api, http, Entrant { tenant: Some((id, tenant.rate_limit)), ..nobody })?;
+    Ok(Some(Arc::clone(tenant)))
 }
 
 /// Whether the header names no other tenant than the caller's, whatever the route makes of it.

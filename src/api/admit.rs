@@ -1,6 +1,6 @@
 //! Requests held against rates, quotas and places, and what their answers say of it.
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpMessage as _, HttpRequest};
 
 use super::Api;
@@ -10,7 +10,6 @@ use crate::auth::Caller;
 use crate::domain::error::Error;
 use crate::domain::id::TenantId;
 use crate::operations::Operation;
-use crate::seal;
 use crate::snapshot::Snapshot;
 
 /// What the answer will say; kept with the request.
@@ -20,8 +19,6 @@ pub(super) struct Told {
     level: Option<Level>,
     /// Whether any of it was beyond the quota.
     burst: bool,
-    /// Seconds until the request may pass.
-    retry_after: Option<u64>,
 }
 
 fn tell(http: &HttpRequest, change: impl FnOnce(&mut Told)) {
@@ -31,16 +28,9 @@ fn tell(http: &HttpRequest, change: impl FnOnce(&mut Told)) {
     extensions.insert(told);
 }
 
-/// The error of a refusal; the answer will say when to come back.
-fn refusal(http: &HttpRequest, refused: Refused) -> Error {
-    tell(http, |told| told.retry_after = Some(retry_after(refused.wait.as_secs_f64())));
-    refused.error
-}
-
-/// Whole seconds after the wait, spread so that callers do not come back together.
-fn retry_after(wait_s: f64) -> u64 {
-    let spread = (wait_s * 0.1).max(2.0);
-    (wait_s + seal::spread() * spread).ceil().max(1.0) as u64
+/// The error of a refusal, with when to come back.
+fn refusal(refused: Refused) -> Error {
+    refused.error.retry_after(refused.wait)
 }
 
 /// Counts one request against the rates of its tenant, key and route.
@@ -51,19 +41,18 @@ pub(super) fn enter(api: &Api, http: &HttpRequest, who: Entrant<'_>) -> Result<(
     if level.is_some() {
         tell(http, |told| told.level = level);
     }
-    entered.map_err(|refused| refusal(http, refused))
+    entered.map_err(refusal)
 }
 
 /// A place among the requests of `tenant` that are being judged; `None` for nobody's.
 pub(super) fn place(
     api: &Api,
-    http: &HttpRequest,
     snapshot: &Snapshot,
     tenant: &TenantId,
 ) -> Result<Option<Place>, Error> {
     let Some(tenant) = snapshot.catalog.tenants.get(tenant) else { return Ok(None) };
     let place = api.admission.place(&tenant.id, &snapshot.limits(tenant), Moment::now());
-    place.map(Some).map_err(|refused| refusal(http, refused))
+    place.map(Some).map_err(refusal)
 }
 
 /// Whether the guard has held a request against its rates.
@@ -93,7 +82,7 @@ pub(super) fn count(
         enter(api, http, Entrant { tenant, key, route: (http.method().as_str(), path) })?;
     }
     let counted = api.admission.count(&tenant.id, &snapshot.limits(tenant), Moment::now());
-    let counted = counted.map_err(|refused| refusal(http, refused))?;
+    let counted = counted.map_err(refusal)?;
     if counted.burst {
         tell(http, |told| told.burst = true);
     }
@@ -101,7 +90,7 @@ pub(super) fn count(
 }
 
 /// Writes what was told into the headers of the answer.
-pub(super) fn show(http: &HttpRequest, refused: bool, headers: &mut HeaderMap) {
+pub(super) fn show(http: &HttpRequest, headers: &mut HeaderMap) {
     let Some(told) = http.extensions().get::<Told>().copied() else { return };
     let mut number = |name: &'static str, value: u64| {
         headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
@@ -124,25 +113,5 @@ pub(super) fn show(http: &HttpRequest, refused: bool, headers: &mut HeaderMap) {
     }
     if told.burst {
         headers.insert(HeaderName::from_static("x-quota-burst"), HeaderValue::from_static("true"));
-    }
-    if let Some(seconds) = told.retry_after.filter(|_| refused) {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::retry_after;
-
-    #[test]
-    fn nobody_is_told_to_come_back_too_early_nor_all_at_once() {
-        for wait in [0.001, 0.06, 1.0, 59.5, 3_600.0] {
-            let told: std::collections::BTreeSet<u64> =
-                (0..200).map(|_| retry_after(wait)).collect();
-            let (least, most) = (*told.first().unwrap(), *told.last().unwrap());
-            assert!(least as f64 >= wait && least >= 1, "{wait}: {told:?}");
-            assert!(most as f64 <= wait * 1.1 + 3.0, "{wait}: {told:?}");
-            assert!(wait < 1.0 || told.len() > 1, "{wait}: {told:?}");
-        }
     }
 }

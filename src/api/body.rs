@@ -58,7 +58,8 @@ fn too_large(limits: BodyLimits) -> Error {
     Error::new(Code::PayloadTooLarge, message)
 }
 
-async fn read(mut payload: Payload, limits: BodyLimits) -> Result<Bytes, Error> {
+/// Reads a body to its end, within its limits.
+pub(super) async fn read(mut payload: Payload, limits: BodyLimits) -> Result<Bytes, Error> {
     let started = Instant::now();
     let mut body = BytesMut::new();
     loop {

@@ -132,9 +132,8 @@ fn show_tag(response: &mut ServiceResponse<BoxBody>) {
 }
 
 fn show_rates(response: &mut ServiceResponse<BoxBody>) {
-    let refused = response.status() == actix_web::http::StatusCode::TOO_MANY_REQUESTS;
     let request = response.request().clone();
-    admit::show(&request, refused, response.headers_mut());
+    admit::show(&request, response.headers_mut());
 }
 
 /// What is remembered of a request on its way.

@@ -64,15 +64,16 @@ pub fn status(code: Code) -> StatusCode {
         | Code::EmptyBatch
         | Code::BatchTooLarge
         | Code::WafBlocked => StatusCode::BAD_REQUEST,
-        Code::Unauthorized => StatusCode::UNAUTHORIZED,
+        Code::Unauthorized | Code::InvalidSignature => StatusCode::UNAUTHORIZED,
         Code::InsufficientScope
         | Code::TenantMismatch
         | Code::TenantPaused
         | Code::IpNotAllowed
         | Code::PolicyDenied
         | Code::PolicyNotAllowed => StatusCode::FORBIDDEN,
+        Code::EndpointForbidden => StatusCode::UNPROCESSABLE_ENTITY,
         Code::NotFound => StatusCode::NOT_FOUND,
-        Code::AlreadyExists => StatusCode::CONFLICT,
+        Code::AlreadyExists | Code::InvalidStateTransition => StatusCode::CONFLICT,
         Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         Code::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
         Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -108,7 +109,7 @@ pub fn response(error: &Error, request_id: &str, instance: &str) -> HttpResponse
     let mut builder = HttpResponseBuilder::new(status);
     builder.insert_header((CONTENT_TYPE, "application/problem+json"));
     if error.code.info().retryable && status != StatusCode::INTERNAL_SERVER_ERROR {
-        builder.insert_header((RETRY_AFTER, retry_after().to_string()));
+        builder.insert_header((RETRY_AFTER, retry_after(error).to_string()));
     }
     if status == StatusCode::UNAUTHORIZED {
         builder.insert_header((WWW_AUTHENTICATE, "Bearer"));
@@ -119,7 +120,37 @@ pub fn response(error: &Error, request_id: &str, instance: &str) -> HttpResponse
     }
 }
 
-/// 1 to 3 seconds, spread so that callers do not come back together.
-fn retry_after() -> u64 {
-    1 + (seal::spread() * 2.0).round() as u64
+/// Seconds until another try, at least one; spread over two more, or a tenth of a long pause, so that
+/// callers do not come back together.
+fn retry_after(error: &Error) -> u64 {
+    let known = error.retry_after.map_or(0.0, |pause| pause.as_secs_f64().ceil()).max(1.0);
+    (known + seal::spread() * (known * 0.1).max(2.0)).round() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_is_asked_to_wait_is_told_at_least_as_long_as_is_known() {
+        let told = |error: Error| {
+            let response = response(&error, "r-1", "/");
+            let header = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap());
+            header.map(|seconds| seconds.parse::<u64>().unwrap())
+        };
+        let limited = || Error::new(Code::RateLimited, "wait");
+        for _ in 0..20 {
+            assert!((1..=3).contains(&told(limited()).unwrap()));
+            let pause = Duration::from_millis(2_100);
+            assert!((3..=5).contains(&told(limited().retry_after(pause)).unwrap()));
+        }
+        let hour = || limited().retry_after(Duration::from_secs(3_600));
+        let told_of_an_hour: std::collections::BTreeSet<_> =
+            (0..50).map(|_| told(hour()).unwrap()).collect();
+        assert!(told_of_an_hour.iter().all(|seconds| (3_600..=3_960).contains(seconds)));
+        assert!(told_of_an_hour.len() > 10, "all come back at once: {told_of_an_hour:?}");
+        assert_eq!(told(Error::new(Code::NotFound, "gone")), None);
+    }
 }

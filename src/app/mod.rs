@@ -52,6 +52,7 @@ impl Application {
         let deps = Deps::with_store(Arc::clone(&settings))?;
         let stored = snapshot::stored(deps.store.as_ref()).await.map_err(DepsError::Store)?;
         let snapshot = snapshot.beside(&stored, &sources, &settings).map_err(StartError::Faults)?;
+        deps.open_credentials().await?;
         let store = Arc::clone(&deps.store);
         let gate = Gate::for_start(&settings, address.ip(), store).await?;
         let limits = &settings.security.rate_limit;

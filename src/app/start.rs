@@ -22,6 +22,8 @@ use crate::yaml::fault::{Fault, FaultKind};
 const QUOTAS_EVERY: Duration = Duration::from_secs(1);
 /// Batches between two looks at fairness.
 const FAIRNESS_TICKS: u64 = 10;
+/// Between looks for detectors' credentials that another instance stored.
+const CREDENTIALS_POLL: Duration = Duration::from_secs(1);
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -100,10 +102,27 @@ pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
             }
         }
     };
+    let tokens = {
+        let api = api.clone();
+        async move { api.gate.keep_fresh().await }
+    };
+    let credentials = {
+        let api = api.clone();
+        async move {
+            loop {
+                tokio::time::sleep(CREDENTIALS_POLL).await;
+                if let Err(error) = api.deps.detectors.load_credentials(&*api.deps.store).await {
+                    tracing::debug!(%error, "credentials could not be read; the last ones stay");
+                }
+            }
+        }
+    };
     for task in [
         Box::pin(reload) as std::pin::Pin<Box<dyn std::future::Future<Output = ()>>>,
         Box::pin(health),
         Box::pin(quotas),
+        Box::pin(tokens),
+        Box::pin(credentials),
     ] {
         let stop = stop.clone();
         tasks.spawn_local(async move {

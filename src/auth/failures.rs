@@ -25,11 +25,12 @@ impl Failures {
         Failures { share: MINUTE / per_minute.max(1), forgiven: Mutex::default() }
     }
 
-    /// Whether `from` has failed too often.
-    pub(super) fn bar(&self, from: IpAddr, now: Instant) -> bool {
+    /// Until when `from` is barred because it has failed too often.
+    pub(super) fn bar(&self, from: IpAddr, now: Instant) -> Option<Duration> {
         let forgiven = self.forgiven.lock().unwrap_or_else(PoisonError::into_inner);
         let until = forgiven.get(&network(from)).copied();
-        until.is_some_and(|until| until > now + (MINUTE - self.share))
+        let pause = until?.checked_duration_since(now + (MINUTE - self.share))?;
+        (!pause.is_zero()).then_some(pause)
     }
 
     /// Counts a failure of `from`.
@@ -69,23 +70,32 @@ mod tests {
         let failures = Failures::new(20);
         let (start, bad, other) = (Instant::now(), ip("192.0.2.1"), ip("192.0.2.2"));
         for n in 0..20 {
-            assert!(!failures.bar(bad, start), "{n}");
+            assert_eq!(failures.bar(bad, start), None, "{n}");
             failures.count(bad, start);
         }
-        assert!(failures.bar(bad, start) && !failures.bar(other, start));
-        assert!(failures.bar(ip("::ffff:192.0.2.1"), start), "the same address, written longer");
-        assert!(failures.bar(bad, start + Duration::from_millis(2_900)));
-        assert!(!failures.bar(bad, start + Duration::from_secs(3)), "one is forgiven");
-        failures.count(bad, start + Duration::from_secs(3));
-        assert!(failures.bar(bad, start + Duration::from_secs(3)));
+        assert_eq!(
+            failures.bar(bad, start),
+            Some(Duration::from_secs(3)),
+            "its share of the minute"
+        );
+        assert_eq!(failures.bar(other, start), None);
+        assert!(
+            failures.bar(ip("::ffff:192.0.2.1"), start).is_some(),
+            "the same address, written longer"
+        );
+        assert!(failures.bar(bad, start + Duration::from_millis(2_900)).is_some());
+        let later = start + Duration::from_secs(3);
+        assert_eq!(failures.bar(bad, later), None, "one is forgiven");
+        failures.count(bad, later);
+        assert!(failures.bar(bad, later).is_some());
     }
 
     #[test]
     fn a_network_of_ipv6_counts_as_one_and_memory_stays_bounded() {
         let (failures, now) = (Failures::new(1), Instant::now());
         failures.count(ip("2001:db8::1"), now);
-        assert!(failures.bar(ip("2001:db8::ffff:2"), now));
-        assert!(!failures.bar(ip("2001:db8:0:1::1"), now));
+        assert!(failures.bar(ip("2001:db8::ffff:2"), now).is_some());
+        assert_eq!(failures.bar(ip("2001:db8:0:1::1"), now), None);
         for n in 0..100_000_u32 {
             failures.count(IpAddr::V4(n.into()), now);
         }

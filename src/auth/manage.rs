@@ -16,6 +16,9 @@ use crate::store::{ApiKey, AuditEntry, KeyChange, Numbered, Page, StoreError};
 /// Longest time that a replaced key goes on: 30 days.
 const OVERLAP_MAX: Duration = Duration::from_secs(30 * 86_400);
 
+/// Keys in one line of heirs, or of makers.
+const HEIRS_MAX: usize = 1_000;
+
 /// A key that somebody wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -104,6 +107,40 @@ impl Keyring {
     /// The keys that `by` may see, newest first.
     pub async fn list(&self, by: &Caller, page: Page) -> Result<Vec<Numbered<ApiKey>>, Error> {
         self.store.keys(by.tenant.clone(), page).await.map_err(unavailable)
+    }
+
+    /// Whether `by` is another person than `author`, who wrote something at `since_ms`: neither the
+    /// same, nor an heir of the same key, nor a key that the author made since.
+    pub async fn may_review(
+        &self,
+        by: &Caller,
+        author: &str,
+        since_ms: i64,
+    ) -> Result<bool, Error> {
+        let author = self.heir(author).await?;
+        let mut reviewer = by.actor.clone();
+        for _ in 0..HEIRS_MAX {
+            if self.heir(&reviewer).await? == author {
+                return Ok(false);
+            }
+            match self.store.key(reviewer).await.map_err(unavailable)? {
+                Some(key) if key.created_at_ms >= since_ms => reviewer = key.created_by,
+                Some(_) | None => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    /// The last key in the line of those that took the place of `actor`; itself where it is no key.
+    async fn heir(&self, actor: &str) -> Result<String, Error> {
+        let mut last = actor.to_owned();
+        for _ in 0..HEIRS_MAX {
+            let key = self.store.key(last.clone()).await.map_err(unavailable)?;
+            let Some(next) = key.and_then(|key| key.replaced_by) else { return Ok(last) };
+            last = next;
+        }
+        let message = "the key was replaced too often to say whose it is; make a new one";
+        Err(Error::new(Code::InsufficientScope, message))
     }
 
     async fn apply(

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use tokio::time::Instant;
 
+use crate::catalog::Tenant;
 use crate::domain::access::{Role, Scope, Scopes};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::TenantId;
@@ -17,6 +18,7 @@ use crate::store::{ApiKey, StoreError};
 mod failures;
 mod keys;
 mod manage;
+mod signing;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -25,7 +27,8 @@ pub mod waf;
 
 pub use keys::Keyring;
 pub use manage::{Minted, Wanted};
-pub use start::{DevelopmentKey, Refusal, pepper};
+pub use signing::Presented;
+pub use start::{DevelopmentKey, Refusal, data_keys, guard, pepper};
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +103,8 @@ pub enum Given<'a> {
 enum Refused {
     NotValid(&'static str),
     Token(TokenFault),
+    /// The issuer's keys were never read.
+    NoKeys,
     Store(StoreError),
 }
 
@@ -119,6 +124,7 @@ pub struct Gate {
     keys: Keyring,
     tokens: Option<tokens::Tokens>,
     failures: failures::Failures,
+    signatures: signing::Signatures,
     proxies: Vec<Allow>,
 }
 
@@ -161,9 +167,9 @@ impl Gate {
             (Given::Credential(credential), _) => credential,
         };
         let now = Instant::now();
-        if self.failures.bar(from, now) {
+        if let Some(pause) = self.failures.bar(from, now) {
             let message = "too many refused credentials came from this address; wait a minute";
-            return Err(Error::new(Code::RateLimited, message));
+            return Err(Error::new(Code::RateLimited, message).retry_after(pause));
         }
         let refused = match self.check(credential).await {
             Ok(caller) => return Ok(caller),
@@ -195,6 +201,10 @@ impl Gate {
                 let message = "credentials cannot be checked now; send it again later";
                 return Error::new(Code::StoreUnavailable, message).caused_by(error);
             }
+            Refused::NoKeys => {
+                let message = "the keys of tokens cannot be read now; send it again later";
+                return Error::new(Code::StoreUnavailable, message);
+            }
             Refused::NotValid(why) => why.to_owned(),
             Refused::Token(fault) => fault.to_string(),
         };
@@ -203,6 +213,24 @@ impl Gate {
         let message = "the credential is not valid: unknown, expired or revoked; \
                        ask your administrator for a new one";
         Error::new(Code::Unauthorized, message)
+    }
+
+    /// Whether a request of `tenant` with that body is signed as its file demands.
+    pub fn check_signature(
+        &self,
+        tenant: &Tenant,
+        presented: Presented<'_>,
+        body: &[u8],
+    ) -> Result<(), Error> {
+        self.signatures.check(tenant, presented, (body, keys::now_ms()))
+    }
+
+    /// Reads the public keys of tokens again and again, for as long as it is polled.
+    pub async fn keep_fresh(&self) {
+        match &self.tokens {
+            Some(tokens) => tokens.keep_fresh().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Where a request comes from: the last address of `forwarded` that is no trusted proxy's,

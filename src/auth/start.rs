@@ -1,18 +1,19 @@
 //! What a start demands: somebody must be able to enter, and nobody by accident.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use secrecy::ExposeSecret as _;
 
 use super::keys::{now_ms, prefix_of};
 use super::manage::told;
+use super::signing::Signatures;
 use super::tokens::Tokens;
 use super::{Entry, Gate, Keyring, Wanted, failures};
 use crate::domain::access::{Grant, Role};
-use crate::outbound::Allow;
-use crate::seal::{self, Key, SealError};
+use crate::outbound::{self, Allow, AllowError, Guard};
+use crate::seal::{self, DataKeys, Key, SealError};
 use crate::settings::{Env, Secret, Settings};
 use crate::store::{AuditEntry, KeyChange, Store, StoreError};
 
@@ -42,7 +43,7 @@ pub enum Refusal {
     #[error(
         "{env} needs credentials and has none: set ORCHESTRATION_BOOTSTRAP_KEY for a first key, or \
          run `orchestrator keys create --role super_admin --label first --reason first`, or set \
-         ORCHESTRATION_JWT_SECRET_KEY or security.jwt.jwks_file"
+         ORCHESTRATION_JWT_SECRET_KEY, security.jwt.jwks_file or security.jwt.jwks_url"
     )]
     NoCredentials {
         /// The environment.
@@ -62,17 +63,15 @@ pub enum Refusal {
         /// Why not.
         source: std::io::Error,
     },
-    /// The key of the hashes could not be read or made.
-    #[error("the key of the hashes of API keys: {0}")]
+    /// A key of the service could not be read or made.
+    #[error("a key of the service: {0}")]
     Pepper(#[from] SealError),
     /// The public keys could not be read.
-    #[error("security.jwt.jwks_file {file}: {why}")]
-    KeySet {
-        /// As given.
-        file: PathBuf,
-        /// Why not.
-        why: String,
-    },
+    #[error("security.jwt.{0}")]
+    KeySet(String),
+    /// Where the service may connect is not said rightly.
+    #[error("security.outbound_allow: {0}")]
+    Outbound(#[from] AllowError),
     /// Not an address.
     #[error("security.trusted_proxies: `{0}` is no address and no network such as 10.0.0.0/8")]
     Proxy(String),
@@ -107,9 +106,21 @@ impl Gate {
             keys,
             tokens,
             failures: failures::Failures::new(settings.security.auth_failures_per_minute),
+            signatures: Signatures::default(),
             proxies: proxies.collect::<Result<_, _>>()?,
         })
     }
+}
+
+/// Where the settings let the service connect to.
+pub fn guard(settings: &Settings) -> Result<Guard, AllowError> {
+    let env = match settings.env {
+        Env::Development => outbound::Env::Development,
+        Env::Staging => outbound::Env::Staging,
+        Env::Production => outbound::Env::Production,
+    };
+    let allow = settings.security.outbound_allow.iter().map(|raw| Allow::parse(raw));
+    Ok(Guard::new(env, allow.collect::<Result<_, _>>()?))
 }
 
 fn network(raw: &str) -> Result<Allow, Refusal> {
@@ -123,21 +134,37 @@ fn network(raw: &str) -> Result<Allow, Refusal> {
 
 /// The key of the hashes: from the environment, else kept in `data/keys`.
 pub fn pepper(settings: &Settings) -> Result<Key, Refusal> {
-    if let Some(digits) = settings.secrets.get(Secret::KeyPepper)
+    let lost = "API keys; without it none is valid";
+    kept(settings, (Secret::KeyPepper, "pepper"), lost)
+}
+
+/// The keys that seal detectors' credentials, found in the same way; the one before the present
+/// one is only in the environment.
+pub fn data_keys(settings: &Settings) -> Result<DataKeys, Refusal> {
+    let lost = "detectors' credentials; without it none can be opened";
+    let current = kept(settings, (Secret::DataKey, "data"), lost)?;
+    let previous = settings.secrets.get(Secret::DataKeyPrevious);
+    let previous = previous.and_then(|digits| Key::from_hex(digits.expose_secret()));
+    Ok(DataKeys::new(&current, previous.as_ref())?)
+}
+
+fn kept(
+    settings: &Settings,
+    (secret, file): (Secret, &str),
+    lost: &'static str,
+) -> Result<Key, Refusal> {
+    if let Some(digits) = settings.secrets.get(secret)
         && let Some(key) = Key::from_hex(digits.expose_secret())
     {
         return Ok(key);
     }
     let directory = settings.paths.data.join("keys");
-    let path = directory.join("pepper");
+    let path = directory.join(file);
     if !path.exists() {
         make_directory(&directory)?;
         if settings.env != Env::Development {
-            tracing::warn!(
-                path = %path.display(),
-                "Made the key of the hashes of API keys; back it up, or set \
-                 ORCHESTRATION_KEY_PEPPER_FILE: without it no key is valid"
-            );
+            let path = path.display();
+            tracing::warn!(%path, lost, "Made a key; back it up, or give one by the environment");
         }
     }
     Ok(Key::load_or_create(&path)?)

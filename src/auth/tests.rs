@@ -10,6 +10,8 @@ use crate::domain::access::Grant;
 use crate::settings::{Env, Settings};
 use crate::store::{AuditEntry, KeyChange, Page, Place, Sqlite, SqliteOptions, Store};
 
+mod issuer;
+
 const BOOT: &str = "orch_0123456789ab_0123456789abcdef0123456789abcdef";
 const PAGE: Page = Page { limit: 100, before: None };
 
@@ -340,7 +342,10 @@ async fn an_address_that_guesses_is_stopped_and_others_are_not() {
         let guess = format!("orch_ffffffffffff_{n:032x}");
         assert_eq!(code(&gate, &guess).await, Some(Code::Unauthorized), "{n}");
     }
-    assert_eq!(code(&gate, BOOT).await, Some(Code::RateLimited));
+    let barred = ask(&gate, BOOT).await.unwrap_err();
+    assert_eq!(barred.code, Code::RateLimited);
+    let pause = barred.retry_after.unwrap();
+    assert!(pause <= Duration::from_secs(3), "{pause:?}: one is forgiven by then");
     assert!(gate.authenticate(Given::Credential(BOOT), ip("192.0.2.2")).await.is_ok());
 }
 

@@ -1,98 +1,197 @@
 //! Signed tokens: whose keys are believed now, and claims that become a `Caller`.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::header::ACCEPT;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use secrecy::SecretString;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::start::guard;
 use super::{Caller, Refusal, Refused};
 use crate::domain::access::{Grant, Role, Scope};
 use crate::domain::id::TenantId;
-use crate::seal::jwt::{Claims, KeySetFault, TokenFault, Verifier};
-use crate::settings::{Jwt, Secret, Settings};
+use crate::outbound::{Call, Client, Guard};
+use crate::seal::jwt::{Claims, TokenFault, Verifier};
+use crate::settings::{Env, Jwt, Secret, Settings};
 
-/// The file of keys is read again at the first use after this.
+/// Keys are read again after this: a file at its next use, an address in the background.
 const FRESH: Duration = Duration::from_secs(60);
 /// The same for a token whose key is unknown: the issuer may have a new one.
 const FRESH_FOR_UNKNOWN: Duration = Duration::from_secs(5);
-/// Bytes of the file of keys.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+/// An issuer's answer is waited for this long.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Bytes of a set of keys.
+const SET_BYTES_MAX: usize = 1 << 20;
+
+/// Where public keys come from.
+enum Origin {
+    Nowhere,
+    File(PathBuf),
+    Issuer { uri: Uri, client: Client },
+}
 
 /// Whose tokens are believed.
 pub(super) struct Tokens {
     jwt: Jwt,
     secret: Option<SecretString>,
+    origin: Origin,
     current: ArcSwap<Verifier>,
-    looked: Mutex<Instant>,
+    /// Whether the issuer's keys were never read.
+    unread: AtomicBool,
+    /// When keys were last looked for; held while they are, so that one look serves all.
+    pub(super) looked: Mutex<Instant>,
 }
 
 impl Tokens {
-    /// The keys of the settings; `None` where there are none.
+    /// The keys of the settings; `None` where there are none. A file must be good; an issuer that
+    /// does not answer is asked again, and its tokens wait.
     pub(super) async fn of(settings: &Settings) -> Result<Option<Tokens>, Refusal> {
         let jwt = settings.security.jwt.clone();
         let secret = settings.secrets.get(Secret::JwtSecretKey).cloned();
-        if secret.is_none() && jwt.jwks_file.is_none() {
-            return Ok(None);
+        let origin = match (&jwt.jwks_file, &jwt.jwks_url) {
+            (None, None) if secret.is_none() => return Ok(None),
+            (None, None) => Origin::Nowhere,
+            (Some(file), None) => Origin::File(file.clone()),
+            (None, Some(url)) => issuer(url, settings.env, guard(settings)?)
+                .map_err(|why| Refusal::KeySet(format!("jwks_url: {why}")))?,
+            (Some(_), Some(_)) => {
+                let why = "jwks_url: jwks_file is set too; keep one of them";
+                return Err(Refusal::KeySet(why.to_owned()));
+            }
+        };
+        let none = base(&jwt, secret.as_ref());
+        let tokens = Tokens {
+            current: ArcSwap::from_pointee(none),
+            unread: AtomicBool::new(false),
+            looked: Mutex::new(Instant::now()),
+            jwt,
+            secret,
+            origin,
+        };
+        match (tokens.read().await, &tokens.origin) {
+            (Ok(verifier), _) => tokens.current.store(Arc::new(verifier)),
+            (Err(why), Origin::Issuer { .. }) => {
+                tokens.unread.store(true, Ordering::Relaxed);
+                tracing::warn!(why, "The issuer's keys cannot be read; its tokens wait for them");
+            }
+            (Err(why), Origin::File(file)) => {
+                return Err(Refusal::KeySet(format!("jwks_file {}: {why}", file.display())));
+            }
+            (Err(why), Origin::Nowhere) => return Err(Refusal::KeySet(why)),
         }
-        let fault = |why| Refusal::KeySet { file: jwt.jwks_file.clone().unwrap_or_default(), why };
-        let verifier = verifier(&jwt, secret.as_ref()).await.map_err(fault)?;
-        let (current, looked) = (ArcSwap::from_pointee(verifier), Mutex::new(Instant::now()));
-        Ok(Some(Tokens { jwt, secret, current, looked }))
+        Ok(Some(tokens))
     }
 
     /// The caller whose token it is.
     pub(super) async fn caller(&self, token: &str) -> Result<Caller, Refused> {
-        self.look_again(FRESH).await;
-        let mut claims = self.current.load().verify(token);
-        if claims == Err(TokenFault::UnknownKey) && self.look_again(FRESH_FOR_UNKNOWN).await {
-            claims = self.current.load().verify(token);
+        if let (Origin::File(_), Ok(looked)) = (&self.origin, self.looked.try_lock()) {
+            let due = looked.elapsed() >= FRESH;
+            drop(looked);
+            if due {
+                self.look_again(FRESH).await;
+            }
+        }
+        let believed = self.current.load_full();
+        let mut claims = believed.verify(token);
+        if claims == Err(TokenFault::UnknownKey) {
+            self.look_again(FRESH_FOR_UNKNOWN).await;
+            let now = self.current.load_full();
+            if !Arc::ptr_eq(&believed, &now) {
+                claims = now.verify(token);
+            } else if self.unread.load(Ordering::Relaxed) {
+                return Err(Refused::NoKeys);
+            }
         }
         of_claims(claims.map_err(Refused::Token)?).map_err(Refused::NotValid)
     }
 
-    /// Reads the file where the last look is older than `age`; a faulty one changes nothing.
-    async fn look_again(&self, age: Duration) -> bool {
-        if self.jwt.jwks_file.is_none() || !self.is_due(age) {
-            return false;
+    /// Asks an issuer again and again, for as long as it is polled.
+    pub(super) async fn keep_fresh(&self) {
+        if !matches!(self.origin, Origin::Issuer { .. }) {
+            return std::future::pending().await;
         }
-        match verifier(&self.jwt, self.secret.as_ref()).await {
-            Ok(verifier) => self.current.store(Arc::new(verifier)),
-            Err(why) => tracing::warn!(why, "The file of keys is faulty; the last good one holds"),
+        loop {
+            let unread = self.unread.load(Ordering::Relaxed);
+            let pause = if unread { FRESH_FOR_UNKNOWN } else { FRESH };
+            tokio::time::sleep(pause).await;
+            self.look_again(pause).await;
         }
-        true
     }
 
-    fn is_due(&self, age: Duration) -> bool {
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = looked.elapsed() >= age;
-        if due {
-            *looked = Instant::now();
+    /// Reads the keys where the last look is older than `age`; faulty ones change nothing. Who
+    /// comes while somebody looks waits for what is found.
+    async fn look_again(&self, age: Duration) {
+        if matches!(self.origin, Origin::Nowhere) {
+            return;
         }
-        due
+        let mut looked = self.looked.lock().await;
+        if looked.elapsed() < age {
+            return;
+        }
+        // First, so that a caller that leaves does not make the next one ask again.
+        *looked = Instant::now();
+        match self.read().await {
+            Ok(verifier) => {
+                self.current.store(Arc::new(verifier));
+                self.unread.store(false, Ordering::Relaxed);
+            }
+            Err(why) => tracing::warn!(why, "The set of keys is faulty; the last good one holds"),
+        }
+    }
+
+    async fn read(&self) -> Result<Verifier, String> {
+        let text = match &self.origin {
+            Origin::Nowhere => return Ok(base(&self.jwt, self.secret.as_ref())),
+            Origin::File(file) => read(file).await.map_err(|error| error.to_string())?,
+            Origin::Issuer { uri, client } => fetch(client, uri).await?,
+        };
+        let set = base(&self.jwt, self.secret.as_ref()).with_key_set(&text);
+        set.map_err(|error| error.to_string())
     }
 }
 
-async fn verifier(jwt: &Jwt, secret: Option<&SecretString>) -> Result<Verifier, String> {
-    let mut verifier = Verifier::new(&jwt.issuer, &jwt.audience);
-    if let Some(secret) = secret {
-        verifier = verifier.with_secret(secret);
+fn base(jwt: &Jwt, secret: Option<&SecretString>) -> Verifier {
+    let verifier = Verifier::new(&jwt.issuer, &jwt.audience);
+    match secret {
+        Some(secret) => verifier.with_secret(secret),
+        None => verifier,
     }
-    match &jwt.jwks_file {
-        None => Ok(verifier),
-        Some(file) => {
-            let text = read(file).await.map_err(|error| error.to_string())?;
-            verifier.with_key_set(&text).map_err(|error: KeySetFault| error.to_string())
-        }
+}
+
+/// The issuer at `url`, if it may be asked.
+fn issuer(url: &str, env: Env, guard: Guard) -> Result<Origin, String> {
+    let uri: Uri = url.parse().map_err(|_| "is no address; write https://…".to_owned())?;
+    if env != Env::Development && uri.scheme_str() != Some("https") {
+        return Err("must be https outside development".to_owned());
     }
+    guard.check(&uri).map_err(|error| error.to_string())?;
+    Ok(Origin::Issuer { uri, client: Client::new(Arc::new(guard)) })
+}
+
+async fn fetch(client: &Client, uri: &Uri) -> Result<String, String> {
+    let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
+    let (method, body) = (Method::GET, bytes::Bytes::new());
+    let call = Call { method, uri: uri.clone(), headers, body, body_max: SET_BYTES_MAX };
+    let reply = tokio::time::timeout(PATIENCE, client.send(call)).await;
+    let reply = reply.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))?;
+    let reply = reply.map_err(|error| error.to_string())?;
+    if reply.status != StatusCode::OK {
+        return Err(format!("the issuer answers with status {}", reply.status.as_u16()));
+    }
+    String::from_utf8(reply.body.into()).map_err(|_| "the set of keys is no text".to_owned())
 }
 
 async fn read(file: &Path) -> std::io::Result<String> {
     use tokio::io::AsyncReadExt as _;
     let mut text = String::new();
-    tokio::fs::File::open(file).await?.take(FILE_BYTES_MAX).read_to_string(&mut text).await?;
+    let most = SET_BYTES_MAX as u64;
+    tokio::fs::File::open(file).await?.take(most).read_to_string(&mut text).await?;
     Ok(text)
 }
 

@@ -1,12 +1,19 @@
 //! The credential of a detector: where the secret is, and the header it becomes.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::detector::Auth;
+use super::detector::{Auth, Oauth2};
 use super::load::{LoadContext, not_built};
 use crate::seal::AwsKeys;
+use crate::settings::Env;
 use crate::yaml::fault::Fault;
 use crate::yaml::{Fields, Node, Source};
+
+mod parts;
+
+pub use parts::{CredentialParts, PartFault};
 
 /// Where a secret is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +29,9 @@ pub enum SecretRef {
 enum Kind {
     None,
     ApiKey,
+    #[serde(alias = "bearer_token")]
     Bearer,
+    #[serde(alias = "basic_auth")]
     Basic,
     Oauth2,
     AwsSigv4,
@@ -37,7 +46,7 @@ pub(super) fn read(
     let mut fields = Fields::new(node, source);
     let kind: Option<Kind> = fields.need("type");
     let mut auth = Auth::None;
-    if !matches!(kind, Some(Kind::AwsSigv4)) {
+    if !matches!(kind, Some(Kind::AwsSigv4 | Kind::Oauth2)) {
         for key in ["header", "username", "env", "file"] {
             fields.node(key);
         }
@@ -57,8 +66,9 @@ pub(super) fn read(
             }
         }
         Some(Kind::Oauth2) => {
-            let message = "auth type `oauth2` is not supported by this release".to_owned();
-            fields.refuse("type", "not_built", message, "use api_key, bearer or basic");
+            if let Some(client) = oauth2(&mut fields, source, context) {
+                auth = Auth::Oauth2(client);
+            }
         }
         Some(kind @ (Kind::ApiKey | Kind::Bearer | Kind::Basic)) => {
             let header: Option<String> = fields.take("header");
@@ -71,6 +81,51 @@ pub(super) fn read(
     }
     let faults = fields.finish();
     if faults.is_empty() { Ok(auth) } else { Err(faults) }
+}
+
+/// A client that fetches tokens for itself (RFC 6749, 4.4).
+fn oauth2(
+    fields: &mut Fields<'_>,
+    source: Source<'_>,
+    context: &LoadContext<'_>,
+) -> Option<Oauth2> {
+    let url: Option<String> = fields.need("token_url");
+    let client_id: Option<String> = fields.need("client_id");
+    let (scope, audience) = (fields.take("scope"), fields.take("audience"));
+    let secret = nested(fields, "client_secret", source, context);
+    if secret.is_none() && fields.faults.is_empty() {
+        fields.missing("client_secret");
+    }
+    let token_url = match url.as_deref().map(|url| token_url(url, context.env)) {
+        Some(Err(why)) => {
+            let message = format!("`token_url` {why}");
+            fields.refuse("token_url", "bad_endpoint", message, "write it like https://host/token");
+            None
+        }
+        Some(Ok(uri)) => Some(uri),
+        None => None,
+    };
+    Some(Oauth2 {
+        token_url: token_url?,
+        client_id: client_id?,
+        client_secret: secret?,
+        scope,
+        audience,
+    })
+}
+
+/// The address that hands out tokens: https outside development, because the secret goes there.
+pub(super) fn token_url(raw: &str, env: Env) -> Result<http::Uri, &'static str> {
+    let uri: http::Uri = raw.parse().map_err(|_| "is no address")?;
+    match uri.scheme_str() {
+        _ if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) => {
+            Err("needs a host and no user")
+        }
+        Some("https") => Ok(uri),
+        Some("http") if env == Env::Development => Ok(uri),
+        Some("http") => Err("must be https outside development"),
+        Some(_) | None => Err("must be https"),
+    }
 }
 
 /// The secret below `key`.
@@ -96,7 +151,7 @@ fn header_name(fields: &mut Fields<'_>, kind: Kind, given: Option<String>) -> St
     name
 }
 
-fn secret(fields: &mut Fields<'_>, context: &LoadContext<'_>) -> Option<SecretString> {
+pub(super) fn secret(fields: &mut Fields<'_>, context: &LoadContext<'_>) -> Option<SecretString> {
     let env: Option<String> = fields.take("env");
     let file: Option<String> = fields.take("file");
     not_built(fields, &["vault"]);
@@ -104,7 +159,7 @@ fn secret(fields: &mut Fields<'_>, context: &LoadContext<'_>) -> Option<SecretSt
         (Some(name), None) => ("env", SecretRef::Env(name)),
         (None, Some(path)) => ("file", SecretRef::File(path)),
         (Some(_), Some(_)) | (None, None) => {
-            let message = "auth needs exactly one of `env` and `file`".to_owned();
+            let message = "a secret needs exactly one of `env` and `file`".to_owned();
             fields.refuse("", "bad_value", message, "write `env: NAME` or `file: PATH`");
             return None;
         }
@@ -125,37 +180,14 @@ fn value(kind: Kind, user: Option<String>, secret: &SecretString) -> SecretStrin
     let secret = secret.expose_secret();
     match (kind, user) {
         (Kind::Bearer, _) => format!("Bearer {secret}"),
-        (Kind::Basic, Some(user)) => format!("Basic {}", base64(&format!("{user}:{secret}"))),
-        (Kind::Basic, None) => format!("Basic {}", base64(secret)),
+        (Kind::Basic, Some(user)) => basic(&user, secret),
+        (Kind::Basic, None) => format!("Basic {}", STANDARD.encode(secret)),
         (Kind::ApiKey | Kind::None | Kind::Oauth2 | Kind::AwsSigv4, _) => secret.to_owned(),
     }
     .into()
 }
 
-/// Standard base64 with padding (RFC 4648).
-fn base64(raw: &str) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for chunk in raw.as_bytes().chunks(3) {
-        let bits = (0..3).fold(0usize, |n, i| n << 8 | chunk.get(i).map_or(0, |b| usize::from(*b)));
-        for i in 0..4 {
-            let digit = ALPHABET.get(bits >> (18 - 6 * i) & 63).filter(|_| i <= chunk.len());
-            out.push(digit.map_or('=', |b| char::from(*b)));
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    #[test]
-    fn base64_follows_the_vectors_of_rfc_4648() {
-        for (raw, coded) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(base64(raw), coded);
-        }
-    }
+/// The value of `Authorization` for a user (RFC 7617).
+pub fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }

@@ -66,6 +66,8 @@ pub struct Detector {
     pub health: Health,
     /// Name and value source of the credential header, resolved at load.
     pub auth: Auth,
+    /// The header that carries a delegation token, lower case; `None` sends none.
+    pub delegation: Option<String>,
     /// Texts per call; `None` takes the protocol's.
     pub batch: Option<NonZeroUsize>,
     /// In conflicts.
@@ -261,6 +263,60 @@ pub enum Auth {
     },
     /// A signature of AWS.
     Aws(AwsKeys),
+    /// A token that is fetched with a client's credentials.
+    Oauth2(Oauth2),
+}
+
+/// A client that fetches tokens for itself (RFC 6749, 4.4).
+#[derive(Debug, Clone)]
+pub struct Oauth2 {
+    /// Where tokens are handed out.
+    pub token_url: http::Uri,
+    /// Who asks.
+    pub client_id: String,
+    /// With what.
+    pub client_secret: secrecy::SecretString,
+    /// For what, as the server names it.
+    pub scope: Option<String>,
+    /// For whom, where the server asks.
+    pub audience: Option<String>,
+}
+
+impl PartialEq for Oauth2 {
+    fn eq(&self, other: &Self) -> bool {
+        use secrecy::ExposeSecret as _;
+        let told = |own: &Self| {
+            (own.token_url.clone(), own.client_id.clone(), own.scope.clone(), own.audience.clone())
+        };
+        told(self) == told(other)
+            && self.client_secret.expose_secret() == other.client_secret.expose_secret()
+    }
+}
+
+impl Auth {
+    /// The kind's name in the API.
+    pub fn kind(&self) -> &'static str {
+        use secrecy::ExposeSecret as _;
+        match self {
+            Auth::None => "none",
+            Auth::Header { name, value } if name == "authorization" => {
+                let basic = value.expose_secret().starts_with("Basic ");
+                if basic { "basic_auth" } else { "bearer_token" }
+            }
+            Auth::Header { .. } => "api_key",
+            Auth::Aws(_) => "aws_sigv4",
+            Auth::Oauth2(_) => "oauth2",
+        }
+    }
+
+    /// The header that it fills, lower case.
+    pub fn header(&self) -> Option<&str> {
+        match self {
+            Auth::None => None,
+            Auth::Header { name, .. } => Some(name),
+            Auth::Aws(_) | Auth::Oauth2(_) => Some("authorization"),
+        }
+    }
 }
 
 impl PartialEq for Auth {
@@ -272,7 +328,8 @@ impl PartialEq for Auth {
                 a == b && x.expose_secret() == y.expose_secret()
             }
             (Auth::Aws(a), Auth::Aws(b)) => a == b,
-            (Auth::None | Auth::Header { .. } | Auth::Aws(_), _) => false,
+            (Auth::Oauth2(a), Auth::Oauth2(b)) => a == b,
+            (Auth::None | Auth::Header { .. } | Auth::Aws(_) | Auth::Oauth2(_), _) => false,
         }
     }
 }

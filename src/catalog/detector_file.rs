@@ -17,7 +17,7 @@ use crate::settings::Env;
 use crate::yaml::fault::Fault;
 use crate::yaml::{Data, Fields, Node, Source, Span};
 
-mod headers;
+pub(super) mod headers;
 mod limits;
 mod paths;
 pub(super) mod protocol;
@@ -55,6 +55,7 @@ pub(super) fn read(file: &SourceFile, context: &LoadContext<'_>) -> Result<Detec
         named_as_file(&mut fields, "name", name.as_str(), file);
     }
     let auth = auth(&mut fields, source, context);
+    let delegation = delegation(&mut fields, &auth);
     let spoken = protocol::read(&mut fields, source, name.as_ref());
     let health_path = spoken.as_ref().and_then(|spoken| spoken.health.as_deref());
     let limits = limits::read(&mut fields, health_path);
@@ -73,7 +74,7 @@ pub(super) fn read(file: &SourceFile, context: &LoadContext<'_>) -> Result<Detec
     if let (true, Some(name), Some(spoken), Some(detector)) =
         (faults.is_empty(), name, spoken, detector)
     {
-        let detector = join(Detector { name, auth, ..detector }, spoken, limits);
+        let detector = join(Detector { name, auth, delegation, ..detector }, spoken, limits);
         match (context.check_params)(&detector) {
             Ok(()) => return Ok(detector),
             Err(fault) => {
@@ -156,6 +157,7 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         health: limits.health,
         batch: limits.batch,
         auth: Auth::None,
+        delegation: None,
         weight,
         cost,
         calibration: calibration::read(fields),
@@ -178,6 +180,22 @@ fn auth(fields: &mut Fields<'_>, source: Source<'_>, context: &LoadContext<'_>) 
         fields.faults.extend(faults);
         Auth::None
     })
+}
+
+/// The header of the delegation token, which no credential fills.
+fn delegation(fields: &mut Fields<'_>, auth: &Auth) -> Option<String> {
+    let name = fields.take::<String>("delegation")?.to_ascii_lowercase();
+    if http::HeaderName::try_from(&name).is_err() || headers::is_reserved(&name) {
+        let message = "`delegation` is no header that may be set".to_owned();
+        fields.refuse("delegation", "bad_value", message, "write `delegation: authorization`");
+        return None;
+    }
+    if auth.header() == Some(name.as_str()) {
+        let message = format!("`auth` fills the header `{name}` too");
+        fields.refuse("delegation", "bad_value", message, "name another header");
+        return None;
+    }
+    Some(name)
 }
 
 fn categories(fields: &mut Fields<'_>) -> Vec<Category> {

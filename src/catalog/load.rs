@@ -80,7 +80,7 @@ impl Catalog {
         let known = known_tenants(before);
         let tenant = |file: &SourceFile| match known.get(file.path.as_str()) {
             Some((bytes, tenant)) if **bytes == file.bytes => Ok(Arc::clone(tenant)),
-            Some(_) | None => tenant_file::read(file, context.tiers).map(Arc::new),
+            Some(_) | None => tenant_file::read(file, context).map(Arc::new),
         };
         let mut catalog = Catalog::default();
         let mut faults = Vec::new();
@@ -116,8 +116,8 @@ impl Catalog {
     }
 
     /// One tenant file by itself, as loading would read it.
-    pub fn tenant(file: &SourceFile, tiers: &Tiers) -> Result<Tenant, Vec<Fault>> {
-        tenant_file::read(file, tiers)
+    pub fn tenant(file: &SourceFile, context: &LoadContext<'_>) -> Result<Tenant, Vec<Fault>> {
+        tenant_file::read(file, context)
     }
 
     /// Names in tenant and detector files that stand for nothing.

@@ -14,6 +14,7 @@ mod detector_file;
 mod load;
 mod mapping;
 mod preset;
+mod signing;
 mod strategy_file;
 mod template;
 pub mod tenant;
@@ -22,9 +23,10 @@ mod tenant_file;
 #[cfg(test)]
 mod tests;
 
-pub use credential::SecretRef;
+pub use credential::{CredentialParts, PartFault, SecretRef, basic};
 pub use detector::Detector;
 pub use load::{LoadContext, ParamFault, SourceFile};
+pub use signing::Signing;
 pub use tenant::Tenant;
 
 /// Everything live but the policies. Immutable.

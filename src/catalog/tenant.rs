@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::Signing;
 use crate::domain::action::Action;
 use crate::domain::head::TenantFacts;
 use crate::domain::id::{BundleName, DetectorName, TenantId};
@@ -53,6 +54,8 @@ pub struct Tenant {
     pub redaction: Redaction,
     /// Networks that the tenant's credentials may be used from; empty: from everywhere.
     pub allow_ips: Vec<Allow>,
+    /// Whether and how the tenant's requests are signed.
+    pub signing: Signing,
     /// True when its file says that every request is refused.
     pub paused: bool,
     /// Where the definition came from.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::load::{SourceFile, named_as_file, not_built, schema_version, tree};
+use super::load::{LoadContext, SourceFile, named_as_file, not_built, schema_version, tree};
+use super::signing;
 use super::tenant::{DefaultPlan, Redaction, Sla, Tenant};
 use crate::domain::action::Action;
 use crate::domain::category::{Category, TREE};
@@ -19,12 +20,13 @@ use crate::yaml::fault::Fault;
 use crate::yaml::{self, Fields, Source};
 
 /// Keys of the design whose behaviour comes later.
-const NOT_BUILT: [&str; 4] = ["audit", "signing", "retention_days", "prefer_async"];
+const NOT_BUILT: [&str; 3] = ["audit", "retention_days", "prefer_async"];
 
 /// Reads one file; all its faults at once.
-pub(super) fn read(file: &SourceFile, tiers: &Tiers) -> Result<Tenant, Vec<Fault>> {
+pub(super) fn read(file: &SourceFile, context: &LoadContext<'_>) -> Result<Tenant, Vec<Fault>> {
     let tree = tree(file)?;
-    let mut fields = Fields::new(&tree, Source { kind: file.kind, file: &file.path });
+    let source = Source { kind: file.kind, file: &file.path };
+    let mut fields = Fields::new(&tree, source);
     if fields.node("schema_version").is_none() {
         fields.missing("schema_version");
     }
@@ -35,7 +37,7 @@ pub(super) fn read(file: &SourceFile, tiers: &Tiers) -> Result<Tenant, Vec<Fault
         named_as_file(&mut fields, "id", id.as_str(), file);
     }
     let (policies, default_policy) = policies(&mut fields);
-    let (tier_name, tier) = tier(&mut fields, tiers);
+    let (tier_name, tier) = tier(&mut fields, context.tiers);
     let rate_limit = rate_limit(&mut fields);
     let labels: BTreeMap<String, String> = fields.take("labels").unwrap_or_default();
     let fail_mode = fields.take("fail_mode").unwrap_or(Action::Review);
@@ -55,6 +57,7 @@ pub(super) fn read(file: &SourceFile, tiers: &Tiers) -> Result<Tenant, Vec<Fault
     let content_max_chars = fields.take::<NonZeroUsize>("content_max_chars").map(Into::into);
     let redaction = redaction(&mut fields);
     let allow_ips = allow_ips(&mut fields);
+    let signing = signing::read(&mut fields, source, context);
     let paused = fields.take("paused").unwrap_or_default();
     let faults = fields.finish();
     let (Some(id), Some(default_policy), true) = (id, default_policy, faults.is_empty()) else {
@@ -79,6 +82,7 @@ pub(super) fn read(file: &SourceFile, tiers: &Tiers) -> Result<Tenant, Vec<Fault
         content_max_chars,
         redaction,
         allow_ips,
+        signing,
         paused,
         source: file.path.clone(),
     })

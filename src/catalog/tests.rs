@@ -68,7 +68,10 @@ fn every_bad_detector_file_is_refused_at_its_place() {
         ("chunks: {overlap: 60}\nmax_chars: 100\n", "5:19:out_of_range"),
         ("labels: {X: {category: pii.emial}}\n", "5:24:unknown_category"),
         ("labels: {X: {severity: low}}\n", "5:13:missing_key"),
-        ("auth: {type: oauth2, env: KEY}\n", "5:14:not_built"),
+        (
+            "auth: {type: oauth2, env: KEY}\n",
+            "5:7:missing_key d.yaml:5:7:missing_key d.yaml:5:22:unknown_key",
+        ),
         ("auth: {type: bearer, env: NONE}\n", "5:27:secret_missing"),
         ("auth: {type: bearer}\n", "5:7:bad_value"),
         (

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -17,10 +17,12 @@ use super::limits::jittered;
 use super::local::{Judged, Trouble};
 use super::member::Member;
 use super::merge::{self, Ending};
+use super::oauth::NoToken;
 use super::protocol;
+use super::vault::Unauthorised;
 use super::{Ask, Detectors, unsent};
 use crate::catalog::Detector;
-use crate::catalog::detector::{Auth, Protocol};
+use crate::catalog::detector::Protocol;
 use crate::domain::content::Piece;
 use crate::domain::report::{Report, ReportError, Status};
 use crate::operations::breaker::Ended;
@@ -138,7 +140,8 @@ impl Run<'_> {
         let one = One { run: *self, ask, detector, member: &member, params: &detector.params };
         let pieces = 0..self.texts.work.pieces.len();
         let batch: Vec<_> = pieces.flat_map(|piece| self.texts.excerpts(piece, detector)).collect();
-        one.reply(protocol::body(detector, one.params, self.texts, &batch)).await
+        let (headers, _) = one.headers(None).await.ok()?;
+        one.reply(protocol::body(detector, one.params, self.texts, &batch), headers).await
     }
 }
 
@@ -308,8 +311,12 @@ impl One<'_> {
     }
 
     async fn send(&self, batch: &[Excerpt<'_>], body: bytes::Bytes) -> Result<Judged, Failed> {
-        let reply = self.reply(body).await.ok_or_else(|| bad(ReportError::Communication))?;
-        let reply = reply.map_err(send_failed)?;
+        let (headers, token) = self.headers(None).await?;
+        let mut reply = self.answer(body.clone(), headers).await?;
+        if reply.status == StatusCode::UNAUTHORIZED && token.is_some() {
+            let (headers, _) = self.headers(token.as_ref()).await?;
+            reply = self.answer(body, headers).await?;
+        }
         if !reply.status.is_success() {
             return Err(self.status_failed(&reply));
         }
@@ -317,10 +324,18 @@ impl One<'_> {
             .map_err(|why| told(ReportError::BadResponse, &why.0))
     }
 
+    async fn answer(&self, body: bytes::Bytes, headers: HeaderMap) -> Result<Reply, Failed> {
+        let reply = self.reply(body, headers).await;
+        reply.ok_or_else(|| bad(ReportError::Communication))?.map_err(send_failed)
+    }
+
     /// What comes back; `None` where the protocol has no address for the request.
-    async fn reply(&self, body: bytes::Bytes) -> Option<Result<Reply, SendError>> {
+    async fn reply(
+        &self,
+        body: bytes::Bytes,
+        mut headers: HeaderMap,
+    ) -> Option<Result<Reply, SendError>> {
         let uri = protocol::target(self.detector, self.run.texts.work.request)?;
-        let mut headers = self.headers();
         protocol::sign(self.detector, &uri, &body, &mut headers);
         let body_max = self.run.detectors.config.reply_bytes_max;
         let call = Call { method: Method::POST, uri, headers, body, body_max };
@@ -354,7 +369,11 @@ impl One<'_> {
         told(ReportError::BadResponse, &says)
     }
 
-    fn headers(&self) -> HeaderMap {
+    /// Every header, and the token that was fetched for one of them; `stale` is one that was refused.
+    async fn headers(
+        &self,
+        stale: Option<&SecretString>,
+    ) -> Result<(HeaderMap, Option<SecretString>), Failed> {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -364,18 +383,19 @@ impl One<'_> {
                 headers.insert(name, value);
             }
         };
-        if let Ok(id) = HeaderValue::from_str(self.run.texts.work.request.id.as_str()) {
+        let work = self.run.texts.work;
+        if let Ok(id) = HeaderValue::from_str(work.request.id.as_str()) {
             headers.insert(REQUEST_ID, id);
         }
-        if let Some(parent) = &self.run.texts.work.traceparent {
+        if let Some(parent) = &work.traceparent {
             put(&mut headers, "traceparent", parent);
         }
         protocol::headers(self.detector, &mut headers);
-        if let Auth::Header { name, value } = &self.detector.auth {
-            put(&mut headers, name, value.expose_secret());
-        }
+        let credential = (&mut headers, stale);
+        let authorised = self.run.detectors.authorise(work, self.detector, credential).await;
+        let token = authorised.map_err(|why| unauthorised(&why))?;
         headers.values_mut().for_each(|value| value.set_sensitive(true));
-        headers
+        Ok((headers, token))
     }
 }
 
@@ -389,6 +409,20 @@ fn bad(error: ReportError) -> Failed {
 
 fn told(error: ReportError, detail: &str) -> Failed {
     Failed { fail: Fail::Told(error, detail.into()), ..bad(error) }
+}
+
+/// Nothing was sent: whether the detector is well nobody knows.
+fn unauthorised(why: &Unauthorised) -> Failed {
+    let failed = match why {
+        Unauthorised::Sealed => {
+            told(ReportError::Rejected, "its stored credential cannot be opened; store it again")
+        }
+        Unauthorised::Token(NoToken::Forbidden(_)) => bad(ReportError::EndpointForbidden),
+        Unauthorised::Token(trouble @ NoToken::Failed(_)) => {
+            told(ReportError::Communication, &trouble.to_string())
+        }
+    };
+    Failed { ended: Ended::Released, ..failed }
 }
 
 fn send_failed(error: SendError) -> Failed {

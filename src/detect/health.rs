@@ -147,7 +147,12 @@ impl Detectors {
         let report = match sample_request(&[text], detector) {
             Some(request) => {
                 let pieces = request.body.pieces(request.judge, request.content_type);
-                let work = Work { request: &request, pieces: &pieces, traceparent: None };
+                let work = Work {
+                    request: &request,
+                    caller: "system",
+                    pieces: &pieces,
+                    traceparent: None,
+                };
                 self.fan_out(&asks, &work, deadline).await.pop()
             }
             None => None,

@@ -18,9 +18,11 @@ use crate::domain::report::{Report, ReportError};
 use crate::domain::request::Request;
 use crate::operations::breaker::Force;
 use crate::outbound::{Client, Guard, Reply, SendError};
+use crate::seal::DataKeys;
 
 pub mod builtin;
 mod call;
+mod delegation;
 mod excerpt;
 mod fit;
 #[cfg(feature = "fuzz")]
@@ -31,7 +33,9 @@ mod limits;
 mod local;
 mod member;
 mod merge;
+mod oauth;
 mod protocol;
+mod vault;
 
 #[cfg(feature = "fuzz")]
 pub use fuzz::read_reply;
@@ -39,6 +43,7 @@ pub use fuzz::read_reply;
 pub use health::{HealthState, HealthView, ProbeView};
 pub use local::{Judge, Judged, Prepare};
 pub use member::BreakerView;
+pub use vault::{CredentialPlace, CredentialView, VaultError};
 
 use excerpt::Texts;
 use member::{Key, Member};
@@ -77,6 +82,8 @@ pub struct Ask {
 pub struct Work<'a> {
     /// The request.
     pub request: &'a Request,
+    /// For whom detectors are asked, as audits name it.
+    pub caller: &'a str,
     /// What of it is judged.
     pub pieces: &'a [Piece],
     /// W3C trace context to be sent on.
@@ -88,6 +95,7 @@ type Serving = HashMap<usize, (Arc<Detector>, Arc<Member>)>;
 /// The runtime state of all detectors; survives reloads.
 pub struct Detectors {
     config: DetectConfig,
+    vault: vault::Vault,
     client: Client,
     pool: local::Pool,
     members: RwLock<HashMap<Key, Arc<Member>>>,
@@ -96,12 +104,13 @@ pub struct Detectors {
 }
 
 impl Detectors {
-    /// An empty runtime.
-    pub fn new(config: DetectConfig) -> Self {
+    /// An empty runtime; `keys` open the credentials of the store.
+    pub fn new(config: DetectConfig, keys: DataKeys) -> Self {
         let client = Client::new(Arc::clone(&config.guard));
         let pool = local::Pool::new(&config);
         let (members, serving) = (RwLock::default(), RwLock::default());
-        Self { config, client, pool, members, serving }
+        let vault = vault::Vault::new(keys);
+        Self { config, vault, client, pool, members, serving }
     }
 
     /// After a swap: detectors with unchanged version and endpoint keep their state, the others
@@ -153,7 +162,7 @@ impl Detectors {
         let ask = health::asking(detector);
         let request = health::sample_request(texts, detector)?;
         let pieces = request.body.pieces(request.judge, request.content_type);
-        let work = Work { request: &request, pieces: &pieces, traceparent: None };
+        let work = Work { request: &request, caller: "system", pieces: &pieces, traceparent: None };
         let (texts, slots) = (Texts::new(&work), Semaphore::new(1));
         let deadline = Instant::now() + detector.timeout;
         let run = call::Run { detectors: self, texts: &texts, slots: &slots, deadline };

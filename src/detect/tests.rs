@@ -42,14 +42,16 @@ fn prepare(kind: Builtin, params: &Value) -> Option<Arc<dyn Judge>> {
 }
 
 fn detectors_in(env: Env) -> Detectors {
-    Detectors::new(DetectConfig {
+    let keys = DataKeys::new(&crate::seal::Key::from_bytes([7; 32]), None).unwrap();
+    let config = DetectConfig {
         guard: Arc::new(Guard::new(env, vec![])),
         parallel_max: 10,
         threads: 2,
         reply_bytes_max: 1 << 20,
         inline_bytes_max: 0,
         prepare,
-    })
+    };
+    Detectors::new(config, keys)
 }
 
 fn detectors() -> Detectors {
@@ -99,6 +101,7 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
             healthy_after: 1,
         },
         auth: file::Auth::None,
+        delegation: None,
         weight: 1.0,
         cost: 1.0,
         params: json!({}),
@@ -144,7 +147,7 @@ struct Sample {
 impl Sample {
     fn work(&self) -> Work<'_> {
         let traceparent = Some("00-1-2-01".into());
-        Work { request: &self.request, pieces: &self.pieces, traceparent }
+        Work { request: &self.request, caller: "tester", pieces: &self.pieces, traceparent }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The one error of the service: a code for machines, a message for people, a cause for the log.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 /// A code of the API: meaning and whether the same request may succeed later. Codes are public
@@ -44,6 +46,7 @@ codes! {
     BatchTooLarge "BATCH_TOO_LARGE" "The batch holds too many requests" false;
     WafBlocked "WAF_BLOCKED" "The envelope of the request looks like an attack" false;
     Unauthorized "UNAUTHORIZED" "A valid credential is missing" false;
+    InvalidSignature "INVALID_SIGNATURE" "The request is not signed as its tenant demands" false;
     InsufficientScope "INSUFFICIENT_SCOPE" "The credential does not allow this" false;
     TenantMismatch "TENANT_MISMATCH" "The tenant is unknown or not the credential's" false;
     TenantPaused "TENANT_PAUSED" "The tenant is paused" true;
@@ -52,8 +55,10 @@ codes! {
     PolicyNotAllowed "POLICY_NOT_ALLOWED" "The tenant may not use this policy" false;
     NotFound "NOT_FOUND" "There is no such thing" false;
     AlreadyExists "ALREADY_EXISTS" "A file defines this name" false;
+    InvalidStateTransition "INVALID_STATE_TRANSITION" "It is not in a state that allows this" false;
     PreconditionFailed "PRECONDITION_FAILED" "It changed since it was read" false;
     PreconditionRequired "PRECONDITION_REQUIRED" "A change must name the version it changes" false;
+    EndpointForbidden "ENDPOINT_FORBIDDEN" "The service may not connect to that address" false;
     RequestTimeout "REQUEST_TIMEOUT" "The body did not arrive in time" true;
     PayloadTooLarge "PAYLOAD_TOO_LARGE" "The body is too large" false;
     UnsupportedMediaType "UNSUPPORTED_MEDIA_TYPE" "The body must be JSON" false;
@@ -103,6 +108,8 @@ pub struct Error {
     pub message: String,
     /// Which fields are at fault.
     pub details: Vec<FieldFault>,
+    /// When it may be worth another try, where that is known.
+    pub retry_after: Option<Duration>,
     /// For the log, written once at the edge.
     #[source]
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -111,7 +118,8 @@ pub struct Error {
 impl Error {
     /// An error without fields or cause.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: Vec::new(), cause: None }
+        let (message, details) = (message.into(), Vec::new());
+        Self { code, message, details, retry_after: None, cause: None }
     }
 
     /// An error about one field; its message is the field's detail.
@@ -128,7 +136,13 @@ impl Error {
             code: fault,
             place: None,
         };
-        Self { code, message: detail, details: vec![field], cause: None }
+        Self { code, message: detail, details: vec![field], retry_after: None, cause: None }
+    }
+
+    /// The same error, not worth another try before `pause` is over.
+    pub fn retry_after(mut self, pause: Duration) -> Self {
+        self.retry_after = Some(pause);
+        self
     }
 
     /// The same error with what caused it.

@@ -41,6 +41,8 @@ operations! {
     BatchThreatCheck "batch_threat_check" "The requests of a batch are judged.";
     PolicyEvaluate "policy_evaluate" "A policy is asked at one of its points.";
     AssessRisk "assess_risk" "Reports become findings and settled categories.";
+    StoreCredential "store_credential" "A sealed credential of a detector is written to the store.";
+    RetrieveCredential "retrieve_credential" "Sealed credentials of detectors are read from the store.";
     StoreToken "store_token" "An API key is made, replaced or revoked in the store.";
     RetrieveToken "retrieve_token" "API keys are read from the store.";
     StoreObject "store_object" "Overlays and strategies are written to the store.";

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::Deps;
-use crate::detect::{DetectConfig, Detectors, builtin};
+use crate::auth;
+use crate::detect::{DetectConfig, Detectors, VaultError, builtin};
 use crate::metrics::{Metrics, MetricsError};
 use crate::operations::Operations;
-use crate::outbound::{self, Allow, AllowError, Guard};
+use crate::outbound::AllowError;
 use crate::policy::Evaluator;
-use crate::seal::{Key, SealError};
-use crate::settings::{Env, Settings};
+use crate::seal::{DataKeys, Key, SealError};
+use crate::settings::Settings;
 use crate::store::{Guarded, Place, Sqlite, SqliteOptions, StoreError};
 
 /// Source revision of this build, where the builder told it.
@@ -38,6 +39,12 @@ pub enum DepsError {
     /// The key of hashed placeholders could not be read or made.
     #[error("the key for hashes in redacted text: {0}")]
     Key(#[from] SealError),
+    /// The keys of detectors' credentials could not be read or made.
+    #[error(transparent)]
+    DataKey(#[from] auth::Refusal),
+    /// Stored credentials could not be sealed anew.
+    #[error("the stored credentials of detectors: {0}")]
+    Vault(#[from] VaultError),
     /// The metrics could not be registered.
     #[error("the metrics could not be registered: {0}")]
     Metrics(#[from] MetricsError),
@@ -50,16 +57,6 @@ const REPLY_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a text that built-in detectors judge without changing threads.
 const INLINE_BYTES_MAX: usize = 2_000;
 
-fn guard(settings: &Settings) -> Result<Guard, DepsError> {
-    let env = match settings.env {
-        Env::Development => outbound::Env::Development,
-        Env::Staging => outbound::Env::Staging,
-        Env::Production => outbound::Env::Production,
-    };
-    let allow = settings.security.outbound_allow.iter().map(|raw| Allow::parse(raw));
-    Ok(Guard::new(env, allow.collect::<Result<_, _>>()?))
-}
-
 impl Deps {
     /// With the store in the data folder.
     pub fn with_store(settings: Arc<Settings>) -> Result<Deps, DepsError> {
@@ -68,21 +65,40 @@ impl Deps {
             .map_err(|source| DepsError::Folder { folder: data.display().to_string(), source })?;
         let place = Place::File(data.join(STORE_FILE));
         let redaction_key = Key::load_or_create(&data.join("redaction.key"))?;
-        Self::build(settings, place, redaction_key)
+        let keys = auth::data_keys(&settings)?;
+        Self::build(settings, place, (redaction_key, keys))
     }
 
     /// With a store, and a key for hashes, that are gone with the process.
     pub fn without_store(settings: Arc<Settings>) -> Result<Deps, DepsError> {
-        Self::build(settings, Place::Memory, Key::random()?)
+        let keys = DataKeys::new(&Key::random()?, None)?;
+        Self::build(settings, Place::Memory, (Key::random()?, keys))
     }
 
-    fn build(settings: Arc<Settings>, place: Place, redaction_key: Key) -> Result<Deps, DepsError> {
+    /// Reads the credentials that are stored for detectors, sealed anew where the data key was
+    /// replaced.
+    pub async fn open_credentials(&self) -> Result<(), DepsError> {
+        let count = self.detectors.seal_anew(self.store.as_ref()).await?;
+        if count > 0 {
+            tracing::info!(
+                count,
+                "Credentials were sealed anew; unset ORCHESTRATION_DATA_KEY_PREVIOUS"
+            );
+        }
+        Ok(self.detectors.load_credentials(self.store.as_ref()).await?)
+    }
+
+    fn build(
+        settings: Arc<Settings>,
+        place: Place,
+        (redaction_key, keys): (Key, DataKeys),
+    ) -> Result<Deps, DepsError> {
         let versions_max = settings.policy.versions_max;
         let store = Sqlite::open(&SqliteOptions { versions_max, ..SqliteOptions::at(place) })?;
         let operations = Arc::new(Operations::default());
         let store = Guarded::new(store, Arc::clone(&operations));
         let metrics = Arc::new(Metrics::new(&settings.telemetry.tenant_labels, REVISION)?);
-        let guard = Arc::new(guard(&settings)?);
+        let guard = Arc::new(auth::guard(&settings)?);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let config = DetectConfig {
             guard,
@@ -93,7 +109,7 @@ impl Deps {
             prepare: builtin::judge_of,
         };
         Ok(Deps {
-            detectors: Detectors::new(config),
+            detectors: Detectors::new(config, keys),
             evaluator: Evaluator::new(crate::snapshot::policy_limits(&settings))
                 .recording(Arc::clone(&metrics)),
             store: Arc::new(store),

@@ -64,6 +64,8 @@ struct Run<'a> {
     deps: &'a Deps,
     snapshot: &'a Snapshot,
     request: &'a Request,
+    /// Who asks, as audits name it.
+    caller: &'a str,
     tenant: &'a Tenant,
     seen: &'a Seen,
     view: &'a Arc<View>,
@@ -131,7 +133,7 @@ impl<'a> Run<'a> {
     fn begin(
         deps: &'a Deps,
         snapshot: &'a Snapshot,
-        caller: &Caller,
+        caller: &'a Caller,
         request: &'a Request,
     ) -> Result<Run<'a>, Error> {
         let started = Instant::now();
@@ -158,7 +160,20 @@ impl<'a> Run<'a> {
         let opt_in = facts::opt_in(view, (caller, request, &pieces), health);
         let head = facts::head(deps, tenant, view, (request, opt_in));
         let deadline = started + facts::budget(deps, tenant, request);
-        Ok(Run { deps, snapshot, request, tenant, seen, view, head, pieces, started, deadline })
+        let caller = caller.actor.as_str();
+        Ok(Run {
+            deps,
+            snapshot,
+            request,
+            caller,
+            tenant,
+            seen,
+            view,
+            head,
+            pieces,
+            started,
+            deadline,
+        })
     }
 
     /// The tenant's action for incomplete coverage, at least the floor's.

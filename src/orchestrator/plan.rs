@@ -102,12 +102,10 @@ fn check_names<T>(wishes: &DetectorWishes, visible: &Visible<T>) -> Result<(), E
     }
     match faults.first() {
         None => Ok(()),
-        Some(first) => Err(Error {
-            code: Code::InvalidRequest,
-            message: format!("{}: {}", first.pointer, first.detail),
-            details: faults,
-            cause: None,
-        }),
+        Some(first) => {
+            let message = format!("{}: {}", first.pointer, first.detail);
+            Err(Error { details: faults, ..Error::new(Code::InvalidRequest, message) })
+        }
     }
 }
 
@@ -324,6 +322,6 @@ fn allow_relaxing(caller: &Caller, relaxed: &[String]) -> Result<(), Error> {
             place: None,
         })
         .collect();
-    let message = "the request loosens the policy, which needs the scope orchestrate:relax".into();
-    Err(Error { code: Code::InsufficientScope, message, details, cause: None })
+    let message = "the request loosens the policy, which needs the scope orchestrate:relax";
+    Err(Error { details, ..Error::new(Code::InsufficientScope, message) })
 }

@@ -11,7 +11,8 @@ use crate::domain::report::{Report, ReportError};
 
 /// Asks everyone the plan names; reports come back in plan order.
 pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Vec<Report> {
-    let work = Work { request: run.request, pieces: &run.pieces, traceparent: None };
+    let Run { request, caller, .. } = *run;
+    let work = Work { request, caller, pieces: &run.pieces, traceparent: None };
     let mut reports = Vec::new();
     for stage in stages(plan) {
         reports.extend(one(run, plan, &work, &stage).await);

@@ -1,4 +1,4 @@
-//! Keyed hashes, random tokens, signed tokens and key files. The crypto crates stay behind this module.
+//! Keyed hashes, random tokens, seals, signed tokens and key files. The crypto crates stay behind this module.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -11,9 +11,15 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 mod aws;
+mod issue;
 pub mod jwt;
+mod mac;
+mod sealed;
 
 pub use aws::{AwsKeys, AwsRequest};
+pub use issue::Issuer;
+pub use mac::SharedSecret;
+pub use sealed::{DataKeys, OpenError};
 
 /// Bytes of a key.
 const KEY_BYTES: usize = 32;
@@ -41,6 +47,9 @@ pub enum SealError {
         #[source]
         source: std::io::Error,
     },
+    /// The crypto library refused, which a key of the right length never sees.
+    #[error("the crypto library refused a key or a message")]
+    Crypto,
     /// The file holds something else.
     #[error("key file `{path}` does not hold 64 hexadecimal digits; restore it or remove it")]
     Malformed {

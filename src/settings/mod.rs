@@ -268,11 +268,14 @@ pub struct Jwt {
     pub audience: String,
     /// Public keys of RS256, ES256 and EdDSA (RFC 7517); read again when it changed.
     pub jwks_file: Option<PathBuf>,
+    /// The same from the issuer, https outside development; instead of a file.
+    pub jwks_url: Option<String>,
 }
 
 impl Default for Jwt {
     fn default() -> Self {
-        Self { issuer: "orchestrator".into(), audience: "orchestrator".into(), jwks_file: None }
+        let name = || "orchestrator".to_owned();
+        Self { issuer: name(), audience: name(), jwks_file: None, jwks_url: None }
     }
 }
 
@@ -334,6 +337,8 @@ pub struct Policy {
     /// Versions kept of one stored overlay.
     #[validate(range(min = 1, max = 10_000))]
     pub versions_max: u64,
+    /// Whether changes of overlays serve only after another person's review.
+    pub require_review: bool,
     /// Units with a tenant's own rules whose engines are kept ready; others are compiled again when
     /// they are asked.
     #[validate(range(min = 1, max = 100_000))]
@@ -347,6 +352,7 @@ impl Default for Policy {
             threads: 2,
             memo_entries: 10_000,
             versions_max: 50,
+            require_review: false,
             prepared_max: 256,
         }
     }

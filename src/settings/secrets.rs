@@ -13,18 +13,30 @@ pub enum Secret {
     KeyPepper,
     /// Secret of HS256 tokens, at least 32 bytes.
     JwtSecretKey,
+    /// Key under which detectors' credentials are sealed: 64 hexadecimal digits.
+    DataKey,
+    /// The one before it, while what it sealed is sealed anew.
+    DataKeyPrevious,
     /// The key that becomes the first one on an empty store.
     BootstrapKey,
 }
 
 impl Secret {
-    const ALL: [Secret; 3] = [Secret::KeyPepper, Secret::JwtSecretKey, Secret::BootstrapKey];
+    const ALL: [Secret; 5] = [
+        Secret::KeyPepper,
+        Secret::JwtSecretKey,
+        Secret::DataKey,
+        Secret::DataKeyPrevious,
+        Secret::BootstrapKey,
+    ];
 
     /// The variable, without prefix.
     fn name(self) -> &'static str {
         match self {
             Secret::KeyPepper => "KEY_PEPPER",
             Secret::JwtSecretKey => "JWT_SECRET_KEY",
+            Secret::DataKey => "DATA_KEY",
+            Secret::DataKeyPrevious => "DATA_KEY_PREVIOUS",
             Secret::BootstrapKey => "BOOTSTRAP_KEY",
         }
     }
@@ -32,7 +44,7 @@ impl Secret {
     /// What is wrong with it, without showing it.
     fn fault(self, value: &str) -> Option<&'static str> {
         match self {
-            Secret::KeyPepper => {
+            Secret::KeyPepper | Secret::DataKey | Secret::DataKeyPrevious => {
                 let hexadecimal = value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit());
                 (!hexadecimal).then_some("must be 64 hexadecimal digits; `openssl rand -hex 32`")
             }

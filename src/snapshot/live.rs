@@ -255,21 +255,7 @@ impl Live {
         gate: Gate<'_>,
     ) -> Result<Changed, ChangeError> {
         let base = self.current();
-        let draft = self.draft(&base, &change, &base.policies, settings)?;
-        let mut doubts = Vec::new();
-        if let (Some(_), Some(own)) = (&change.body, draft.overlay(&change.tenant, &change.bundle))
-        {
-            let limits = super::policy_limits(settings);
-            let mut failures = trial::failures(&draft.files, own, &limits);
-            if failures.is_empty() {
-                failures = gate(&draft, own);
-            }
-            if !failures.is_empty() {
-                return Err(ChangeError::Invalid(failures));
-            }
-            let detectors = draft.catalog.detectors.keys().cloned().collect();
-            doubts = trial::doubts(&draft.files, own, &detectors, &limits);
-        }
+        let (draft, doubts) = self.tried(&base, &change, settings, gate)?;
         let mut stored = self.stored();
         let current = self.current();
         let mut next = if Arc::ptr_eq(&base, &current) {
@@ -319,6 +305,42 @@ impl Live {
         next.files.rows = change.made(&next.files.rows, &object);
         stored.rows = change.made(&stored.rows, &object);
         Ok(self.swap(next))
+    }
+
+    /// Checks a change as `change` does, and leaves everything as it is; its doubts.
+    pub fn rehearse(
+        &self,
+        change: &Change,
+        settings: &Settings,
+        gate: Gate<'_>,
+    ) -> Result<Vec<Fault>, ChangeError> {
+        self.tried(&self.current(), change, settings, gate).map(|(_, doubts)| doubts)
+    }
+
+    /// What would serve after `change`, if all holds that must, and its doubts.
+    fn tried(
+        &self,
+        base: &Snapshot,
+        change: &Change,
+        settings: &Settings,
+        gate: Gate<'_>,
+    ) -> Result<(Snapshot, Vec<Fault>), ChangeError> {
+        let draft = self.draft(base, change, &base.policies, settings)?;
+        let mut doubts = Vec::new();
+        if let (Some(_), Some(own)) = (&change.body, draft.overlay(&change.tenant, &change.bundle))
+        {
+            let limits = super::policy_limits(settings);
+            let mut failures = trial::failures(&draft.files, own, &limits);
+            if failures.is_empty() {
+                failures = gate(&draft, own);
+            }
+            if !failures.is_empty() {
+                return Err(ChangeError::Invalid(failures));
+            }
+            let detectors = draft.catalog.detectors.keys().cloned().collect();
+            doubts = trial::doubts(&draft.files, own, &detectors, &limits);
+        }
+        Ok((draft, doubts))
     }
 
     /// What would serve after `change`, over what serves in `base`.

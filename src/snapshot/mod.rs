@@ -96,16 +96,11 @@ impl Snapshot {
         settings: &Settings,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Vec<Fault>> {
-        let context = LoadContext {
-            env: settings.env,
-            tiers: &settings.tiers,
-            secret: &secret,
-            check_params: &sources.check_params,
-        };
+        let context = context(sources, settings);
         // Policies cannot be checked against tenants that are not known.
         let known = previous.map(|old| (&old.catalog, old.files.catalog.as_slice()));
         let (catalog, warnings) = Catalog::load_after(known, &files.catalog, &context)?;
-        let settled = rows::settle(catalog, warnings, files, &settings.tiers);
+        let settled = rows::settle(catalog, warnings, files, &context);
         let before = previous.map(|snapshot| &snapshot.policies);
         let base = Base { sources, settings, previous: before };
         let policies = load_policies(files, &scopes(&settled.catalog), &base, None)
@@ -162,10 +157,19 @@ impl Snapshot {
         let catalog = self.catalog.clone();
         let settled = match rows::same(&self.files.rows, &files.rows) {
             true => Settled { catalog, warnings, seen: self.seen.clone(), held: self.held.clone() },
-            false => rows::settle(catalog, warnings, &files, &base.settings.tiers),
+            false => rows::settle(catalog, warnings, &files, &context(base.sources, base.settings)),
         };
         let policies = load_policies(&files, &scopes(&settled.catalog), base, fresh)?;
         Ok(Self::whole(files, settled, policies, self.generation + 1))
+    }
+}
+
+fn context<'a>(sources: &'a Sources, settings: &'a Settings) -> LoadContext<'a> {
+    LoadContext {
+        env: settings.env,
+        tiers: &settings.tiers,
+        secret: &secret,
+        check_params: &sources.check_params,
     }
 }
 

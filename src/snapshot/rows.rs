@@ -9,10 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Files, Snapshot, overlays, seen, seen::Seen};
-use crate::catalog::{Catalog, SourceFile, Tenant};
+use crate::catalog::{Catalog, LoadContext, SourceFile, Tenant};
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
-use crate::settings::{Tier, Tiers};
+use crate::settings::Tier;
 use crate::store::{Object, ObjectKey, Store, StoreError};
 use crate::yaml::fault::{Fault, FaultKind};
 
@@ -145,7 +145,7 @@ pub(super) fn settle(
     mut catalog: Catalog,
     warnings: Vec<Fault>,
     files: &Files,
-    tiers: &Tiers,
+    context: &LoadContext<'_>,
 ) -> Settled {
     catalog.tenants.retain(|_, tenant| !tenant.source.starts_with(STORED));
     let mut held = Held::default();
@@ -158,7 +158,7 @@ pub(super) fn settle(
                 let hint = "delete the stored tenant, or remove the file";
                 shadowed.push(fault(row, "shadowed", message.into(), hint));
             }
-            RowKind::Tenant => match read(row, tiers, &bundles) {
+            RowKind::Tenant => match read(row, context, &bundles) {
                 Ok(tenant) => drop(catalog.tenants.insert(row.tenant.clone(), Arc::new(tenant))),
                 Err(faults) => drop(held.broken.insert(row.tenant.clone(), faults)),
             },
@@ -187,8 +187,12 @@ fn of_names(found: &Fault) -> bool {
     rows || (names && matches!(found.kind, FaultKind::Tenant | FaultKind::Detector))
 }
 
-fn read(row: &Row, tiers: &Tiers, bundles: &BTreeSet<&str>) -> Result<Tenant, Vec<Fault>> {
-    let tenant = Catalog::tenant(&row.file(), tiers)?;
+fn read(
+    row: &Row,
+    context: &LoadContext<'_>,
+    bundles: &BTreeSet<&str>,
+) -> Result<Tenant, Vec<Fault>> {
+    let tenant = Catalog::tenant(&row.file(), context)?;
     let unknown = tenant.policies.iter().filter(|bundle| !bundles.contains(bundle.as_str()));
     let faults: Vec<Fault> = unknown
         .map(|bundle| {

@@ -3,6 +3,7 @@
 use super::*;
 
 mod keys;
+mod secrets;
 mod usage;
 
 pub(super) fn tenant(name: &str) -> TenantId {
@@ -56,6 +57,7 @@ pub(super) async fn holds(store: &dyn Store) {
     one_of_many_racing_writers_wins(store).await;
     keys::hold(store).await;
     usage::holds(store).await;
+    secrets::hold(store).await;
     assert_eq!(store.probe().await, Ok(()));
 }
 

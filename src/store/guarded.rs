@@ -7,8 +7,8 @@ use futures_util::FutureExt as _;
 
 use super::{
     Accepted, Answer, ApiKey, Audit, AuditEntry, Decision, Decisions, Expected, HourUsed,
-    KeyChange, Keys, Numbered, Object, ObjectKey, Objects, Page, Store, StoreError, Usage, Version,
-    WriterStats,
+    KeyChange, Keys, Numbered, Object, ObjectKey, Objects, Page, SealedSecret, Secrets, Store,
+    StoreError, Usage, Version, WriterStats,
 };
 use crate::domain::id::TenantId;
 use crate::operations::{Operation, Operations};
@@ -152,6 +152,20 @@ impl<S: Store> Usage for Guarded<S> {
 
     fn keep_used(&self, rows: Vec<HourUsed>) -> Answer<'_, ()> {
         self.run(Operation::KeepQuotas, move || self.inner.keep_used(rows))
+    }
+}
+
+impl<S: Store> Secrets for Guarded<S> {
+    fn secrets(&self) -> Answer<'_, Vec<Numbered<SealedSecret>>> {
+        self.run(Operation::RetrieveCredential, || self.inner.secrets())
+    }
+
+    fn put_secret(&self, secret: SealedSecret, entry: AuditEntry) -> Answer<'_, ()> {
+        self.run(Operation::StoreCredential, move || self.inner.put_secret(secret, entry))
+    }
+
+    fn secrets_generation(&self) -> Answer<'_, i64> {
+        self.run(Operation::RetrieveCredential, || self.inner.secrets_generation())
     }
 }
 

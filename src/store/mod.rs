@@ -1,4 +1,5 @@
-//! What must survive a restart: decisions, audit, versioned objects, keys, used quotas.
+//! What must survive a restart: decisions, audit, versioned objects, keys, used quotas, sealed
+//! credentials.
 //!
 //! The traits speak of domain things; SQL stays in the implementation. Reads and writes never run
 //! on a server worker. Content never comes here.
@@ -15,6 +16,7 @@ mod guarded;
 mod keys;
 mod queue;
 mod rows;
+mod secrets;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ mod usage;
 pub use error::StoreError;
 pub use guarded::Guarded;
 pub use keys::{ApiKey, KeyChange, KeyHash, Keys};
+pub use secrets::{SealedSecret, Secrets};
 pub use sqlite::{Place, Sqlite, SqliteOptions, decisions_in_file, objects_in_file};
 pub use usage::{HourUsed, Usage};
 
@@ -217,7 +220,7 @@ pub trait Objects: Send + Sync {
 }
 
 /// Everything durable.
-pub trait Store: Decisions + Audit + Objects + Keys + Usage {
+pub trait Store: Decisions + Audit + Objects + Keys + Usage + Secrets {
     /// Whether a read succeeds now.
     fn probe(&self) -> Answer<'_, ()>;
     /// What the writer did so far.

@@ -158,10 +158,15 @@ fn one_newer_schema_is_served_and_two_are_refused() {
         )
         .unwrap();
     };
-    raise(4);
+    let ours: i64 = rusqlite::Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT max(version) FROM refinery_schema_history", [], |row| row.get(0))
+        .unwrap();
+    raise(ours + 1);
     drop(Sqlite::open(&file(&path)).unwrap());
-    raise(5);
-    assert_eq!(open_error(&path), StoreError::NewerSchema { found: 5, served: 4 });
+    raise(ours + 2);
+    let (found, served) = (ours + 2, ours + 1);
+    assert_eq!(open_error(&path), StoreError::NewerSchema { found, served });
 }
 
 const CHILD: &str = "STORE_KILL_TEST_FILE";

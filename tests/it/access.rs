@@ -52,6 +52,7 @@ fn routes() -> Vec<(String, String, Option<String>)> {
                 .replace("{name}", "pii")
                 .replace("{how}", "reset")
                 .replace("{tenant}", "acme")
+                .replace("{version}", "1")
                 .replace("{prefix}", "orch_ffffffffffff");
             routes.push((method.to_uppercase(), path, scope));
         }

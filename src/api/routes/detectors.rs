@@ -12,11 +12,18 @@ use crate::api::Api;
 use crate::api::caller::{NoQuery, query, tenant};
 use crate::api::wire::response::milliseconds;
 use crate::catalog::Detector;
+use crate::detect::CredentialView;
 use crate::domain::category::Category;
 use crate::domain::error::{Code, Error};
+use crate::domain::id::TenantId;
+
+pub(crate) mod credentials;
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config.service(resource(&at("/detectors")).route(web::get().to(list)));
+    config.service(
+        resource(&at("/detectors/{name}/credentials")).route(web::put().to(credentials::put)),
+    );
     config.service(resource(&at("/detectors/{name}/health")).route(web::get().to(health)));
     config.service(resource(&at("/detectors/{name}")).route(web::get().to(one)));
 }
@@ -62,10 +69,28 @@ pub struct DetectorView {
     pub risk: Option<String>,
     /// Who answers for it.
     pub owner: String,
+    /// What calls to it are authorised with; never the credential.
+    pub auth: AuthView,
     /// `file` or `embedded`.
     pub source: &'static str,
     /// Observed 95th percentile of its calls.
     pub p95_ms: Option<f64>,
+}
+
+/// What calls to a detector are authorised with.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuthView {
+    /// none, api_key, bearer_token, basic_auth, oauth2 or aws_sigv4.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// False where there is none, or where it cannot be opened.
+    pub configured: bool,
+}
+
+impl From<CredentialView> for AuthView {
+    fn from(view: CredentialView) -> Self {
+        AuthView { kind: view.kind, configured: view.configured }
+    }
 }
 
 /// Which detectors to list.
@@ -111,13 +136,19 @@ pub(crate) async fn list(http: HttpRequest, api: Data<Api>) -> Answer {
     let more = found.len() > limit;
     found.truncate(limit);
     let next = found.last().filter(|_| more).map(|detector| detector.name.to_string());
-    json(&Detectors { detectors: found.into_iter().map(|d| shown(&api, d)).collect(), next })
+    let tenant = asker(&http, &api)?;
+    let detectors = found.into_iter().map(|d| shown(&api, &tenant, d)).collect();
+    json(&Detectors { detectors, next })
+}
+
+/// The tenant that the caller looks as.
+fn asker(http: &HttpRequest, api: &Api) -> Result<TenantId, Error> {
+    tenant(http, &api.caller(http)?, None, &api.live.current())
 }
 
 fn visible(http: &HttpRequest, api: &Api) -> Result<Vec<Arc<Detector>>, Error> {
-    let caller = api.caller(http)?;
     let snapshot = api.live.current();
-    let id = tenant(http, &caller, None, &snapshot)?;
+    let id = asker(http, api)?;
     let tenant = snapshot.catalog.tenants.get(&id);
     Ok(tenant.map(|t| snapshot.catalog.visible(t).cloned().collect()).unwrap_or_default())
 }
@@ -162,7 +193,7 @@ fn matches(filter: &Filter, detector: &Detector) -> bool {
     status && category && context && kind
 }
 
-fn shown(api: &Api, detector: &Detector) -> DetectorView {
+fn shown(api: &Api, tenant: &TenantId, detector: &Detector) -> DetectorView {
     let breakers = api.deps.detectors.breakers();
     let breaker = breakers.iter().find(|view| view.name == detector.name);
     DetectorView {
@@ -180,6 +211,7 @@ fn shown(api: &Api, detector: &Detector) -> DetectorView {
         safety: detector.safety.clone(),
         risk: detector.risk.clone(),
         owner: detector.owner.clone(),
+        auth: api.deps.detectors.credential(Some(tenant), detector).into(),
         source: if detector.source.starts_with("embedded") { "embedded" } else { "file" },
         p95_ms: api.deps.detectors.p95(&detector.name).map(milliseconds),
     }
@@ -198,7 +230,7 @@ fn find(http: &HttpRequest, api: &Api, name: &str) -> Result<Arc<Detector>, Erro
         body = crate::api::problem::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn one(http: HttpRequest, name: Path<String>, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
-    json(&shown(&api, &*find(&http, &api, &name)?))
+    json(&shown(&api, &asker(&http, &api)?, &*find(&http, &api, &name)?))
 }
 
 /// The health of a detector.
@@ -220,6 +252,6 @@ pub struct DetectorHealth {
         body = crate::api::problem::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn health(http: HttpRequest, name: Path<String>, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
-    let view = shown(&api, &*find(&http, &api, &name)?);
+    let view = shown(&api, &asker(&http, &api)?, &*find(&http, &api, &name)?);
     json(&DetectorHealth { name: view.name, health: view.health, breaker: view.breaker })
 }

@@ -36,6 +36,12 @@ fn concerns(file: &str, tenant: &str) -> bool {
     parts.next().is_none_or(|owner| owner.strip_suffix(".yaml").unwrap_or(owner) == tenant)
 }
 
+/// The public keys of the tokens that detectors are sent (RFC 7517); for everybody.
+pub(crate) async fn key_set(http: HttpRequest, api: Data<Api>) -> Answer {
+    query::<NoQuery>(&http)?;
+    json(&api.deps.detectors.key_set())
+}
+
 /// Strategies by event.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Strategies {

@@ -63,6 +63,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     health::configure(config, "");
     config.service(resource("/openapi.json").get(super::docs::document));
     super::docs::configure(config);
+    config.service(resource("/.well-known/jwks.json").get(live::key_set));
     health::configure(config, PREFIX);
     orchestrate::configure(config);
     detectors::configure(config);

@@ -49,7 +49,7 @@ pub(crate) async fn orchestrate(http: HttpRequest, payload: Payload, api: Data<A
     let wire: OrchestrateRequest = body::json(&http, payload, api.body_limits()).await?;
     let snapshot = api.live.current();
     let request = domain(&api, &http, (&caller, &snapshot), wire, request_id(&http))?;
-    let _place = admit::place(&api, &http, &snapshot, &request.tenant)?;
+    let _place = admit::place(&api, &snapshot, &request.tenant)?;
     admit::count(&api, &http, (&caller, &snapshot), (&request.tenant, Part::First))?;
     let outcome = orchestrator::run(&api.deps, &snapshot, &caller, &request).await?;
     let answer = response::render(&outcome, &request, started.elapsed());
@@ -218,7 +218,7 @@ pub(crate) async fn batch(http: HttpRequest, payload: Payload, api: Data<Api>) -
     // The batch is one request among its tenant's; inside, it keeps to what the tenant may have.
     let home = tenant(&http, &caller, None, &snapshot).ok();
     let _place = match &home {
-        Some(home) => admit::place(&api, &http, &snapshot, home)?,
+        Some(home) => admit::place(&api, &snapshot, home)?,
         None => None,
     };
     let max_parallel = batch.max_parallel.unwrap_or(10).min(parallel(&api, &snapshot, home));

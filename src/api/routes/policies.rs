@@ -22,6 +22,7 @@ pub(crate) mod check;
 pub(super) mod content;
 pub(crate) mod overlay;
 pub(super) mod precondition;
+pub(crate) mod review;
 mod target;
 pub(crate) mod versions;
 
@@ -41,6 +42,10 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     );
     config
         .service(resource(&at("/policies/{bundle}/versions")).route(web::get().to(versions::list)));
+    config.service(
+        resource(&at("/policies/{bundle}/versions/{version}/review"))
+            .route(web::post().to(review::review)),
+    );
     config.service(
         resource(&at("/policies/{bundle}/rollback")).route(web::post().to(versions::rollback)),
     );
@@ -106,7 +111,8 @@ fn view(snapshot: &Snapshot, tenant: &Tenant, bundle: &BundleName) -> Option<Pol
         body = crate::api::problem::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn one(http: HttpRequest, bundle: Path<String>, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
-    let target = Target::of(&http, &api, &bundle)?;
+    let mut target = Target::of(&http, &api, &bundle)?;
+    target.pending = review::pending(&target, &api).await?;
     target.shown(&target.snapshot, HttpResponse::Ok())
 }
 

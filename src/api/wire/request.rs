@@ -452,6 +452,6 @@ impl Faults {
             1 => format!("{place}: {}", first.detail),
             n => format!("{place}: {} (and {} more)", first.detail, n - 1),
         };
-        Err(Error { code: Code::InvalidRequest, message, details: self.0, cause: None })
+        Err(Error { details: self.0, ..Error::new(Code::InvalidRequest, message) })
     }
 }

@@ -18,6 +18,11 @@ const RESERVED: [&str; 10] = [
 
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
+/// Whether the header is not for credentials to fill.
+pub(in crate::catalog) fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name) || ["content-type", "x-request-id", "traceparent"].contains(&name)
+}
+
 /// Why `name: value` cannot be sent.
 pub(super) fn fault(name: &str, value: &str) -> Option<TemplateFault> {
     let told = |message: &str, hint: &str| {

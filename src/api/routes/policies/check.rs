@@ -37,7 +37,7 @@ pub struct ValidateRequest {
 }
 
 /// A Rego module.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Module {
     /// A name for messages; of a stored module, its file name.
@@ -47,7 +47,7 @@ pub struct Module {
 }
 
 /// A file of end-to-end cases.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CaseFile {
     /// Its name, which ends in `_cases.yaml`.

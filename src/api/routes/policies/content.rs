@@ -32,8 +32,8 @@ pub(super) fn parse(
     if details.is_empty() {
         return Ok(content);
     }
-    let message = "the overlay is out of bounds; see errors".into();
-    Err(Error { code: Code::InvalidRequest, message, details, cause: None })
+    let message = "the overlay is out of bounds; see errors";
+    Err(Error { details, ..Error::new(Code::InvalidRequest, message) })
 }
 
 fn out_of_bounds(content: &OverlayContent) -> Vec<FieldFault> {
@@ -162,7 +162,7 @@ pub(super) fn refused(faults: Vec<Fault>, folder: &str, content: &OverlayContent
             None => first.detail.clone(),
         },
     );
-    Error { code: Code::PolicyInvalid, message, details, cause: None }
+    Error { details, ..Error::new(Code::PolicyInvalid, message) }
 }
 
 fn field(fault: Fault, folder: &str, content: &OverlayContent) -> FieldFault {

@@ -7,6 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::super::Answer;
 use super::check::{CaseFile, Module};
+use super::review::{self, Pending};
 use super::target::{Target, Wanted, created};
 use super::{PolicyView, content};
 use crate::api::caller::{NoQuery, query};
@@ -26,6 +27,8 @@ pub struct PolicyDetail {
     pub view: PolicyView,
     /// What the API stored, if anything.
     pub overlay: Option<StoredOverlay>,
+    /// What waits for a review, where `policy.require_review` holds.
+    pub pending: Option<Pending>,
     /// What is odd about it but serves, or why it does not serve.
     #[schema(value_type = Vec<Object>)]
     pub warnings: Vec<Fault>,
@@ -88,16 +91,16 @@ impl PolicyDetail {
         });
         let unused = || PolicyView { name: bundle.to_string(), ..PolicyView::default() };
         let view = view.unwrap_or_else(unused);
-        Self { view, overlay, warnings, revision: snapshot.revision.clone() }
+        Self { view, overlay, pending: None, warnings, revision: snapshot.revision.clone() }
     }
 }
 
-fn modules(content: &OverlayContent) -> Vec<Module> {
+pub(super) fn modules(content: &OverlayContent) -> Vec<Module> {
     let modules = content.modules.iter();
     modules.map(|m| Module { path: m.path.clone(), rego: m.rego.clone() }).collect()
 }
 
-fn cases(content: &OverlayContent) -> Vec<CaseFile> {
+pub(super) fn cases(content: &OverlayContent) -> Vec<CaseFile> {
     let cases = content.cases.iter();
     cases.map(|file| CaseFile { path: file.path.clone(), yaml: file.yaml.clone() }).collect()
 }
@@ -125,7 +128,7 @@ pub struct OverlayRequest {
     pub reason: Option<String>,
 }
 
-/// Stores the caller's overlay; live at once.
+/// Stores the caller's overlay; live at once, or where reviews are required after one.
 #[utoipa::path(put, path = "/api/v1/policies/{bundle}", tag = "policies",
     operation_id = "policies_put",
     params(("bundle" = String, Path, description = "A policy's name"),
@@ -134,6 +137,7 @@ pub struct OverlayRequest {
     request_body = OverlayRequest,
     responses((status = 200, description = "Changed", body = PolicyDetail),
         (status = 201, description = "Created", body = PolicyDetail),
+        (status = 202, description = "Waits for a review", body = PolicyDetail),
         (status = "4XX", body = crate::api::problem::Problem,
          content_type = "application/problem+json")))]
 pub(crate) async fn put(
@@ -150,6 +154,9 @@ pub(crate) async fn put(
     let content = content::parse(request.modules, request.cases, request.data)?;
     let reason = request.reason;
     let wanted = Wanted { act: "put", content: Some(content), expected, reason };
+    if api.deps.settings.policy.require_review {
+        return review::propose(target, &http, &api, wanted).await;
+    }
     let changed = target.change(&http, &api, wanted).await?;
     target.changed(changed, created(expected))
 }
@@ -169,6 +176,7 @@ pub struct Why {
     params(Why, ("bundle" = String, Path, description = "A policy's name"),
         ("If-Match" = String, Header, description = "The ETag of what is deleted")),
     responses((status = 204, description = "Deleted"),
+        (status = 202, description = "Waits for a review", body = PolicyDetail),
         (status = "4XX", body = crate::api::problem::Problem,
          content_type = "application/problem+json")))]
 pub(crate) async fn delete(http: HttpRequest, bundle: Path<String>, api: Data<Api>) -> Answer {
@@ -183,6 +191,9 @@ pub(crate) async fn delete(http: HttpRequest, bundle: Path<String>, api: Data<Ap
         return Err(Error::new(Code::NotFound, "no overlay is stored").into());
     }
     let wanted = Wanted { act: "delete", content: None, expected, reason: why.reason };
+    if api.deps.settings.policy.require_review {
+        return review::propose(target, &http, &api, wanted).await;
+    }
     let snapshot = target.change(&http, &api, wanted).await?.snapshot;
     let mut answer = HttpResponse::NoContent();
     Ok(answer.insert_header(("x-policy-revision", snapshot.revision.as_str())).finish())

@@ -8,6 +8,7 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder
 
 use super::super::Answer;
 use super::overlay::PolicyDetail;
+use super::review::Pending;
 use super::{content, precondition, view};
 use crate::api::Api;
 use crate::api::caller::tenant;
@@ -19,7 +20,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::id::{BundleName, TenantId};
 use crate::orchestrator::Deps;
 use crate::orchestrator::cases::Stage;
-use crate::snapshot::{Change, ChangeError, Changed, Overlay, OverlayContent, Snapshot};
+use crate::snapshot::{Change, ChangeError, Changed, Gate, Overlay, OverlayContent, Snapshot};
 use crate::store::{AuditEntry, Expected, StoreError};
 use crate::yaml::fault::Fault;
 
@@ -33,6 +34,8 @@ pub(super) struct Target {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) tenant: TenantId,
     pub(super) bundle: BundleName,
+    /// What waits for a review, where somebody looked.
+    pub(super) pending: Option<Pending>,
 }
 
 /// What a request wants to be there.
@@ -59,7 +62,7 @@ impl Target {
         let bundle = BundleName::parse(bundle).ok().filter(known).ok_or_else(|| {
             Error::new(Code::NotFound, "the tenant uses no policy of that name; see GET /policies")
         })?;
-        Ok(Target { caller, snapshot, tenant, bundle })
+        Ok(Target { caller, snapshot, tenant, bundle, pending: None })
     }
 
     /// What the store held when the request came.
@@ -92,7 +95,7 @@ impl Target {
         self.told(&changed.snapshot, changed.doubts, answer)
     }
 
-    fn told(
+    pub(super) fn told(
         &self,
         snapshot: &Snapshot,
         doubts: Vec<Fault>,
@@ -106,12 +109,13 @@ impl Target {
         }
         answer.insert_header(("x-policy-revision", snapshot.revision.as_str()));
         let shadowed = snapshot.file_defines(&self.tenant, &self.bundle);
-        Ok(answer.json(PolicyDetail::of(
+        let detail = PolicyDetail::of(
             &self.bundle,
             view,
             overlay.map(|overlay| (overlay.as_ref(), shadowed)),
             (snapshot, doubts),
-        )))
+        );
+        Ok(answer.json(PolicyDetail { pending: self.pending.clone(), ..detail }))
     }
 
     /// Checks, stores, audits and serves it, or does nothing.
@@ -122,25 +126,52 @@ impl Target {
         wanted: Wanted,
     ) -> Result<Changed, Error> {
         let change = self.planned(&wanted)?;
+        self.checked(http, api, wanted.content, move |own, gate| {
+            let changed = own.live.change(change, &own.deps.settings, gate)?;
+            let snapshot = &changed.snapshot;
+            own.deps.metrics.snapshot(&snapshot.revision, snapshot.broken.len());
+            Ok(changed)
+        })
+        .await
+    }
+
+    /// Checks it in the same way and does nothing; its doubts.
+    pub(super) async fn rehearse(
+        &self,
+        http: &HttpRequest,
+        api: &Data<Api>,
+        wanted: Wanted,
+    ) -> Result<Vec<Fault>, Error> {
+        let change = self.planned(&wanted)?;
+        self.checked(http, api, wanted.content, move |own, gate| {
+            own.live.rehearse(&change, &own.deps.settings, gate)
+        })
+        .await
+    }
+
+    /// Does `work` off the server's workers when it is the tenant's turn.
+    async fn checked<T: Send + 'static>(
+        &self,
+        http: &HttpRequest,
+        api: &Data<Api>,
+        content: Option<OverlayContent>,
+        work: impl FnOnce(&Api, Gate<'_>) -> Result<T, ChangeError> + Send + 'static,
+    ) -> Result<T, Error> {
         let room = api.checks.take(&self.tenant, PATIENCE).await.ok_or_else(|| {
             Error::new(Code::Overloaded, "too many policies are being checked; send it again later")
         })?;
         let own = api.clone();
-        let changed = web::block(move || {
+        let done = web::block(move || {
             let _room = room;
-            let gate = |draft: &Snapshot, overlay: &Overlay| hold_cases(&own, draft, overlay);
-            let changed = own.live.change(change, &own.deps.settings, &gate)?;
-            let snapshot = &changed.snapshot;
-            own.deps.metrics.snapshot(&snapshot.revision, snapshot.broken.len());
-            Ok(changed)
+            work(&own, &|draft: &Snapshot, overlay: &Overlay| hold_cases(&own, draft, overlay))
         });
-        let changed = changed.await.map_err(|error| {
+        let done = done.await.map_err(|error| {
             Error::new(Code::InternalError, "the change failed").caused_by(error)
         })?;
-        changed.map_err(|error| {
+        done.map_err(|error| {
             let now = api.live.current();
             remember(http, now.overlay(&self.tenant, &self.bundle).map(AsRef::as_ref));
-            self.refusal(error, wanted.content)
+            self.refusal(error, content)
         })
     }
 

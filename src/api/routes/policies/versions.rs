@@ -7,6 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::super::{Answer, json};
 use super::overlay::{PolicyDetail, time};
+use super::review;
 use super::target::{Target, Wanted, created};
 use crate::api::caller::{NoQuery, query};
 use crate::api::{Api, body};
@@ -122,6 +123,7 @@ pub struct Rollback {
     request_body = Rollback,
     responses((status = 200, description = "Changed", body = PolicyDetail),
         (status = 201, description = "Back after a deletion", body = PolicyDetail),
+        (status = 202, description = "Waits for a review", body = PolicyDetail),
         (status = "4XX", body = crate::api::problem::Problem,
          content_type = "application/problem+json")))]
 pub(crate) async fn rollback(
@@ -154,6 +156,9 @@ pub(crate) async fn rollback(
     })?;
     let reason = request.reason;
     let wanted = Wanted { act: "rollback", content: Some(content), expected, reason };
+    if api.deps.settings.policy.require_review {
+        return review::propose(target, &http, &api, wanted).await;
+    }
     let changed = target.change(&http, &api, wanted).await?;
     target.changed(changed, created(expected))
 }

@@ -169,5 +169,5 @@ fn invalid(faults: Vec<Fault>) -> Error {
         .collect();
     let message = details.first().map_or("the tenant is not valid", |first| &first.detail);
     let (code, message) = (Code::InvalidRequest, message.to_owned());
-    Error { code, message, details, cause: None }
+    Error { details, ..Error::new(code, message) }
 }
