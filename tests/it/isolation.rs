@@ -49,8 +49,10 @@ impl House {
         let dir = tempfile::tempdir().unwrap();
         assert!(run(dir.path(), &["init"]).status.success());
         for tenant in TENANTS {
-            let text =
-                format!("schema_version: 1\nid: {tenant}\ntier: unlimited\npolicies: [standard]\n");
+            let text = format!(
+                "schema_version: 1\nid: {tenant}\ntier: unlimited\npolicies: [standard]\n\
+                 rate_limit: {{per_minute: 1000000, burst: 1000000}}\n"
+            );
             crate::app::write(dir.path(), &format!("config/tenants/{tenant}.yaml"), &text);
         }
         let mut start = command(dir.path());

@@ -19,6 +19,8 @@ const CASES: usize = 6_000;
 /// Policies that requests name.
 const ASKED: [&str; 7] =
     [BUNDLES[0], BUNDLES[0], BUNDLES[0], BUNDLES[1], BUNDLES[1], BUNDLES[1], "absent"];
+/// Of plans and tenants, which leave requests room below them.
+const SET: [f64; 5] = [0.3, 0.5, 0.95, 1.0, 1.0];
 const VALUES: [f64; 6] = [0.1, 0.3, 0.5, 0.7, 0.95, 1.0];
 /// Of both bundles, in this order; the second has a threshold of its own.
 const STRICT: (&str, f64) = ("*", 0.3);
@@ -31,7 +33,7 @@ const WORDS: [&str; 7] = [
     "password: hunter2xyz",
     "https://evil.io/a",
     "toxic and hate",
-    "plain words",
+    "abuse",
 ];
 
 /// A tenant, and the keys that act for it.
@@ -115,37 +117,39 @@ fn party(source: &mut Source) -> Party {
         DETECTORS.into_iter().filter(|_| source.chance(percent)).collect()
     };
     let floor_required = BTreeSet::from(["regex-pii"]);
-    let mut required = some(source, 35);
+    let mut required = some(source, 25);
     required.extend(floor_required.iter());
     let optional: BTreeSet<_> =
-        some(source, 50).into_iter().filter(|name| !required.contains(name)).collect();
-    let overlay = thresholds(source, 3);
+        some(source, 45).into_iter().filter(|name| !required.contains(name)).collect();
+    let overlay = thresholds(source, 4, &SET);
     let mut strict = overlay.clone();
     strict.entry(STRICT.0.to_owned()).or_insert(STRICT.1);
     let policies = match source.below(3) {
         0 => vec![*source.one(&BUNDLES)],
         _ => BUNDLES.to_vec(),
     };
+    let strict_by_default = source.chance(65);
+    let default = if strict_by_default { policies.last() } else { policies.first() };
     let world = World {
-        default_policy: *source.one(policies.as_slice()),
+        default_policy: default.unwrap(),
         policies,
         required,
         optional,
         floor_required,
         planned: BTreeMap::from([(BUNDLES[0], overlay), (BUNDLES[1], strict)]),
-        tenant: thresholds(source, 2),
+        tenant: thresholds(source, 3, &SET),
         ..World::default()
     };
     let tenant_most = *source.one(&["critical", "normal"]);
     Party { world, monitor: source.chance(25), tenant_most, keys: Vec::new() }
 }
 
-fn thresholds(source: &mut Source, most: usize) -> BTreeMap<String, f64> {
+fn thresholds(source: &mut Source, most: usize, values: &[f64]) -> BTreeMap<String, f64> {
     let named = |source: &mut Source| match source.chance(15) {
         true => "*".to_owned(),
         false => (*source.one(&CATEGORIES)).to_owned(),
     };
-    (0..source.below(most + 1)).map(|_| (named(source), *source.one(&VALUES))).collect()
+    (0..source.below(most + 1)).map(|_| (named(source), *source.one(values))).collect()
 }
 
 fn files(root: &std::path::Path, number: usize, party: &Party) {
@@ -155,7 +159,8 @@ fn files(root: &std::path::Path, number: usize, party: &Party) {
         "schema_version": 1, "id": id, "policies": world.policies,
         "default_policy": world.default_policy, "thresholds": world.tenant,
         "mode": if party.monitor { "monitor" } else { "enforce" },
-        "max_priority": party.tenant_most,
+        "max_priority": party.tenant_most, "tier": "unlimited",
+        "rate_limit": {"per_minute": 1_000_000, "burst": 1_000_000},
     });
     write(root, &format!("config/tenants/{id}.yaml"), &file.to_string());
     for bundle in &world.policies {
@@ -192,8 +197,26 @@ fn case(source: &mut Source, parties: &[Party]) -> Case {
         monitor: party.monitor,
         key,
         content: words.join(" and "),
-        asked: asked(source),
+        asked: match source.below(20) {
+            0 | 1 => everything(source),
+            2 | 3 => nothing(&party.world),
+            _ => asked(source),
+        },
     }
+}
+
+/// As strict as a request can be.
+fn everything(source: &mut Source) -> Asked {
+    let mut asked = Asked { add: DETECTORS.to_vec(), ..Asked::default() };
+    if source.chance(70) {
+        asked.thresholds = BTreeMap::from([("*".to_owned(), VALUES[0])]);
+    }
+    asked
+}
+
+/// As lax as a request can be.
+fn nothing(world: &World) -> Asked {
+    Asked { exclude: world.required.union(&world.optional).copied().collect(), ..Asked::default() }
 }
 
 /// Few wishes at once, so that many requests are granted.
@@ -209,16 +232,13 @@ fn asked(source: &mut Source) -> Asked {
         names
     };
     for _ in 0..=source.below(3) {
-        match source.below(12) {
-            0 => asked.only = names(source, 5),
-            1 => asked.add = names(source, 3),
-            2 => asked.exclude = names(source, 2),
-            3..=5 => asked.thresholds = thresholds(source, 3),
-            6 | 7 => asked.priority = Some(*source.one(&PRIORITIES)),
-            _ => {
-                asked.policy =
-                    Some(*source.one(&[BUNDLES[0], BUNDLES[0], BUNDLES[1], BUNDLES[1], "absent"]))
-            }
+        match source.below(22) {
+            0 | 1 => asked.only = names(source, 5),
+            2..=4 => asked.add = names(source, 3),
+            5 | 6 => asked.exclude = names(source, 2),
+            7..=10 => asked.thresholds = thresholds(source, 3, &VALUES),
+            11..=14 => asked.priority = Some(*source.one(&PRIORITIES)),
+            _ => asked.policy = Some(*source.one(&ASKED)),
         }
     }
     asked
@@ -286,9 +306,9 @@ fn refused(ruling: &Ruling, answer: &Answer, (seen, wrong): Notes<'_>) {
         wrong.push(format!("refused with {code} {pointers:?}; due: {:?}", ruling.refusals));
     }
     let tightens =
-        |pointer: &&&str| ruling.all(Reading::Tightens).any(|wish| wish.pointer == ***pointer);
+        |pointer: &&&str| ruling.all(Reading::Tightens).any(|wish| wish.pointer == **pointer);
     if code == "INSUFFICIENT_SCOPE"
-        && let Some(free) = pointers.iter().find(|p| tightens(&p))
+        && let Some(free) = pointers.iter().find(|p| tightens(p))
     {
         wrong.push(format!("{free} tightens and was refused"));
     }

@@ -136,8 +136,8 @@ fn loosens(it_does: bool) -> Reading {
 /// `exclude` loosens; `only` does if it drops a required one; what is added is asked whatever the
 /// others say.
 fn detectors(world: &World, asked: &Asked, wishes: &mut Vec<Wish>) {
-    let of = |name: &str, pointer: &str| {
-        if asked.add.iter().any(|added| *added == name) || world.floor_required.contains(name) {
+    let of = |name: &'static str, pointer: &str| {
+        if asked.add.contains(&name) || world.floor_required.contains(name) {
             wish(pointer, Reading::Open)
         } else {
             wish(pointer, Reading::Loosens)

@@ -37,7 +37,7 @@ fn masked(value: &mut Value) {
             fields.values_mut().for_each(masked);
         }
         Value::Array(items) => items.iter_mut().for_each(masked),
-        _ => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
