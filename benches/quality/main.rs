@@ -15,6 +15,7 @@ mod injection;
 mod language;
 mod ordinary;
 mod page;
+mod samples;
 mod sources;
 mod speed;
 mod toxicity;

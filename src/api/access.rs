@@ -224,9 +224,7 @@ fn admits(
         return admit::enter(api, http, nobody).map(|()| None);
     };
     let snapshot = api.live.current();
-    let tenant = snapshot.catalog.tenants.get(id).ok_or_else(|| {
-        Error::new(Code::TenantMismatch, "the tenant is unknown or not the credential's")
-    })?;
+    let tenant = snapshot.catalog.tenants.get(id).ok_or_else(mismatch)?;
     let nets = &tenant.allow_ips;
     if !nets.is_empty() && !nets.iter().any(|net| net.holds(from)) {
         let message = "the tenant's credentials may not be used from this address";

@@ -89,9 +89,13 @@ pub(super) fn count(
     Ok(())
 }
 
-/// Writes what was told into the headers of the answer.
-pub(super) fn show(http: &HttpRequest, headers: &mut HeaderMap) {
-    let Some(told) = http.extensions().get::<Told>().copied() else { return };
+/// What the answer to a request is to say; `None` where no limit applied.
+pub(super) fn told(http: &HttpRequest) -> Option<Told> {
+    http.extensions().get::<Told>().copied()
+}
+
+/// Writes it into the headers of the answer.
+pub(super) fn show(told: Told, headers: &mut HeaderMap) {
     let mut number = |name: &'static str, value: u64| {
         headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
     };

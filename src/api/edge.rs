@@ -132,8 +132,9 @@ fn show_tag(response: &mut ServiceResponse<BoxBody>) {
 }
 
 fn show_rates(response: &mut ServiceResponse<BoxBody>) {
-    let request = response.request().clone();
-    admit::show(&request, response.headers_mut());
+    if let Some(told) = admit::told(response.request()) {
+        admit::show(told, response.headers_mut());
+    }
 }
 
 /// What is remembered of a request on its way.

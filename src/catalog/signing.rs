@@ -37,6 +37,13 @@ pub(super) fn read(
             &[]
         }
     };
+    if source.file.starts_with("stored/") && !nodes.is_empty() {
+        // Whoever writes through the API must not choose files and variables that are read.
+        let message = "a stored tenant names no secrets".to_owned();
+        fields.refuse("secrets", "bad_value", message, "define the tenant by a file");
+        tenant.faults.extend(fields.finish());
+        return Signing::default();
+    }
     let mut secrets = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
         let mut inner = Fields::new(node, source);

@@ -8,8 +8,10 @@ use super::detector::{Auth, Protocol};
 use super::*;
 use crate::domain::finding::Polarity;
 use crate::domain::id::DetectorName;
-use crate::settings::{Env, Settings, Tier};
+use crate::settings::{Env, Settings};
 use crate::yaml::fault::{Fault, FaultKind};
+
+mod tenants;
 
 fn file(kind: FaultKind, path: &str, text: &str) -> SourceFile {
     SourceFile { kind, path: path.to_owned(), bytes: text.as_bytes().into() }
@@ -295,44 +297,6 @@ fn a_credential_is_resolved_and_never_printed() {
     let Auth::Header { name, value } = &catalog.detectors["d"].auth else { panic!() };
     assert_eq!((name.as_str(), value.expose_secret()), ("authorization", "Bearer s3cret"));
     assert!(!format!("{catalog:?}").contains("s3cret"));
-}
-
-#[test]
-fn every_bad_tenant_file_is_refused_at_its_place() {
-    for (extra, expected) in [
-        ("fail_mode: allow\n", "3:12:bad_value"),
-        ("default_policy: strict\n", "3:17:bad_value"),
-        ("policies: []\n", "3:11:bad_value"),
-        ("rate_limit: {per_minute: 0}\n", "3:13:out_of_range"),
-        ("rate_limit: {per_minute: 5, burst: 0}\n", "3:13:out_of_range"),
-        ("rate_limit: {burst: 5}\n", "3:13:missing_key"),
-        ("rate_limit: {per_minute: 5, brst: 5}\n", "3:29:unknown_key"),
-        ("tier: enterprize\n", "3:7:unknown_tier"),
-        ("signing: {required: true}\n", "3:10:not_built"),
-        ("thresholds: {pii: 2}\n", "3:19:out_of_range"),
-        ("sla: {critical_ms: 5}\n", "3:20:out_of_range"),
-        ("weight: 0\n", "3:9:out_of_range"),
-    ] {
-        let text = format!("schema_version: 1\nid: t\n{extra}");
-        let faults =
-            load(Env::Development, &[file(FaultKind::Tenant, "t.yaml", &text)]).unwrap_err();
-        assert_eq!(codes(&faults), format!("t.yaml:{expected}"), "{extra} {faults:?}");
-    }
-}
-
-#[test]
-fn a_tenant_has_the_limits_of_its_tier_and_its_own_weight_and_rate() {
-    let tenant = |lines: &str| {
-        let text = format!("schema_version: 1\nid: t\n{lines}");
-        let (catalog, _) =
-            load(Env::Development, &[file(FaultKind::Tenant, "t.yaml", &text)]).unwrap();
-        (catalog.tenants["t"].tier, catalog.tenants["t"].rate_limit)
-    };
-    let tiers = Settings::default().tiers;
-    assert_eq!(tenant(""), (tiers["starter"], None));
-    let (tier, rate) = tenant("tier: enterprise\nweight: 2.5\nrate_limit: {per_minute: 5}\n");
-    assert_eq!(tier, Tier { weight: 2.5, ..tiers["enterprise"] });
-    assert_eq!(rate.map(|rate| (rate.per_minute, rate.burst())), Some((5, 1)));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod glyphs;
 mod hidden;
 mod normal;
 mod rot13;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -139,7 +140,7 @@ fn decoded(raw: &[Unit], length_max: usize) -> Option<Vec<Unit>> {
 
 fn decode_round(units: &[Unit]) -> Option<Vec<Unit>> {
     let mut out: Option<Vec<Unit>> = None;
-    for decode in [escapes::decode, blobs::decode, rot13::decode] {
+    for decode in [escapes::decode, tokens::decode, rot13::decode] {
         out = decode(out.as_deref().unwrap_or(units)).or(out);
     }
     out

@@ -58,6 +58,7 @@ impl Settings {
                 loading.apply(&mut value, &known, (&variable, rest), &raw);
             }
         }
+        NAMED.iter().for_each(|pointer| fill(&mut value, &known, pointer));
         let settings = loading.decode(value, &known);
         if let Some(settings) = &settings
             && let Err(errors) = settings.validate()
@@ -262,6 +263,21 @@ impl Loading<'_> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Gives what `value` leaves out at `pointer` its default: who adds a tier keeps the others.
+fn fill(value: &mut Value, known: &Value, pointer: &str) {
+    let Some(Value::Object(defaults)) = known.pointer(pointer) else { return };
+    for (key, default) in defaults {
+        let below = format!("{pointer}/{key}");
+        match value.pointer(&below) {
+            Some(_) => fill(value, known, &below),
+            None if value.pointer(pointer).is_none_or(Value::is_object) => {
+                set(value, &below, default.clone());
+            }
+            None => {}
         }
     }
 }

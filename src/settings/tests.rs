@@ -113,6 +113,9 @@ fn tiers_and_rates_are_data_and_wrong_ones_are_refused() {
     let gold = "{requests_per_hour: 9, jobs_per_day: null, concurrent: 1, weight: 2}";
     let settings = load(&format!("tiers: {{gold: {gold}}}\n"), &[]).unwrap();
     assert_eq!(settings.tiers["gold"].requests_per_hour, Some(9));
+    assert_eq!(settings.tiers["starter"].requests_per_hour, Some(500), "others stay");
+    let one = load("tiers: {starter: {concurrent: null}}\n", &[]).unwrap().tiers["starter"];
+    assert_eq!((one.concurrent, one.requests_per_hour), (None, Some(500)));
     let by_variable = [("ORCHESTRATION_TIERS__STARTER__CONCURRENT", "3")];
     assert_eq!(load("{}\n", &by_variable).unwrap().tiers["starter"].concurrent, Some(3));
     let rates = "keys: {orch_a: {per_minute: 60}}, routes: {GET /keys: {per_minute: 5, burst: 2}}";

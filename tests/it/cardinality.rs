@@ -103,6 +103,8 @@ fn combinations(labels: &[&str], detectors: usize, categories: usize) -> usize {
         ["detector", "state"] => detectors * 3,
         ["detector", "category"] => categories,
         ["reason"] => 20,
+        // And none, where only the key was known.
+        ["tenant"] => 22,
         ["point"] => 3,
         ["point", "kind"] => 3 * 6,
         ["point", "result"] => 3 * 2,

@@ -70,7 +70,8 @@ async fn a_store_that_fails_rests_its_own_operations_and_content_is_still_judged
         assert_eq!((judged.status, &judged.json()["action"]), (200, &json!("redact")));
     }
     let list = operations(&app).await;
-    for row in &list {
+    // Used quotas are written once a second, so that how often that failed is the clock's to say.
+    for row in list.iter().filter(|row| row["name"] != "keep_quotas") {
         let name = row["name"].as_str().unwrap();
         let rests = ["store_token", "write_audit_batch", "record_decision"].contains(&name);
         assert_eq!(row["breaker_state"] != "closed", rests, "{row}");
@@ -98,24 +99,7 @@ async fn deed(app: &App, method: &str, path: &str) -> (String, Value) {
             json!({"version": 1, "reason": "of the test"}),
         ),
         ("POST", "/breakers/{detector}/{how}") => ("/breakers/pii/open".to_owned(), reason),
-        ("PUT", "/detectors/{name}/credentials") => (
-            "/detectors/vendor/credentials".to_owned(),
-            json!({"type": "api_key", "value": "canary", "reason": "of the test"}),
-        ),
         ("POST", "/admin/reload") => (path.to_owned(), reason),
-        ("PUT", "/tenants/{tenant}") => (
-            "/tenants/walked".to_owned(),
-            json!({"tenant": {"tier": "starter", "policies": ["standard"]}, "reason": "of the test"}),
-        ),
-        ("DELETE", "/tenants/{tenant}") => {
-            ("/tenants/walked?reason=of+the+test".to_owned(), json!({}))
-        }
-        ("POST", "/admin/tenants/{tenant}/pause" | "/admin/tenants/{tenant}/resume") => {
-            (path.replace("{tenant}", "acme"), reason)
-        }
-        ("PUT", "/quotas/{tenant}") => {
-            ("/quotas/acme".to_owned(), json!({"requests_per_hour": 100, "reason": "of the test"}))
-        }
         ("POST", "/keys") => (
             path.to_owned(),
             json!({"label": "x", "roles": ["app"], "tenant": "acme", "reason": "of the test"}),
@@ -127,6 +111,22 @@ async fn deed(app: &App, method: &str, path: &str) -> (String, Value) {
             format!("/keys/{}/rotate", key().await),
             json!({"overlap_s": 0, "reason": "of the test"}),
         ),
+        ("PUT", "/detectors/{name}/credentials") => (
+            "/detectors/vendor/credentials".to_owned(),
+            json!({"type": "api_key", "value": "x", "reason": "of the test"}),
+        ),
+        ("PUT", "/tenants/{tenant}") => {
+            ("/tenants/nova".to_owned(), json!({"tenant": {}, "reason": "of the test"}))
+        }
+        ("DELETE", "/tenants/{tenant}") => {
+            ("/tenants/nova?reason=of+the+test".to_owned(), json!({}))
+        }
+        ("POST", "/admin/tenants/{tenant}/pause" | "/admin/tenants/{tenant}/resume") => {
+            (path.replace("{tenant}", "acme"), reason)
+        }
+        ("PUT", "/quotas/{tenant}") => {
+            ("/quotas/acme".to_owned(), json!({"concurrent": 3, "reason": "of the test"}))
+        }
         _ => panic!("say here how {method} {path} succeeds, so that its audit is looked for"),
     };
     (format!("/api/v1{path}"), body)
@@ -135,16 +135,16 @@ async fn deed(app: &App, method: &str, path: &str) -> (String, Value) {
 /// Routes that only answer, although they take a body.
 fn changes_nothing(method: &str, need: Need) -> bool {
     let asks = matches!(need, Need::Has(Scope::OrchestrateWrite | Scope::PolicyRead));
-    // A review needs a setting and a second person; its row is not looked for here.
-    method == "GET" || asks || need == Need::Has(Scope::PolicyApprove)
+    // A review needs a change of somebody else under a setting of its own; it is not looked at here.
+    method == "GET" || asks || matches!(need, Need::Has(Scope::PolicyApprove))
 }
 
 #[tokio::test]
 async fn every_route_that_changes_something_is_audited_with_actor_and_reason() {
     let app = spawn_closed_with(BOOT, |root| {
-        let vendor = "name: vendor\nprotocol: native\nendpoint: http://127.0.0.1:9/\n\
-                      categories: [toxicity]\n";
-        write(root, "detectors/vendor.yaml", vendor);
+        let text = "name: vendor\nprotocol: native\nendpoint: https://vendor.example/analyze\n\
+                    categories: [toxicity]\nhealth: {path: ''}\n";
+        write(root, "detectors/vendor.yaml", text);
     })
     .await;
     let mut walked = 0;
@@ -152,9 +152,17 @@ async fn every_route_that_changes_something_is_audited_with_actor_and_reason() {
         RULES.iter().filter(|(method, _, need)| !changes_nothing(method, *need))
     {
         let (path, body) = deed(&app, method, path).await;
-        // Of what is changed, where it has one.
-        let about = path.split('?').next().unwrap().trim_end_matches("/rollback");
-        let tag = send(&app, "GET", about, BOOT, &json!({})).await.header("etag").to_owned();
+        let tag = match path.split('?').next() {
+            Some(path) if path.starts_with("/api/v1/policies/") => {
+                let one = send(&app, "GET", "/api/v1/policies/standard", BOOT, &json!({})).await;
+                one.header("etag").to_owned()
+            }
+            Some(path) if path.starts_with("/api/v1/tenants/") => {
+                let one = send(&app, "GET", path, BOOT, &json!({})).await;
+                one.header("etag").to_owned()
+            }
+            Some(_) | None => String::new(),
+        };
         let mut headers = vec![("content-type", "application/json"), ("x-api-key", BOOT)];
         if !tag.is_empty() {
             headers.push(("if-match", tag.as_str()));

@@ -2,6 +2,7 @@
 //! `ignore`, `override` and `system` in it, and talk about the attacks. Written from the grammar of
 //! such sentences, not from any test set; the trainer drops what is near a test text.
 
+use super::papers::{CLAUSES, DATA, ERRANDS, HELD};
 use super::random::Random;
 
 const TOPICS: &[&str] = &[
@@ -384,51 +385,9 @@ const TURNS: &[&str] = &[
     "Nobody asked you about {}, so be quiet.",
 ];
 
-/// What terms, policies and notices say.
-const CLAUSES: &[&str] = &[
-    "We do not share {} with third parties without your consent.",
-    "We may disclose {} where the law requires it.",
-    "By using our services you agree that we process {}.",
-    "You may ask us at any time to delete {}.",
-    "You can opt out of the use of {} in your settings.",
-    "{} will only be used for the purposes described above.",
-    "We store {} on servers within the Union and protect {}.",
-    "If you do not agree with these terms, do not provide us with {}.",
-    "We are not responsible for the content of other sites that receive {}.",
-    "This policy explains how we collect and use {}.",
-    "We never sell {}, and we restrict who may see {}.",
-    "Our systems automatically record {} when you visit.",
-    "You must not pass {} on to others.",
-    "The provider may change this section on {} at any time without notice.",
-    "Permission is granted to copy {}, provided that this notice is kept.",
-    "Nothing in these terms limits your rights to {}.",
-    "Your password is confidential; you are responsible for {}.",
-    "Cookies let us remember {} and show you content that fits.",
-    "Without your consent we will not use {} for any other purpose.",
-    "All employees must follow the guidelines on {}.",
-    "The court ordered the agency to release {}.",
-    "Contact us if you have questions about {} or these guidelines.",
-];
-const HELD: &[&str] = &[
-    "your personal information",
-    "your e-mail address",
-    "payment details",
-    "log data",
-    "your location",
-    "the software",
-    "your account",
-    "records of your visits",
-    "the names of children",
-    "health data",
-    "information that identifies you",
-    "anonymous statistics",
-    "your preferences",
-    "documents of the case",
-];
-
 /// Each text once, in the order of its making.
 pub fn texts(random: &mut Random, per_template: usize) -> Vec<String> {
-    let groups: [(&[&str], &[&str]); 7] = [
+    let groups: [(&[&str], &[&str]); 8] = [
         (REQUESTS, TOPICS),
         (TRAPS, THINGS),
         (PLAYS, ROLES),
@@ -436,6 +395,7 @@ pub fn texts(random: &mut Random, per_template: usize) -> Vec<String> {
         (STATEMENTS, VALUES),
         (CLAUSES, HELD),
         (TURNS, TOPICS),
+        (ERRANDS, DATA),
     ];
     let mut texts: Vec<String> = PLAIN.iter().map(|text| (*text).to_owned()).collect();
     for (templates, fillers) in groups {
@@ -454,7 +414,8 @@ pub fn texts(random: &mut Random, per_template: usize) -> Vec<String> {
     texts
 }
 
-fn with_digits(text: &str, random: &mut Random) -> String {
+/// Each `#` replaced by a digit.
+pub fn with_digits(text: &str, random: &mut Random) -> String {
     let digit = |c| if c == '#' { DIGITS[random.below(DIGITS.len())] } else { c };
     text.chars().map(digit).collect()
 }

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::data::{self, Text, load};
 use super::random::Random;
-use super::{benign, disguise, near};
+use super::{attacks, benign, disguise, near, settings};
 
 const SEED: u64 = 20_261_121;
 const EPOCHS: usize = 15;
@@ -24,6 +24,11 @@ const DISGUISED: [usize; 2] = [8, 40];
 /// The share of attacks for which scores are probabilities.
 const EXPECTED: f64 = 0.08;
 const PER_TEMPLATE: usize = 20;
+/// Made settings files and notices.
+const SETTINGS: usize = 1600;
+/// Made attacks, and the weight of each.
+const ATTACKS: usize = 1500;
+const ATTACK: f32 = 0.6;
 const WEIGHTS: &str = "src/detect/builtin/data/injection.bin";
 const FACTS: &str = "src/detect/builtin/data/injection.json";
 
@@ -36,25 +41,36 @@ struct Example {
 }
 
 /// The test sets, which no training text may be near to.
-pub const TESTS: [&str; 8] =
-    ["slabs-test", "neuralchemy", "yanismiraoui", "bastion", "promptwl", "wild", "agents", "hard"];
+pub const TESTS: [&str; 9] = [
+    "slabs-test",
+    "neuralchemy",
+    "yanismiraoui",
+    "bastion",
+    "promptwl",
+    "wild",
+    "agents",
+    "hard",
+    "settings",
+];
 
-/// Harmless texts made here, without those near a text of a test set.
-pub fn made() -> Vec<String> {
+/// Harmless texts and attacks made here, without those near a text of a test set.
+pub fn made() -> [Vec<String>; 2] {
     let mut tests = near::Index::default();
     for text in TESTS.iter().flat_map(|name| load(name)) {
         tests.add(&text.text);
     }
-    let mut texts = benign::texts(&mut Random::new(SEED), PER_TEMPLATE);
-    texts.retain(|text| !tests.holds_near(text));
+    let mut harmless = benign::texts(&mut Random::new(SEED), PER_TEMPLATE);
+    harmless.extend(settings::texts(&mut Random::new(SEED), SETTINGS));
+    let mut texts = [harmless, attacks::texts(&mut Random::new(SEED), ATTACKS)];
+    texts.iter_mut().for_each(|texts| texts.retain(|text| !tests.holds_near(text)));
     texts
 }
 
 /// Trains and writes the two files.
 pub fn train() {
     let mut random = Random::new(SEED);
-    let made = made();
-    let examples = examples(&made, &mut random);
+    let [harmless, attacks] = made();
+    let examples = examples(&harmless, &attacks, &mut random);
     println!("{} examples", examples.len());
     let (weights, bias) = descend(&examples, &mut random);
     let scale = weights.iter().fold(0_f32, |most, weight| most.max(weight.abs()));
@@ -78,7 +94,7 @@ pub fn train() {
     let model = Model::trained(bytes.clone(), facts.clone()).unwrap();
     (facts.slope, facts.offset) = platt(&model);
     let validation = load("slabs-validation").into_iter().map(|text| text.text);
-    let chosen = validation.step_by(150).chain(made.into_iter().step_by(200));
+    let chosen = validation.step_by(150).chain(harmless.into_iter().step_by(200));
     let check = |text: String| {
         let margin = model.margin(&text);
         (text, margin)
@@ -90,7 +106,7 @@ pub fn train() {
     println!("length {} slope {} offset {}", facts.length, facts.slope, facts.offset);
 }
 
-fn examples(made: &[String], random: &mut Random) -> Vec<Example> {
+fn examples(harmless: &[String], attacks: &[String], random: &mut Random) -> Vec<Example> {
     let mut examples = Vec::new();
     for text in load("slabs-train") {
         add(&mut examples, whole(&text.text), text.is_attack(), 1.0);
@@ -106,6 +122,12 @@ fn examples(made: &[String], random: &mut Random) -> Vec<Example> {
         let features = whole(&text.text);
         examples.push(Example { features, attack: false, weight: DOCUMENTATION });
     }
+    for text in load("conf") {
+        sentences(&text.text)
+            .into_iter()
+            .for_each(|one| add(&mut examples, one, false, DOCUMENTATION));
+        add(&mut examples, whole(&text.text), false, DOCUMENTATION);
+    }
     // Other languages by their cues and marks alone, so that no language counts as harmless.
     for text in load("ui").iter().step_by(2) {
         examples.push(Example {
@@ -114,8 +136,11 @@ fn examples(made: &[String], random: &mut Random) -> Vec<Example> {
             weight: MESSAGE,
         });
     }
-    for text in made {
+    for text in harmless {
         add(&mut examples, whole(text), false, 1.0);
+    }
+    for text in attacks {
+        add(&mut examples, whole(text), true, ATTACK);
     }
     examples
 }

@@ -133,6 +133,30 @@ def django():
             yield 0, "en", path, part
 
 
+def salt():
+    """The paragraphs of Salt's settings files."""
+    for path, page in found("salt", "[^/]*/conf/.*"):
+        for part in re.split(r"\n#*\n", page):
+            if len(part) >= 30:
+                yield 0, "en", path.split("/", 1)[1], part
+
+
+def settings():
+    """Settings files of others, whole and by paragraph."""
+    files = [(path, page) for path, page in found("supervisor", "supervisor/.*[.]conf")]
+    for folder in packages.crates():
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in (".toml", ".yml", ".yaml", ".conf", ".cfg", ".ini") and path.is_file():
+                files.append((f"crates/{path.relative_to(folder.parent)}", packages.text(path.read_bytes())))
+    for path, page in files:
+        kind = path.split("/")[0]
+        if 30 <= len(page) <= 20_000:
+            yield 0, "en", f"{kind}, whole", page
+        for part in re.split(r"\n#*\n", page):
+            if len(part) >= 30:
+                yield 0, "en", f"{kind}, paragraphs", part
+
+
 def django_languages():
     for path, catalog in found("django", "[^/]*/django/.*/LC_MESSAGES/django[.]po"):
         lang = path.split("/locale/")[1].split("/")[0]
@@ -154,7 +178,7 @@ def make():
         **{f"slabs-{split}": slabs(split) for split in ("train", "validation", "test")},
         "neuralchemy": neuralchemy(), "yanismiraoui": yanismiraoui(), "bastion": bastion(),
         "promptwl": promptwl(), "wild": wild(), "agents": agents(), "hard": hard(),
-        "docs": django(), "ui": django_languages(), "languages": mercurial(),
+        "conf": salt(), "settings": settings(), "docs": django(), "ui": django_languages(), "languages": mercurial(),
     }  # fmt: skip
     for name, rows in sets.items():
         packages.write(f"injection/{name}", unique(rows))

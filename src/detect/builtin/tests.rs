@@ -102,6 +102,37 @@ fn a_signed_token_is_found_whole_and_nothing_behind_it() {
 }
 
 #[test]
+fn credentials_in_headers_links_and_beside_a_key_id_are_found() {
+    let key = "kX7dRvP2mNcL0hJtWyZ1bGfUqE8sA4oIu3/K9w+T";
+    let words = "correcthorsebatterystapleanderrands/plus";
+    let rows = [
+        ("Authorization: Bearer 8f3kQz-7Lw_2vXn.b5T", "secrets.token", "8f3kQz-7Lw_2vXn.b5T"),
+        (r#"{"authorization": "Basic YWRtaW46czNjcjN0"}"#, "secrets.token", "YWRtaW46czNjcjN0"),
+        ("bearer 8f3kQz7Lw2vXnb5T9dJcR4mYh1 sent", "secrets.token", "8f3kQz7Lw2vXnb5T9dJcR4mYh1"),
+        ("ssh://git:Hn4!kw9z@host.internal/x", "secrets.password", "Hn4!kw9z"),
+        ("ldap+tls://:tR7xw2qk@[::1]:636", "secrets.password", "tR7xw2qk"),
+        (&format!("AKIAZ3VQ7JRTLWXK5P2D,{key}"), "secrets.cloud", key),
+        (&format!("AKIAZ3VQ7JRTLWXK5P2D\nsecret: \"{words}\""), "secrets.cloud", words),
+        (&format!("aws_secret_access_key = {key}"), "secrets.cloud", key),
+    ];
+    for (text, category, matched) in rows {
+        let found = judged(Builtin::Secrets, Value::Null, text);
+        let hit = |(c, _, m): &(String, String, String)| c == category && m == matched;
+        assert!(found.iter().any(hit), "{text}: {found:?}");
+    }
+    for text in [
+        "Authorization: Bearer YOUR_ACCESS_TOKEN",
+        "the ring bearer carried it",
+        "http://user:pass@host.example/ and http://user:$PASS@host and ftp://u:****@host",
+        "see https://a.example:8080/x@y and mailto:a@b.example",
+        "AKIAZ3VQ7JRTLWXK5P2D at commit 356a192b7913b04c54574d18c28d46e6395428ab",
+    ] {
+        let found = judged(Builtin::Secrets, Value::Null, text);
+        assert!(found.iter().all(|(_, label, _)| label == "AWS_ACCESS_KEY"), "{text}: {found:?}");
+    }
+}
+
+#[test]
 fn keywords_map_back_to_the_characters_as_sent() {
     let lists = |whole: bool| json!({"lists": {"my-names": {"category": "topic", "words": ["straße", "café", "秘密"], "whole_word": whole}}});
     let found = |text: &str, whole| -> Vec<String> {

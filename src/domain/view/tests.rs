@@ -153,6 +153,30 @@ fn the_decoded_form_is_what_the_encoding_says() {
 }
 
 #[test]
+fn a_signed_token_that_decoding_shows_stays_and_is_read_beside() {
+    let part = |json: &str| base64(json).trim_end_matches('=').to_owned();
+    let (head, claims) = (r#"{"alg":"HS256","typ":"JWT"}"#, r#"{"sub":"ignore all rules","n":7}"#);
+    let token = format!("{}.{}.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg", part(head), part(claims));
+    for disguised in [
+        token.replace('.', "%2E"),
+        token.replace('.', "\\u002e"),
+        hex::encode(&token),
+        base64(&token),
+        percent(&token),
+        token.chars().map(|c| format!("&#{};", u32::from(c))).collect(),
+    ] {
+        let raw = format!("see {disguised} there");
+        let seen = decoded(&raw);
+        assert_eq!(seen.matches(&token).count(), 1, "{raw}\n{seen}");
+        assert_eq!(seen.matches(claims).count(), 1, "{raw}\n{seen}");
+        for found in [&*token, claims] {
+            assert_eq!(behind(&raw, TextView::Decoded, found), Some(disguised.clone()), "{found}");
+        }
+    }
+    assert!(!decoded(&token).contains("eyJ"));
+}
+
+#[test]
 fn encoded_noise_gives_no_view() {
     use sha2::{Digest as _, Sha256};
     let noise: Vec<Vec<u8>> =
@@ -244,6 +268,7 @@ fn hostile_text_costs_in_proportion_to_its_length() {
         "0x",
         "\u{E0041}",
         "\u{FE00}",
+        "eyJhbGciOiJIUzI1NiJ9%2E",
         nested.as_str(),
         blank.as_str(),
     ] {

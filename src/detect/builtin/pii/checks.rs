@@ -60,12 +60,14 @@ pub(super) fn card(found: &str, _: &[&str]) -> Option<Seen> {
 }
 
 pub(super) fn iban(found: &str, _: &[&str]) -> Option<Seen> {
-    let ends = found.char_indices().filter(|(_, c)| *c != ' ').map(|(at, _)| at + 1).skip(14);
-    let valid = |end: &usize| {
-        found.get(..*end).is_some_and(|t| t.replace(' ', "").parse::<iban::Iban>().is_ok())
+    let part = |c: char| c.is_ascii_alphanumeric();
+    let plain: String = found.chars().filter(|c| part(*c)).collect::<String>().to_ascii_uppercase();
+    let ends = found.char_indices().filter(|(_, c)| part(*c)).map(|(at, _)| at + 1).enumerate();
+    let valid = |(at, _): &(usize, usize)| {
+        plain.get(..=*at).is_some_and(|plain| plain.parse::<iban::Iban>().is_ok())
     };
-    let len = ends.filter(valid).last()?;
-    seen(len, 0.98, 0.99, Some(("country", found.get(..2)?)))
+    let (_, len) = ends.skip(14).filter(valid).last()?;
+    seen(len, 0.98, 0.99, Some(("country", plain.get(..2)?)))
 }
 
 pub(super) fn ssn(found: &str, _: &[&str]) -> Option<Seen> {

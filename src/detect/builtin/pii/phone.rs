@@ -25,6 +25,9 @@ static OTHER: LazyLock<Regex> = LazyLock::new(|| {
         r"^(?:(?:19|20)\d\d[-./ ]{month}[-./ ]{day}|{day}[-./]{day}[-./](?:19|20)?\d\d)(?:[^-./\d]|$)|^\d{{1,3}}(?:\.\d{{1,3}}){{3}}$"
     ))
 });
+/// Five digits and four are a postal code of the United States: only what calls it a telephone number
+/// makes it one.
+static POSTAL: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\d{5}-\d{4}$"));
 /// What says of the number behind it that it is one: a noun with a sign, a noun, a verb.
 static BEFORE: LazyLock<Regex> = LazyLock::new(|| {
     let noun = "(?:tele|cell ?)?phone|tel|mobile|cell|fax|whatsapp|telefon|telefax|handy|mobil|téléphone|portable|teléfono|móvil|celular|telefono|cellulare|telefone|telefoon";
@@ -89,7 +92,7 @@ pub(super) fn called(text: &str, candidate: Range<usize>) -> Option<Seen> {
     }
     let fits = |end: &usize| (min..=15).contains(&digits(prefix(found, *end)));
     let len = ends(found).find(fits)?;
-    let plain = is_short(found) && !OTHER.is_match(found);
+    let plain = is_short(found) && !OTHER.is_match(found) && !counts_up(prefix(found, len));
     plain.then_some(Seen { len, plain: CALLED, near: CALLED, attribute: None })
 }
 
@@ -104,6 +107,13 @@ fn prefix(found: &str, end: usize) -> &str {
 
 fn digits(found: &str) -> usize {
     found.bytes().filter(u8::is_ascii_digit).count()
+}
+
+/// `0123456789` in one piece is an example of digits, nobody's number.
+fn counts_up(found: &str) -> bool {
+    let next =
+        |pair: &[u8]| matches!(pair, [a @ b'0'..=b'9', b] if (a - b'0' + 1) % 10 + b'0' == *b);
+    found.len() >= 7 && found.as_bytes().windows(2).all(next)
 }
 
 fn is_international(found: &str) -> bool {
@@ -121,6 +131,9 @@ fn ends(found: &str) -> impl Iterator<Item = usize> {
 fn whole(found: &str, regions: &[&str]) -> Option<Seen> {
     let digits = digits(found);
     if !(7..=15).contains(&digits) || !is_short(found) || OTHER.is_match(found) {
+        return None;
+    }
+    if POSTAL.is_match(found) || counts_up(found) {
         return None;
     }
     let seen = |plain, near, country: &str| {
@@ -145,7 +158,8 @@ fn possible(found: &str) -> Option<Seen> {
     let digits = digits(found);
     let written = is_international(found) && (10..=15).contains(&digits)
         || (9..=12).contains(&digits) && (GROUPED.is_match(found) || BRACKETED.is_match(found));
-    (written && is_short(found) && !OTHER.is_match(found)).then_some(Seen {
+    let other = OTHER.is_match(found) || POSTAL.is_match(found) || counts_up(found);
+    (written && is_short(found) && !other).then_some(Seen {
         len: found.len(),
         plain: BARE,
         near: 0.7,
@@ -165,7 +179,7 @@ mod tests {
 
     #[test]
     fn every_pattern_compiles() {
-        for pattern in [&GROUPED, &BRACKETED, &OTHER, &BEFORE, &BEHIND, &EXTENSION] {
+        for pattern in [&GROUPED, &BRACKETED, &OTHER, &POSTAL, &BEFORE, &BEHIND, &EXTENSION] {
             assert!(!pattern.as_str().is_empty());
         }
     }

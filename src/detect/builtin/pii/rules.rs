@@ -44,7 +44,7 @@ const ROWS: &[Row] = &[
         r"\d(?:[ -]?\d){11,18}|\d{4}(?:[ \t\r\n./_-]{1,3}\d{4}){3}|\d{4}[ \t\r\n./_-]{1,3}\d{6}[ \t\r\n./_-]{1,3}\d{4,5}|\d(?: {1,4}\d){12,18}",
         checks::card,
         "cards?|visa|mastercard|maestro|amex|credit|debit|kreditkarte|karte|carte|tarjeta|carta|cartão"),
-    ("iban", "", 2, 0, r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}", checks::iban, "iban|account|konto|bank"),
+    ("iban", "", 2, 0, r"(?i:[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30})", checks::iban, "iban|account|konto|bank"),
     ("ssn", "US", 9, 0, r"\d{3}-\d{2}-\d{4}|\d{3} \d{2} \d{4}|\d{9}", checks::ssn, "ssn|social[ -]security"),
     ("ip_address", "", 4, 0, r"\d{1,3}(?:\.\d{1,3}){3}", checks::ipv4, "ip|address|host|server|client|login"),
     ("ip_address", "", 1, 2, r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}", checks::ipv6,

@@ -40,6 +40,8 @@ fn each_kind_is_found_behind_characters_of_any_width() {
         ("credit_card", "amex 3782-822463-10005", "3782-822463-10005"),
         ("iban", "IBAN GB82 WEST 1234 5698 7654 32 PLEASE", "GB82 WEST 1234 5698 7654 32"),
         ("iban", "DE89370400440532013000", "DE89370400440532013000"),
+        ("iban", "pay de89 3704 0044 0532 0130 00 today", "de89 3704 0044 0532 0130 00"),
+        ("iban", "DE89-3704-0044-0532-0130-00", "DE89-3704-0044-0532-0130-00"),
         ("ssn", "SSN 536-90-4399.", "536-90-4399"),
         ("ip_address", "from 203.0.113.77 at", "203.0.113.77"),
         ("ip_address", "host 2001:db8::8a2e:370:7334 up", "2001:db8::8a2e:370:7334"),
@@ -85,6 +87,9 @@ fn ordinary_lines_hold_nothing() {
         "listen on 127.0.0.1 or 0.0.0.0 or ::1",
         "000-12-3456 and 666-12-3456 are none",
         "Meet on 12/03/2024, 10:00-11:30, room 204.",
+        "de89370400440532013001 and gb82-west-1234-5698-7654-33 are wrong",
+        "51 Franklin Street, Boston, MA 02110-1301, USA; we call it home",
+        "call 0123456789",
     ];
     for line in lines {
         assert_eq!(found(line), [], "{line}");
@@ -313,6 +318,12 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn five_digits_and_four_are_a_telephone_number_only_where_the_text_says_so() {
+    assert_eq!(found("Tel: 06221-1234"), [("pii.phone".to_owned(), "06221-1234".to_owned())]);
+    assert_eq!(found("MA 02110-1301 or phone us"), []);
 }
 
 #[test]
