@@ -128,18 +128,6 @@ async fn deed(app: &App, method: &str, path: &str) -> (String, Value) {
             "/detectors/vendor/credentials".to_owned(),
             json!({"type": "api_key", "value": "x", "reason": "of the test"}),
         ),
-        ("PUT", "/tenants/{tenant}") => {
-            ("/tenants/nova".to_owned(), json!({"tenant": {}, "reason": "of the test"}))
-        }
-        ("DELETE", "/tenants/{tenant}") => {
-            ("/tenants/nova?reason=of+the+test".to_owned(), json!({}))
-        }
-        ("POST", "/admin/tenants/{tenant}/pause" | "/admin/tenants/{tenant}/resume") => {
-            (path.replace("{tenant}", "acme"), reason)
-        }
-        ("PUT", "/quotas/{tenant}") => {
-            ("/quotas/acme".to_owned(), json!({"concurrent": 3, "reason": "of the test"}))
-        }
         _ => panic!("say here how {method} {path} succeeds, so that its audit is looked for"),
     };
     (format!("/api/v1{path}"), body)
