@@ -17,6 +17,17 @@ impl Api {
         caller.ok_or_else(|| Error::new(Code::Unauthorized, "this route lets nobody in"))
     }
 
+    /// Whether `caller` sees the detector of a name: those of its tenant, or all across tenants.
+    pub(super) fn sees(&self, caller: &Caller) -> impl Fn(&str) -> bool + use<> {
+        let current = self.live.current();
+        let seen = caller.tenant.as_ref().map(|tenant| current.seen.get(tenant).cloned());
+        move |name| {
+            seen.as_ref().is_none_or(|seen| {
+                seen.as_ref().is_some_and(|seen| seen.detectors.contains_key(name))
+            })
+        }
+    }
+
     /// Limits of bodies.
     pub(super) fn body_limits(&self) -> BodyLimits {
         let limits = &self.deps.settings.server.limits;

@@ -97,6 +97,26 @@ impl Keyring {
         self.apply(change, entry, &old.prefix, "it was revoked before").await
     }
 
+    /// Revokes every key of `tenant` that is still good.
+    pub async fn revoke_all(
+        &self,
+        by: &Caller,
+        tenant: &TenantId,
+        reason: &str,
+    ) -> Result<(), Error> {
+        let mut page = Page { limit: 200, before: None };
+        loop {
+            let keys = self.store.keys(Some(tenant.clone()), page).await.map_err(unavailable)?;
+            for key in keys.iter().filter(|key| key.value.revoked_at_ms.is_none()) {
+                self.revoke(by, &key.value.prefix, reason).await?;
+            }
+            match keys.last() {
+                Some(last) => page.before = Some(last.sequence),
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// The key of that prefix, where `by` may see it.
     pub async fn named(&self, by: &Caller, prefix: &str) -> Result<ApiKey, Error> {
         let found = self.store.key(prefix.to_owned()).await.map_err(unavailable)?;
@@ -109,26 +129,29 @@ impl Keyring {
         self.store.keys(by.tenant.clone(), page).await.map_err(unavailable)
     }
 
-    /// Whether `by` is another person than `author`, who wrote something at `since_ms`: neither the
-    /// same, nor an heir of the same key, nor a key that the author made since.
-    pub async fn may_review(
-        &self,
-        by: &Caller,
-        author: &str,
-        since_ms: i64,
-    ) -> Result<bool, Error> {
-        let author = self.heir(author).await?;
-        let mut reviewer = by.actor.clone();
-        for _ in 0..HEIRS_MAX {
-            if self.heir(&reviewer).await? == author {
-                return Ok(false);
+    /// Whether `by` is another person than `author`: neither the same, nor an heir of the same key, nor
+    /// a key that the author made, nor the maker of the author's key. A super administrator made the
+    /// keys of everybody, and may review.
+    pub async fn may_review(&self, by: &Caller, author: &str) -> Result<bool, Error> {
+        let reviewers = self.makers(&by.actor).await?;
+        let authors = self.makers(author).await?;
+        let is_made = authors.first().is_some_and(|author| reviewers.contains(author));
+        let makes = reviewers.first().is_some_and(|reviewer| authors.contains(reviewer));
+        Ok(!is_made && (!makes || (by.is_super_admin() && authors.first() != reviewers.first())))
+    }
+
+    /// The latest heir of `actor`, of who made it, and so on.
+    async fn makers(&self, actor: &str) -> Result<Vec<String>, Error> {
+        let mut line = vec![self.heir(actor).await?];
+        let mut maker = actor.to_owned();
+        while let Some(key) = self.store.key(maker).await.map_err(unavailable)? {
+            if line.len() >= HEIRS_MAX {
+                break;
             }
-            match self.store.key(reviewer).await.map_err(unavailable)? {
-                Some(key) if key.created_at_ms >= since_ms => reviewer = key.created_by,
-                Some(_) | None => return Ok(true),
-            }
+            maker = key.created_by;
+            line.push(self.heir(&maker).await?);
         }
-        Ok(false)
+        Ok(line)
     }
 
     /// The last key in the line of those that took the place of `actor`; itself where it is no key.
@@ -191,6 +214,14 @@ fn allowed(by: &Caller, mut wanted: Wanted) -> Result<Wanted, Error> {
     let invalid = |pointer, code, detail: &str| {
         Err(Error::field(Code::InvalidRequest, pointer, code, detail))
     };
+    // First, so that no other fault tells whether a tenant exists.
+    if wanted.tenant.is_none() {
+        wanted.tenant = by.tenant.clone();
+    }
+    if by.tenant.is_some() && wanted.tenant != by.tenant {
+        let detail = "the tenant is unknown or not the credential's";
+        return Err(Error::field(Code::TenantMismatch, "/tenant", "tenant_mismatch", detail));
+    }
     let label = wanted.label.chars();
     let plain = !label.clone().any(char::is_control) && !wanted.label.trim().is_empty();
     if !plain || label.count() > 100 {
@@ -204,13 +235,6 @@ fn allowed(by: &Caller, mut wanted: Wanted) -> Result<Wanted, Error> {
         return invalid("/roles", "empty", detail);
     }
     within_maker(by, &wanted.grant)?;
-    if wanted.tenant.is_none() {
-        wanted.tenant = by.tenant.clone();
-    }
-    if by.tenant.is_some() && wanted.tenant != by.tenant {
-        let detail = "the tenant is unknown or not the credential's";
-        return Err(Error::field(Code::TenantMismatch, "/tenant", "tenant_mismatch", detail));
-    }
     match (&wanted.tenant, wanted.grant.crosses_tenants()) {
         (None, false) => {
             let detail = "name the tenant that the key is for";

@@ -327,6 +327,11 @@ async fn a_tenants_administrator_cannot_touch_anothers_keys_nor_inherit_stronger
     let strong = keys.create(&admin, wanted(Some("acme"), &[Role::App]), "r").await.unwrap();
     let stolen = keys.rotate(&acme, &strong.key.prefix, Duration::ZERO, "r").await.unwrap_err();
     assert_eq!(stolen.code, Code::InsufficientScope);
+    // Whatever else is wrong, another tenant's name tells nothing of whether it exists.
+    for (tenant, role) in [("globex", Role::SuperAdmin), ("nope", Role::SuperAdmin)] {
+        let made = keys.create(&acme, wanted(Some(tenant), &[role]), "r").await.unwrap_err();
+        assert_eq!(made.code, Code::TenantMismatch, "{tenant}");
+    }
     let listed = keys.list(&acme, PAGE).await.unwrap();
     let listed: Vec<_> = listed.iter().map(|row| row.value.prefix.as_str()).collect();
     assert_eq!(listed, [strong.key.prefix.as_str()]);

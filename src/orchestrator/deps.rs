@@ -1,5 +1,6 @@
 //! What orchestrations work with, built from the settings.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 
 use super::Deps;
@@ -61,7 +62,11 @@ impl Deps {
     /// With the store in the data folder.
     pub fn with_store(settings: Arc<Settings>) -> Result<Deps, DepsError> {
         let data = &settings.paths.data;
-        std::fs::create_dir_all(data)
+        // What is made is its owner's alone; a folder that is there stays as it is.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data)
             .map_err(|source| DepsError::Folder { folder: data.display().to_string(), source })?;
         let place = Place::File(data.join(STORE_FILE));
         let redaction_key = Key::load_or_create(&data.join("redaction.key"))?;

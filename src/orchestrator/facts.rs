@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Deps;
+use super::{Deps, Run};
 use crate::auth::Caller;
 use crate::catalog::Tenant;
 use crate::detect::{Detectors, HealthState};
@@ -12,6 +12,9 @@ use crate::domain::content::{Body, ContentType, Direction, Judge, Piece};
 use crate::domain::error::{Code, Error};
 use crate::domain::head::{CallerFacts, Head, Health, OptIn, RequestFacts};
 use crate::domain::id::{BundleName, DetectorName};
+use crate::domain::outcome::Degraded;
+use crate::domain::plan::Plan;
+use crate::domain::report::{Report, ReportError};
 use crate::domain::request::{Priority, Request};
 use crate::policy::View;
 use crate::snapshot::Snapshot;
@@ -163,11 +166,32 @@ fn conversation(request: &Request) -> (Vec<&'static str>, Vec<String>) {
 
 /// How long the whole request may take.
 pub(super) fn budget(deps: &Deps, tenant: &Tenant, request: &Request) -> Duration {
+    let milliseconds = request.timeout_ms.unwrap_or_else(|| own_budget(deps, tenant, request));
+    Duration::from_millis(milliseconds.clamp(10, 300_000))
+}
+
+/// The same in milliseconds where the request says nothing.
+fn own_budget(deps: &Deps, tenant: &Tenant, request: &Request) -> u64 {
     let sla = &deps.settings.orchestration.sla;
-    let milliseconds = request.timeout_ms.unwrap_or_else(|| match request.priority {
+    match request.priority {
         Priority::Critical => tenant.sla.critical_ms.unwrap_or(sla.critical_ms),
         Priority::High | Priority::Normal => tenant.sla.normal_ms.unwrap_or(sla.normal_ms),
         Priority::Low | Priority::Batch => tenant.sla.low_ms.unwrap_or(sla.low_ms),
-    });
-    Duration::from_millis(milliseconds.clamp(10, 300_000))
+    }
+}
+
+/// A detector that nobody requires and that did not answer only because the request gave less time
+/// than its tenant does: who hurries must not thereby escape it.
+pub(super) fn hurried(run: &Run<'_>, plan: &Plan, reports: &[Report]) -> Option<Degraded> {
+    let given = run.request.timeout_ms?;
+    if given >= own_budget(run.deps, run.tenant, run.request) {
+        return None;
+    }
+    let late = |report: &&Report| {
+        let cut = report.cut_by_deadline || report.error == Some(ReportError::Deadline);
+        cut && !plan.required.contains(&report.detector)
+    };
+    let detector = &reports.iter().find(late)?.detector;
+    let why = format!("`{detector}` did not answer within the request's {given} ms");
+    Some(Degraded { what: "timeout_ms", why })
 }

@@ -95,14 +95,17 @@ pub async fn run(
     judgement::calibrate(&mut reports, &run.seen.votes);
     let (judgement, mut degraded) = judge::settle(&run, &planned.plan, &reports).await;
     assessing.done();
+    let on_incomplete = run.on_incomplete(planned.floor_on_incomplete);
+    let hurried = facts::hurried(&run, &planned.plan, &reports);
     let joined = Joined {
-        on_incomplete: run.on_incomplete(planned.floor_on_incomplete),
+        on_incomplete,
         floor_on_incomplete: planned.floor_on_incomplete,
-        plan_failure: planned.least_action,
+        plan_failure: planned.least_action.max(hurried.as_ref().map(|_| on_incomplete)),
         mode: planned.mode.unwrap_or(run.tenant.mode),
     };
     let decided = judge::decide(&run, &judgement, &raw, (&reports, &coverage)).await;
     degraded.extend(planned.degraded);
+    degraded.extend(hurried);
     degraded.extend(decided.degraded);
     let mut verdict = verdict::join(&decided.rules, &judgement, &raw, &coverage, joined);
     let failed = decided.failed.is_some();

@@ -238,7 +238,10 @@ fn wish(
     };
     if !wishes.only.is_empty() {
         let keep: BTreeSet<&DetectorName> = wishes.only.iter().chain(&wishes.add).collect();
-        if plan.required.iter().any(|name| !keep.contains(name) && required(plan, name)) {
+        let sets = [&plan.required, &plan.optional, &plan.secondary];
+        let dropped =
+            |name: &&DetectorName| !keep.contains(*name) && !plan.floor_required.contains(*name);
+        if sets.into_iter().flatten().any(|name| dropped(&name)) {
             relaxed.push("/detectors/only".to_owned());
         }
         let floor = plan.floor_required.clone();

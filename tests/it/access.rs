@@ -303,3 +303,15 @@ fn production_without_credentials_says_what_to_set() {
     let told = text(&served.stderr);
     assert!(told.contains("ORCHESTRATION_BOOTSTRAP_KEY"), "{told}");
 }
+
+#[test]
+fn what_is_shipped_may_run_in_production() {
+    let dir = tempfile::tempdir().unwrap();
+    let checked = |folder: &std::path::Path| {
+        let mut check = command(folder);
+        check.arg("check").env("ORCHESTRATION_ENV", "production").output().unwrap()
+    };
+    assert!(command(dir.path()).args(["init", "."]).output().unwrap().status.success());
+    let told = checked(dir.path());
+    assert_eq!(told.status.code(), Some(0), "{}", text(&told.stderr));
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::app::{spawn, spawn_with, write};
+use crate::app::{edit, spawn, spawn_with, write};
 
 const EXAMPLE: &str = "Mail ana@evil.io, key AKIAZ3VQ7JRTLWXK5P2D";
 
@@ -355,4 +355,47 @@ async fn the_document_lists_every_route_and_the_page_needs_no_network() {
     let page = app.get("/docs/").await;
     assert_eq!(page.status, 200);
     assert!(!page.text.contains("https://"), "{}", page.text);
+}
+
+#[tokio::test]
+async fn who_gives_less_time_than_the_tenant_does_not_escape_a_detector() {
+    // Takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let app = spawn_with(|root| {
+        let text = "name: slow\nprotocol: native\nendpoint: http://ADDRESS/analyze\n\
+                    categories: [toxicity]\ntimeout: 5s\nhealth: {path: ''}\n";
+        write(root, "detectors/slow.yaml", &text.replace("ADDRESS", &address.to_string()));
+        edit(
+            root,
+            "policies/standard/data.yaml",
+            "optional: [prompt-injection]",
+            "optional: [slow]",
+        );
+    })
+    .await;
+    let ask = async |more: Value| {
+        let mut body = json!({"content": "hello"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        app.ask(&body).await.json()
+    };
+    let hurried = ask(json!({"timeout_ms": 100})).await;
+    assert_eq!(
+        (&hurried["action"], &hurried["degraded"][0]["what"]),
+        (&json!("review"), &json!("timeout_ms")),
+        "{hurried:#}"
+    );
+}
+
+#[tokio::test]
+async fn wishes_are_bounded() {
+    let app = spawn().await;
+    for list in ["only", "add", "exclude"] {
+        let body = json!({"content": "x", "detectors": {list: vec!["pii"; 101]}});
+        let answer = app.ask(&body).await;
+        assert_eq!((answer.status, &answer.json()["errors"][0]["code"]), (400, &json!("too_long")));
+    }
+    let bad = json!({"content": "x", "contexts": ["", ""].repeat(500)});
+    let answer = app.ask(&bad).await.json();
+    assert!(answer["errors"].as_array().unwrap().len() <= 100, "{answer}");
 }

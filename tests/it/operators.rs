@@ -176,6 +176,45 @@ async fn every_route_that_changes_something_is_audited_with_actor_and_reason() {
 }
 
 #[tokio::test]
+async fn a_tenant_learns_nothing_of_a_detector_that_it_does_not_see() {
+    let app = spawn_closed_with(BOOT, |root| {
+        let text = "name: vendor\nprotocol: native\nendpoint: https://vendor.example/analyze\n\
+                    categories: [toxicity]\nhealth: {path: ''}\ntenants: [acme]\n";
+        write(root, "detectors/vendor.yaml", text);
+    })
+    .await;
+    // A call makes the breaker and the series of the detector.
+    let content = json!({"content": "x", "tenant_id": "acme", "detectors": {"add": ["vendor"]}});
+    assert_eq!(send(&app, "POST", "/api/v1/orchestrate", BOOT, &content).await.status, 200);
+    for (tenant, sees) in [("acme", true), ("globex", false)] {
+        let own = key(&app, json!({"roles": ["viewer"], "tenant": tenant})).await;
+        let one = send(&app, "GET", "/api/v1/breakers/vendor", &own, &json!({})).await;
+        let nobodys = send(&app, "GET", "/api/v1/breakers/nobodys", &own, &json!({})).await;
+        assert_eq!(one.status, if sees { 200 } else { nobodys.status }, "{tenant}: {}", one.text);
+        for path in ["/api/v1/breakers", "/api/v1/metrics"] {
+            let all = send(&app, "GET", path, &own, &json!({})).await;
+            assert_eq!(
+                (all.status, all.text.contains("\"vendor\"")),
+                (200, sees),
+                "{tenant} {path}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_breaker_is_not_forced_where_that_cannot_be_recorded() {
+    let app = spawn().await;
+    let state = async || app.get("/api/v1/breakers/pii").await.json()["state"].clone();
+    assert_eq!(app.ask(&json!({"content": "x"})).await.status, 200);
+    assert_eq!(state().await, "closed");
+    app.api.deps.store.close();
+    let forced = app.post("/api/v1/breakers/pii/open", &json!({"reason": "of the test"})).await;
+    assert_eq!(forced.status, 503, "{}", forced.text);
+    assert_eq!(state().await, "closed");
+}
+
+#[tokio::test]
 async fn a_tenant_reads_its_own_audit_page_by_page_and_nobody_elses() {
     let app = spawn_closed(BOOT).await;
     for tenant in ["acme", "globex", "acme", "globex", "acme"] {

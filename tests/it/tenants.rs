@@ -310,9 +310,14 @@ async fn a_deleted_tenants_credentials_are_nobodys() {
     for (method, path) in [("POST", ASK), ("GET", "/api/v1/detectors"), ("GET", "/api/v1/breakers")]
     {
         let answer = send(&app, method, path, &own, &json!({"content": "x"})).await;
-        assert_eq!(code(&answer), (403, "TENANT_MISMATCH".into()), "{path}");
+        assert_eq!(code(&answer), (401, "UNAUTHORIZED".into()), "{path}");
     }
     assert_eq!(send(&app, "GET", path, BOOT, &Value::Null).await.status, 404);
+    let keys = send(&app, "GET", "/api/v1/keys", BOOT, &Value::Null).await.json();
+    let mut of_nova = keys["keys"].as_array().unwrap().iter().filter(|key| key["tenant"] == "nova");
+    assert!(of_nova.all(|key| !key["revoked_at"].is_null()), "{keys}");
+    let again = send(&app, "PUT", path, BOOT, &body).await;
+    assert_eq!(code(&again), (409, "ALREADY_EXISTS".into()), "{}", again.text);
 }
 
 #[tokio::test]

@@ -133,8 +133,9 @@ fn loosens(it_does: bool) -> Reading {
     if it_does { Reading::Loosens } else { Reading::Tightens }
 }
 
-/// `exclude` loosens; `only` does if it drops a required one; what is added is asked whatever the
-/// others say.
+/// `exclude` loosens; `only` does if it drops what would be asked: the page names required ones alone,
+/// but an optional detector may be what a policy blocks on. What is added is asked whatever the others
+/// say.
 fn detectors(world: &World, asked: &Asked, wishes: &mut Vec<Wish>) {
     let of = |name: &'static str, pointer: &str| {
         if asked.add.contains(&name) || world.floor_required.contains(name) {
@@ -153,7 +154,8 @@ fn detectors(world: &World, asked: &Asked, wishes: &mut Vec<Wish>) {
         wishes.push(read);
     }
     if !asked.only.is_empty() {
-        let dropped = world.required.iter().filter(|name| !asked.only.contains(*name));
+        let planned = world.required.iter().chain(&world.optional);
+        let dropped = planned.filter(|name| !asked.only.contains(*name));
         let mut readings: Vec<_> =
             dropped.map(|name| of(name, "/detectors/only").reading).collect();
         readings.sort_unstable();

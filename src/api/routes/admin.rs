@@ -52,8 +52,13 @@ pub(super) struct Deed {
     pub(super) after: serde_json::Value,
 }
 
-/// Keeps a deed that was done.
-pub(super) async fn keep(api: &Api, caller: &Caller, deed: Deed) -> Result<(), Error> {
+/// Keeps a deed in the audit; `unkept` says what became of it where that fails.
+pub(super) async fn keep(
+    api: &Api,
+    caller: &Caller,
+    deed: Deed,
+    unkept: &str,
+) -> Result<(), Error> {
     let entry = AuditEntry {
         tenant: None,
         at_ms: jiff::Timestamp::now().as_millisecond(),
@@ -64,9 +69,12 @@ pub(super) async fn keep(api: &Api, caller: &Caller, deed: Deed) -> Result<(), E
         before: Some(deed.before.to_string()),
         after: Some(deed.after.to_string()),
     };
-    api.deps.store.append(entry).await.map(|_| ()).map_err(|error| {
-        Error::new(Code::StoreUnavailable, "the change was made but not recorded").caused_by(error)
-    })
+    api.deps
+        .store
+        .append(entry)
+        .await
+        .map(|_| ())
+        .map_err(|error| Error::new(Code::StoreUnavailable, unkept).caused_by(error))
 }
 
 /// What a reload found.
@@ -115,7 +123,7 @@ pub(crate) async fn reload(http: HttpRequest, payload: Payload, api: Data<Api>) 
         before: serde_json::json!({ "revision": before.revision }),
         after: serde_json::json!({ "revision": after.revision, "outcome": outcome }),
     };
-    keep(&api, &caller, deed).await?;
+    keep(&api, &caller, deed, "the files were read, but that could not be recorded").await?;
     let (revision, generation) = (after.revision.clone(), after.generation);
     json(&Reloaded { outcome, revision, generation, faults })
 }

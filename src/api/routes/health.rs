@@ -144,18 +144,26 @@ pub(crate) async fn metrics(http: HttpRequest, api: Data<Api>) -> Answer {
         Error::new(Code::InternalError, "the metrics could not be written").caused_by(error)
     })?;
     let text = match &caller.tenant {
-        Some(tenant) => without_others(&text, tenant.as_str()),
+        Some(tenant) => own(&text, tenant.as_str(), &api.sees(&caller)),
         None => text,
     };
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }
 
-/// The same without the series of tenants other than `own`.
-fn without_others(text: &str, own: &str) -> String {
-    let own = format!("{own}\"");
-    let is_open =
-        |line: &&str| line.split_once("tenant=\"").is_none_or(|(_, named)| named.starts_with(&own));
-    text.split_inclusive('\n').filter(is_open).collect()
+/// What a tenant sees of the metrics: no series of another tenant, nor of a detector that it does not
+/// see.
+fn own(text: &str, tenant: &str, sees: &dyn Fn(&str) -> bool) -> String {
+    let label = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!("{name}=\""))?;
+        rest.split_once('"').map(|(value, _)| value.to_owned())
+    };
+    let shown = |line: &&str| {
+        let detector = label(line, "{detector").or_else(|| label(line, ",detector"));
+        let detector = detector.or_else(|| label(line, "service_name"));
+        label(line, "tenant").is_none_or(|named| named == tenant)
+            && detector.is_none_or(|named| sees(&named))
+    };
+    text.split_inclusive('\n').filter(shown).collect()
 }
 
 fn state(state: BreakerState) -> crate::metrics::BreakerState {

@@ -15,7 +15,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::id::TenantId;
 use crate::settings::Rate;
 use crate::snapshot::{RowKind, Snapshot};
-use crate::store::Expected;
+use crate::store::{Expected, Page};
 use crate::yaml::fault::Fault;
 
 pub(super) mod row;
@@ -221,6 +221,9 @@ pub(crate) async fn put(
         return Err(row::defined().into());
     }
     let expected = target.expected(&http, RowKind::Tenant)?;
+    if target.row(RowKind::Tenant).is_none() {
+        never_before(&api, &target.id).await?;
+    }
     let request: TenantRequest = body::json(&http, payload, api.body_limits()).await?;
     let document = document(request.tenant.0, &target.id)?;
     let body = Some(serde_json::to_string_pretty(&document).unwrap_or_default());
@@ -233,6 +236,22 @@ pub(crate) async fn put(
         Expected::Any | Expected::Version(_) => HttpResponse::Ok(),
     };
     shown(&api, &snapshot, &target.id, answer)
+}
+
+/// A deleted tenant's id is nobody's again: what was stored for it, its policies, credentials and
+/// records, would be its heir's.
+async fn never_before(api: &Api, id: &TenantId) -> Result<(), Error> {
+    let page = Page { limit: 1, before: None };
+    let versions = api.deps.store.versions(RowKind::Tenant.key(id), page).await;
+    let versions = versions.map_err(|error| {
+        let message = "the tenants before could not be read; send it again later";
+        Error::new(Code::StoreUnavailable, message).caused_by(error)
+    })?;
+    if versions.is_empty() {
+        return Ok(());
+    }
+    let message = "a tenant of this id was deleted; ids are not used again, choose another";
+    Err(Error::new(Code::AlreadyExists, message))
 }
 
 /// An id that no tenant may have is the request's fault; another tenant's stays unknown.
@@ -299,6 +318,10 @@ pub(crate) async fn delete(http: HttpRequest, id: Path<String>, api: Data<Api>) 
     }
     let expected = target.expected(&http, RowKind::Tenant)?;
     let (kind, reason) = (RowKind::Tenant, why.reason);
+    // Of a shadowed tenant they are the keys of the one that a file defines.
+    if !target.snapshot.file_defines_tenant(&target.id) {
+        api.gate.keys().revoke_all(&target.caller, &target.id, &reason).await?;
+    }
     let wanted = Wanted { kind, act: "tenant.delete", body: None, expected, reason };
     let snapshot = target.change(&http, &api, wanted).await?;
     let mut answer = HttpResponse::NoContent();

@@ -158,6 +158,10 @@ pub struct Bounds {
 const METADATA_BYTES_MAX: usize = 16 * 1024;
 /// Messages, parts, tools, documents, names: entries of any list.
 const ENTRIES_MAX: usize = 1_000;
+/// Entries of any list or map of `detectors`.
+const WISHES_MAX: usize = 100;
+/// Faults that one answer names.
+const FAULTS_MAX: usize = 100;
 /// Characters of short texts such as an event.
 const WORD_CHARS_MAX: usize = 128;
 
@@ -318,6 +322,19 @@ fn body_of(
 
 impl WireWishes {
     fn into_domain(self, faults: &mut Faults) -> DetectorWishes {
+        for (pointer, entries) in [
+            ("/detectors/only", self.only.len()),
+            ("/detectors/add", self.add.len()),
+            ("/detectors/exclude", self.exclude.len()),
+            ("/detectors/thresholds", self.thresholds.0.len()),
+            ("/detectors/params", self.params.0.len()),
+        ] {
+            if entries > WISHES_MAX {
+                let detail = format!("holds {entries} entries; send at most {WISHES_MAX}");
+                faults.add(pointer, "too_long", detail);
+                return DetectorWishes::default();
+            }
+        }
         let mut names = |list: Vec<String>, pointer: &str| {
             list.iter()
                 .enumerate()
@@ -358,7 +375,9 @@ struct Faults(Vec<FieldFault>);
 
 impl Faults {
     fn add(&mut self, pointer: &str, code: &'static str, detail: String) {
-        self.0.push(FieldFault { pointer: pointer.into(), detail, code, place: None });
+        if self.0.len() < FAULTS_MAX {
+            self.0.push(FieldFault { pointer: pointer.into(), detail, code, place: None });
+        }
     }
 
     fn detector(&mut self, pointer: &str, raw: &str) -> Option<DetectorName> {
