@@ -76,3 +76,7 @@ quality *names:
 # Before a release: each fuzz target for ten minutes
 fuzz seconds="600" *targets:
     fuzz/run {{seconds}} {{targets}}
+
+# Before a release: ten thousand requests made from our own OpenAPI document; 0 may be 5xx or break it
+contract requests="10000":
+    tests/contract/run {{requests}}

@@ -106,6 +106,12 @@ fn need(method: &str, pattern: &str) -> Option<Need> {
     rule.filter(|_| prefixed || bare(path)).map(|(_, _, need)| *need)
 }
 
+/// The methods that the matched `pattern` serves.
+pub(super) fn methods(pattern: &str) -> Vec<&'static str> {
+    let served = |method: &&str| need(method, pattern).is_some();
+    ["GET", "PUT", "POST", "DELETE"].into_iter().filter(served).collect()
+}
+
 /// Lets in whom the table lets in; handlers find the `Caller` in the request.
 pub async fn guard<B: MessageBody + 'static>(
     mut request: ServiceRequest,
@@ -370,6 +376,13 @@ mod tests {
         ] {
             assert_eq!(need(method, pattern), None, "{method} {pattern}");
         }
+    }
+
+    #[test]
+    fn another_method_is_told_those_that_are_served() {
+        assert_eq!(methods("/api/v1/policies/{bundle}"), ["GET", "PUT", "DELETE"]);
+        assert_eq!(methods("/docs"), ["GET"]);
+        assert!(methods("/breakers").is_empty());
     }
 
     #[test]

@@ -69,12 +69,14 @@ struct Document;
 
 /// The OpenAPI document as pretty JSON.
 pub fn openapi() -> String {
-    whole().to_pretty_json().unwrap_or_default()
+    serde_json::to_string_pretty(&whole()).unwrap_or_default()
 }
 
-fn whole() -> utoipa::openapi::OpenApi {
+fn whole() -> serde_json::Value {
     let mut document = Document::openapi();
     super::access::secure(&mut document);
+    let mut document = serde_json::to_value(&document).unwrap_or_default();
+    super::constraints::write(&mut document);
     document
 }
 
@@ -86,7 +88,8 @@ pub(super) async fn document() -> HttpResponse {
 pub(super) fn configure(config: &mut ServiceConfig) {
     config.route("/docs", actix_web::web::get().to(to_docs));
     config.route("/docs/errors", actix_web::web::get().to(errors));
-    config.service(SwaggerUi::new("/docs/{_:.*}").url("/docs/openapi.json", whole()));
+    let pages = SwaggerUi::new("/docs/{_:.*}");
+    config.service(pages.external_url_unchecked("/docs/openapi.json", whole()));
 }
 
 /// What each code means; problems point here.

@@ -16,6 +16,7 @@ mod admit;
 mod body;
 mod caller;
 mod connections;
+mod constraints;
 mod docs;
 mod edge;
 mod envelope;

@@ -105,7 +105,15 @@ pub fn of<'a>(error: &'a Error, request_id: &'a str, instance: &'a str) -> Probl
 
 /// The problem of `error` as a response.
 pub fn response(error: &Error, request_id: &str, instance: &str) -> HttpResponse {
-    let status = status(error.code);
+    with_status(status(error.code), error, (request_id, instance))
+}
+
+/// The same under a status that HTTP asks for.
+pub fn with_status(
+    status: StatusCode,
+    error: &Error,
+    (request_id, instance): (&str, &str),
+) -> HttpResponse {
     let mut builder = HttpResponseBuilder::new(status);
     builder.insert_header((CONTENT_TYPE, "application/problem+json"));
     if error.code.info().retryable && status != StatusCode::INTERNAL_SERVER_ERROR {
@@ -114,7 +122,8 @@ pub fn response(error: &Error, request_id: &str, instance: &str) -> HttpResponse
     if status == StatusCode::UNAUTHORIZED {
         builder.insert_header((WWW_AUTHENTICATE, "Bearer"));
     }
-    match serde_json::to_vec(&of(error, request_id, instance)) {
+    let problem = Problem { status: status.as_u16(), ..of(error, request_id, instance) };
+    match serde_json::to_vec(&problem) {
         Ok(body) => builder.body(body),
         Err(_) => builder.finish(),
     }

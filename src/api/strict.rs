@@ -254,6 +254,15 @@ mod tests {
     }
 
     #[test]
+    fn an_object_is_never_read_from_a_list() {
+        let of = |value| of_value::<Object<Sample>>(value).map_err(|error| error.details);
+        assert!(of(serde_json::json!({})).is_ok());
+        assert_eq!(of(serde_json::json!([null, {}, {}])).unwrap_err()[0].code, "wrong_type");
+        let wrong = of(serde_json::json!({"thresholds": {"pii": "x"}})).unwrap_err();
+        assert_eq!(wrong[0].pointer, "/thresholds/pii");
+    }
+
+    #[test]
     fn no_value_of_the_caller_comes_back_in_a_message() {
         let error = parse::<Sample>(br#"{"thresholds":{"pii":"my \"secret\" text"}}"#).unwrap_err();
         assert!(!error.message.contains("secret"), "{}", error.message);

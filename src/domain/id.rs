@@ -15,19 +15,22 @@ pub struct IdError {
 }
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $pattern:literal, $valid:path) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $pattern:literal $($also:literal)?, $valid:path) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
         #[serde(try_from = "String")]
         pub struct $name(Arc<str>);
 
         impl $name {
-            #[doc = concat!("Parses a ", $what, ", which must match `", $pattern, "`.")]
+            /// What its characters must match.
+            pub const PATTERN: &'static str = $pattern;
+
+            #[doc = concat!("Parses a ", $what, ", which must match `", $pattern, "`" $(, $also)?, ".")]
             pub fn parse(raw: &str) -> Result<Self, IdError> {
                 if $valid(raw) {
                     return Ok(Self(raw.into()));
                 }
-                Err(IdError { what: $what, pattern: $pattern, shown: shown(raw) })
+                Err(IdError { what: $what, pattern: concat!($pattern $(, $also)?), shown: shown(raw) })
             }
 
             /// The identifier as text.
@@ -79,7 +82,7 @@ id!(
 );
 id!(
     /// A policy bundle, named `policy` in the API.
-    BundleName, "bundle name", "^[a-z][a-z0-9_]{0,63}$ and no reserved word", is_bundle
+    BundleName, "bundle name", "^[a-z][a-z0-9_]{0,63}$" " and no reserved word", is_bundle
 );
 id!(
     /// One request, chosen by the caller or made here as uuid v7.

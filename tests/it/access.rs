@@ -178,9 +178,12 @@ async fn a_request_brings_one_credential_in_one_way() {
     ] {
         assert_eq!(ask(headers).await, 401, "{headers:?}");
     }
-    for (method, path) in [("PATCH", "/api/v1/breakers"), ("HEAD", "/api/v1/breakers")] {
-        assert_eq!(app.send(method, path, &[], b"").await.status, 405, "{method} {path}");
+    for method in ["PATCH", "HEAD", "TRACE"] {
+        let refused = app.send(method, "/api/v1/keys", &[], b"").await;
+        assert_eq!((refused.status, refused.header("allow")), (405, "GET, POST"), "{method}");
     }
+    let refused = app.send("PATCH", "/api/v1/keys", &[], b"").await.json();
+    assert_eq!((&refused["status"], &refused["code"]), (&json!(405), &json!("NOT_FOUND")));
     assert_eq!(app.get("/api/v1/nowhere").await.status, 404);
     assert_eq!(app.get("/breakers").await.status, 404);
 }

@@ -191,6 +191,7 @@ async fn a_paused_tenant_is_told_so_and_nobody_else_learns_it() {
     let paused = send(&app, "POST", pause, BOOT, &json!({"reason": "ticket 7"})).await;
     assert_eq!((paused.status, paused.json()["paused"].clone()), (200, true.into()));
     assert_eq!(send(&app, "POST", pause, BOOT, &json!({"reason": "again"})).await.status, 200);
+    assert_eq!(send(&app, "POST", pause, BOOT, &json!({"reason": ""})).await.status, 400);
     let app = app.restart().await;
     for (method, path) in [("POST", ASK), ("GET", "/api/v1/detectors")] {
         let answer = send(&app, method, path, &acme, &json!({"content": "x"})).await;

@@ -62,8 +62,7 @@ pub struct DetectorView {
     pub weight: f64,
     /// Contexts it is allowed in; empty means all.
     pub contexts: Vec<String>,
-    /// Governance notes.
-    #[schema(value_type = Object)]
+    /// Governance notes, as its file writes them; null where it has none.
     pub safety: serde_json::Value,
     /// low, medium or high.
     pub risk: Option<String>,

@@ -1,11 +1,13 @@
 //! Every route, by noun.
 
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
 use super::edge::{Failed, request_id};
-use super::problem;
+use super::{access, problem};
 use crate::domain::error::{Code, Error};
 
 pub(super) mod admin;
@@ -45,13 +47,13 @@ pub async fn nowhere(request: HttpRequest) -> Answer {
 pub(super) async fn other_method(request: HttpRequest) -> HttpResponse {
     let message = format!("{} is not served here; see /docs", request.method());
     let error = Error::new(Code::NotFound, message);
-    let mut response = problem::response(&error, request_id(&request).as_str(), request.path());
-    *response.head_mut() = {
-        let mut head =
-            actix_web::dev::ResponseHead::new(actix_web::http::StatusCode::METHOD_NOT_ALLOWED);
-        head.headers = response.headers().clone();
-        head
-    };
+    let id = request_id(&request);
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    let mut response = problem::with_status(status, &error, (id.as_str(), request.path()));
+    let pattern = request.match_pattern().unwrap_or_default();
+    if let Ok(methods) = HeaderValue::from_str(&access::methods(&pattern).join(", ")) {
+        response.headers_mut().insert(ALLOW, methods);
+    }
     response
 }
 

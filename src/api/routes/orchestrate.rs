@@ -297,7 +297,7 @@ impl Item<'_> {
         id: RequestId,
     ) -> Result<(u16, serde_json::Value), Error> {
         let started = Instant::now();
-        let wire: OrchestrateRequest = strict::of_value(value)?;
+        let strict::Object(wire) = strict::of_value::<strict::Object<OrchestrateRequest>>(value)?;
         let who = (self.caller, self.snapshot);
         let request = domain(self.api, self.http, who, wire, id)?;
         let part = if self.index == 0 { Part::First } else { Part::Further };

@@ -17,6 +17,7 @@ pub struct Pages {
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<u32>,
     /// `next` of the page before.
+    #[param(pattern = "^[0-9]{1,18}$")]
     pub cursor: Option<String>,
 }
 
@@ -24,14 +25,20 @@ pub struct Pages {
 pub(super) fn wanted(http: &HttpRequest) -> Result<Page, Error> {
     let pages: Pages = query(http)?;
     let limit = pages.limit.unwrap_or(50);
-    let before = pages.cursor.map(|cursor| cursor.parse::<i64>()).transpose();
-    match ((1..=200).contains(&limit), before) {
-        (true, Ok(before)) => Ok(Page { limit: limit + 1, before }),
+    match ((1..=200).contains(&limit), before(pages.cursor.as_deref())) {
+        (true, Some(before)) => Ok(Page { limit: limit + 1, before }),
         _ => {
             let message = "limit is 1 to 200, cursor the `next` of the page before";
             Err(Error::new(Code::InvalidRequest, message))
         }
     }
+}
+
+/// The number that a cursor is; `None` where it is none.
+pub(super) fn before(cursor: Option<&str>) -> Option<Option<i64>> {
+    let Some(cursor) = cursor else { return Some(None) };
+    let digits = (1..=18).contains(&cursor.len()) && cursor.bytes().all(|b| b.is_ascii_digit());
+    cursor.parse().ok().filter(|_| digits).map(Some)
 }
 
 /// The rows to be shown, and the cursor of the next page.
@@ -41,4 +48,18 @@ pub(super) fn cut<T>(mut rows: Vec<Numbered<T>>, page: Page) -> (Vec<T>, Option<
     rows.truncate(shown);
     let next = rows.last().filter(|_| more).map(|row| row.sequence.to_string());
     (rows.into_iter().map(|row| row.value).collect(), next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_a_number_that_we_could_have_written() {
+        assert_eq!(before(None), Some(None));
+        assert_eq!(before(Some("42")), Some(Some(42)));
+        for bad in ["", "-1", "+1", " 1", "1.0", "x", &"9".repeat(19)] {
+            assert_eq!(before(Some(bad)), None, "{bad}");
+        }
+    }
 }

@@ -49,8 +49,20 @@ pub struct QuotaView {
     /// How often it may ask.
     pub rate_limit: RateView,
     /// What an administrator set instead of the tier's limits; null is the tier's.
-    #[schema(value_type = Option<QuotaRequest>)]
+    #[schema(value_type = Option<QuotaLimits>)]
     pub own: Option<Quota>,
+}
+
+/// Limits of a tenant's own; null is the tier's.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes snapshot::Quota, which knows no HTTP")]
+pub struct QuotaLimits {
+    /// Requests judged in each hour of the clock.
+    pub requests_per_hour: Option<u32>,
+    /// Jobs started each day.
+    pub jobs_per_day: Option<u32>,
+    /// Requests being judged at once.
+    pub concurrent: Option<u32>,
 }
 
 /// One tenant's quota.

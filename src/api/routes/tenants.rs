@@ -379,6 +379,7 @@ async fn set(
     query::<NoQuery>(http)?;
     let target = Target::known(http, api, id)?;
     let request: PauseRequest = body::json(http, payload, api.body_limits()).await?;
+    row::check_reason(&request.reason)?;
     let row = target.row(RowKind::Pause);
     let by_file = target.snapshot.catalog.tenants.get(&target.id).is_some_and(|t| t.paused);
     if body.is_none() && row.is_none() && by_file {

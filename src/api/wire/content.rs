@@ -44,13 +44,13 @@ pub enum WirePart {
     /// An image by address; never fetched.
     ImageUrl {
         /// As the chat APIs write it.
-        #[schema(value_type = Object)]
+        #[schema(value_type = serde_json::Value)]
         image_url: Value,
     },
     /// A file; never opened.
     File {
         /// As the chat APIs write it.
-        #[schema(value_type = Object)]
+        #[schema(value_type = serde_json::Value)]
         file: Value,
     },
 }

@@ -29,7 +29,7 @@ pub struct OrchestrateRequest {
     pub messages: Option<Vec<Object<WireMessage>>>,
     /// Tools offered to the model, as the chat APIs write them.
     #[serde(default)]
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<serde_json::Value>)]
     pub tools: Vec<Value>,
     /// Which way the content flows; by default `input`, with messages from the last role.
     #[schema(value_type = Option<String>)]
@@ -39,34 +39,32 @@ pub struct OrchestrateRequest {
     pub judge: Option<Judge>,
     /// Sent to detectors that need it, never judged.
     #[serde(default)]
-    #[schema(value_type = Option<WireContext>)]
+    #[schema(value_type = WireContext)]
     pub context: Object<WireContext>,
     /// Kind of content: text (default), document, code or image.
     #[serde(default, rename = "type")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String)]
     pub content_type: ContentType,
     /// The policy that decides; by default the tenant's.
     pub policy: Option<String>,
     /// An event whose strategy names more detectors.
-    #[schema(max_length = 128)]
     pub event: Option<String>,
     /// BCP 47 language of the content, where known.
-    #[schema(max_length = 35)]
     pub language: Option<String>,
     /// Contexts, for policies.
     #[serde(default)]
     pub contexts: Vec<String>,
     /// Wishes about detectors. What loosens the policy needs the right to, and is named in `relaxed`.
     #[serde(default)]
-    #[schema(value_type = Option<WireWishes>)]
+    #[schema(value_type = WireWishes)]
     pub detectors: Object<WireWishes>,
     /// Unit of the spans in the answer.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String)]
     pub offsets: OffsetUnit,
     /// How redacted text is replaced; by default as the tenant says.
     #[serde(default)]
-    #[schema(value_type = Option<WireRedaction>)]
+    #[schema(value_type = WireRedaction)]
     pub redaction: Object<WireRedaction>,
     /// low, normal (default), high or critical.
     #[schema(value_type = Option<String>)]

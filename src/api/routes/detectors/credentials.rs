@@ -32,33 +32,43 @@ pub struct CredentialRequest {
     pub reason: Option<String>,
     /// Of an api_key: its header; `x-api-key` unless set.
     #[serde(default, deserialize_with = "text")]
+    #[schema(value_type = String)]
     pub header: Option<String>,
     /// Of an api_key: the key.
     #[serde(default, deserialize_with = "text")]
+    #[schema(value_type = String)]
     pub value: Option<String>,
     /// Of a bearer_token: the token.
     #[serde(default, deserialize_with = "text")]
+    #[schema(value_type = String)]
     pub token: Option<String>,
     /// Of basic_auth.
     #[serde(default, deserialize_with = "text")]
+    #[schema(value_type = String)]
     pub username: Option<String>,
     /// Of basic_auth.
     #[serde(default, deserialize_with = "text")]
+    #[schema(value_type = String)]
     pub password: Option<String>,
     /// Of oauth2: where tokens are fetched; https outside development.
     #[serde(default, deserialize_with = "text")]
+    #[schema(value_type = String)]
     pub token_url: Option<String>,
     /// Of oauth2.
     #[serde(default, deserialize_with = "text")]
+    #[schema(value_type = String)]
     pub client_id: Option<String>,
     /// Of oauth2.
     #[serde(default, deserialize_with = "text")]
+    #[schema(value_type = String)]
     pub client_secret: Option<String>,
     /// Of oauth2: for what.
     #[serde(default, deserialize_with = "text")]
+    #[schema(value_type = String)]
     pub scope: Option<String>,
     /// Of oauth2: for whom, where the server asks.
     #[serde(default, deserialize_with = "text")]
+    #[schema(value_type = String)]
     pub audience: Option<String>,
 }
 

@@ -25,12 +25,12 @@ pub struct ValidateRequest {
     /// Mode A: the policy that answers are held against.
     pub policy: Option<String>,
     /// Mode A: answers of detectors or of the service.
-    #[schema(value_type = Option<Vec<Object>>)]
+    #[schema(value_type = Option<Vec<serde_json::Value>>)]
     pub results: Option<Vec<Value>>,
     /// Mode B: Rego to check.
     pub modules: Option<Vec<Module>>,
     /// Mode B: the table that goes with it.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub data: Option<Value>,
     /// Mode B: rules to evaluate and what they must give.
     pub cases: Option<Vec<CaseRequest>>,
@@ -63,10 +63,10 @@ pub struct CaseRequest {
     /// Path of the rule, such as `data.tenants.acme.standard.block`.
     pub rule: String,
     /// The input document.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     pub input: Value,
     /// The value it must have.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     pub expect: Value,
 }
 
@@ -141,7 +141,7 @@ pub struct EvaluateRequest {
     pub point: String,
     /// The document; head fields and settings that are absent come from the caller's view.
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub input: Value,
 }
 

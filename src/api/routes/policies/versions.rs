@@ -5,7 +5,7 @@ use actix_web::web::{Data, Path, Payload};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::super::{Answer, json};
+use super::super::{Answer, json, pages};
 use super::overlay::{PolicyDetail, time};
 use super::review;
 use super::target::{Target, Wanted, created};
@@ -48,6 +48,7 @@ pub struct Part {
     #[param(minimum = 1, maximum = 200)]
     pub limit: Option<u32>,
     /// `next` of the page before.
+    #[param(pattern = "^[0-9]{1,18}$")]
     pub cursor: Option<String>,
 }
 
@@ -60,10 +61,9 @@ impl Part {
         if !(1..=200).contains(&limit) {
             return wrong("/limit", "use 1 to 200");
         }
-        let before = self.cursor.as_deref().map(str::parse::<i64>).transpose();
-        match before {
-            Ok(before) => Ok(Page { limit, before }),
-            Err(_) => wrong("/cursor", "use `next` of the page before"),
+        match pages::before(self.cursor.as_deref()) {
+            Some(before) => Ok(Page { limit, before }),
+            None => wrong("/cursor", "use `next` of the page before"),
         }
     }
 }

@@ -108,10 +108,7 @@ impl Target {
 
     fn planned(&self, wanted: Wanted) -> Result<RowChange, Error> {
         let Wanted { kind, act, body, expected, reason } = wanted;
-        if reason.trim().is_empty() || reason.chars().count() > 500 {
-            let detail = "say why in 1 to 500 characters";
-            return Err(Error::field(Code::InvalidRequest, "/reason", "out_of_range", detail));
-        }
+        check_reason(&reason)?;
         let audit = AuditEntry {
             tenant: Some(self.id.clone()),
             at_ms: jiff::Timestamp::now().as_millisecond(),
@@ -124,6 +121,15 @@ impl Target {
         };
         Ok(RowChange { kind, tenant: self.id.clone(), body, expected, audit })
     }
+}
+
+/// That a reason says something.
+pub(in crate::api::routes) fn check_reason(reason: &str) -> Result<(), Error> {
+    if reason.trim().is_empty() || reason.chars().count() > 500 {
+        let detail = "say why in 1 to 500 characters";
+        return Err(Error::field(Code::InvalidRequest, "/reason", "out_of_range", detail));
+    }
+    Ok(())
 }
 
 fn remember(http: &HttpRequest, row: Option<&Row>) {
