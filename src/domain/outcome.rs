@@ -72,3 +72,10 @@ pub struct Outcome {
     /// `duration` less the slowest required detector.
     pub overhead: Duration,
 }
+
+impl Outcome {
+    /// Whether a detector's answer came from an equal call of another request.
+    pub fn coalesced(&self) -> bool {
+        self.reports.iter().any(|report| report.coalesced)
+    }
+}

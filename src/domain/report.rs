@@ -144,6 +144,8 @@ pub struct Report {
     pub gaps: Vec<Gap>,
     /// Tries, 0 when nothing was sent.
     pub attempts: u32,
+    /// Whether the answer came from an equal call of another request that was under way.
+    pub coalesced: bool,
     /// From asked to answered.
     pub duration: Duration,
 }
@@ -163,6 +165,7 @@ impl Report {
             findings: Vec::new(),
             gaps: Vec::new(),
             attempts: 0,
+            coalesced: false,
             duration: Duration::ZERO,
         }
     }

@@ -139,6 +139,8 @@ pub struct Request {
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// Optional parts of the answer.
     pub include: Vec<Include>,
+    /// Whether the caller wants nothing that other requests asked for (`Cache-Control: no-store`).
+    pub no_store: bool,
 }
 
 impl Request {
@@ -164,7 +166,13 @@ impl Request {
             metadata: serde_json::Map::new(),
             redaction: None,
             include: Vec::new(),
+            no_store: false,
         }
+    }
+
+    /// Whether it may take what another request of the tenant asked for, and leave what it asked.
+    pub fn shares(&self) -> bool {
+        !self.no_store && self.priority != Priority::Critical
     }
 
     /// Whether the answer holds the optional part.

@@ -131,6 +131,11 @@ impl Metrics {
         }
     }
 
+    /// One request that waited for another's call.
+    pub fn coalesced(&self) {
+        self.families.coalesced_requests_total.inc();
+    }
+
     /// The breaker's state, one-hot.
     pub fn breaker(&self, detector: &str, state: BreakerState) {
         for (name, one) in [

@@ -61,6 +61,9 @@ pub struct Answer<'a> {
     #[serde(skip_serializing_if = "<[Degraded]>::is_empty")]
     #[schema(value_type = Vec<Object>)]
     pub degraded: &'a [Degraded],
+    /// True where a detector's answer came from an equal call of another request under way.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub coalesced: bool,
     /// What the caller loosened, as JSON pointers into the request.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub relaxed: &'a [String],
@@ -319,6 +322,7 @@ pub fn render<'a>(outcome: &'a Outcome, request: &'a Request, took: Duration) ->
         unjudged: unjudged(outcome, &mut places),
         policy: PolicyRef { name: outcome.policy.as_str(), revision: &outcome.revision },
         degraded: &outcome.degraded,
+        coalesced: outcome.coalesced(),
         relaxed: &outcome.plan.relaxed,
         obligations: &verdict.obligations,
         detectors: request
