@@ -174,6 +174,11 @@ impl Detectors {
         tokio::time::timeout_at(deadline, run.raw(&ask)).await.ok()?
     }
 
+    /// Calls begun, and requests that joined one instead of calling, since start.
+    pub fn coalescing(&self) -> (u64, u64) {
+        self.flights.counts()
+    }
+
     /// Every breaker, by name and version.
     pub fn breakers(&self) -> Vec<BreakerView> {
         let now = Instant::now();

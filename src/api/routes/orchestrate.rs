@@ -87,6 +87,7 @@ fn log(
         complete: Some(outcome.coverage.complete),
         policy: Some(outcome.policy.as_str()),
         revision: &outcome.revision,
+        cache: outcome.cache.name(),
         detectors: outcome.reports.len(),
         failed: failed.map(|report| report.detector.as_str()).collect(),
         unjudged: outcome.coverage.unjudged.len(),
