@@ -157,3 +157,63 @@ async fn the_call_ends_with_the_last_caller_who_leaves() {
     assert_eq!(detectors.flights.under_way(), 0);
     assert_eq!(detectors.breakers()[0].failures, 0, "nobody is to blame");
 }
+
+/// A thousand requests, 64 at once, 600 of them equal: calls, mean, median and 99th percentile.
+async fn crowd(shares: bool, max_in_flight: usize) -> (usize, [Duration; 3]) {
+    let mut tasks = JoinSet::new();
+    let (detector, count) = pacing(&mut tasks).await;
+    let bulkhead = file::Bulkhead { max_in_flight, queue: 64 };
+    let (detectors, asks) = (detectors(), [ask(Detector { bulkhead, ..detector })]);
+    let each = (0..1000).map(async |id: usize| {
+        let text = if id % 5 < 3 { "the same".to_owned() } else { format!("number {id}") };
+        let mut sample = sample(&[&text]);
+        sample.request.no_store = !shares;
+        let start = Instant::now();
+        let report = detectors.fan_out(&asks, &sample.work(), soon()).await.remove(0);
+        assert_eq!(report.status, Status::Success, "{report:?}");
+        start.elapsed()
+    });
+    let each = futures_util::stream::iter(each);
+    let mut took: Vec<Duration> =
+        futures_util::StreamExt::collect(futures_util::StreamExt::buffer_unordered(each, 64)).await;
+    took.sort_unstable();
+    let mean = took.iter().sum::<Duration>() / 1000;
+    (count.load(Ordering::SeqCst), [mean, took[500], took[990]])
+}
+
+/// Keeps its connections, and answers after 8 to 12 ms.
+async fn pacing(tasks: &mut JoinSet<()>) -> (Detector, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}/analyze", listener.local_addr().unwrap());
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    tasks.spawn(async move {
+        let mut calls = JoinSet::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let counted = Arc::clone(&counted);
+            calls.spawn(async move {
+                let mut buffer = vec![0; 64 * 1024];
+                while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+                    let number = counted.fetch_add(1, Ordering::SeqCst) as u64;
+                    tokio::time::sleep(Duration::from_millis(8 + number * 7 % 5)).await;
+                    let _ = stream.write_all(&ok(CLEAN)).await;
+                }
+            });
+        }
+    });
+    let timeout = Duration::from_secs(5);
+    (Detector { timeout, ..detector("a", Protocol::Native, &uri) }, count)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn equal_requests_in_a_crowd_cost_few_calls_and_less_waiting_where_places_are_few() {
+    for places in [64, 8] {
+        let (off, on) = (crowd(false, places).await, crowd(true, places).await);
+        println!("{places} places: off {off:?}, on {on:?}");
+        assert_eq!(off.0, 1000);
+        assert!(on.0 < 600, "{} calls", on.0);
+        if places == 8 {
+            assert!(on.1[0] < off.1[0], "{on:?} {off:?}");
+        }
+    }
+}
