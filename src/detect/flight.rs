@@ -129,6 +129,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     }
 
     /// Calls that others may join now.
+    #[cfg(test)]
     pub(super) fn under_way(&self) -> usize {
         lock(&self.map).len()
     }
@@ -212,14 +213,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn many_waits_are_one_call_and_nothing_is_kept_after_it() {
         let (flights, begun) = (Flights::default(), Arc::default());
-        let wait = || flights.board(key("a"), after(1000), |_| call(50, &begun, None));
-        let first = join_all((0..100).map(|_| wait().wait(after(1000)))).await;
-        assert!(first.iter().all(|waited| *waited == Waited::Landed(1)));
-        assert_eq!(flights.counts(), (1, 99));
-        assert_eq!(flights.under_way(), 0);
-        assert_eq!(wait().wait(after(1000)).await, Waited::Landed(2));
-        let other = flights.board(key("b"), after(1000), |_| call(50, &begun, None));
-        assert!(!other.joined, "another key is another call");
+        let board = |of| flights.board(key(of), after(1000), |_| call(50, &begun, None));
+        for (round, many) in (1..).zip([100, 500, 1000]) {
+            let waits = join_all((0..many).map(|_| board("a").wait(after(1000)))).await;
+            assert!(waits.iter().all(|waited| *waited == Waited::Landed(round)));
+            assert_eq!(flights.under_way(), 0);
+        }
+        assert_eq!(flights.counts(), (3, 1597));
+        assert!(!board("a").joined, "what ended takes nobody");
+        let (one, other) = (board("a"), board("b"));
+        assert!(!one.joined && !other.joined, "another key is another call");
     }
 
     #[tokio::test(start_paused = true)]
