@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use wiremock::matchers::method;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::app::{App, spawn_with, write};
+use crate::app::{Answer, App, spawn_with, write};
 
 const REASON: &str = "reason=drill";
 
-/// The shipped service with the detector `vendor`, which `default` and `acme` require.
+/// The shipped service with the detector `vendor`.
 async fn spawn(reply: ResponseTemplate) -> (App, MockServer) {
     let server = MockServer::start().await;
     Mock::given(method("POST")).respond_with(reply).mount(&server).await;
@@ -32,6 +32,10 @@ fn finds(delay_ms: u64) -> ResponseTemplate {
     ResponseTemplate::new(200)
         .set_body_json(json!({"findings": [finding]}))
         .set_delay(Duration::from_millis(delay_ms))
+}
+
+async fn ask(app: &App, body: &Value) -> Answer {
+    app.post("/api/v1/orchestrate", body).await
 }
 
 fn body(content: &str) -> Value {
@@ -55,7 +59,7 @@ fn lasting(mut answer: Value) -> Value {
 async fn a_hundred_equal_posts_are_one_call_and_a_hundred_answers() {
     let (app, server) = spawn(finds(300)).await;
     let body = body("evil words");
-    let answers = join_all((0..100).map(|_| app.ask(&body))).await;
+    let answers = join_all((0..100).map(|_| ask(&app, &body))).await;
     assert!(answers.iter().all(|answer| answer.status == 200));
     assert_eq!(calls(&server).await, 1);
     let first = lasting(answers[0].json());
@@ -76,9 +80,9 @@ async fn a_hundred_equal_posts_are_one_call_and_a_hundred_answers() {
 #[tokio::test]
 async fn an_equal_request_asks_nobody_and_is_an_answer_of_its_own() {
     let (app, server) = spawn(finds(0)).await;
-    let first = app.ask(&body("evil ana@evil.io")).await.json();
+    let first = ask(&app, &body("evil ana@evil.io")).await.json();
     assert!(first.get("cache").is_none());
-    let again = app.ask(&body("evil ana@evil.io")).await.json();
+    let again = ask(&app, &body("evil ana@evil.io")).await.json();
     assert_eq!((again["cache"].as_str(), calls(&server).await), (Some("hit"), 1));
     assert_ne!(first["request_id"], again["request_id"]);
     assert_eq!(lasting(first.clone()), lasting(again.clone()));
@@ -92,7 +96,7 @@ async fn an_equal_request_asks_nobody_and_is_an_answer_of_its_own() {
         json!({"content": "evil ana@evil.io", "detectors": {"add": ["vendor"]}, "priority": "critical"}),
     ];
     for (index, other) in others.iter().enumerate() {
-        let answer = app.ask(other).await;
+        let answer = ask(&app, other).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         assert!(answer.json().get("cache").is_none(), "{other}");
         assert_eq!(calls(&server).await, index + 2, "{other}");
@@ -113,13 +117,13 @@ async fn a_changed_policy_or_detector_is_met_by_the_next_request() {
         ("policies/standard/data.yaml", "pii.url: flag", "pii.url: review"),
     ];
     for (file, from, to) in changes {
-        app.ask(&asked).await;
-        assert_eq!(app.ask(&asked).await.json()["cache"], "hit");
+        ask(&app, &asked).await;
+        assert_eq!(ask(&app, &asked).await.json()["cache"], "hit");
         let before = calls(&server).await;
         app.edit(file, from, to);
         let reload = app.post("/api/v1/admin/reload", &json!({"reason": "drill"})).await.json();
         assert_ne!(reload["outcome"], "refused", "{reload}");
-        assert!(app.ask(&asked).await.json().get("cache").is_none(), "{file}");
+        assert!(ask(&app, &asked).await.json().get("cache").is_none(), "{file}");
         assert_eq!(calls(&server).await, before + 1, "{file}");
     }
 }
@@ -128,7 +132,7 @@ async fn a_changed_policy_or_detector_is_met_by_the_next_request() {
 async fn an_incomplete_answer_is_not_kept() {
     let (app, server) = spawn(ResponseTemplate::new(400)).await;
     for round in 1..=3 {
-        let answer = app.ask(&body("evil words")).await.json();
+        let answer = ask(&app, &body("evil words")).await.json();
         assert_eq!(answer["coverage"]["complete"], false, "{answer}");
         assert!(answer.get("cache").is_none());
         assert_eq!(calls(&server).await, round);
@@ -144,7 +148,7 @@ async fn an_incomplete_answer_is_not_kept() {
 async fn operators_see_how_the_cache_fares_and_empty_it() {
     let (app, server) = spawn(finds(0)).await;
     for _ in 0..4 {
-        app.ask(&body("evil words")).await;
+        ask(&app, &body("evil words")).await;
     }
     let stats = app.get("/api/v1/cache/stats").await.json()["caches"][0].clone();
     let told = ["entries", "hits", "misses", "loads", "ttl_ms"].map(|part| stats[part].as_u64());
@@ -157,7 +161,7 @@ async fn operators_see_how_the_cache_fares_and_empty_it() {
     assert_eq!(app.send("DELETE", "/api/v1/cache", &[], b"").await.status, 400);
     assert_eq!(app.send("DELETE", "/api/v1/cache?reason=", &[], b"").await.status, 400);
     assert_eq!(app.send("DELETE", &clear, &[], b"").await.status, 204);
-    assert!(app.ask(&body("evil words")).await.json().get("cache").is_none());
+    assert!(ask(&app, &body("evil words")).await.json().get("cache").is_none());
     assert_eq!(calls(&server).await, 2);
     let audit = app.get("/api/v1/audit").await.json();
     let act = &audit["audit"][0];
@@ -186,7 +190,7 @@ async fn without_the_setting_nothing_is_kept() {
         posts.iter().filter(|call| call.url.path() == "/judge").count()
     };
     for round in 1..=2 {
-        assert!(app.ask(&body("evil words")).await.json().get("cache").is_none());
+        assert!(ask(&app, &body("evil words")).await.json().get("cache").is_none());
         assert_eq!(asked().await, round);
     }
     assert_eq!(app.get("/api/v1/cache/stats").await.json(), json!({"caches": []}));
