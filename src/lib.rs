@@ -14,6 +14,7 @@ pub mod seal;
 pub mod settings;
 pub mod telemetry;
 // Floor 2
+pub mod cache;
 pub mod catalog;
 pub mod policy;
 pub mod store;

@@ -61,6 +61,8 @@ pub const RULES: &[Rule] = &[
     ("GET", "/breakers", Need::Has(Scope::MetricsRead)),
     ("GET", "/breakers/{detector}", Need::Has(Scope::MetricsRead)),
     ("POST", "/breakers/{detector}/{how}", Need::Has(Scope::BreakersWrite)),
+    ("GET", "/cache/stats", Need::Has(Scope::MetricsRead)),
+    ("DELETE", "/cache", Need::Has(Scope::CacheWrite)),
     ("GET", "/operations", Need::Has(Scope::MetricsRead)),
     ("GET", "/audit", Need::Has(Scope::AuditRead)),
     ("GET", "/generations", Need::Has(Scope::RegistryRead)),

@@ -6,8 +6,8 @@ use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::routes::{
-    admin, audit, breakers, detectors, health, keys, live, operations, orchestrate, policies,
-    quotas, tenants,
+    admin, audit, breakers, cache, detectors, health, keys, live, operations, orchestrate,
+    policies, quotas, tenants,
 };
 use super::wire::content::ContentSchema;
 use super::wire::request::OrchestrateRequest;
@@ -39,6 +39,8 @@ use super::wire::request::OrchestrateRequest;
         breakers::list,
         breakers::one,
         breakers::force,
+        cache::stats,
+        cache::clear,
         operations::list,
         audit::list,
         live::generations,

@@ -141,6 +141,7 @@ fn report(result: ResultIn) -> Report {
         findings: result.findings.into_iter().map(finding).collect(),
         gaps: Vec::new(),
         attempts: 1,
+        coalesced: false,
         duration: Duration::ZERO,
     }
 }

@@ -4,32 +4,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use secrecy::SecretString;
 use serde_json::Value;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::excerpt::{Excerpt, Texts};
 use super::fit::{self, Fit};
-use super::limits::jittered;
+use super::flight::Waited;
 use super::local::{Judged, Trouble};
 use super::member::Member;
 use super::merge::{self, Ending};
-use super::oauth::NoToken;
 use super::protocol;
-use super::vault::Unauthorised;
-use super::{Ask, Detectors, unsent};
+use super::sending::{self, About, Answer, Fail, Failed, Landing, Sending, bad};
+use super::{Ask, Detectors, Work, unsent};
 use crate::catalog::Detector;
-use crate::catalog::detector::Protocol;
+use crate::catalog::detector::{Builtin, Protocol};
 use crate::domain::content::Piece;
+use crate::domain::digest::Digest;
 use crate::domain::report::{Report, ReportError, Status};
 use crate::operations::breaker::Ended;
-use crate::outbound::{Call, Reply, SendError};
-
-/// Tells a detector which request a call belongs to.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::outbound::{Reply, SendError};
 
 /// What all calls of one fan-out share.
 #[derive(Clone, Copy)]
@@ -40,30 +34,21 @@ pub(super) struct Run<'a> {
     pub(super) deadline: Instant,
 }
 
-/// Why a call has no judgement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Fail {
-    Error(ReportError),
-    /// With what people should know of it.
-    Told(ReportError, Arc<str>),
-    Timeout {
-        cut: bool,
-    },
-}
-
-/// A failed try.
-struct Failed {
-    fail: Fail,
-    retryable: bool,
-    ended: Ended,
-}
-
 struct One<'a> {
     run: Run<'a>,
     ask: &'a Ask,
-    detector: &'a Detector,
-    member: &'a Member,
+    detector: &'a Arc<Detector>,
+    member: &'a Arc<Member>,
     params: &'a Value,
+}
+
+/// How one call ended.
+struct Called {
+    /// Tries sent.
+    attempts: u32,
+    /// Whether it was another request's call.
+    joined: bool,
+    end: Result<Judged, Fail>,
 }
 
 impl Run<'_> {
@@ -95,9 +80,10 @@ impl Run<'_> {
         };
         // The word of the piece with findings, then of the surest one, stands for all.
         let (mut best, mut failed, mut endings) = (None, Vec::new(), Vec::new());
-        for (batch, (attempts, end)) in batches.iter().zip(ends) {
-            report.attempts += attempts;
-            match end {
+        for (batch, called) in batches.iter().zip(ends) {
+            report.attempts += called.attempts;
+            report.coalesced |= called.joined;
+            match called.end {
                 Ok(judged) => {
                     let rank = Some((!judged.findings.is_empty(), judged.score));
                     if rank > best {
@@ -140,19 +126,7 @@ impl Run<'_> {
         let one = One { run: *self, ask, detector, member: &member, params: &detector.params };
         let pieces = 0..self.texts.work.pieces.len();
         let batch: Vec<_> = pieces.flat_map(|piece| self.texts.excerpts(piece, detector)).collect();
-        let (headers, _) = one.headers(None).await.ok()?;
-        one.reply(protocol::body(detector, one.params, self.texts, &batch), headers).await
-    }
-}
-
-impl Fail {
-    /// Why a part was left out of an answer that others gave.
-    fn reason(&self) -> ReportError {
-        match self {
-            Fail::Error(error) | Fail::Told(error, _) => *error,
-            Fail::Timeout { cut: true } => ReportError::Deadline,
-            Fail::Timeout { cut: false } => ReportError::Communication,
-        }
+        one.sending(&batch).raw().await
     }
 }
 
@@ -205,237 +179,123 @@ fn overlay(file: &Value, over: &Value) -> Value {
 }
 
 impl One<'_> {
-    /// All tries of one call: how many were sent, and how they ended.
-    async fn call(&self, batch: &[Excerpt<'_>]) -> (u32, Result<Judged, Fail>) {
+    /// All tries of one call: how many were sent, whether another request's were, how they ended.
+    async fn call(&self, batch: &[Excerpt<'_>]) -> Called {
         let deadline = self.run.deadline;
         let Ok(Ok(_slot)) = timeout_at(deadline, self.run.slots.acquire()).await else {
-            return (0, Err(Fail::Error(ReportError::Deadline)));
+            return unsent_for(ReportError::Deadline);
         };
+        match self.detector.protocol {
+            Protocol::Builtin(kind) => self.judge(kind, batch).await,
+            Protocol::Native | Protocol::Kserve(_) | Protocol::Http(_) => self.send(batch).await,
+        }
+    }
+
+    /// Sends, or waits for an equal call that another request has sent.
+    async fn send(&self, batch: &[Excerpt<'_>]) -> Called {
+        let (detectors, deadline) = (self.run.detectors, self.run.deadline);
+        let sending = self.sending(batch);
+        let shares = self.run.texts.work.request.shares();
+        let key = shares.then(|| self.key(&sending, batch));
+        let call = |progress| sending.run(progress);
+        let ticket = detectors.flights.board(key, deadline, call);
+        let joined = ticket.joined;
+        let (attempts, end) = match ticket.wait(deadline).await {
+            Waited::Late(0) => return unsent_for(ReportError::Deadline),
+            Waited::Late(sent) => (sent, Err(Fail::Timeout { cut: true })),
+            Waited::Crashed => (1, Err(Fail::Error(ReportError::BadResponse))),
+            Waited::Landed(Landing { attempts, end }) => (attempts, end),
+        };
+        let end = end.and_then(|answer| self.read(batch, &answer));
+        Called { attempts, joined, end }
+    }
+
+    fn read(&self, batch: &[Excerpt<'_>], answer: &Answer) -> Result<Judged, Fail> {
+        match protocol::read(self.detector, self.run.texts, batch, &answer.body) {
+            Ok(judged) => {
+                answer.settle(self.member, Ended::Success);
+                Ok(judged)
+            }
+            Err(why) => {
+                let failed = sending::told(ReportError::BadResponse, &why.0);
+                if answer.settle(self.member, failed.ended) {
+                    sending::log(self.detector, self.member, &failed);
+                }
+                Err(failed.fail)
+            }
+        }
+    }
+
+    fn sending(&self, batch: &[Excerpt<'_>]) -> Sending {
+        let texts = self.run.texts;
+        let Work { request, caller, traceparent, .. } = texts.work;
+        Sending {
+            line: Arc::clone(&self.run.detectors.line),
+            detector: Arc::clone(self.detector),
+            member: Arc::clone(self.member),
+            about: About {
+                request: request.id.clone(),
+                tenant: request.tenant.clone(),
+                caller: (*caller).to_owned(),
+                traceparent: traceparent.clone(),
+            },
+            timeout: self.ask.timeout,
+            uri: protocol::target(self.detector, request),
+            body: protocol::body(self.detector, self.params, texts, batch),
+        }
+    }
+
+    /// Equal for calls that differ in the request's id at most. A definition's address stands for
+    /// name, version and file: the call keeps it alive, and a changed file is another one.
+    fn key(&self, sending: &Sending, batch: &[Excerpt<'_>]) -> Digest {
+        let body = protocol::without_id(self.detector, self.params, self.run.texts, batch);
+        let definition = Arc::as_ptr(self.detector) as usize;
+        let uri = sending.uri.as_ref().map(ToString::to_string).unwrap_or_default();
+        let caller = self.detector.delegation.as_ref().map_or("", |_| &sending.about.caller);
+        Digest::of_all([
+            sending.about.tenant.as_str().as_bytes(),
+            &definition.to_ne_bytes(),
+            &self.ask.timeout.as_nanos().to_ne_bytes(),
+            uri.as_bytes(),
+            caller.as_bytes(),
+            body.as_ref().unwrap_or(&sending.body),
+        ])
+    }
+
+    async fn judge(&self, kind: Builtin, batch: &[Excerpt<'_>]) -> Called {
+        let deadline = self.run.deadline;
         let bulkhead = self.member.bulkhead();
         let patience = deadline.min(Instant::now() + self.ask.timeout);
         let room = match timeout_at(patience, bulkhead.enter()).await {
             Ok(Some(room)) => room,
-            Err(_) if patience == deadline => {
-                return (0, Err(Fail::Error(ReportError::Deadline)));
-            }
-            Ok(None) | Err(_) => return (0, Err(Fail::Error(ReportError::BulkheadFull))),
+            Err(_) if patience == deadline => return unsent_for(ReportError::Deadline),
+            Ok(None) | Err(_) => return unsent_for(ReportError::BulkheadFull),
         };
         self.member.budget().call();
-        if let Protocol::Builtin(kind) = self.detector.protocol {
-            let Some(text) = batch.first() else {
-                return (0, Err(Fail::Error(ReportError::UnsupportedContentType)));
-            };
-            let judging = self.run.detectors.pool.judge(kind, self.params, text.shared(), room);
-            let end = self.one_try(async { local_end(judging.await, text) }).await;
-            return end.map_or_else(
-                |failed| (u32::from(failed.is_some()), Err(fail_of(failed))),
-                |judged| (1, Ok(judged)),
-            );
-        }
-        self.tries(batch).await
-    }
-
-    async fn tries(&self, batch: &[Excerpt<'_>]) -> (u32, Result<Judged, Fail>) {
-        let body = protocol::body(self.detector, self.params, self.run.texts, batch);
-        let mut backoff = self.detector.retry.backoff;
-        let (mut attempts, mut last) = (0, None);
-        while attempts < self.detector.retry.attempts.max(1) {
-            match self.one_try(self.send(batch, body.clone())).await {
-                Ok(judged) => return (attempts + 1, Ok(judged)),
-                Err(None) => break,
-                Err(Some(failed)) => {
-                    // A forbidden address was never connected to.
-                    let sent = failed.fail != Fail::Error(ReportError::EndpointForbidden);
-                    attempts += u32::from(sent);
-                    let retryable = failed.retryable;
-                    last = Some(failed);
-                    let pause = jittered(backoff);
-                    let in_time = Instant::now() + pause < self.run.deadline;
-                    let more = retryable && attempts < self.detector.retry.attempts && in_time;
-                    if !more || !self.member.budget().retry() {
-                        break;
-                    }
-                    sleep(pause).await;
-                    backoff *= 2;
-                }
-            }
-        }
-        (attempts, Err(fail_of(last)))
-    }
-
-    /// One try under breaker and time-out; `Err(None)` when the breaker refuses it.
-    async fn one_try(
-        &self,
-        work: impl Future<Output = Result<Judged, Failed>>,
-    ) -> Result<Judged, Option<Failed>> {
-        let trying = self.member.admit(self.detector).ok_or(None)?;
+        let Some(text) = batch.first() else {
+            return unsent_for(ReportError::UnsupportedContentType);
+        };
+        let Some(trying) = self.member.admit(self.detector) else {
+            return unsent_for(ReportError::CircuitOpen);
+        };
+        let judging = self.run.detectors.pool.judge(kind, self.params, text.shared(), room);
         let start = Instant::now();
         let own = start + self.ask.timeout;
-        let until = own.min(self.run.deadline);
-        let result = timeout_at(until, work).await;
-        let took = start.elapsed();
-        match result {
-            Ok(Ok(judged)) => {
-                trying.end(Ended::Success);
-                self.member.latency().record(took, Instant::now());
-                Ok(judged)
-            }
-            Ok(Err(failed)) => {
-                trying.end(failed.ended);
-                self.log(&failed);
-                Err(Some(failed))
-            }
-            Err(_) => {
-                let cut = self.run.deadline < own;
-                // A caller in a hurry must not open the breaker for everyone.
-                // Nor may a costly text take a built-in detector from everyone.
-                let remote = !matches!(self.detector.protocol, Protocol::Builtin(_));
-                let counts = remote && (!cut || took * 2 >= self.ask.timeout);
-                let ended = if counts { Ended::Failure } else { Ended::Released };
-                trying.end(ended);
-                Err(Some(Failed { fail: Fail::Timeout { cut }, retryable: !cut, ended }))
-            }
-        }
-    }
-
-    /// The first failure in a breaker's window is worth a warning, each further one is noise.
-    fn log(&self, failed: &Failed) {
-        let Fail::Told(error, detail) = &failed.fail else { return };
-        let (detector, error) = (&self.detector.name, error.name());
-        let first = failed.ended == Ended::Failure && self.member.breaker().recent().0 == 1;
-        if first {
-            tracing::warn!(%detector, error, %detail, "A detector's answer cannot be used");
-        } else {
-            tracing::debug!(%detector, error, %detail, "A detector's answer cannot be used");
-        }
-    }
-
-    async fn send(&self, batch: &[Excerpt<'_>], body: bytes::Bytes) -> Result<Judged, Failed> {
-        let (headers, token) = self.headers(None).await?;
-        let mut reply = self.answer(body.clone(), headers).await?;
-        if reply.status == StatusCode::UNAUTHORIZED && token.is_some() {
-            let (headers, _) = self.headers(token.as_ref()).await?;
-            reply = self.answer(body, headers).await?;
-        }
-        if !reply.status.is_success() {
-            return Err(self.status_failed(&reply));
-        }
-        protocol::read(self.detector, self.run.texts, batch, &reply.body)
-            .map_err(|why| told(ReportError::BadResponse, &why.0))
-    }
-
-    async fn answer(&self, body: bytes::Bytes, headers: HeaderMap) -> Result<Reply, Failed> {
-        let reply = self.reply(body, headers).await;
-        reply.ok_or_else(|| bad(ReportError::Communication))?.map_err(send_failed)
-    }
-
-    /// What comes back; `None` where the protocol has no address for the request.
-    async fn reply(
-        &self,
-        body: bytes::Bytes,
-        mut headers: HeaderMap,
-    ) -> Option<Result<Reply, SendError>> {
-        let uri = protocol::target(self.detector, self.run.texts.work.request)?;
-        protocol::sign(self.detector, &uri, &body, &mut headers);
-        let body_max = self.run.detectors.config.reply_bytes_max;
-        let call = Call { method: Method::POST, uri, headers, body, body_max };
-        Some(self.run.detectors.client.send(call).await)
-    }
-
-    fn status_failed(&self, reply: &Reply) -> Failed {
-        let status = reply.status;
-        let says = format!("the service answers with status {}", status.as_u16());
-        let asks_for_rest =
-            matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        let rest = reply.retry_after.filter(|_| asks_for_rest);
-        if let Some(rest) = rest {
-            self.member.rest(Instant::now() + rest.min(self.detector.breaker.open_max));
-        }
-        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            tracing::warn!(detector = %self.detector.name, status = status.as_u16(),
-                "A detector refuses our credential");
-        }
-        if protocol::is_timeout(self.detector, status) {
-            let (fail, ended) = (Fail::Timeout { cut: false }, Ended::Failure);
-            return Failed { fail, retryable: true, ended };
-        }
-        if status.is_server_error() {
-            let retryable = rest.is_none();
-            return Failed { retryable, ..told(ReportError::Communication, &says) };
-        }
-        if status.is_client_error() {
-            return Failed { ended: Ended::Success, ..told(ReportError::Rejected, &says) };
-        }
-        told(ReportError::BadResponse, &says)
-    }
-
-    /// Every header, and the token that was fetched for one of them; `stale` is one that was refused.
-    async fn headers(
-        &self,
-        stale: Option<&SecretString>,
-    ) -> Result<(HeaderMap, Option<SecretString>), Failed> {
-        let mut headers = HeaderMap::with_capacity(8);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let put = |headers: &mut HeaderMap, name: &str, value: &str| {
-            let (name, value) = (HeaderName::try_from(name), HeaderValue::from_str(value));
-            if let (Ok(name), Ok(value)) = (name, value) {
-                headers.insert(name, value);
-            }
+        let result = match timeout_at(own.min(deadline), judging).await {
+            Ok(judged) => local_end(judged, text),
+            // A costly text must not take a built-in detector from everyone.
+            Err(_) => Err(Failed::late(deadline < own, Ended::Released)),
         };
-        let work = self.run.texts.work;
-        if let Ok(id) = HeaderValue::from_str(work.request.id.as_str()) {
-            headers.insert(REQUEST_ID, id);
+        trying.end(result.as_ref().map_or_else(|failed| failed.ended, |_| Ended::Success));
+        if result.is_ok() {
+            self.member.latency().record(start.elapsed(), Instant::now());
         }
-        if let Some(parent) = &work.traceparent {
-            put(&mut headers, "traceparent", parent);
-        }
-        protocol::headers(self.detector, &mut headers);
-        let credential = (&mut headers, stale);
-        let authorised = self.run.detectors.authorise(work, self.detector, credential).await;
-        let token = authorised.map_err(|why| unauthorised(&why))?;
-        headers.values_mut().for_each(|value| value.set_sensitive(true));
-        Ok((headers, token))
+        Called { attempts: 1, joined: false, end: result.map_err(|failed| failed.fail) }
     }
 }
 
-fn fail_of(failed: Option<Failed>) -> Fail {
-    failed.map_or(Fail::Error(ReportError::CircuitOpen), |failed| failed.fail)
-}
-
-fn bad(error: ReportError) -> Failed {
-    Failed { fail: Fail::Error(error), retryable: false, ended: Ended::Failure }
-}
-
-fn told(error: ReportError, detail: &str) -> Failed {
-    Failed { fail: Fail::Told(error, detail.into()), ..bad(error) }
-}
-
-/// Nothing was sent: whether the detector is well nobody knows.
-fn unauthorised(why: &Unauthorised) -> Failed {
-    let failed = match why {
-        Unauthorised::Sealed => {
-            told(ReportError::Rejected, "its stored credential cannot be opened; store it again")
-        }
-        Unauthorised::Token(NoToken::Forbidden(_)) => bad(ReportError::EndpointForbidden),
-        Unauthorised::Token(trouble @ NoToken::Failed(_)) => {
-            told(ReportError::Communication, &trouble.to_string())
-        }
-    };
-    Failed { ended: Ended::Released, ..failed }
-}
-
-fn send_failed(error: SendError) -> Failed {
-    match error {
-        SendError::Forbidden(_) => {
-            Failed { ended: Ended::Released, ..bad(ReportError::EndpointForbidden) }
-        }
-        SendError::Connect(_) | SendError::Broken(_) => {
-            Failed { retryable: true, ..bad(ReportError::Communication) }
-        }
-        SendError::Tls(_) => bad(ReportError::Communication),
-        SendError::Protocol(_) | SendError::TooLarge => bad(ReportError::BadResponse),
-    }
+fn unsent_for(error: ReportError) -> Called {
+    Called { attempts: 0, joined: false, end: Err(Fail::Error(error)) }
 }
 
 fn local_end(end: Result<Judged, Trouble>, text: &Excerpt<'_>) -> Result<Judged, Failed> {
@@ -448,9 +308,7 @@ fn local_end(end: Result<Judged, Trouble>, text: &Excerpt<'_>) -> Result<Judged,
             }
             Ok(judged)
         }
-        Err(Trouble::Params) => {
-            Err(Failed { ended: Ended::Released, ..bad(ReportError::Rejected) })
-        }
+        Err(Trouble::Params) => Err(Failed::released(ReportError::Rejected)),
         Err(Trouble::Panic) => Err(bad(ReportError::BadResponse)),
     }
 }

@@ -120,7 +120,7 @@ impl Detectors {
             });
             futures_util::stream::iter(due.collect::<Vec<_>>())
                 .for_each_concurrent(PROBES_AT_ONCE, |member| async move {
-                    check(&self.client, &member).await;
+                    check(&self.line.client, &member).await;
                 })
                 .await;
             sleep(TICK).await;
@@ -133,7 +133,7 @@ impl Detectors {
         let start = Instant::now();
         let health = match &member.target {
             Some(_) if detector.health.path.is_empty() => HealthState::Unknown,
-            Some(target) => ping(&self.client, target, &detector.health).await,
+            Some(target) => ping(&self.line.client, target, &detector.health).await,
             None => HealthState::Healthy,
         };
         let health_took = start.elapsed();
@@ -185,6 +185,7 @@ pub(super) fn sample_request(samples: &[&str], detector: &Detector) -> Option<Re
     request.direction = detector.directions.first().copied().unwrap_or_default();
     request.context = Context { prompt: Some(sample.into()), documents: vec![sample.into()] };
     request.language = detector.languages.first().cloned();
+    request.no_store = true;
     Some(request)
 }
 

@@ -148,28 +148,28 @@ impl Member {
     }
 
     /// The right to one try; gives itself back when dropped.
-    pub(super) fn admit(&self, detector: &Detector) -> Option<Trying<'_>> {
+    pub(super) fn admit(self: &Arc<Self>, detector: &Detector) -> Option<Trying> {
         let spec = detector.breaker;
         let admission = self.breaker().admit(&spec, Instant::now())?;
-        Some(Trying { member: self, spec, admission, ended: Ended::Released })
+        Some(Trying { member: Arc::clone(self), spec, admission, ended: Ended::Released })
     }
 }
 
 /// A try in progress. A dropped one is released without counting.
-pub(super) struct Trying<'a> {
-    member: &'a Member,
+pub(super) struct Trying {
+    member: Arc<Member>,
     spec: BreakerSpec,
     admission: Admission,
     ended: Ended,
 }
 
-impl Trying<'_> {
+impl Trying {
     pub(super) fn end(mut self, ended: Ended) {
         self.ended = ended;
     }
 }
 
-impl Drop for Trying<'_> {
+impl Drop for Trying {
     fn drop(&mut self) {
         let mut breaker = self.member.breaker();
         breaker.record(&self.spec, self.admission, self.ended, Instant::now());

@@ -25,6 +25,7 @@ mod call;
 mod delegation;
 mod excerpt;
 mod fit;
+mod flight;
 #[cfg(feature = "fuzz")]
 mod fuzz;
 mod health;
@@ -35,6 +36,7 @@ mod member;
 mod merge;
 mod oauth;
 mod protocol;
+mod sending;
 mod vault;
 
 #[cfg(feature = "fuzz")]
@@ -46,7 +48,9 @@ pub use member::BreakerView;
 pub use vault::{CredentialPlace, CredentialView, VaultError};
 
 use excerpt::Texts;
+use flight::Flights;
 use member::{Key, Member};
+use sending::{Landing, Line};
 
 /// What the runtime needs at start.
 pub struct DetectConfig {
@@ -95,8 +99,8 @@ type Serving = HashMap<usize, (Arc<Detector>, Arc<Member>)>;
 /// The runtime state of all detectors; survives reloads.
 pub struct Detectors {
     config: DetectConfig,
-    vault: vault::Vault,
-    client: Client,
+    line: Arc<Line>,
+    flights: Flights<Landing>,
     pool: local::Pool,
     members: RwLock<HashMap<Key, Arc<Member>>>,
     /// Members by the address of their definition, which the entry keeps alive: the way of a call.
@@ -109,8 +113,9 @@ impl Detectors {
         let client = Client::new(Arc::clone(&config.guard));
         let pool = local::Pool::new(&config);
         let (members, serving) = (RwLock::default(), RwLock::default());
-        let vault = vault::Vault::new(keys);
-        Self { config, vault, client, pool, members, serving }
+        let reply_bytes_max = config.reply_bytes_max;
+        let line = Arc::new(Line { client, vault: vault::Vault::new(keys), reply_bytes_max });
+        Self { config, line, flights: Flights::default(), pool, members, serving }
     }
 
     /// After a swap: detectors with unchanged version and endpoint keep their state, the others
@@ -167,6 +172,11 @@ impl Detectors {
         let deadline = Instant::now() + detector.timeout;
         let run = call::Run { detectors: self, texts: &texts, slots: &slots, deadline };
         tokio::time::timeout_at(deadline, run.raw(&ask)).await.ok()?
+    }
+
+    /// Calls begun, and requests that joined one instead of calling, since start.
+    pub fn coalescing(&self) -> (u64, u64) {
+        self.flights.counts()
     }
 
     /// Every breaker, by name and version.

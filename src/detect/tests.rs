@@ -20,6 +20,7 @@ use crate::outbound::Env;
 use crate::settings::Settings;
 
 mod calls;
+mod coalescing;
 mod fuzz;
 mod hostile;
 mod mappings;

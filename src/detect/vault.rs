@@ -8,9 +8,10 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::Detectors;
 use super::delegation::Delegations;
 use super::oauth::{NoToken, Tokens};
-use super::{Detectors, Work};
+use super::sending::{About, Line};
 use crate::catalog::detector::Auth;
 use crate::catalog::{CredentialParts, Detector};
 use crate::domain::id::{DetectorName, TenantId};
@@ -122,19 +123,19 @@ pub enum VaultError {
 impl Detectors {
     /// Reads the stored credentials where they changed.
     pub async fn load_credentials(&self, store: &dyn Store) -> Result<(), StoreError> {
-        let _alone = self.vault.loading.lock().await;
-        if store.secrets_generation().await? == self.vault.stored.load().generation {
+        let _alone = self.line.vault.loading.lock().await;
+        if store.secrets_generation().await? == self.line.vault.stored.load().generation {
             return Ok(());
         }
         let mut stored = Stored::default();
         for row in store.secrets().await? {
             stored.generation = stored.generation.max(row.sequence);
             let Some(sealed) = &row.value.sealed else { continue };
-            let auth = self.vault.open(&row.value, sealed);
+            let auth = self.line.vault.open(&row.value, sealed);
             let SealedSecret { tenant, detector, kind, .. } = row.value;
             stored.by_name.entry(detector).or_default().push(Held { tenant, kind, auth });
         }
-        self.vault.stored.store(Arc::new(stored));
+        self.line.vault.stored.store(Arc::new(stored));
         Ok(())
     }
 
@@ -146,12 +147,12 @@ impl Detectors {
                 continue;
             };
             let about = about(tenant.as_ref(), detector);
-            if !self.vault.keys.is_outdated(sealed) {
+            if !self.line.vault.keys.is_outdated(sealed) {
                 continue;
             }
             // What no key opens stays as it is, and is told when it is read.
-            let Ok(plain) = self.vault.keys.open(sealed, &about) else { continue };
-            let sealed = Some(self.vault.keys.seal(plain.expose_secret(), &about)?);
+            let Ok(plain) = self.line.vault.keys.open(sealed, &about) else { continue };
+            let sealed = Some(self.line.vault.keys.seal(plain.expose_secret(), &about)?);
             let entry = AuditEntry {
                 tenant: tenant.clone(),
                 at_ms: jiff::Timestamp::now().as_millisecond(),
@@ -177,7 +178,7 @@ impl Detectors {
         entry: AuditEntry,
     ) -> Result<(), VaultError> {
         let none = parts.kind == "none";
-        let sealed = if none { None } else { Some(self.vault.seal(parts, place)?) };
+        let sealed = if none { None } else { Some(self.line.vault.seal(parts, place)?) };
         let (tenant, detector) = place.clone();
         let (kind, at_ms) = (parts.kind.clone(), entry.at_ms);
         let secret = SealedSecret { tenant, detector, kind, sealed, at_ms };
@@ -188,7 +189,7 @@ impl Detectors {
 
     /// What calls of `tenant` to `detector` are authorised with.
     pub fn credential(&self, tenant: Option<&TenantId>, detector: &Detector) -> CredentialView {
-        match self.vault.stored.load().held(tenant, &detector.name) {
+        match self.line.vault.stored.load().held(tenant, &detector.name) {
             Some(held) => {
                 CredentialView { kind: held.kind.clone(), configured: held.auth.is_some() }
             }
@@ -206,20 +207,22 @@ impl Detectors {
 
     /// The public keys of delegation tokens (RFC 7517).
     pub fn key_set(&self) -> serde_json::Value {
-        self.vault.keys.key_set()
+        self.line.vault.keys.key_set()
     }
+}
 
+impl Line {
     /// Adds to `headers` what authorises a call; the answer is the fetched token, if there is one.
     /// `stale` is one that was refused.
     pub(super) async fn authorise(
         &self,
-        work: &Work<'_>,
+        for_whom: &About,
         detector: &Detector,
         (headers, stale): (&mut HeaderMap, Option<&SecretString>),
     ) -> Result<Option<SecretString>, Unauthorised> {
-        let tenant = &work.request.tenant;
+        let tenant = &for_whom.tenant;
         if let Some(name) = &detector.delegation {
-            let about = (tenant, work.caller, &detector.name);
+            let about = (tenant, for_whom.caller.as_str(), &detector.name);
             let header = self.vault.delegations.header(self.vault.keys.issuer(), about);
             put(headers, name, &header);
         }

@@ -61,7 +61,7 @@ pub enum TextView {
 }
 
 /// Where a finding lies: which judged piece, and which code points of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {
     /// Index into the request's pieces.
     pub piece: usize,
@@ -70,7 +70,7 @@ pub struct Place {
 }
 
 /// One finding of one detector, before thresholds. It never holds the matched text.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// What it is about.
     pub category: Category,

@@ -67,8 +67,42 @@ pub struct Outcome {
     pub explain: Vec<Explained>,
     /// What was worked around.
     pub degraded: Vec<Degraded>,
+    /// Whether the reports were known before.
+    pub cache: CacheUse,
     /// From request to decision.
     pub duration: Duration,
     /// `duration` less the slowest required detector.
     pub overhead: Duration,
+}
+
+impl Outcome {
+    /// Whether a detector's answer came from an equal call of another request.
+    pub fn coalesced(&self) -> bool {
+        self.reports.iter().any(|report| report.coalesced)
+    }
+}
+
+/// What the cache of detectors' reports did for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheUse {
+    /// There is none.
+    Off,
+    /// The request is critical, or wants nothing that others asked for.
+    Bypass,
+    /// Detectors were asked.
+    Miss,
+    /// An equal request had been answered.
+    Hit,
+}
+
+impl CacheUse {
+    /// The name in answers, logs and metrics; empty without a cache.
+    pub fn name(self) -> &'static str {
+        match self {
+            CacheUse::Off => "",
+            CacheUse::Bypass => "bypass",
+            CacheUse::Miss => "miss",
+            CacheUse::Hit => "hit",
+        }
+    }
 }

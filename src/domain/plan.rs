@@ -173,7 +173,7 @@ impl ResolveSpec {
 }
 
 /// The plan of one orchestration, checked against the catalog.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Plan {
     /// Counted in coverage: policy, floor and request together, before any health filter.
     pub required: BTreeSet<DetectorName>,

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::finding::Finding;
 use super::id::DetectorName;
 use super::span::Span;
 
 /// How the call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// It answered.
@@ -39,7 +39,7 @@ impl Status {
 }
 
 /// Why a report is no success. Time-outs carry none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReportError {
     /// The reply broke the protocol or a bound (failed).
@@ -107,7 +107,7 @@ impl ReportError {
 }
 
 /// A piece, or the rest of one, that the detector did not judge although it answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// Index into the request's pieces.
     pub piece: usize,
@@ -120,7 +120,7 @@ pub struct Gap {
 }
 
 /// One detector's answer, or why there is none.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Who.
     pub detector: DetectorName,
@@ -144,6 +144,8 @@ pub struct Report {
     pub gaps: Vec<Gap>,
     /// Tries, 0 when nothing was sent.
     pub attempts: u32,
+    /// Whether the answer came from an equal call of another request that was under way.
+    pub coalesced: bool,
     /// From asked to answered.
     pub duration: Duration,
 }
@@ -163,6 +165,7 @@ impl Report {
             findings: Vec::new(),
             gaps: Vec::new(),
             attempts: 0,
+            coalesced: false,
             duration: Duration::ZERO,
         }
     }

@@ -75,7 +75,7 @@ pub enum Include {
 }
 
 /// What the caller says about detectors.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct DetectorWishes {
     /// Ask only these.
     pub only: Vec<DetectorName>,
@@ -90,7 +90,7 @@ pub struct DetectorWishes {
 }
 
 /// Context that detectors may need and nobody judges.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Context {
     /// The prompt that led to the content.
     pub prompt: Option<String>,
@@ -98,10 +98,12 @@ pub struct Context {
     pub documents: Vec<String>,
 }
 
-/// A valid request: the tenant is settled, limits are checked.
-#[derive(Debug, Clone, PartialEq)]
+/// A valid request: the tenant is settled, limits are checked. Serialised it says what detectors
+/// are asked: without its id, urgency, deadline, and which parts of the answer are wanted.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Request {
     /// Its id.
+    #[serde(skip)]
     pub id: RequestId,
     /// Whose it is.
     pub tenant: TenantId,
@@ -132,13 +134,19 @@ pub struct Request {
     /// What stands in the place of redacted text; `None` takes the tenant's.
     pub redaction: Option<Style>,
     /// Urgency.
+    #[serde(skip)]
     pub priority: Priority,
     /// The caller's own deadline in milliseconds, 10..=300 000; `None` takes the priority's.
+    #[serde(skip)]
     pub timeout_ms: Option<u64>,
     /// Anything the caller wants to tell policies and detectors.
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// Optional parts of the answer.
+    #[serde(skip)]
     pub include: Vec<Include>,
+    /// Whether the caller wants nothing that other requests asked for (`Cache-Control: no-store`).
+    #[serde(skip)]
+    pub no_store: bool,
 }
 
 impl Request {
@@ -164,7 +172,13 @@ impl Request {
             metadata: serde_json::Map::new(),
             redaction: None,
             include: Vec::new(),
+            no_store: false,
         }
+    }
+
+    /// Whether it may take what another request of the tenant asked for, and leave what it asked.
+    pub fn shares(&self) -> bool {
+        !self.no_store && self.priority != Priority::Critical
     }
 
     /// Whether the answer holds the optional part.

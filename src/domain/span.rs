@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Half-open range `start..end` in Unicode code points of one piece's text; `start < end`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Span {
     /// First code point.
     pub start: usize,

@@ -89,6 +89,8 @@ families! {
     requests_total: IntCounterVec, ["service_name", "status"], &[], "Reports by detector, under the name of the first release.";
     request_duration_seconds: HistogramVec, ["service_name"], SECONDS, "Time of detector calls in seconds, under the name of the first release.";
     active_services: Gauge, [], &[], "Detectors in the serving snapshot.";
+    cache_operations_total: IntCounterVec, ["cache", "operation", "result"], &[], "Looks into caches, and values put in.";
+    coalesced_requests_total: IntCounter, [], &[], "Requests that waited for a detector call of another request.";
     detector_breaker_state: GaugeVec, ["detector", "state"], &[], "1 for the breaker's state, 0 for the others.";
     findings_total: IntCounterVec, ["detector", "category"], &[], "Findings that count.";
     coverage_ratio: Histogram, [], RATIO, "Coverage reached, 0 to 1.";

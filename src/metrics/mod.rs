@@ -131,6 +131,22 @@ impl Metrics {
         }
     }
 
+    /// One look into a cache, or one value put in.
+    pub fn cache_operation(
+        &self,
+        cache: &'static str,
+        operation: &'static str,
+        result: &'static str,
+    ) {
+        let labels = [cache, operation, result];
+        self.families.cache_operations_total.with_label_values(&labels).inc();
+    }
+
+    /// One request that waited for another's call.
+    pub fn coalesced(&self) {
+        self.families.coalesced_requests_total.inc();
+    }
+
     /// The breaker's state, one-hot.
     pub fn breaker(&self, detector: &str, state: BreakerState) {
         for (name, one) in [

@@ -43,6 +43,8 @@ fn every_family_appears_once_it_is_recorded() {
     metrics.payload(200);
     metrics.overhead(took);
     metrics.detector_call("pii", "1", (Status::Failed, Some(ReportError::BadResponse)), Some(took));
+    metrics.cache_operation("responses", "get", "hit");
+    metrics.coalesced();
     metrics.breaker("pii", BreakerState::Open);
     metrics.findings("pii", "pii.email", 2);
     metrics.coverage(1.0);

@@ -4,7 +4,7 @@ use super::Run;
 use crate::domain::action::Action;
 use crate::domain::coverage::Coverage;
 use crate::domain::judgement::{JudgedFinding, Judgement};
-use crate::domain::outcome::{Degraded, Explained, Outcome};
+use crate::domain::outcome::{CacheUse, Degraded, Explained, Outcome};
 use crate::domain::plan::Plan;
 use crate::domain::redaction::{self, How, Redacted};
 use crate::domain::report::Report;
@@ -23,6 +23,7 @@ pub(super) struct Parts {
     pub(super) failed: bool,
     pub(super) explain: Vec<Explained>,
     pub(super) degraded: Vec<Degraded>,
+    pub(super) cache: CacheUse,
 }
 
 pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
@@ -57,6 +58,7 @@ pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
         health,
         explain: parts.explain,
         degraded: parts.degraded,
+        cache: parts.cache,
         duration,
         overhead: duration.saturating_sub(slowest.unwrap_or_default()),
     }

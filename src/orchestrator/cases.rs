@@ -287,6 +287,7 @@ fn answer(detector: DetectorName, findings: Vec<Finding>) -> Report {
         findings,
         gaps: Vec::new(),
         attempts: 1,
+        coalesced: false,
         duration: Duration::ZERO,
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Deps;
 use crate::auth;
+use crate::cache::{Cache, Memory};
 use crate::detect::{DetectConfig, Detectors, VaultError, builtin};
 use crate::metrics::{Metrics, MetricsError};
 use crate::operations::Operations;
@@ -104,6 +105,10 @@ impl Deps {
         let store = Guarded::new(store, Arc::clone(&operations));
         let metrics = Arc::new(Metrics::new(&settings.telemetry.tenant_labels, REVISION)?);
         let guard = Arc::new(auth::guard(&settings)?);
+        let cache = &settings.cache;
+        let responses = cache
+            .responses
+            .then(|| -> Arc<dyn Cache> { Arc::new(Memory::new(cache.ttl.0, cache.bytes_max)) });
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let config = DetectConfig {
             guard,
@@ -118,6 +123,7 @@ impl Deps {
             evaluator: Evaluator::new(crate::snapshot::policy_limits(&settings))
                 .recording(Arc::clone(&metrics)),
             store: Arc::new(store),
+            responses,
             redaction_key,
             metrics,
             operations,

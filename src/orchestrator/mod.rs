@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::auth::Caller;
+use crate::cache::Cache;
 use crate::catalog::Tenant;
 use crate::detect::Detectors;
 use crate::domain::action::Action;
@@ -34,6 +35,7 @@ mod hold;
 mod judge;
 mod plan;
 mod record;
+mod reuse;
 mod stages;
 
 pub use deps::{DepsError, STORE_FILE};
@@ -49,7 +51,9 @@ pub struct Deps {
     pub evaluator: Evaluator,
     /// Where decisions go.
     pub store: Arc<dyn Store>,
-    /// For placeholders that are hashes.
+    /// What detectors said about equal requests; `None` asks them always.
+    pub responses: Option<Arc<dyn Cache>>,
+    /// For placeholders that are hashes, and keys of caches.
     pub redaction_key: Key,
     /// Counters.
     pub metrics: Arc<Metrics>,
@@ -87,9 +91,11 @@ pub async fn run(
 ) -> Result<Outcome, Error> {
     let run = Run::begin(deps, snapshot, caller, request)?;
     let planned = plan::make(&run, caller).await?;
-    let mut reports = stages::ask(&run, &planned.plan).await;
+    let asked = reuse::ask(&run, &planned.plan).await;
     let abilities = &run.seen.abilities;
-    let coverage = coverage::measure(&planned.plan, &reports, &run.pieces, abilities);
+    let coverage = coverage::measure(&planned.plan, &asked.reports, &run.pieces, abilities);
+    asked.keep(&run, &coverage).await;
+    let (mut reports, cache) = (asked.reports, asked.cache);
     let assessing = deps.operations.begin(Operation::AssessRisk)?;
     let raw = judgement::raw(&reports, &run.pieces);
     judgement::calibrate(&mut reports, &run.seen.votes);
@@ -126,6 +132,7 @@ pub async fn run(
             failed,
             explain: explain.0,
             degraded,
+            cache,
         },
     );
     record::keep(&run, &outcome).await?;

@@ -136,6 +136,9 @@ fn count(run: &Run<'_>, outcome: &Outcome) {
     metrics.decision(run.tenant.id.as_str(), policy, outcome.verdict.action, complete);
     metrics.coverage(outcome.coverage.achieved);
     metrics.overhead(outcome.overhead);
+    if outcome.coalesced() {
+        metrics.coalesced();
+    }
     for gap in &outcome.coverage.unjudged {
         metrics.unjudged(gap.reason);
     }

@@ -32,7 +32,8 @@ pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Vec<Report> {
 
 fn count(run: &Run<'_>, report: &Report) {
     let metrics = &run.deps.metrics;
-    let took = (report.attempts > 0).then_some(report.duration);
+    let own = report.attempts > 0 && !report.coalesced;
+    let took = own.then_some(report.duration);
     // Policies may name what does not exist, as often as they like.
     let name = match report.error {
         Some(ReportError::NotRegistered) => "other",

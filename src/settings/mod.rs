@@ -39,6 +39,9 @@ pub struct Settings {
     /// What a request may cost.
     #[validate(nested)]
     pub orchestration: Orchestration,
+    /// What is kept for equal requests.
+    #[validate(nested)]
+    pub cache: Cache,
     /// What a policy may cost.
     #[validate(nested)]
     pub policy: Policy,
@@ -59,6 +62,7 @@ impl Default for Settings {
             security: Security::default(),
             tiers: tenancy::shipped(),
             orchestration: Orchestration::default(),
+            cache: Cache::default(),
             policy: Policy::default(),
             telemetry: Telemetry::default(),
             secrets: Secrets::default(),
@@ -318,6 +322,26 @@ pub struct Sla {
 impl Default for Sla {
     fn default() -> Self {
         Self { critical_ms: 1000, normal_ms: 2000, low_ms: 5000 }
+    }
+}
+
+/// What is kept for equal requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// Whether equal requests of a tenant are answered from what detectors said before.
+    pub responses: bool,
+    /// How long.
+    #[validate(custom(function = "at_least_1_ms"))]
+    pub ttl: Span,
+    /// Memory for it.
+    #[validate(range(min = 1_024_u64, max = 1_099_511_627_776_u64))]
+    pub bytes_max: u64,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { responses: true, ttl: Span(Duration::from_secs(300)), bytes_max: 16_777_216 }
     }
 }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use crate::catalog::{Catalog, Detector};
 use crate::domain::coverage::Abilities;
+use crate::domain::digest::Digest;
 use crate::domain::id::{DetectorName, TenantId};
 use crate::domain::judgement;
 use crate::policy;
 
 /// The detectors a tenant may use, in the forms that the steps of an orchestration read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Seen {
     /// By name.
     pub detectors: BTreeMap<DetectorName, Arc<Detector>>,
@@ -20,6 +21,8 @@ pub struct Seen {
     pub votes: BTreeMap<DetectorName, judgement::DetectorFacts>,
     /// For coverage.
     pub abilities: Abilities,
+    /// Of their definitions, credentials aside.
+    pub digest: Digest,
 }
 
 impl Seen {
@@ -36,6 +39,7 @@ impl Seen {
                 .iter()
                 .map(|(name, detector)| (name.clone(), detector.categories.clone()))
                 .collect(),
+            digest: Digest::of(format!("{detectors:?}").as_bytes()),
             detectors,
         }
     }

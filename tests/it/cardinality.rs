@@ -104,6 +104,8 @@ fn combinations(labels: &[&str], detectors: usize, categories: usize) -> usize {
         ["detector", "state"] => detectors * 3,
         ["detector", "category"] => categories,
         ["reason"] => 20,
+        // Three ends of a look, and a value put in.
+        ["cache", "operation", "result"] => 4,
         ["point"] => 3,
         ["point", "kind"] => 3 * 6,
         ["point", "result"] => 3 * 2,

@@ -16,6 +16,7 @@ mod actions;
 mod api;
 mod app;
 mod binary;
+mod cache;
 mod canaries;
 mod cardinality;
 mod commands;

@@ -99,6 +99,7 @@ async fn deed(app: &App, method: &str, path: &str) -> (String, Value) {
             json!({"version": 1, "reason": "of the test"}),
         ),
         ("POST", "/breakers/{detector}/{how}") => ("/breakers/pii/open".to_owned(), reason),
+        ("DELETE", "/cache") => ("/cache?reason=of+the+test".to_owned(), json!({})),
         ("POST", "/admin/reload") => (path.to_owned(), reason),
         ("PUT", "/tenants/{tenant}") => (
             "/tenants/walked".to_owned(),

@@ -34,6 +34,11 @@ pub(super) async fn reason(
     api: &Api,
 ) -> Result<String, Error> {
     let Intervention { reason } = body::json(http, payload, api.body_limits()).await?;
+    sound(reason)
+}
+
+/// The reason, if it says something.
+pub(super) fn sound(reason: String) -> Result<String, Error> {
     if reason.trim().is_empty() || reason.chars().count() > 500 {
         let detail = "say why in 1 to 500 characters";
         return Err(Error::field(Code::InvalidRequest, "/reason", "out_of_range", detail));

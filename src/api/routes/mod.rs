@@ -13,6 +13,7 @@ use crate::domain::error::{Code, Error};
 pub(super) mod admin;
 pub(super) mod audit;
 pub(super) mod breakers;
+pub(super) mod cache;
 pub(super) mod detectors;
 pub(super) mod health;
 pub(super) mod keys;
@@ -71,6 +72,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     detectors::configure(config);
     policies::configure(config);
     breakers::configure(config);
+    cache::configure(config);
     live::configure(config);
     keys::configure(config);
     tenants::configure(config);

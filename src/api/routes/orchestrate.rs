@@ -87,6 +87,7 @@ fn log(
         complete: Some(outcome.coverage.complete),
         policy: Some(outcome.policy.as_str()),
         revision: &outcome.revision,
+        cache: outcome.cache.name(),
         detectors: outcome.reports.len(),
         failed: failed.map(|report| report.detector.as_str()).collect(),
         unjudged: outcome.coverage.unjudged.len(),
@@ -121,10 +122,18 @@ fn domain(
     let most = most.max(caller.max_priority);
     let said = wire.priority.is_some();
     let mut request = wire.into_domain(id, tenant, bounds)?;
+    request.no_store = no_store(http);
     if !said && let Some(most) = most {
         request.priority = request.priority.max(most);
     }
     Ok(request)
+}
+
+/// Whether `Cache-Control` holds `no-store`.
+fn no_store(http: &HttpRequest) -> bool {
+    let values = http.headers().get_all(actix_web::http::header::CACHE_CONTROL);
+    let mut words = values.filter_map(|value| value.to_str().ok()).flat_map(|all| all.split(','));
+    words.any(|word| word.trim().eq_ignore_ascii_case("no-store"))
 }
 
 /// Under `server.verdict_status: distinct`, incomplete answers carry a status of their own.

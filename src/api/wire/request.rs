@@ -248,6 +248,7 @@ impl OrchestrateRequest {
             timeout_ms: self.timeout_ms.map(|ms| ms.clamp(10, 300_000)),
             metadata,
             include: self.include,
+            no_store: false,
         })
     }
 

@@ -12,7 +12,7 @@ use crate::domain::content::{Body, Piece};
 use crate::domain::coverage::Unjudged;
 use crate::domain::finding::{Finding, Place};
 use crate::domain::judgement::{JudgedFinding, ScopeState};
-use crate::domain::outcome::{Degraded, Explained, Outcome};
+use crate::domain::outcome::{CacheUse, Degraded, Explained, Outcome};
 use crate::domain::report::Report;
 use crate::domain::request::{Include, Request};
 use crate::domain::span::{OffsetUnit, Offsets};
@@ -61,6 +61,12 @@ pub struct Answer<'a> {
     #[serde(skip_serializing_if = "<[Degraded]>::is_empty")]
     #[schema(value_type = Vec<Object>)]
     pub degraded: &'a [Degraded],
+    /// `hit` where detectors had been asked about an equal request in the last minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<&'static str>,
+    /// True where a detector's answer came from an equal call of another request under way.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub coalesced: bool,
     /// What the caller loosened, as JSON pointers into the request.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub relaxed: &'a [String],
@@ -319,6 +325,8 @@ pub fn render<'a>(outcome: &'a Outcome, request: &'a Request, took: Duration) ->
         unjudged: unjudged(outcome, &mut places),
         policy: PolicyRef { name: outcome.policy.as_str(), revision: &outcome.revision },
         degraded: &outcome.degraded,
+        cache: (outcome.cache == CacheUse::Hit).then(|| outcome.cache.name()),
+        coalesced: outcome.coalesced(),
         relaxed: &outcome.plan.relaxed,
         obligations: &verdict.obligations,
         detectors: request

@@ -14,6 +14,7 @@ pub(super) struct Filling<'a> {
     pub(super) texts: &'a Texts<'a>,
     pub(super) batch: &'a [Excerpt<'a>],
     pub(super) params: &'a Value,
+    pub(super) id: &'a str,
 }
 
 impl Filling<'_> {
@@ -89,7 +90,7 @@ impl Filling<'_> {
             }),
             Slot::Param(key) => self.params.get(key).filter(|value| !value.is_null()).cloned(),
             Slot::Prompt => prompt(request).map(Value::from),
-            Slot::RequestId => Some(request.id.as_str().into()),
+            Slot::RequestId => Some(self.id.into()),
             Slot::Tenant => Some(request.tenant.as_str().into()),
             Slot::Tools => (!request.tools.is_empty()).then(|| request.tools.as_slice().into()),
             Slot::Literal(text) => Some(text.as_str().into()),

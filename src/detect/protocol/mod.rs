@@ -192,9 +192,30 @@ pub(super) fn body(
         (Protocol::Native, _) => native::body(detector, params, texts, batch),
         (Protocol::Kserve(model), _) => kserve::body(model, params, batch),
         (_, Some(exchange)) => {
-            to_bytes(&fill::Filling { texts, batch, params }.fill(&exchange.request))
+            let id = texts.work.request.id.as_str();
+            to_bytes(&fill::Filling { texts, batch, params, id }.fill(&exchange.request))
         }
         (Protocol::Builtin(_) | Protocol::Http(_), None) => Bytes::new(),
+    }
+}
+
+/// The body of one call as it would be without the request's id; `None` where it holds none.
+pub(super) fn without_id(
+    detector: &Detector,
+    params: &Value,
+    texts: &Texts<'_>,
+    batch: &[Excerpt<'_>],
+) -> Option<Bytes> {
+    match (&detector.protocol, exchange(detector, texts.work.request)) {
+        (Protocol::Native, _) => Some(native::without_id(detector, params, texts, batch)),
+        (_, Some(exchange)) => {
+            let named = |fill: &Fill| fill.ways.contains(&Slot::RequestId);
+            exchange.request.fills().into_iter().any(named).then(|| {
+                let filling = fill::Filling { texts, batch, params, id: "" };
+                to_bytes(&filling.fill(&exchange.request))
+            })
+        }
+        (Protocol::Builtin(_) | Protocol::Kserve(_) | Protocol::Http(_), None) => None,
     }
 }
 

@@ -50,23 +50,50 @@ pub(super) fn body(
     texts: &Texts<'_>,
     batch: &[Excerpt<'_>],
 ) -> Bytes {
+    let id = texts.work.request.id.as_str();
+    let make = || body_for(id, detector, params, (texts, batch));
+    match batch {
+        [first, ..] if detector.batch.is_none() && given(params).is_none() => first.native(make),
+        _ => make(),
+    }
+}
+
+/// The body with no id.
+pub(super) fn without_id(
+    detector: &Detector,
+    params: &Value,
+    texts: &Texts<'_>,
+    batch: &[Excerpt<'_>],
+) -> Bytes {
+    body_for("", detector, params, (texts, batch))
+}
+
+fn body_for(
+    id: &str,
+    detector: &Detector,
+    params: &Value,
+    (texts, batch): (&Texts<'_>, &[Excerpt<'_>]),
+) -> Bytes {
     #[derive(Serialize)]
     struct Items<'a> {
         items: Vec<Request<'a>>,
     }
-    let params = Some(params).filter(|p| p.as_object().is_some_and(|p| !p.is_empty()));
-    let one = |excerpt| request(params, texts, excerpt);
+    let one = |excerpt| request(id, given(params), texts, excerpt);
     match batch {
         _ if detector.batch.is_some() => {
             to_bytes(&Items { items: batch.iter().map(one).collect() })
         }
-        [first, ..] if params.is_none() => first.native(|| to_bytes(&one(first))),
         [first, ..] => to_bytes(&one(first)),
         [] => Bytes::new(),
     }
 }
 
+fn given(params: &Value) -> Option<&Value> {
+    Some(params).filter(|params| params.as_object().is_some_and(|params| !params.is_empty()))
+}
+
 fn request<'a>(
+    id: &'a str,
     params: Option<&'a Value>,
     texts: &'a Texts<'_>,
     excerpt: &'a Excerpt<'_>,
@@ -77,7 +104,7 @@ fn request<'a>(
         content: excerpt.text(),
         content_type: piece.map_or(request.content_type, |piece| piece.content_type).name(),
         metadata: &request.metadata,
-        request_id: request.id.as_str(),
+        request_id: id,
         tenant_id: request.tenant.as_str(),
         params,
     }

@@ -1,0 +1,345 @@
+//! One call to a remote detector with all its tries. It owns what it needs, so that it can outlive
+//! the request that began it; what a reply means is read by each who waits.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use secrecy::SecretString;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::flight::Progress;
+use super::limits::jittered;
+use super::member::{Member, Trying, lock};
+use super::oauth::NoToken;
+use super::protocol;
+use super::vault::{Unauthorised, Vault};
+use crate::catalog::Detector;
+use crate::domain::id::{RequestId, TenantId};
+use crate::domain::report::ReportError;
+use crate::operations::breaker::Ended;
+use crate::outbound::{Call, Client, Reply, SendError};
+
+/// Tells a detector which request a call belongs to.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What calls go out by.
+pub(super) struct Line {
+    pub(super) client: Client,
+    pub(super) vault: Vault,
+    /// Longest reply body in bytes.
+    pub(super) reply_bytes_max: usize,
+}
+
+/// For whom a call is made.
+#[derive(Debug, Clone)]
+pub(super) struct About {
+    pub(super) request: RequestId,
+    pub(super) tenant: TenantId,
+    pub(super) caller: String,
+    pub(super) traceparent: Option<String>,
+}
+
+/// A call that is ready to be sent.
+pub(super) struct Sending {
+    pub(super) line: Arc<Line>,
+    pub(super) detector: Arc<Detector>,
+    pub(super) member: Arc<Member>,
+    pub(super) about: About,
+    /// Of one try.
+    pub(super) timeout: Duration,
+    /// `None` where the protocol has no address for the request.
+    pub(super) uri: Option<Uri>,
+    pub(super) body: Bytes,
+}
+
+/// How all tries ended.
+#[derive(Clone)]
+pub(super) struct Landing {
+    pub(super) attempts: u32,
+    pub(super) end: Result<Arc<Answer>, Fail>,
+}
+
+/// A 2xx. Whether it counts as a success, the first who reads it says.
+pub(super) struct Answer {
+    pub(super) body: Bytes,
+    open: Mutex<Option<(Trying, Duration)>>,
+}
+
+/// Why a call has no judgement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fail {
+    Error(ReportError),
+    /// With what people should know of it.
+    Told(ReportError, Arc<str>),
+    Timeout {
+        cut: bool,
+    },
+}
+
+/// A failed try.
+pub(super) struct Failed {
+    pub(super) fail: Fail,
+    retryable: bool,
+    pub(super) ended: Ended,
+}
+
+impl Fail {
+    /// Why a part was left out of an answer that others gave.
+    pub(super) fn reason(&self) -> ReportError {
+        match self {
+            Fail::Error(error) | Fail::Told(error, _) => *error,
+            Fail::Timeout { cut: true } => ReportError::Deadline,
+            Fail::Timeout { cut: false } => ReportError::Communication,
+        }
+    }
+}
+
+impl Failed {
+    /// Nobody is to blame, or nobody knows.
+    pub(super) fn released(error: ReportError) -> Failed {
+        Failed { ended: Ended::Released, ..bad(error) }
+    }
+
+    /// Its time is over.
+    pub(super) fn late(cut: bool, ended: Ended) -> Failed {
+        Failed { fail: Fail::Timeout { cut }, retryable: !cut, ended }
+    }
+}
+
+impl Answer {
+    /// Tells the breaker how the call ended; true for the first who does.
+    pub(super) fn settle(&self, member: &Member, ended: Ended) -> bool {
+        let Some((trying, took)) = lock(&self.open).take() else { return false };
+        trying.end(ended);
+        if ended == Ended::Success {
+            member.latency().record(took, Instant::now());
+        }
+        true
+    }
+}
+
+/// A try under way. If everybody leaves, and somebody because a deadline came, it counts as a
+/// failure where it had half of its own time: a caller in a hurry must not open the breaker for
+/// everyone.
+struct Underway<'a> {
+    trying: Option<Trying>,
+    progress: &'a Progress,
+    start: Instant,
+    timeout: Duration,
+}
+
+impl Underway<'_> {
+    fn end(mut self, ended: Ended) {
+        if let Some(trying) = self.trying.take() {
+            trying.end(ended);
+        }
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        let Some(trying) = self.trying.take() else { return };
+        let late = self.progress.late.load(Ordering::Relaxed);
+        let counts = late && self.start.elapsed() * 2 >= self.timeout;
+        trying.end(if counts { Ended::Failure } else { Ended::Released });
+    }
+}
+
+impl Sending {
+    /// Sends, again where that may help, until everybody who waits has left.
+    pub(super) async fn run(self, progress: Arc<Progress>) -> Landing {
+        let bulkhead = self.member.bulkhead();
+        let Ok(Some(_room)) = timeout(self.timeout, bulkhead.enter()).await else {
+            let end = Err(Fail::Error(ReportError::BulkheadFull));
+            return Landing { attempts: 0, end };
+        };
+        self.member.budget().call();
+        let mut backoff = self.detector.retry.backoff;
+        let attempts_max = self.detector.retry.attempts.max(1);
+        let sent = || progress.sent.load(Ordering::Relaxed);
+        let mut end = Err(Fail::Error(ReportError::CircuitOpen));
+        while sent() < attempts_max {
+            match self.one_try(&progress).await {
+                Ok(answer) => {
+                    end = Ok(Arc::new(answer));
+                    break;
+                }
+                Err(None) => break,
+                Err(Some(failed)) => {
+                    let pause = jittered(backoff);
+                    let in_time = Instant::now() + pause < progress.until();
+                    let more = failed.retryable && sent() < attempts_max && in_time;
+                    end = Err(failed.fail);
+                    if !more || !self.member.budget().retry() {
+                        break;
+                    }
+                    sleep(pause).await;
+                    backoff *= 2;
+                }
+            }
+        }
+        Landing { attempts: sent(), end }
+    }
+
+    /// One try under breaker and time-out; `Err(None)` when the breaker refuses it.
+    async fn one_try(&self, progress: &Progress) -> Result<Answer, Option<Failed>> {
+        let trying = Some(self.member.admit(&self.detector).ok_or(None)?);
+        progress.sent.fetch_add(1, Ordering::Relaxed);
+        let (start, timeout_of_try) = (Instant::now(), self.timeout);
+        let mut underway = Underway { trying, progress, start, timeout: timeout_of_try };
+        match timeout(timeout_of_try, self.send()).await {
+            Ok(Ok(body)) => {
+                let open = underway.trying.take().map(|trying| (trying, start.elapsed()));
+                Ok(Answer { body, open: Mutex::new(open) })
+            }
+            Ok(Err(failed)) => {
+                if failed.fail == Fail::Error(ReportError::EndpointForbidden) {
+                    // It was never connected to.
+                    progress.sent.fetch_sub(1, Ordering::Relaxed);
+                }
+                underway.end(failed.ended);
+                log(&self.detector, &self.member, &failed);
+                Err(Some(failed))
+            }
+            Err(_) => {
+                underway.end(Ended::Failure);
+                Err(Some(Failed::late(false, Ended::Failure)))
+            }
+        }
+    }
+
+    async fn send(&self) -> Result<Bytes, Failed> {
+        let (headers, token) = self.headers(None).await?;
+        let mut reply = self.answer(headers).await?;
+        if reply.status == StatusCode::UNAUTHORIZED && token.is_some() {
+            let (headers, _) = self.headers(token.as_ref()).await?;
+            reply = self.answer(headers).await?;
+        }
+        if !reply.status.is_success() {
+            return Err(self.status_failed(&reply));
+        }
+        Ok(reply.body)
+    }
+
+    async fn answer(&self, headers: HeaderMap) -> Result<Reply, Failed> {
+        let reply = self.reply(headers).await;
+        reply.ok_or_else(|| bad(ReportError::Communication))?.map_err(send_failed)
+    }
+
+    /// The reply to one call, unread; no breaker, no second try.
+    pub(super) async fn raw(&self) -> Option<Result<Reply, SendError>> {
+        let (headers, _) = self.headers(None).await.ok()?;
+        self.reply(headers).await
+    }
+
+    async fn reply(&self, mut headers: HeaderMap) -> Option<Result<Reply, SendError>> {
+        let (uri, body) = (self.uri.clone()?, self.body.clone());
+        protocol::sign(&self.detector, &uri, &body, &mut headers);
+        let body_max = self.line.reply_bytes_max;
+        let call = Call { method: Method::POST, uri, headers, body, body_max };
+        Some(self.line.client.send(call).await)
+    }
+
+    fn status_failed(&self, reply: &Reply) -> Failed {
+        let status = reply.status;
+        let says = format!("the service answers with status {}", status.as_u16());
+        let asks_for_rest =
+            matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let rest = reply.retry_after.filter(|_| asks_for_rest);
+        if let Some(rest) = rest {
+            self.member.rest(Instant::now() + rest.min(self.detector.breaker.open_max));
+        }
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            tracing::warn!(detector = %self.detector.name, status = status.as_u16(),
+                "A detector refuses our credential");
+        }
+        if protocol::is_timeout(&self.detector, status) {
+            return Failed::late(false, Ended::Failure);
+        }
+        if status.is_server_error() {
+            let retryable = rest.is_none();
+            return Failed { retryable, ..told(ReportError::Communication, &says) };
+        }
+        if status.is_client_error() {
+            return Failed { ended: Ended::Success, ..told(ReportError::Rejected, &says) };
+        }
+        told(ReportError::BadResponse, &says)
+    }
+
+    /// Every header, and the token that was fetched for one of them; `stale` is one that was refused.
+    async fn headers(
+        &self,
+        stale: Option<&SecretString>,
+    ) -> Result<(HeaderMap, Option<SecretString>), Failed> {
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let put = |headers: &mut HeaderMap, name: &str, value: &str| {
+            let (name, value) = (HeaderName::try_from(name), HeaderValue::from_str(value));
+            if let (Ok(name), Ok(value)) = (name, value) {
+                headers.insert(name, value);
+            }
+        };
+        if let Ok(id) = HeaderValue::from_str(self.about.request.as_str()) {
+            headers.insert(REQUEST_ID, id);
+        }
+        if let Some(parent) = &self.about.traceparent {
+            put(&mut headers, "traceparent", parent);
+        }
+        protocol::headers(&self.detector, &mut headers);
+        let credential = (&mut headers, stale);
+        let authorised = self.line.authorise(&self.about, &self.detector, credential).await;
+        let token = authorised.map_err(|why| unauthorised(&why))?;
+        headers.values_mut().for_each(|value| value.set_sensitive(true));
+        Ok((headers, token))
+    }
+}
+
+/// The first failure in a breaker's window is worth a warning, each further one is noise.
+pub(super) fn log(detector: &Detector, member: &Member, failed: &Failed) {
+    let Fail::Told(error, detail) = &failed.fail else { return };
+    let (detector, error) = (&detector.name, error.name());
+    let first = failed.ended == Ended::Failure && member.breaker().recent().0 == 1;
+    if first {
+        tracing::warn!(%detector, error, %detail, "A detector's answer cannot be used");
+    } else {
+        tracing::debug!(%detector, error, %detail, "A detector's answer cannot be used");
+    }
+}
+
+pub(super) fn bad(error: ReportError) -> Failed {
+    Failed { fail: Fail::Error(error), retryable: false, ended: Ended::Failure }
+}
+
+pub(super) fn told(error: ReportError, detail: &str) -> Failed {
+    Failed { fail: Fail::Told(error, detail.into()), ..bad(error) }
+}
+
+/// Nothing was sent: whether the detector is well nobody knows.
+fn unauthorised(why: &Unauthorised) -> Failed {
+    let failed = match why {
+        Unauthorised::Sealed => {
+            told(ReportError::Rejected, "its stored credential cannot be opened; store it again")
+        }
+        Unauthorised::Token(NoToken::Forbidden(_)) => bad(ReportError::EndpointForbidden),
+        Unauthorised::Token(trouble @ NoToken::Failed(_)) => {
+            told(ReportError::Communication, &trouble.to_string())
+        }
+    };
+    Failed { ended: Ended::Released, ..failed }
+}
+
+fn send_failed(error: SendError) -> Failed {
+    match error {
+        SendError::Forbidden(_) => Failed::released(ReportError::EndpointForbidden),
+        SendError::Connect(_) | SendError::Broken(_) => {
+            Failed { retryable: true, ..bad(ReportError::Communication) }
+        }
+        SendError::Tls(_) => bad(ReportError::Communication),
+        SendError::Protocol(_) | SendError::TooLarge => bad(ReportError::BadResponse),
+    }
+}

@@ -1,0 +1,116 @@
+//! Takes detectors' reports from an equal request before, and leaves those of this one.
+//!
+//! What is kept is what detectors said: labels, scores and positions, never content. Everything that
+//! follows from it is made anew: verdict, redaction of the caller's own content, record.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Run, stages};
+use crate::catalog::detector::Protocol;
+use crate::domain::coverage::Coverage;
+use crate::domain::digest::Digest;
+use crate::domain::outcome::CacheUse;
+use crate::domain::plan::Plan;
+use crate::domain::report::{Report, ReportError, Status};
+use crate::domain::request::Request;
+
+/// What detectors said, now or before.
+pub(super) struct Asked {
+    pub(super) reports: Vec<Report>,
+    pub(super) cache: CacheUse,
+    key: Option<Digest>,
+}
+
+/// The reports about an equal request, else those of detectors asked now.
+pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Asked {
+    let cache = match &run.deps.responses {
+        Some(cache) if asks_others(run, plan) => cache,
+        Some(_) | None => return now(run, plan, CacheUse::Off).await,
+    };
+    if !run.request.shares() {
+        count(run, "get", CacheUse::Bypass.name());
+        return now(run, plan, CacheUse::Bypass).await;
+    }
+    let key = key(run, plan);
+    let found = match key {
+        Some(key) => cache.get(key).await,
+        None => None,
+    };
+    if let Some(reports) = found.and_then(|value| read(&value)) {
+        count(run, "get", CacheUse::Hit.name());
+        return Asked { reports, cache: CacheUse::Hit, key: None };
+    }
+    count(run, "get", CacheUse::Miss.name());
+    Asked { key, ..now(run, plan, CacheUse::Miss).await }
+}
+
+async fn now(run: &Run<'_>, plan: &Plan, cache: CacheUse) -> Asked {
+    Asked { reports: stages::ask(run, plan).await, cache, key: None }
+}
+
+/// Whether the plan names a detector outside the process: to ask the built-in ones again costs
+/// about what a look into the cache does.
+fn asks_others(run: &Run<'_>, plan: &Plan) -> bool {
+    let detectors = &run.seen.detectors;
+    let mut named = plan.primary().chain(&plan.secondary).filter_map(|name| detectors.get(name));
+    named.any(|detector| !matches!(detector.protocol, Protocol::Builtin(_)))
+}
+
+impl Asked {
+    /// Leaves the reports for others, if nothing is missing that another try could bring.
+    pub(super) async fn keep(&self, run: &Run<'_>, coverage: &Coverage) {
+        let (Some(cache), Some(key)) = (&run.deps.responses, self.key) else { return };
+        if !coverage.complete || !self.reports.iter().all(is_lasting) {
+            return;
+        }
+        if let Ok(value) = serde_json::to_vec(&self.reports) {
+            cache.put(key, value.into()).await;
+            count(run, "put", "success");
+        }
+    }
+}
+
+fn count(run: &Run<'_>, operation: &'static str, result: &'static str) {
+    run.deps.metrics.cache_operation("responses", operation, result);
+}
+
+/// Whether the detector would say the same again.
+fn is_lasting(report: &Report) -> bool {
+    let lasting =
+        |error| matches!(error, ReportError::TooLong | ReportError::UnsupportedContentType);
+    let unfit = report.status == Status::Skipped && report.error.is_some_and(lasting);
+    unfit || (report.answered() && report.gaps.iter().all(|gap| lasting(gap.reason)))
+}
+
+/// The reports of `value`, of which nothing was sent now; `None` where another release wrote it.
+fn read(value: &[u8]) -> Option<Vec<Report>> {
+    let mut reports: Vec<Report> = serde_json::from_slice(value).ok()?;
+    for report in &mut reports {
+        (report.attempts, report.coalesced, report.duration) = (0, false, Duration::ZERO);
+    }
+    Some(reports)
+}
+
+/// Of everything that detectors' answers depend on, and of what the tenant's policies are. The
+/// tenant's file needs no place: what it says is done after the answers.
+fn key(run: &Run<'_>, plan: &Plan) -> Option<Digest> {
+    #[derive(Serialize)]
+    struct Asking<'a> {
+        request: &'a Request,
+        plan: &'a Plan,
+    }
+    let asking = Asking { request: run.request, plan };
+    let asking = serde_json::to_vec(&asking).ok()?;
+    let delegates = run.seen.detectors.values().any(|detector| detector.delegation.is_some());
+    let hash = run.deps.redaction_key.hash([
+        &b"responses"[..],
+        run.tenant.id.as_str().as_bytes(),
+        run.view.digest().as_bytes(),
+        run.seen.digest.as_bytes(),
+        if delegates { run.caller.as_bytes() } else { b"" },
+        &asking,
+    ]);
+    Some(Digest::of(&hash))
+}
