@@ -162,7 +162,7 @@ fn conversation(request: &Request) -> (Vec<&'static str>, Vec<String>) {
 }
 
 /// How long the whole request may take.
-pub(super) fn budget(deps: &Deps, tenant: &Tenant, request: &Request) -> Duration {
+pub fn budget(deps: &Deps, tenant: &Tenant, request: &Request) -> Duration {
     let sla = &deps.settings.orchestration.sla;
     let milliseconds = request.timeout_ms.unwrap_or_else(|| match request.priority {
         Priority::Critical => tenant.sla.critical_ms.unwrap_or(sla.critical_ms),

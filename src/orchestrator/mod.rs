@@ -37,7 +37,7 @@ mod record;
 mod stages;
 
 pub use deps::{DepsError, STORE_FILE};
-pub use facts::{plain_head, view_of};
+pub use facts::{budget, plain_head, view_of};
 pub use hold::{Held, hold};
 pub use record::{Kept, KeptFinding, KeptReport};
 

@@ -35,6 +35,7 @@ mod model;
 mod opa;
 mod operators;
 mod overlays;
+mod overload;
 mod policy_tools;
 mod probe;
 mod quality;
