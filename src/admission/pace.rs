@@ -11,14 +11,14 @@ use tokio::time::Instant;
 /// Never more at once.
 pub(super) const CEILING: usize = 1024;
 /// Never fewer, however late the threads are.
-pub(super) const FLOOR: usize = 16;
+pub(super) const FLOOR: usize = 4;
 /// Lateness in every look of a window that means a standing queue.
 const LATE: Duration = Duration::from_millis(3);
 /// Between two changes.
 pub(super) const WINDOW: Duration = Duration::from_millis(100);
 /// Kept of the limit in a window that was late.
 const DOWN: f64 = 0.8;
-/// Gained in a window that was not.
+/// Gained in a window that was not, and four more.
 const UP: f64 = 1.25;
 
 /// What one thread saw in a window.
@@ -57,7 +57,7 @@ impl Pace {
                 self.lowered = Some(now);
             }
         } else if seen.felt && rested(self.lowered) && rested(self.raised) {
-            self.limit = ((self.limit as f64 * UP) as usize + 1).min(CEILING);
+            self.limit = ((self.limit as f64 * UP) as usize + 4).min(CEILING);
             self.raised = Some(now);
         }
         self.limit

@@ -25,6 +25,7 @@ mod corpus;
 mod credentials;
 mod detectors;
 mod edge;
+mod faults;
 mod floor;
 mod hostile_policies;
 mod hostile_replies;

@@ -121,11 +121,11 @@ async fn a_late_thread_lowers_the_limit_and_a_raised_one_lets_those_in_who_wait(
         slots.note(SECOND, at);
     }
     let mut held = Vec::new();
-    for _ in 0..16 {
+    for _ in 0..super::super::pace::FLOOR {
         held.push(slots.take(claim(&a, Priority::Low), at + SECOND).now_or_never().unwrap());
     }
     let mut waits = Box::pin(slots.take(claim(&a, Priority::Low), Instant::now() + SECOND));
-    assert!(waits.as_mut().now_or_never().is_none(), "the floor is 16");
+    assert!(waits.as_mut().now_or_never().is_none(), "there are more than the least");
     slots.note(Duration::ZERO, at + SECOND);
     assert!(waits.now_or_never().is_some_and(|slot| slot.is_ok()));
 }
