@@ -218,7 +218,16 @@ fn wish(
     caller: &Caller,
     plan: &mut Plan,
 ) -> Result<(), Error> {
-    let mut relaxed = Vec::new();
+    // Parameters can make a detector find nothing. What the floor requires keeps those of its file.
+    let planned = |name: &DetectorName| {
+        let sets = [&plan.required, &plan.optional, &plan.secondary];
+        sets.iter().any(|set| set.contains(name)) && !plan.floor_required.contains(name)
+    };
+    let changed = wishes.params.iter().filter(|(name, wish)| plan.params.get(*name) != Some(*wish));
+    let mut relaxed: Vec<String> = changed
+        .filter(|(name, _)| planned(name))
+        .map(|(name, _)| format!("/detectors/params/{name}"))
+        .collect();
     for name in &wishes.add {
         plan.optional.remove(name);
         plan.secondary.remove(name);

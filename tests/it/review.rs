@@ -90,6 +90,12 @@ async fn a_change_serves_after_another_persons_review_and_not_before() {
         ("block".into(), json!(1))
     );
     assert_eq!(house.get().await.json()["pending"], Value::Null);
+    let audit = send(&house.app, BOOT, ("GET", "/api/v1/audit"), "", &Value::Null).await.json();
+    let of = |act: &str| {
+        let entries = audit["audit"].as_array().unwrap().iter();
+        entries.filter(|entry| entry["action"] == act).count()
+    };
+    assert_eq!(of("policy.propose"), 1, "{audit}");
     let again = house.review(&house.approver, &pending, "approve").await;
     assert_eq!(code(&again), (409, "INVALID_STATE_TRANSITION".into()));
 

@@ -161,3 +161,27 @@ proptest! {
         prop_assert_eq!(named, unknown);
     }
 }
+
+#[test]
+fn parameters_of_a_planned_detector_need_the_scope_and_those_of_others_do_not() {
+    let params = |of: &str| DetectorWishes {
+        params: BTreeMap::from([(detector(of), serde_json::json!({"entities": []}))]),
+        ..DetectorWishes::default()
+    };
+    let plan = Plan {
+        required: [detector("a"), detector("c")].into(),
+        floor_required: [detector("c")].into(),
+        optional: [detector("b")].into(),
+        ..Plan::default()
+    };
+    let none = Thresholds::default();
+    for name in ["a", "b"] {
+        let refused = wished(&plan, &params(name), &none, false).unwrap_err();
+        assert_eq!(refused.details[0].pointer, format!("/detectors/params/{name}"));
+        let done = wished(&plan, &params(name), &none, true).unwrap();
+        assert_eq!(done.relaxed, [format!("/detectors/params/{name}")]);
+    }
+    for name in ["c", "d"] {
+        assert!(wished(&plan, &params(name), &none, false).unwrap().relaxed.is_empty(), "{name}");
+    }
+}

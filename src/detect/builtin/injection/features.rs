@@ -189,13 +189,23 @@ impl<W: FnMut(Kind, usize) -> f32> Reader<W> {
         word.undisguise();
         self.text.clear();
         self.text.extend(word.chars.iter().skip(1));
+        let number = word.letters() == 0;
         word.chars.push('$');
         let start = word.start;
         let empty = Sentence { start, end, sum: 0.0, square: 0.0, features: 0, cues: 0 };
         self.now.get_or_insert(empty).end = end;
         self.words += 1;
-        self.grams(&word);
         let own = hash(b'w', self.text.as_bytes());
+        // What is only said again says nothing more, however often; numbers all look alike here.
+        if number || !self.before.contains(&own) {
+            self.features_of_word(&word, own);
+        }
+        word.chars.clear();
+        self.word = Word { chars: word.chars, ..Word::default() };
+    }
+
+    fn features_of_word(&mut self, word: &Word, own: u32) {
+        self.grams(word);
         self.add(own, Kind::Word);
         let [last, older] = self.before;
         self.add(join(b'b', last, own), Kind::Pair);
@@ -208,8 +218,6 @@ impl<W: FnMut(Kind, usize) -> f32> Reader<W> {
             self.add(hash(b'C', b"DISGUISED"), Kind::Mark);
         }
         self.cues_of_word(word.joined);
-        word.chars.clear();
-        self.word = Word { chars: word.chars, ..Word::default() };
     }
 
     /// n-grams of 3 to 5 characters; of 1 to 3 where a character is a word.

@@ -206,3 +206,13 @@ fn a_tenth_of_a_text_of_attacks_is_enough_to_report() {
     let found = found(&text);
     assert!((1..=super::FINDINGS_MAX).contains(&found.len()), "{}", found.len());
 }
+
+#[test]
+fn a_word_said_again_and_again_is_no_order() {
+    for text in ["x ", "hello ", "ha ho ", "0 0 1 ", "no, no! ", "lalala "] {
+        for times in [3, 10, 120, 1_000] {
+            let score = in_views(&text.repeat(times));
+            assert!(score < 0.5, "{text:?} {times} times: {score}");
+        }
+    }
+}
