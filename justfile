@@ -64,6 +64,11 @@ cardinality:
 isolation:
     ISOLATION=10000 cargo test --locked --test it -- isolation --nocapture
 
+# Before a release: detectors with every fault, five times the load, a noisy tenant
+faults seconds="10":
+    cargo build --release --locked
+    FAULTS_SECONDS={{seconds}} SERVICE_BINARY=$PWD/target/release/orchestrator cargo test --locked --test it -- faults --nocapture --test-threads 1
+
 # Before a release: what a tenant feels of another one's hostile policy
 hostile-policies:
     cargo build --release --locked

@@ -1,6 +1,8 @@
-//! Who may ask how often: rates of tenants, keys and routes, quotas of the hour, places at once.
+//! Who may ask how often: rates of tenants, keys and routes, quotas of the hour, places at once; and
+//! who is judged next when the service is at its limit.
 //!
-//! Pure but for counting: the caller brings the time and the limits, which follow every reload.
+//! Rates and quotas are pure but for counting: the caller brings the time and the limits, which
+//! follow every reload.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,19 +11,30 @@ use tokio::time::Instant;
 
 use crate::domain::error::{Code, Error};
 use crate::domain::id::TenantId;
-use crate::metrics::Metrics;
-use crate::settings::{Rate, RateLimit, Tier};
+use crate::domain::request::{Priority, Request};
+use crate::metrics::{Metrics, Shed};
+use crate::settings::{Limits, Rate, RateLimit, Tier};
 use crate::snapshot::Snapshot;
 use crate::store::{Store, StoreError};
 
+mod bodies;
 pub mod fairness;
+mod pace;
+mod queue;
+mod slots;
 mod used;
 mod windows;
 
+pub use bodies::Held;
+pub use slots::Slot;
 pub use used::Spent;
 pub use windows::{Bucket, Level, Local, Windows};
 
 const HOUR_S: u64 = 3_600;
+/// Characters of content that cost as much as a request does at least.
+const COST_CHARS: usize = 65_536;
+/// Between two looks at a serving thread's clock.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// When a request is held against its limits.
 #[derive(Debug, Clone, Copy)]
@@ -107,25 +120,31 @@ pub struct Admission {
     /// Method, path and rate of routes that have one.
     routes: Vec<(String, String, Rate)>,
     used: used::Used,
+    slots: slots::Slots,
+    bodies: Arc<bodies::Bodies>,
     metrics: Arc<Metrics>,
 }
 
 impl Admission {
-    /// Over counts of this process, with what `store` kept of this hour's quotas. Nobody is refused
-    /// unless it `enforces`.
+    /// Over counts of this process, with what `store` kept of this hour's quotas. Rates, quotas and
+    /// places refuse nobody unless it `enforces`; the service's own limits always do.
     pub async fn open(
-        limits: &RateLimit,
+        (rates, limits): (&RateLimit, &Limits),
         enforces: bool,
         metrics: Arc<Metrics>,
         store: &dyn Store,
     ) -> Result<Admission, StoreError> {
         let now = Moment::now();
-        let admission = Self { enforces, ..Self::new(limits, metrics, now.at) };
+        let admission = Self { enforces, ..Self::new((rates, limits), metrics, now.at) };
         admission.used.restore(store.used(now.hour()).await?);
         Ok(admission)
     }
 
-    fn new(limits: &RateLimit, metrics: Arc<Metrics>, now: Instant) -> Admission {
+    fn new(
+        (limits, of_service): (&RateLimit, &Limits),
+        metrics: Arc<Metrics>,
+        now: Instant,
+    ) -> Admission {
         let split = |(route, rate): (&String, &Rate)| {
             let (method, path) = route.split_once(' ')?;
             Some((method.to_owned(), path.to_owned(), *rate))
@@ -133,7 +152,10 @@ impl Admission {
         let routes: Vec<_> = limits.routes.iter().filter_map(split).collect();
         let windows = Box::new(Local::new(routes.len(), now));
         let (limits, used) = (limits.clone(), used::Used::default());
-        Admission { enforces: true, windows, limits, routes, used, metrics }
+        let Limits { concurrency, queue_max, bodies_bytes_max, .. } = *of_service;
+        let slots = slots::Slots::new(concurrency, queue_max, Arc::clone(&metrics));
+        let bodies = Arc::new(bodies::Bodies::new(bodies_bytes_max));
+        Admission { enforces: true, windows, limits, routes, used, slots, bodies, metrics }
     }
 
     /// Whether anybody is refused.
@@ -239,6 +261,55 @@ impl Admission {
         Err(Refused { error: Error::new(Code::QuotaExceeded, message), wait: now.hour_left() })
     }
 
+    /// A slot among the requests that the service judges at once. Where there is none, it waits for
+    /// one by priority and fairly by tenant, while others are refused before it.
+    pub async fn slot(
+        &self,
+        request: &Request,
+        weight: f64,
+        until: Instant,
+    ) -> Result<Slot<'_>, Refused> {
+        if let Some(slot) = self.slots.at_once() {
+            return Ok(slot);
+        }
+        let Request { tenant, priority, .. } = request;
+        let pieces = request.body.pieces(request.judge, request.content_type);
+        let chars: usize = pieces.iter().map(|piece| piece.chars).sum();
+        let cost = 1.0 + (chars / COST_CHARS) as f64;
+        let claim = queue::Claim { tenant, priority: *priority, weight, cost };
+        let turn = self.slots.turn(claim, until).await;
+        turn.map_err(|shed| overloaded(shed, Some(*priority)))
+    }
+
+    /// Held bytes of a body that says it will have `bytes`; none are held yet.
+    pub fn body(&self, bytes: usize) -> Result<Held, Refused> {
+        if self.bodies.has_room(bytes) {
+            return Ok(Held::none(&self.bodies));
+        }
+        Err(self.no_room())
+    }
+
+    /// The refusal of a body that found no room.
+    pub fn no_room(&self) -> Refused {
+        self.metrics.shed(None, Shed::Memory);
+        overloaded(Shed::Memory, None)
+    }
+
+    /// Looks how late this thread's clock rings, and what `others` says of other threads' queues, for
+    /// as long as the thread serves. Each serving thread runs one.
+    pub async fn keep_pace(&self, others: impl Fn() -> Duration) {
+        loop {
+            let mut least = Duration::MAX;
+            let began = Instant::now();
+            while began.elapsed() < pace::WINDOW {
+                let asked = Instant::now();
+                tokio::time::sleep(LOOK).await;
+                least = least.min(asked.elapsed().saturating_sub(LOOK));
+            }
+            self.slots.note(least.max(others()), Instant::now());
+        }
+    }
+
     /// What a tenant has spent.
     pub fn spent(&self, tenant: &TenantId, now: Moment) -> Spent {
         self.used.of(tenant).view(now.hour())
@@ -274,6 +345,22 @@ impl Admission {
         rows.iter().zip(&counts).for_each(|(row, counts)| counts.note_kept(row));
         Ok(())
     }
+}
+
+/// The refusal of a service at its limit; the less urgent come back later.
+fn overloaded(shed: Shed, priority: Option<Priority>) -> Refused {
+    let message = match shed {
+        Shed::QueueFull => "too many requests wait; send it again later",
+        Shed::Deadline => "its turn did not come in time; send it again later",
+        Shed::Memory => "too much is being read for a body of this size; send it again later",
+    };
+    let seconds = match priority {
+        Some(Priority::Critical | Priority::High) => 1,
+        Some(Priority::Normal) | None => 2,
+        Some(Priority::Low) => 5,
+        Some(Priority::Batch) => 10,
+    };
+    Refused { error: Error::new(Code::Overloaded, message), wait: Duration::from_secs(seconds) }
 }
 
 #[cfg(test)]

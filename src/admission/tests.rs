@@ -15,7 +15,11 @@ fn moment(at: Instant, seconds: u64) -> Moment {
 }
 
 fn admission(limits: &RateLimit, start: Instant) -> Admission {
-    Admission::new(limits, Arc::new(Metrics::new(&[], "test").unwrap()), start)
+    Admission::new(
+        (limits, &Limits::default()),
+        Arc::new(Metrics::new(&[], "test").unwrap()),
+        start,
+    )
 }
 
 fn rates(of: &[(&str, u32)]) -> BTreeMap<String, Rate> {
@@ -116,7 +120,8 @@ async fn where_nothing_is_enforced_requests_are_counted_and_never_refused() {
     let store = Sqlite::open(&SqliteOptions::at(At::Memory)).unwrap();
     let metrics = Arc::new(Metrics::new(&[], "test").unwrap());
     let limits = RateLimit { per_minute: 1, burst: 1, ..RateLimit::default() };
-    let open = Admission::open(&limits, false, metrics, &store).await.unwrap();
+    let open =
+        Admission::open((&limits, &Limits::default()), false, metrics, &store).await.unwrap();
     let (a, now) = (id("a"), Moment::now());
     for _ in 0..20 {
         assert!(open.enter(asks(&a, None), now).1.is_ok());
@@ -133,7 +138,8 @@ async fn what_was_spent_survives_the_process_and_is_written_in_batches() {
     let metrics = || Arc::new(Metrics::new(&[], "test").unwrap());
     let limits = RateLimit::default();
     let (a, now) = (id("a"), Moment::now());
-    let first = Admission::open(&limits, true, metrics(), &store).await.unwrap();
+    let first =
+        Admission::open((&limits, &Limits::default()), true, metrics(), &store).await.unwrap();
     let before = store.stats().rows;
     for _ in 0..1_000 {
         first.count(&a, &tier(2_000, 1), now).unwrap();
@@ -141,7 +147,8 @@ async fn what_was_spent_survives_the_process_and_is_written_in_batches() {
     first.keep(&store).await.unwrap();
     first.keep(&store).await.unwrap();
     assert!(store.stats().rows - before <= 1, "one write for a thousand requests");
-    let second = Admission::open(&limits, true, metrics(), &store).await.unwrap();
+    let second =
+        Admission::open((&limits, &Limits::default()), true, metrics(), &store).await.unwrap();
     assert_eq!(second.spent(&a, now).used, 1_000);
     assert!(second.count(&a, &tier(900, 1), now).unwrap().burst);
 }

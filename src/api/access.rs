@@ -186,7 +186,7 @@ async fn signed(request: &mut ServiceRequest, tenant: &Tenant) -> Result<(), Err
         let error = error.to_string();
         Error::new(Code::InvalidRequest, "the body could not be read").caused_by(error)
     })?;
-    let read = body::read(payload, api.body_limits()).await?;
+    let read = body::read(request.request(), payload, api.body_limits()).await?;
     api.gate.check_signature(tenant, presented(request), &read)?;
     let whole = futures_util::stream::once(std::future::ready(Ok(read)));
     request.set_payload(Payload::Stream { payload: Box::pin(whole) });

@@ -1,15 +1,20 @@
 //! Requests held against rates, quotas and places, and what their answers say of it.
 
+use std::time::Duration;
+
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpMessage as _, HttpRequest};
+use tokio::time::Instant;
 
 use super::Api;
 use super::routes::PREFIX;
-use crate::admission::{Entrant, Level, Moment, Place, Refused};
+use crate::admission::{Entrant, Level, Moment, Place, Refused, Slot};
 use crate::auth::Caller;
 use crate::domain::error::Error;
 use crate::domain::id::TenantId;
+use crate::domain::request::Request;
 use crate::operations::Operation;
+use crate::orchestrator;
 use crate::snapshot::Snapshot;
 
 /// What the answer will say; kept with the request.
@@ -29,7 +34,7 @@ fn tell(http: &HttpRequest, change: impl FnOnce(&mut Told)) {
 }
 
 /// The error of a refusal, with when to come back.
-fn refusal(refused: Refused) -> Error {
+pub(super) fn refusal(refused: Refused) -> Error {
     refused.error.retry_after(refused.wait)
 }
 
@@ -53,6 +58,26 @@ pub(super) fn place(
     let Some(tenant) = snapshot.catalog.tenants.get(tenant) else { return Ok(None) };
     let place = api.admission.place(&tenant.id, &snapshot.limits(tenant), Moment::now());
     place.map(Some).map_err(refusal)
+}
+
+/// A slot among the requests that the service judges at once. One that had to wait has so much less
+/// time for its detectors; it gives up when half of its time is gone.
+pub(super) async fn slot<'a>(
+    api: &'a Api,
+    snapshot: &Snapshot,
+    request: &mut Request,
+) -> Result<Option<Slot<'a>>, Error> {
+    let Some(tenant) = snapshot.catalog.tenants.get(&request.tenant) else { return Ok(None) };
+    let began = Instant::now();
+    let budget = orchestrator::budget(&api.deps, tenant, request);
+    let slot = api.admission.slot(request, tenant.tier.weight, began + budget / 2).await;
+    let slot = slot.map_err(refusal)?;
+    let waited = began.elapsed();
+    if waited >= Duration::from_millis(1) {
+        let left = budget.saturating_sub(waited).as_millis();
+        request.timeout_ms = u64::try_from(left).ok();
+    }
+    Ok(Some(slot))
 }
 
 /// Whether the guard has held a request against its rates.

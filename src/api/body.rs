@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use actix_web::HttpRequest;
 use actix_web::http::header;
-use actix_web::web::{Bytes, BytesMut, Payload};
+use actix_web::web::{Bytes, BytesMut, Data, Payload};
+use actix_web::{HttpMessage as _, HttpRequest};
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
-use super::strict;
+use super::admit::refusal;
+use super::{Api, strict};
 use crate::domain::error::{Code, Error};
 
 /// Limits of a body.
@@ -30,7 +31,7 @@ pub async fn json<T: DeserializeOwned>(
     limits: BodyLimits,
 ) -> Result<T, Error> {
     check_headers(request, limits)?;
-    let bytes = read(payload, limits).await?;
+    let bytes = read(request, payload, limits).await?;
     strict::parse(&bytes)
 }
 
@@ -46,8 +47,7 @@ fn check_headers(request: &HttpRequest, limits: BodyLimits) -> Result<(), Error>
         let message = "compressed bodies are not read; send it without Content-Encoding";
         return Err(Error::new(Code::UnsupportedMediaType, message));
     }
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    match length.and_then(|length| length.parse::<usize>().ok()) {
+    match declared(request) {
         Some(length) if length > limits.bytes_max => Err(too_large(limits)),
         Some(_) | None => Ok(()),
     }
@@ -58,10 +58,25 @@ fn too_large(limits: BodyLimits) -> Error {
     Error::new(Code::PayloadTooLarge, message)
 }
 
-/// Reads a body to its end, within its limits.
-pub(super) async fn read(mut payload: Payload, limits: BodyLimits) -> Result<Bytes, Error> {
+fn declared(request: &HttpRequest) -> Option<usize> {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    length.and_then(|length| length.to_str().ok()?.parse().ok())
+}
+
+/// Reads a body to its end, within its limits and among the bytes of all bodies, which it counts
+/// to until the request is answered.
+pub(super) async fn read(
+    request: &HttpRequest,
+    mut payload: Payload,
+    limits: BodyLimits,
+) -> Result<Bytes, Error> {
     let started = Instant::now();
     let mut body = BytesMut::new();
+    let api = request.app_data::<Data<Api>>();
+    let mut held = match api {
+        Some(api) => Some(api.admission.body(declared(request).unwrap_or(0)).map_err(refusal)?),
+        None => None,
+    };
     loop {
         let earned = Duration::from_millis(body.len() as u64 * 1000 / limits.rate_min.max(1));
         let until = started + limits.grace.max(earned);
@@ -70,7 +85,10 @@ pub(super) async fn read(mut payload: Payload, limits: BodyLimits) -> Result<Byt
                 let message = format!("the body did not arrive in time ({} bytes did)", body.len());
                 return Err(Error::new(Code::RequestTimeout, message));
             }
-            Ok(None) => return Ok(body.freeze()),
+            Ok(None) => {
+                request.extensions_mut().insert(held);
+                return Ok(body.freeze());
+            }
             Ok(Some(Err(error))) => {
                 let message = "the body could not be read to its end";
                 return Err(Error::new(Code::InvalidRequest, message).caused_by(error.to_string()));
@@ -78,6 +96,11 @@ pub(super) async fn read(mut payload: Payload, limits: BodyLimits) -> Result<Byt
             Ok(Some(Ok(chunk))) => {
                 if body.len() + chunk.len() > limits.bytes_max {
                     return Err(too_large(limits));
+                }
+                if let (Some(api), Some(held)) = (api, &mut held)
+                    && !held.grow(chunk.len())
+                {
+                    return Err(refusal(api.admission.no_room()));
                 }
                 body.extend_from_slice(&chunk);
             }

@@ -47,6 +47,11 @@ pub(super) fn serve_on(
     let stopping = builder.graceful_shutdown_signal();
     let service = move || {
         let (stopping, connections) = (stopping.clone(), Arc::clone(&connections));
+        // This runs once on each serving thread, and the task ends with the thread.
+        let api = data.clone();
+        actix_web::rt::spawn(async move {
+            api.admission.keep_pace(|| api.deps.detectors.late()).await;
+        });
         let app = App::new()
             .app_data(data.clone())
             .wrap(from_fn(api::guard))

@@ -58,7 +58,12 @@ impl Application {
         let limits = &settings.security.rate_limit;
         start::check_routes(limits).map_err(StartError::Faults)?;
         let metrics = Arc::clone(&deps.metrics);
-        let admission = Admission::open(limits, !gate.is_open(), metrics, deps.store.as_ref());
+        let admission = Admission::open(
+            (limits, &settings.server.limits),
+            !gate.is_open(),
+            metrics,
+            deps.store.as_ref(),
+        );
         let admission = admission.await.map_err(DepsError::Store)?;
         deps.adopt(&snapshot);
         let live = Arc::new(Live::new(snapshot, sources, Some(Arc::clone(&deps.store))));

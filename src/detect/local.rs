@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -56,6 +58,22 @@ pub(super) struct Pool {
     inline_bytes_max: usize,
     prepare: Prepare,
     prepared: Prepared,
+    waits: Arc<Waits>,
+}
+
+/// The least time that a job waited for a thread since somebody asked, in microseconds.
+struct Waits(AtomicU64);
+
+impl Waits {
+    fn note(&self, waited: Duration) {
+        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.0.fetch_min(micros, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> Duration {
+        let least = self.0.swap(u64::MAX, Ordering::Relaxed);
+        if least == u64::MAX { Duration::ZERO } else { Duration::from_micros(least) }
+    }
 }
 
 impl Pool {
@@ -69,7 +87,14 @@ impl Pool {
             inline_bytes_max: config.inline_bytes_max,
             prepare: config.prepare,
             prepared: Prepared::default(),
+            waits: Arc::new(Waits(AtomicU64::new(u64::MAX))),
         }
+    }
+
+    /// The least time that a job waited for a thread since this was last asked; nothing where there
+    /// was none.
+    pub(super) fn late(&self) -> Duration {
+        self.waits.take()
     }
 
     /// Prepares a detector in the background, so that no request waits for it.
@@ -116,7 +141,9 @@ impl Pool {
         let job = || catch_unwind(AssertUnwindSafe(job)).ok();
         let Some(threads) = &self.threads else { return job() };
         let (tell, told) = oneshot::channel();
+        let (waits, sent) = (Arc::clone(&self.waits), Instant::now());
         threads.spawn(move || {
+            waits.note(sent.elapsed());
             if !tell.is_closed() {
                 let _ = tell.send(job());
             }

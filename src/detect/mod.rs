@@ -144,6 +144,12 @@ impl Detectors {
         }
     }
 
+    /// The least time that the work of a built-in detector waited for a thread since this was last
+    /// asked; nothing where there was none.
+    pub fn late(&self) -> Duration {
+        self.pool.late()
+    }
+
     /// Asks all at once, at most `parallel_max` calls running; the reports stand in the order of
     /// `asks`. Dropping the future cancels every call.
     pub async fn fan_out(&self, asks: &[Ask], work: &Work<'_>, deadline: Instant) -> Vec<Report> {

@@ -106,6 +106,8 @@ families! {
     build_info: GaugeVec, ["version", "revision"], &[], "1 for the program that runs.";
     security_violations_total: IntCounterVec, ["violation_type"], &[], "Envelopes of requests that look like an attack, blocked or not.";
     rate_limit_exceeded_total: IntCounterVec, ["tenant"], &[], "Requests refused by a rate, a quota or for want of a place; tenant is empty where only the key was known.";
+    queue_depth: GaugeVec, ["priority"], &[], "Requests that wait to be judged.";
+    shed_total: IntCounterVec, ["priority", "reason"], &[], "Requests refused because the service is at its limit; priority is empty where the body was not read.";
     fairness_index: Gauge, [], &[], "Jain's index over what tenants had judged this hour for their weight, 0 to 1.";
     panics_total: IntCounter, [], &[], "Panics caught.";
 }

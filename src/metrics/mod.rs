@@ -13,6 +13,7 @@ use prometheus::{
 use crate::domain::action::Action;
 use crate::domain::category::TREE;
 use crate::domain::report::{ReportError, Status};
+use crate::domain::request::Priority;
 
 mod bounded;
 mod list;
@@ -38,6 +39,28 @@ pub enum BreakerState {
     Open,
     /// One call tries.
     HalfOpen,
+}
+
+/// Why a request was refused by a service at its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shed {
+    /// As many wait as may, and none is less urgent.
+    QueueFull,
+    /// Its turn did not come in time.
+    Deadline,
+    /// Too many bytes of bodies are held for one of its size.
+    Memory,
+}
+
+impl Shed {
+    /// The label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Shed::QueueFull => "queue_full",
+            Shed::Deadline => "deadline",
+            Shed::Memory => "memory",
+        }
+    }
 }
 
 /// Which part of the configuration was reloaded.
@@ -237,6 +260,17 @@ impl Metrics {
         };
         // No tenant must not take a tenant's label.
         if tenant.is_empty() { count(tenant) } else { self.tenants.with(tenant, count) }
+    }
+
+    /// So many more requests wait to be judged, or fewer.
+    pub fn queue_depth(&self, priority: Priority, change: f64) {
+        self.families.queue_depth.with_label_values(&[priority.name()]).add(change);
+    }
+
+    /// One request that was refused because the service is at its limit.
+    pub fn shed(&self, priority: Option<Priority>, reason: Shed) {
+        let labels = [priority.map_or("", Priority::name), reason.name()];
+        self.families.shed_total.with_label_values(&labels).inc();
     }
 
     /// How evenly tenants are served, 0..=1.

@@ -57,6 +57,8 @@ fn every_family_appears_once_it_is_recorded() {
     metrics.active_services(1);
     metrics.security_violation("sqli");
     metrics.rate_limit_exceeded("default");
+    metrics.queue_depth(Priority::Low, 1.0);
+    metrics.shed(None, Shed::Memory);
     metrics.fairness(0.9);
     metrics.panicked();
     let text = metrics.render().unwrap();

@@ -165,7 +165,7 @@ fn conversation(request: &Request) -> (Vec<&'static str>, Vec<String>) {
 }
 
 /// How long the whole request may take.
-pub(super) fn budget(deps: &Deps, tenant: &Tenant, request: &Request) -> Duration {
+pub fn budget(deps: &Deps, tenant: &Tenant, request: &Request) -> Duration {
     let milliseconds = request.timeout_ms.unwrap_or_else(|| own_budget(deps, tenant, request));
     Duration::from_millis(milliseconds.clamp(10, 300_000))
 }

@@ -39,7 +39,7 @@ mod reuse;
 mod stages;
 
 pub use deps::{DepsError, STORE_FILE};
-pub use facts::{plain_head, view_of};
+pub use facts::{budget, plain_head, view_of};
 pub use hold::{Held, hold};
 pub use record::{Kept, KeptFinding, KeptReport};
 

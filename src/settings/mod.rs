@@ -9,12 +9,14 @@ use validator::{Validate, ValidationError};
 
 use crate::yaml::Span;
 
+mod concurrency;
 mod load;
 mod secrets;
 mod tenancy;
 #[cfg(test)]
 mod tests;
 
+pub use concurrency::Concurrency;
 pub use load::read_secret_variable;
 pub use secrets::{Secret, Secrets};
 pub use tenancy::{Rate, RateLimit, Tier, Tiers};
@@ -157,6 +159,14 @@ pub struct Limits {
     /// Open connections of one address; a proxy in front is one address.
     #[validate(range(min = 1, max = 1_000_000))]
     pub connections_per_address_max: usize,
+    /// Requests judged at once.
+    pub concurrency: Concurrency,
+    /// Requests that may wait for that.
+    #[validate(range(min = 0, max = 1_000_000))]
+    pub queue_max: usize,
+    /// Bytes of all bodies that are read or judged; a body may have a quarter of what is free.
+    #[validate(range(min = 4096))]
+    pub bodies_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -168,6 +178,9 @@ impl Default for Limits {
             header_timeout: Span(Duration::from_secs(5)),
             connections_max: 4096,
             connections_per_address_max: 2048,
+            concurrency: Concurrency::Auto,
+            queue_max: 1000,
+            bodies_bytes_max: 256 * 1024 * 1024,
         }
     }
 }

@@ -48,8 +48,9 @@ pub(crate) async fn orchestrate(http: HttpRequest, payload: Payload, api: Data<A
     accepting(&api)?;
     let wire: OrchestrateRequest = body::json(&http, payload, api.body_limits()).await?;
     let snapshot = api.live.current();
-    let request = domain(&api, &http, (&caller, &snapshot), wire, request_id(&http))?;
+    let mut request = domain(&api, &http, (&caller, &snapshot), wire, request_id(&http))?;
     let _place = admit::place(&api, &snapshot, &request.tenant)?;
+    let _slot = admit::slot(&api, &snapshot, &mut request).await?;
     admit::count(&api, &http, (&caller, &snapshot), (&request.tenant, Part::First))?;
     let outcome = orchestrator::run(&api.deps, &snapshot, &caller, &request).await?;
     let answer = response::render(&outcome, &request, started.elapsed());
@@ -308,7 +309,8 @@ impl Item<'_> {
         let started = Instant::now();
         let strict::Object(wire) = strict::of_value::<strict::Object<OrchestrateRequest>>(value)?;
         let who = (self.caller, self.snapshot);
-        let request = domain(self.api, self.http, who, wire, id)?;
+        let mut request = domain(self.api, self.http, who, wire, id)?;
+        let _slot = admit::slot(self.api, self.snapshot, &mut request).await?;
         let part = if self.index == 0 { Part::First } else { Part::Further };
         admit::count(self.api, self.http, who, (&request.tenant, part))?;
         let outcome =

@@ -1,0 +1,426 @@
+//! The hostile harness: detectors with every fault, switched by the request; load beyond what the
+//! service can; a noisy tenant. Each part counts what must hold of answers, metrics and log.
+//!
+//! `FAULTS_SECONDS=10` measures (`just faults`); without it each part takes a few seconds.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::task::JoinSet;
+
+use crate::app::{client, send, write};
+use crate::binary::{Served, program, service};
+
+mod checks;
+mod fakes;
+mod load;
+
+use checks::{Checks, metric};
+use fakes::{FAULTS, Fake, Kind};
+use load::{Sample, Target, complete, part};
+
+/// Stands in every content, and must stand in no log line.
+const CANARY: &str = "kolibri-canary";
+/// Of every remote detector.
+const TIME_OUT_MS: f64 = 300.0;
+
+/// How much is tried.
+#[derive(Clone, Copy)]
+struct Tier {
+    /// Of each half of a pair.
+    time: Duration,
+    pairs: usize,
+    /// Requests a second of those whose times count.
+    rate: f64,
+    /// What a busy machine and a slow build may add to a bound, in milliseconds.
+    slack_ms: f64,
+}
+
+fn tier() -> Tier {
+    let seconds = std::env::var("FAULTS_SECONDS").ok().and_then(|text| text.parse().ok());
+    match seconds {
+        Some(seconds) => {
+            Tier { time: Duration::from_secs(seconds), pairs: 5, rate: 200.0, slack_ms: 10.0 }
+        }
+        None => Tier { time: Duration::from_millis(250), pairs: 1, rate: 40.0, slack_ms: 5_000.0 },
+    }
+}
+
+/// Serves the shipped files and what `prepare` adds.
+fn serve(dir: &Path, env: &[(&str, &str)]) -> Served {
+    let mut served = program(&service(), dir);
+    served.args(["serve", "--listen", "127.0.0.1:0"]);
+    served.env("ORCHESTRATION_SERVER__WORKERS", "2");
+    served.env("ORCHESTRATION_POLICY__EVAL_TIMEOUT", "2s");
+    served.envs(env.iter().copied());
+    Served::start(served)
+}
+
+fn tenant(dir: &Path, id: &str, more: &str, required: &[String]) {
+    let text = format!("schema_version: 1\nid: {id}\npolicies: [standard]\n{more}");
+    write(dir, &format!("config/tenants/{id}.yaml"), &text);
+    let table = format!("settings:\n  required: [{}]\n  optional: []\n", required.join(", "));
+    write(dir, &format!("policies/tenants/{id}/standard/data.yaml"), &table);
+}
+
+fn detector(dir: &Path, name: &str, scheme: &str, fake: &Fake) {
+    let text = format!(
+        "name: {name}\nprotocol: native\nendpoint: {scheme}://127.0.0.1:{}/analyze\n\
+         categories: [toxicity]\ntimeout: 300ms\nretry: {{attempts: 1}}\nhealth: {{path: ''}}\n\
+         breaker: {{failures: 10000}}\nbulkhead: {{max_in_flight: 256, queue: 256}}\n",
+        fake.port
+    );
+    write(dir, &format!("detectors/{name}.yaml"), &text);
+}
+
+fn all(samples: &[Sample]) -> Vec<&Sample> {
+    samples.iter().collect()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// Checks answers of one who uses `fault`; how often its detector was late.
+fn check_faulty(checks: &mut Checks, fault: (&str, &[&str]), samples: &[Sample], tier: Tier) {
+    let (name, expected) = fault;
+    for sample in samples {
+        let value = &sample.value;
+        checks.holds(sample.status == 200, || format!("{name}: status {}", sample.status));
+        let reports = value["detectors"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let report = reports.iter().find(|report| report["name"] == format!("hostile-{name}"));
+        let report = report.cloned().unwrap_or_default();
+        let error = match report["status"].as_str() {
+            Some("success") => "",
+            Some("timeout") => "timeout",
+            Some(_) | None => report["error"].as_str().unwrap_or("no report"),
+        };
+        checks.holds(expected.contains(&error), || format!("{name}: {report}"));
+        let sound = error.is_empty() == complete(value)
+            && (error.is_empty() || value["action"] == "review" && value["allowed"] == false);
+        checks.holds(sound, || format!("{name}: an answer that should not be: {value}"));
+        let took = report["duration_ms"].as_f64().unwrap_or(f64::MAX);
+        let bound = TIME_OUT_MS + tier.slack_ms;
+        checks.holds(took <= bound, || format!("{name}: ended after {took} ms"));
+    }
+}
+
+fn check_calm(checks: &mut Checks, what: &str, samples: &[Sample]) {
+    for sample in samples {
+        let sound = sample.status == 200 && sample.value["action"] == "allow";
+        checks.holds(sound && complete(&sample.value), || {
+            format!("{what}: a neighbour's answer: {} {}", sample.status, sample.value)
+        });
+    }
+}
+
+/// What of the process must not grow, from its metrics: bytes and descriptors.
+async fn resources(target: &Target) -> (f64, f64) {
+    let text = target.get("/metrics").await;
+    let of = |name| metric(&text, name, &[]);
+    (of("process_resident_memory_bytes"), of("process_open_fds"))
+}
+
+fn body(tenant: &str, fault: &str, number: usize) -> String {
+    let content = format!("{CANARY} {number} {fault}");
+    json!({"tenant_id": tenant, "content": content, "include": ["detectors"]}).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_detector_with_any_fault_ends_by_its_time_out_and_hurts_nobody_else() {
+    let (tier, mut checks, mut fakes) = (tier(), Checks::default(), JoinSet::new());
+    let dir = tempfile::tempdir().unwrap();
+    detector_orchestrator::assets::write_to(dir.path()).unwrap();
+    let honest_fake = fakes::start(&mut fakes, Kind::Honest).await;
+    let fake = fakes::start(&mut fakes, Kind::Obeys).await;
+    let no_tls = fakes::start(&mut fakes, Kind::NoTls).await;
+    let honest: Vec<String> = (0..7).map(|n| format!("honest-{n}")).collect();
+    honest.iter().for_each(|name| detector(dir.path(), name, "http", &honest_fake));
+    tenant(dir.path(), "calm", "", &honest);
+    for (name, _) in FAULTS {
+        let own = format!("hostile-{name}");
+        match name {
+            "tls" => detector(dir.path(), &own, "https", &no_tls),
+            _ => detector(dir.path(), &own, "http", &fake),
+        }
+        tenant(dir.path(), &format!("t-{name}"), "", &[vec![own], honest.clone()].concat()[..2]);
+    }
+    let mut served = serve(dir.path(), &[]);
+    let log = served.keep_output();
+    let target = Target::new(&served.address, None);
+    let calm = |rate, time| target.open_loop(rate, time, |number| body("calm", "", number));
+    check_calm(&mut checks, "warm-up", &calm(tier.rate, tier.time).await);
+    let mut answers = (tier.rate * tier.time.as_secs_f64()).ceil() as usize;
+    let (mut rows, mut grown, before) = (Vec::new(), Vec::new(), resources(&target).await);
+    for fault in FAULTS {
+        let (mut p99, mut used) = ([Vec::new(), Vec::new(), Vec::new()], 0);
+        for _ in 0..tier.pairs {
+            let alone = calm(tier.rate, tier.time).await;
+            let name = format!("t-{}", fault.0);
+            let words = if fault.0 == "tls" { String::new() } else { format!("fault:{}", fault.0) };
+            let faulty = target.open_loop(tier.rate / 4.0, tier.time, |n| body(&name, &words, n));
+            let (beside, faulty) = futures_util::join!(calm(tier.rate, tier.time), faulty);
+            check_calm(&mut checks, fault.0, &alone);
+            check_calm(&mut checks, fault.0, &beside);
+            check_faulty(&mut checks, fault, &faulty, tier);
+            used += faulty.len();
+            answers += alone.len() + beside.len() + faulty.len();
+            let [a, b] = [&alone, &beside].map(|samples| part(&all(samples), 0.99));
+            p99[0].push(a);
+            p99[1].push(b);
+            p99[2].push(b / a);
+        }
+        let [alone, beside, ratio] = p99.map(median);
+        rows.push(format!(
+            "{:>9}: neighbour's p99 x{ratio:.2} ({alone:.1} -> {beside:.1} ms), {used} faulty answers",
+            fault.0
+        ));
+        let (bytes, _) = resources(&target).await;
+        grown.push((bytes - before.0) / 1_048_576.0);
+    }
+    rows.iter().for_each(|row| println!("{row}"));
+    settle(&mut checks, &target, (before, &grown)).await;
+    let text = target.get("/metrics").await;
+    let decided = metric(&text, "orchestrator_decisions_total", &[]);
+    checks.holds(decided as usize == answers, || format!("{decided} of {answers} decisions"));
+    checks.holds(metric(&text, "orchestrator_panics_total", &[]) == 0.0, || "panics".to_owned());
+    let (code, ..) = served.stop();
+    checks.holds(code == Some(0), || format!("it ended with {code:?}"));
+    checks.log(&log.join().unwrap(), CANARY, answers);
+    println!("{answers} answers, {} calls", fake.calls.load(Ordering::Relaxed));
+    checks.end("hostile detectors");
+}
+
+/// Memory and descriptors after the faults: no more than before, a little aside.
+async fn settle(checks: &mut Checks, target: &Target, ((_, fds), grown): ((f64, f64), &[f64])) {
+    let most = grown.iter().copied().fold(f64::MIN, f64::max);
+    println!("resident memory grew by at most {most:.1} MiB");
+    checks.holds(most <= 64.0, || format!("resident memory grew by {most:.1} MiB"));
+    let until = Instant::now() + Duration::from_secs(20);
+    let left = loop {
+        // Connections kept for the next call are no leak; those of honest detectors are few.
+        let left = resources(target).await.1 - fds;
+        if left <= 64.0 || Instant::now() > until {
+            break left;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    println!("descriptors more than before: {left}");
+    checks.holds(left <= 64.0, || format!("{left} descriptors were not closed"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_detector_that_always_fails_is_sent_few_more_calls_than_requests() {
+    let (tier, mut checks, mut fakes) = (tier(), Checks::default(), JoinSet::new());
+    let dir = tempfile::tempdir().unwrap();
+    detector_orchestrator::assets::write_to(dir.path()).unwrap();
+    let fake = fakes::start(&mut fakes, Kind::Obeys).await;
+    // The shipped retry and breaker.
+    let text = format!(
+        "name: failing\nprotocol: native\nendpoint: http://127.0.0.1:{}/analyze\n\
+         categories: [toxicity]\ntimeout: 300ms\nhealth: {{path: ''}}\n",
+        fake.port
+    );
+    write(dir.path(), "detectors/failing.yaml", &text);
+    tenant(dir.path(), "t", "", &["failing".to_owned()]);
+    let mut served = serve(dir.path(), &[]);
+    served.discard_output();
+    let target = Target::new(&served.address, None);
+    let time = tier.time * if tier.pairs > 1 { 6 } else { 4 };
+    let samples = target.open_loop(tier.rate, time, |n| body("t", "fault:storm", n)).await;
+    let calls = fake.calls.load(Ordering::Relaxed);
+    let ratio = calls as f64 / samples.len() as f64;
+    println!("calls {calls} of {} requests: x{ratio:.3}", samples.len());
+    checks.holds(ratio <= 1.2, || format!("{calls} calls for {} requests", samples.len()));
+    for sample in &samples {
+        let value = &sample.value;
+        checks.holds(sample.status == 200 && value["allowed"] == false, || value.to_string());
+    }
+    checks.end("retries");
+}
+
+const PRIORITIES: [&str; 20] = [
+    "critical", "high", "normal", "normal", "normal", "normal", "normal", "normal", "normal",
+    "low", "low", "low", "low", "low", "low", "low", "low", "low", "low", "low",
+];
+
+/// Some work for the built-in detectors; each content is another.
+fn heavy(number: usize, priority: &str) -> String {
+    let prose = "The committee met on Tuesday to go through the plans for the new reading room. ";
+    let content = format!("{CANARY} {number} {}", prose.repeat(250));
+    json!({"content": content, "priority": priority, "timeout_ms": 5_000}).to_string()
+}
+
+fn by_priority(samples: &[Sample]) -> BTreeMap<&'static str, Vec<&Sample>> {
+    let mut of = BTreeMap::<_, Vec<&Sample>>::new();
+    for sample in samples {
+        of.entry(PRIORITIES[sample.number % PRIORITIES.len()]).or_default().push(sample);
+    }
+    of
+}
+
+fn good(sample: &Sample) -> bool {
+    sample.status == 200 && complete(&sample.value)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_times_the_load_sheds_the_least_urgent_and_keeps_answering() {
+    let (tier, mut checks) = (tier(), Checks::default());
+    let time = tier.time.max(Duration::from_secs(3));
+    let dir = tempfile::tempdir().unwrap();
+    detector_orchestrator::assets::write_to(dir.path()).unwrap();
+    let mut served = serve(dir.path(), &[]);
+    let log = served.keep_output();
+    let target = Target::new(&served.address, None);
+    let critical = |n| heavy(n, "critical");
+    let peak = target.closed_loop(16, time, |n| heavy(n, "normal")).await;
+    let idle = target.open_loop((peak / 10.0).max(2.0), time, critical).await;
+    let begin = Instant::now();
+    let mixed = |n: usize| heavy(n, PRIORITIES[n % PRIORITIES.len()]);
+    let samples = target.open_loop(peak * 5.0, time, mixed).await;
+    let lasted = begin.elapsed().as_secs_f64();
+    let text = target.get("/metrics").await;
+    let after = target.open_loop(peak / 2.0, Duration::from_secs(3), |n| heavy(n, "normal")).await;
+    let goodput = samples.iter().filter(|sample| good(sample)).count() as f64 / lasted;
+    let sent = samples.len() as f64 / time.as_secs_f64();
+    println!(
+        "peak {peak:.0}/s; asked {sent:.0}/s for {time:?}: {goodput:.0}/s ({:.0} %)",
+        goodput / peak * 100.0
+    );
+    let (p99_idle, classes) = (part(&all(&idle), 0.99), by_priority(&samples));
+    for (name, class) in &classes {
+        let served: Vec<&Sample> = class.iter().copied().filter(|sample| good(sample)).collect();
+        println!(
+            "{name:>9}: {} of {} complete, p50 {:.0} ms, p99 {:.0} ms",
+            served.len(),
+            class.len(),
+            part(&served, 0.5),
+            part(&served, 0.99)
+        );
+    }
+    let recovered =
+        after.iter().rposition(|sample| !good(sample) || sample.took.as_secs_f64() > 1.0);
+    let recovered = recovered.map_or(0.0, |at| after[at].at.as_secs_f64());
+    println!("critical p99 idle {p99_idle:.0} ms; recovered after {recovered:.2} s");
+    let mut pauses = BTreeMap::<u64, usize>::new();
+    for sample in &samples {
+        let known = matches!(sample.status, 200 | 503);
+        checks.holds(known, || format!("status {} {}", sample.status, sample.value));
+        if sample.status == 503 {
+            let sound = sample.value["code"] == "OVERLOADED" && sample.retry_after.is_some();
+            checks.holds(sound, || format!("{sample:?}"));
+            *pauses.entry(sample.retry_after.unwrap_or_default()).or_default() += 1;
+        }
+    }
+    let share = |name: &str| {
+        let class = &classes[name];
+        class.iter().filter(|sample| good(sample)).count() as f64 / class.len() as f64
+    };
+    let shares = ["critical", "high", "normal", "low"].map(share);
+    println!("answered by priority: {shares:.2?}; Retry-After {pauses:?}");
+    let ordered = shares.windows(2).all(|two| two[0] + 0.05 >= two[1]);
+    checks.holds(ordered, || format!("a less urgent class was answered more: {shares:?}"));
+    let refused = samples.iter().filter(|sample| sample.status == 503).count();
+    let counted = metric(&text, "orchestrator_shed_total", &[]) as usize;
+    checks.holds(counted == refused, || format!("{counted} shed, {refused} told"));
+    checks.holds(metric(&text, "orchestrator_queue_depth", &[]) == 0.0, || "a queue".to_owned());
+    checks.holds(recovered <= 2.0, || format!("recovered after {recovered} s"));
+    if tier.pairs > 1 {
+        checks.holds(goodput >= peak * 0.9, || format!("goodput {goodput:.0} of {peak:.0}"));
+        let p99 = part(&classes["critical"], 0.99);
+        checks.holds(p99 <= p99_idle * 1.5, || format!("critical p99 {p99:.0} of {p99_idle:.0}"));
+    }
+    let (code, ..) = served.stop();
+    checks.holds(code == Some(0), || format!("it ended with {code:?}"));
+    checks.holds(!log.join().unwrap().contains(CANARY), || "content in the log".to_owned());
+    checks.end("overload");
+}
+
+const BOOT: &str = "orch_0123456789ab_0123456789abcdef0123456789abcdef";
+
+async fn key(address: &str, tenant: &str) -> String {
+    let body = json!({"roles": ["app"], "tenant": tenant, "label": "load", "reason": "load"});
+    let headers = [("content-type", "application/json"), ("x-api-key", BOOT)];
+    let at = format!("http://{address}/api/v1/keys");
+    let made = send(&client(), ("POST", &at), &headers, body.to_string().as_bytes()).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    made.json()["key"].as_str().unwrap().to_owned()
+}
+
+/// A connection that sends a body byte by byte until it is dropped.
+async fn drip(address: String, key: String) {
+    let Ok(mut stream) = tokio::net::TcpStream::connect(&address).await else { return };
+    let head = format!(
+        "POST /api/v1/orchestrate HTTP/1.1\r\nhost: {address}\r\nx-api-key: {key}\r\n\
+         content-type: application/json\r\ncontent-length: 100000\r\n\r\n"
+    );
+    let _ = stream.write_all(head.as_bytes()).await;
+    while stream.write_all(b" ").await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_far_over_its_rate_costs_another_no_answer() {
+    let (tier, mut checks) = (tier(), Checks::default());
+    let dir = tempfile::tempdir().unwrap();
+    detector_orchestrator::assets::write_to(dir.path()).unwrap();
+    for (id, limit) in
+        [("noisy", "{per_minute: 300, burst: 10}"), ("calm", "{per_minute: 60000, burst: 1000}")]
+    {
+        let text = format!("schema_version: 1\nid: {id}\nrate_limit: {limit}\n");
+        write(dir.path(), &format!("config/tenants/{id}.yaml"), &text);
+    }
+    let mut served = serve(
+        dir.path(),
+        &[("ORCHESTRATION_ENV", "staging"), ("ORCHESTRATION_BOOTSTRAP_KEY", BOOT)],
+    );
+    served.discard_output();
+    let (noisy_key, calm_key) =
+        (key(&served.address, "noisy").await, key(&served.address, "calm").await);
+    let noisy = Target::new(&served.address, Some(&noisy_key));
+    let calm = Target::new(&served.address, Some(&calm_key));
+    let small = |n| json!({"content": format!("{CANARY} {n}")}).to_string();
+    let large = json!({"content": "word ".repeat(40_000)}).to_string();
+    calm.open_loop(tier.rate, tier.time, small).await;
+    let (mut p99, mut wrong, mut asked) = ([Vec::new(), Vec::new(), Vec::new()], [0, 0], [0, 0]);
+    for _ in 0..tier.pairs {
+        let alone = calm.open_loop(tier.rate, tier.time, small).await;
+        let mut slow = JoinSet::new();
+        for _ in 0..20 {
+            slow.spawn(drip(served.address.clone(), noisy_key.clone()));
+        }
+        // Twenty times its five a second.
+        let load = noisy.open_loop(100.0, tier.time, |_| large.clone());
+        let (beside, load) = futures_util::join!(calm.open_loop(tier.rate, tier.time, small), load);
+        drop(slow);
+        let known = |sample: &&Sample| matches!(sample.status, 200 | 429);
+        checks.holds(load.iter().all(|sample| known(&sample)), || "the noisy one's answers".into());
+        let refused = load.iter().filter(|sample| sample.status == 429).count();
+        checks.holds(refused * 2 > load.len(), || format!("{refused} of {} refused", load.len()));
+        let [a, b] = [&alone, &beside].map(|samples| part(&all(samples), 0.99));
+        for (at, samples) in [alone, beside].iter().enumerate() {
+            wrong[at] += samples.iter().filter(|sample| !good(sample)).count();
+            asked[at] += samples.len();
+        }
+        p99[0].push(a);
+        p99[1].push(b);
+        p99[2].push(b / a);
+    }
+    let [alone, beside, ratio] = p99.map(median);
+    println!(
+        "calm tenant: p99 x{ratio:.2} ({alone:.1} -> {beside:.1} ms), wrong {wrong:?} of {asked:?}"
+    );
+    checks.holds(wrong[1] <= wrong[0], || format!("{wrong:?} of {asked:?} answers failed"));
+    if tier.pairs > 1 {
+        checks.holds(ratio <= 1.1, || format!("p99 x{ratio:.2}"));
+    }
+    let value: Value = serde_json::from_str(&calm.get("/health").await).unwrap_or_default();
+    checks.holds(value.is_object(), || "no health".to_owned());
+    checks.end("noisy tenant");
+}
