@@ -96,16 +96,16 @@ pub(crate) async fn clear(http: HttpRequest, api: Data<Api>) -> Answer {
     let reason = admin::sound(why.reason)?;
     let entries = |views: &[CacheView]| views.iter().map(|view| view.entries).sum::<u64>();
     let before = entries(&views(&api).await);
-    if let Some(cache) = &api.deps.responses {
-        cache.clear().await;
-    }
     let deed = Deed {
         action: "cache.clear".to_owned(),
         target: "cache/responses".to_owned(),
         reason,
         before: serde_json::json!({ "entries": before }),
-        after: serde_json::json!({ "entries": entries(&views(&api).await) }),
+        after: serde_json::json!({ "entries": 0 }),
     };
-    admin::keep(&api, &caller, deed).await?;
+    admin::keep(&api, &caller, deed, "it could not be recorded, so nothing was forgotten").await?;
+    if let Some(cache) = &api.deps.responses {
+        cache.clear().await;
+    }
     Ok(HttpResponse::NoContent().finish())
 }
