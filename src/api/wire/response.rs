@@ -11,12 +11,16 @@ use crate::domain::action::Action;
 use crate::domain::content::{Body, Piece};
 use crate::domain::coverage::Unjudged;
 use crate::domain::finding::{Finding, Place};
-use crate::domain::judgement::{JudgedFinding, ScopeState};
+use crate::domain::judgement::JudgedFinding;
 use crate::domain::outcome::{CacheUse, Degraded, Explained, Outcome};
 use crate::domain::report::Report;
 use crate::domain::request::{Include, Request};
 use crate::domain::span::{OffsetUnit, Offsets};
 use crate::domain::verdict::Reason;
+
+mod conflicts;
+
+pub use conflicts::{WireCandidate, WireConflict};
 
 /// The decision, and why.
 #[derive(Debug, Serialize, ToSchema)]
@@ -265,43 +269,6 @@ pub struct WirePlan<'a> {
     pub relaxed: &'a [String],
 }
 
-/// A settled disagreement.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Conflict)]
-pub struct WireConflict<'a> {
-    /// `category:<name>`.
-    pub scope: String,
-    /// How it was settled.
-    pub strategy: &'a str,
-    /// The votes.
-    pub candidates: Vec<WireCandidate<'a>>,
-    /// The winning label; absent when a quorum decided or nothing won.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub winner: Option<&'a str>,
-    /// Who stands for it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub detector: Option<&'a str>,
-    /// How a tie was broken.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tie_breaker: Option<&'a str>,
-    /// Distance to the runner-up.
-    pub delta: f64,
-    /// flagged, clear or unresolved.
-    pub resolved: &'a str,
-}
-
-/// One vote.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Candidate)]
-pub struct WireCandidate<'a> {
-    /// Who.
-    pub detector: &'a str,
-    /// What.
-    pub label: &'a str,
-    /// How sure.
-    pub score: Option<f64>,
-}
-
 /// Renders `outcome` for the one who asked.
 pub fn render<'a>(outcome: &'a Outcome, request: &'a Request, took: Duration) -> Answer<'a> {
     let mut places = Places::new(outcome, request.offsets);
@@ -333,7 +300,7 @@ pub fn render<'a>(outcome: &'a Outcome, request: &'a Request, took: Duration) ->
             .wants(Include::Detectors)
             .then(|| outcome.reports.iter().map(|r| report(r, &mut places)).collect()),
         plan: request.wants(Include::Plan).then(|| plan(outcome)),
-        conflicts: request.wants(Include::Conflicts).then(|| conflicts(outcome)),
+        conflicts: request.wants(Include::Conflicts).then(|| conflicts::of(outcome)),
         explain: request.wants(Include::Explain).then_some(outcome.explain.as_slice()),
         duration_ms: milliseconds(took),
     }
@@ -466,41 +433,4 @@ fn plan(outcome: &Outcome) -> WirePlan<'_> {
         health: outcome.health.iter().map(|(name, health)| (name.as_str(), *health)).collect(),
         relaxed: &plan.relaxed,
     }
-}
-
-fn conflicts(outcome: &Outcome) -> Vec<WireConflict<'_>> {
-    outcome
-        .judgement
-        .scopes
-        .iter()
-        .filter(|(_, scope)| disagree(scope))
-        .map(|(category, scope)| {
-            let settled = scope.settled.as_ref();
-            WireConflict {
-                scope: format!("category:{category}"),
-                strategy: &scope.strategy,
-                candidates: scope
-                    .candidates
-                    .iter()
-                    .map(|candidate| WireCandidate {
-                        detector: candidate.detector.as_str(),
-                        label: &candidate.label,
-                        score: candidate.score,
-                    })
-                    .collect(),
-                winner: settled.and_then(|settled| settled.winner.as_deref()),
-                detector: settled.and_then(|s| s.detector.as_ref().map(|name| name.as_str())),
-                tie_breaker: settled.and_then(|settled| settled.tie_breaker),
-                delta: settled.map_or(0.0, |settled| settled.delta),
-                resolved: scope.resolved.name(),
-            }
-        })
-        .collect()
-}
-
-fn disagree(scope: &ScopeState) -> bool {
-    scope.candidates.windows(2).any(|pair| match pair {
-        [a, b] => a.label != b.label,
-        _ => false,
-    })
 }
