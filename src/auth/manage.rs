@@ -43,6 +43,14 @@ pub struct Minted {
     pub key: ApiKey,
 }
 
+/// One in a line of makers of keys.
+struct Maker {
+    heir: String,
+    /// When its key was made, milliseconds since 1970; 0 where it is no key.
+    made_at_ms: i64,
+    is_super_admin: bool,
+}
+
 impl Keyring {
     /// Makes a key for `by`, who gives `reason`.
     pub async fn create(&self, by: &Caller, wanted: Wanted, reason: &str) -> Result<Minted, Error> {
@@ -129,27 +137,46 @@ impl Keyring {
         self.store.keys(by.tenant.clone(), page).await.map_err(unavailable)
     }
 
-    /// Whether `by` is another person than `author`: neither the same, nor an heir of the same key, nor
-    /// a key that the author made, nor the maker of the author's key. A super administrator made the
-    /// keys of everybody, and may review.
-    pub async fn may_review(&self, by: &Caller, author: &str) -> Result<bool, Error> {
+    /// Whether `by` is another person than `author`, who wrote something at `since_ms`: neither the same,
+    /// nor an heir of the same key, nor a key that the author made, nor the maker of the author's key.
+    /// A super administrator makes everybody's keys: only those that it made since are its own hand,
+    /// and it may review.
+    pub async fn may_review(
+        &self,
+        by: &Caller,
+        author: &str,
+        since_ms: i64,
+    ) -> Result<bool, Error> {
         let reviewers = self.makers(&by.actor).await?;
         let authors = self.makers(author).await?;
-        let is_made = authors.first().is_some_and(|author| reviewers.contains(author));
-        let makes = reviewers.first().is_some_and(|reviewer| authors.contains(reviewer));
-        Ok(!is_made && (!makes || (by.is_super_admin() && authors.first() != reviewers.first())))
+        let (Some(reviewer), Some(writer)) = (reviewers.first(), authors.first()) else {
+            return Ok(false);
+        };
+        if reviewer.heir == writer.heir {
+            return Ok(false);
+        }
+        let made = reviewers.iter().zip(reviewers.iter().skip(1));
+        let mut made = made.filter(|(_, maker)| maker.heir == writer.heir);
+        if made.any(|(key, _)| !writer.is_super_admin || key.made_at_ms >= since_ms) {
+            return Ok(false);
+        }
+        let makes = authors.iter().any(|maker| maker.heir == reviewer.heir);
+        Ok(!makes || by.is_super_admin())
     }
 
-    /// The latest heir of `actor`, of who made it, and so on.
-    async fn makers(&self, actor: &str) -> Result<Vec<String>, Error> {
-        let mut line = vec![self.heir(actor).await?];
-        let mut maker = actor.to_owned();
-        while let Some(key) = self.store.key(maker).await.map_err(unavailable)? {
-            if line.len() >= HEIRS_MAX {
-                break;
-            }
-            maker = key.created_by;
-            line.push(self.heir(&maker).await?);
+    /// `actor`, who made its key, who made that one's, and so on; each as its latest heir.
+    async fn makers(&self, actor: &str) -> Result<Vec<Maker>, Error> {
+        let (mut line, mut next) = (Vec::new(), Some(actor.to_owned()));
+        while let Some(actor) = next
+            && line.len() < HEIRS_MAX
+        {
+            let heir = self.heir(&actor).await?;
+            let key = self.store.key(actor).await.map_err(unavailable)?;
+            let is_super_admin =
+                key.as_ref().is_some_and(|key| key.grant.effective() == Scopes::ALL);
+            let made_at_ms = key.as_ref().map_or(0, |key| key.created_at_ms);
+            line.push(Maker { heir, made_at_ms, is_super_admin });
+            next = key.map(|key| key.created_by);
         }
         Ok(line)
     }

@@ -106,6 +106,8 @@ fn combinations(labels: &[&str], detectors: usize, categories: usize) -> usize {
         ["reason"] => 20,
         // Three ends of a look, and a value put in.
         ["cache", "operation", "result"] => 4,
+        ["priority"] => 5,
+        ["priority", "reason"] => 5 * 3,
         ["point"] => 3,
         ["point", "kind"] => 3 * 6,
         ["point", "result"] => 3 * 2,

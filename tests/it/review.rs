@@ -172,6 +172,26 @@ async fn a_key_that_the_author_made_meanwhile_is_the_author() {
 }
 
 #[tokio::test]
+async fn nobody_approves_by_a_key_made_beforehand_nor_what_ones_own_key_proposed() {
+    let house = house().await;
+    let scopes = ["policy:read", "policy:write", "policy:approve", "keys:write"];
+    let both = json!({ "scopes": scopes });
+    let author = key(&house.app, BOOT, both.clone()).await;
+    let child = key(&house.app, &author, both).await;
+    let propose = async |who: &str, action: &str| {
+        let body = json!({"data": {"settings": {"actions": {"secrets": action}}}});
+        let answer = send(&house.app, who, ("PUT", PATH), "", &body).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        answer.json()["pending"].clone()
+    };
+    for (writer, reviewer) in [(&author, &child), (&child, &author)] {
+        let pending = propose(writer, "block").await;
+        let refused = house.review(reviewer, &pending, "approve").await;
+        assert_eq!(code(&refused), (403, "INSUFFICIENT_SCOPE".into()), "{}", refused.text);
+    }
+}
+
+#[tokio::test]
 async fn a_review_approves_what_was_read_and_nothing_that_came_later() {
     let house = house().await;
     let first = house.propose("", "block").await;

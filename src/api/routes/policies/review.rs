@@ -152,7 +152,7 @@ pub(crate) async fn review(
         return Err(Error::new(Code::InvalidStateTransition, message).into());
     };
     let keys = api.gate.keys();
-    if !keys.may_review(&target.caller, &proposal.author).await? {
+    if !keys.may_review(&target.caller, &proposal.author, object.at_ms).await? {
         let message = "nobody reviews a change of their own; ask another person";
         return Err(Error::new(Code::InsufficientScope, message).into());
     }
