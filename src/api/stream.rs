@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::lines::Lines;
 
-/// A TCP connection, see [`super::lines`].
+/// A TCP connection, see `lines`.
 #[derive(Debug)]
 pub struct Stream {
     tcp: TcpStream,
