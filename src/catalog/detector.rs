@@ -13,7 +13,7 @@ use crate::domain::calibration::Calibration;
 use crate::domain::category::Category;
 use crate::domain::content::{ContentType, Direction};
 use crate::domain::finding::{Polarity, Severity, TextView};
-use crate::domain::id::DetectorName;
+use crate::domain::id::{DetectorName, TenantId};
 use crate::operations::breaker::BreakerSpec;
 use crate::seal::AwsKeys;
 
@@ -82,11 +82,24 @@ pub struct Detector {
     pub views: Vec<TextView>,
     /// Tenants that may see it: names or `*`.
     pub tenants: BTreeSet<String>,
+    /// The tenant that registered it and alone sees it; `None` for those of files and environment.
+    pub private_to: Option<TenantId>,
     /// Version name; `1` unless the file says otherwise.
     pub version: Arc<str>,
     /// Where the definition came from, for messages: a path or `embedded`.
     pub source: String,
 }
+
+impl Detector {
+    /// Whether it takes part only once its service has answered: nobody tried it before it served.
+    pub fn must_answer_first(&self) -> bool {
+        let named_only = self.private_to.is_some() || self.source.starts_with(DISCOVERED);
+        named_only && self.endpoint.is_some()
+    }
+}
+
+/// Before the sources of detectors that the environment names.
+pub const DISCOVERED: &str = "environment/";
 
 /// Meaning of a label.
 #[derive(Debug, Clone, PartialEq, Eq)]

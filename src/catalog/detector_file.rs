@@ -12,7 +12,7 @@ use super::{calibration, chunks, credential};
 use crate::domain::category::Category;
 use crate::domain::content::ContentType;
 use crate::domain::finding::TextView;
-use crate::domain::id::DetectorName;
+use crate::domain::id::{DetectorName, TenantId};
 use crate::settings::Env;
 use crate::yaml::fault::Fault;
 use crate::yaml::{Data, Fields, Node, Source, Span};
@@ -28,6 +28,15 @@ use protocol::Spoken;
 
 /// Keys of the design whose behaviour comes later.
 const NOT_BUILT: [&str; 6] = ["holdback", "throttle", "versions", "replicas", "shadow", "hedge"];
+
+/// Keys that only an operator may write, and what to do without them: how much a detector counts
+/// beside others, who else sees it, what the service's own environment and signature hold.
+const OPERATORS: [(&str, &str); 4] = [
+    ("tenants", "remove it: the detector is your tenant's alone"),
+    ("weight", "remove it: a registered detector weighs 1"),
+    ("auth", "remove it, and send the credential to PUT /detectors/{name}/credentials"),
+    ("delegation", "remove it: a delegation token is sent to an operator's detectors only"),
+];
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -84,6 +93,36 @@ pub(super) fn read(file: &SourceFile, context: &LoadContext<'_>) -> Result<Detec
         }
     }
     Err(faults)
+}
+
+/// Reads what `tenant` registered as a file is read; what only an operator may say is refused.
+pub(super) fn registered(
+    file: &SourceFile,
+    tenant: &TenantId,
+    context: &LoadContext<'_>,
+) -> Result<Detector, Vec<Fault>> {
+    let tree = tree(file)?;
+    let source = Source { kind: file.kind, file: &file.path };
+    let said = |(key, hint): &(&str, &str)| {
+        let entry = tree.entries().iter().find(|entry| entry.key == *key)?;
+        let message = format!("`{key}` is for the operator's files");
+        Some(source.fault(entry.at, "operator_only", message, Some((*hint).to_owned())))
+    };
+    let mut refused: Vec<Fault> = OPERATORS.iter().filter_map(said).collect();
+    let protocol = tree.get("protocol");
+    if let Some(node) = protocol.filter(|node| node.data == Data::Text("builtin".to_owned())) {
+        // What they prepare for their parameters is kept for all tenants together.
+        let message = "built-in detectors are for the operator's files".to_owned();
+        let hint = Some("have the operator add a file with your `tenants`".to_owned());
+        refused.push(source.fault(node.at(), "operator_only", message, hint));
+    }
+    match read(file, context) {
+        Ok(detector) if refused.is_empty() => {
+            Ok(Detector { private_to: Some(tenant.clone()), ..detector })
+        }
+        Ok(_) => Err(refused),
+        Err(faults) => Err(refused.into_iter().chain(faults).collect()),
+    }
 }
 
 fn join(mut detector: Detector, spoken: Spoken, limits: Limits) -> Detector {
@@ -164,6 +203,7 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         params,
         views,
         tenants: fields.take("tenants").unwrap_or_else(|| BTreeSet::from(["*".to_owned()])),
+        private_to: None,
         version: "1".into(),
         source: file.path.clone(),
         // Last, so that every key was taken before.

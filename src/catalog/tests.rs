@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use super::detector::{Auth, Protocol};
 use super::*;
 use crate::domain::finding::Polarity;
-use crate::domain::id::DetectorName;
+use crate::domain::id::{DetectorName, TenantId};
 use crate::settings::{Env, Settings};
 use crate::yaml::fault::{Fault, FaultKind};
 
@@ -103,6 +103,29 @@ fn every_bad_detector_file_is_refused_at_its_place() {
         let files = [file(FaultKind::Detector, "d.yaml", &text)];
         let faults = load(Env::Development, &files).unwrap_err();
         assert_eq!(codes(&faults), format!("d.yaml:{expected}"), "{extra} {faults:?}");
+    }
+}
+
+#[test]
+fn a_tenant_registers_what_a_file_says_but_what_is_an_operators() {
+    let register = |extra: &str| {
+        let text = format!("{GOOD}{extra}");
+        let tiers = Settings::default().tiers;
+        let context = LoadContext {
+            env: Env::Development,
+            secret: &|_| Some("s3cret".into()),
+            check_params: &|_| Ok(()),
+            tiers: &tiers,
+        };
+        let acme = TenantId::parse("acme").unwrap();
+        Catalog::registered(&file(FaultKind::Detector, "d.yaml", &text), &acme, &context)
+    };
+    let detector = register("timeout: 100ms\n").unwrap();
+    assert_eq!(detector.private_to.as_ref().map(TenantId::as_str), Some("acme"));
+    assert!(detector.must_answer_first() && detector.weight.total_cmp(&1.0).is_eq());
+    for extra in ["weight: 1\n", "tenants: ['*']\n", "auth: none\n", "delegation: x-own\n"] {
+        let faults = register(extra).unwrap_err();
+        assert_eq!(codes(&faults), "d.yaml:5:1:operator_only", "{extra}");
     }
 }
 

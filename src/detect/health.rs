@@ -1,9 +1,11 @@
 //! Background probes of remote detectors, and the probe that a person asks for.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
 use serde_json::Value;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::member::{Member, lock};
+use super::welcome::welcome;
 use super::{Ask, Detectors, Work};
 use crate::catalog::Detector;
 use crate::catalog::detector::Health;
@@ -78,6 +81,8 @@ pub(super) struct Probes {
 }
 
 const PROBES_AT_ONCE: usize = 10;
+/// Of one tenant's registered detectors.
+const PRIVATE_AT_ONCE: usize = 2;
 const TICK: Duration = Duration::from_millis(250);
 
 impl Probes {
@@ -87,6 +92,11 @@ impl Probes {
 
     pub(super) fn view(&self) -> HealthView {
         HealthView { state: self.state, checked: self.checked }
+    }
+
+    /// Lets the next probe be now.
+    pub(super) fn hurry(&mut self) {
+        self.due = None;
     }
 
     fn record(&mut self, spec: &Health, seen: HealthState, now: Instant) {
@@ -111,19 +121,33 @@ impl Probes {
 impl Detectors {
     /// Probes remote detectors for ever; drop it to stop.
     pub async fn health_loop(&self) {
+        let mut running = FuturesUnordered::new();
+        // Whose are running: one tenant's silent services hold up nobody else's probes.
+        let mut busy: HashMap<usize, Option<TenantId>> = HashMap::new();
         loop {
             let now = Instant::now();
-            let due = self.all().into_iter().filter(|member| {
-                member.target.is_some()
-                    && !member.detector().health.path.is_empty()
-                    && lock(&member.probes).due.is_none_or(|due| due <= now)
-            });
-            futures_util::stream::iter(due.collect::<Vec<_>>())
-                .for_each_concurrent(PROBES_AT_ONCE, |member| async move {
+            for member in self.all().into_iter().filter(|member| member.is_due(now)) {
+                let (own, whose) =
+                    (Arc::as_ptr(&member) as usize, member.detector().private_to.clone());
+                let most = if whose.is_some() { PRIVATE_AT_ONCE } else { PROBES_AT_ONCE };
+                let beside = busy.values().filter(|other| **other == whose).count();
+                if beside >= most || busy.contains_key(&own) {
+                    continue;
+                }
+                busy.insert(own, whose);
+                running.push(async move {
                     check(&self.line.client, &member).await;
-                })
-                .await;
-            sleep(TICK).await;
+                    own
+                });
+            }
+            let tick = sleep(TICK);
+            tokio::pin!(tick);
+            loop {
+                tokio::select! {
+                    Some(own) = running.next() => drop(busy.remove(&own)),
+                    () = &mut tick => break,
+                }
+            }
         }
     }
 
@@ -192,8 +216,28 @@ pub(super) fn sample_request(samples: &[&str], detector: &Detector) -> Option<Re
 async fn check(client: &Client, member: &Member) {
     let Some(target) = &member.target else { return };
     let spec = member.detector().health.clone();
-    let seen = ping(client, target, &spec).await;
-    lock(&member.probes).record(&spec, seen, Instant::now());
+    let seen = match spec.path.is_empty() {
+        true => None,
+        false => Some(ping(client, target, &spec).await),
+    };
+    let pending = lock(&member.welcome).is_pending();
+    let outdated = pending && !welcome(client, member, seen).await;
+    let mut probes = lock(&member.probes);
+    match seen {
+        Some(seen) => probes.record(&spec, seen, Instant::now()),
+        None => probes.due = Some(Instant::now() + spec.interval),
+    }
+    if outdated {
+        probes.hurry();
+    }
+}
+
+impl Member {
+    /// Whether it is to be probed now.
+    fn is_due(&self, now: Instant) -> bool {
+        let asked = || !self.detector().health.path.is_empty() || lock(&self.welcome).is_pending();
+        self.target.is_some() && asked() && lock(&self.probes).due.is_none_or(|due| due <= now)
+    }
 }
 
 async fn ping(client: &Client, target: &Uri, spec: &Health) -> HealthState {

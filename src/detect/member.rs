@@ -8,8 +8,9 @@ use tokio::time::Instant;
 
 use super::health::{HealthState, HealthView, Probes};
 use super::limits::{Bulkhead, Latency, RetryBudget};
+use super::welcome::Welcome;
 use crate::catalog::Detector;
-use crate::domain::id::DetectorName;
+use crate::domain::id::{DetectorName, TenantId};
 use crate::operations::breaker::{
     Admission, Breaker, BreakerSpec, BreakerState, BreakerStats, Ended,
 };
@@ -17,6 +18,7 @@ use crate::operations::breaker::{
 /// A new endpoint is a new member.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
+    private_to: Option<TenantId>,
     name: DetectorName,
     version: Arc<str>,
     endpoint: Option<Uri>,
@@ -25,6 +27,7 @@ pub(super) struct Key {
 impl Key {
     pub(super) fn of(detector: &Detector) -> Self {
         Self {
+            private_to: detector.private_to.clone(),
             name: detector.name.clone(),
             version: Arc::clone(&detector.version),
             endpoint: detector.endpoint.as_ref().map(|endpoint| endpoint.uri.clone()),
@@ -35,6 +38,8 @@ impl Key {
 /// A breaker as seen from outside.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BreakerView {
+    /// The tenant that registered the detector; `None` for everyone's.
+    pub private_to: Option<TenantId>,
     /// The detector.
     pub name: DetectorName,
     /// Its version.
@@ -51,6 +56,13 @@ pub struct BreakerView {
     pub stats: BreakerStats,
 }
 
+impl BreakerView {
+    /// Whether it is the breaker of a version of `detector`.
+    pub fn is_of(&self, detector: &Detector) -> bool {
+        self.name == detector.name && self.private_to == detector.private_to
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Member {
     detector: Mutex<Arc<Detector>>,
@@ -62,6 +74,7 @@ pub(super) struct Member {
     latency: Mutex<Latency>,
     rests_until: Mutex<Option<Instant>>,
     pub(super) probes: Mutex<Probes>,
+    pub(super) welcome: Mutex<Welcome>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -79,12 +92,16 @@ impl Member {
             latency: Mutex::default(),
             rests_until: Mutex::default(),
             probes: Mutex::default(),
+            welcome: Mutex::new(Welcome::of(detector)),
         }
     }
 
     /// Takes over the numbers of a reloaded file.
     pub(super) fn adopt(&self, detector: &Arc<Detector>) {
-        *lock(&self.detector) = Arc::clone(detector);
+        let before = std::mem::replace(&mut *lock(&self.detector), Arc::clone(detector));
+        if lock(&self.welcome).adopt(&before, detector) {
+            lock(&self.probes).hurry();
+        }
         let mut bulkhead = lock(&self.bulkhead);
         if bulkhead.spec != detector.bulkhead {
             *bulkhead = Arc::new(Bulkhead::new(detector.bulkhead));
@@ -95,8 +112,9 @@ impl Member {
         Arc::clone(&lock(&self.detector))
     }
 
-    pub(super) fn is(&self, name: &DetectorName) -> bool {
-        lock(&self.detector).name == *name
+    pub(super) fn is(&self, private_to: Option<&TenantId>, name: &DetectorName) -> bool {
+        let detector = lock(&self.detector);
+        detector.name == *name && detector.private_to.as_ref() == private_to
     }
 
     pub(super) fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -119,9 +137,10 @@ impl Member {
         *lock(&self.rests_until) = Some(until);
     }
 
-    /// Out of service by its probes, or resting because it asked to.
+    /// Not in service yet, out of it by its probes, or resting because it asked to.
     pub(super) fn is_away(&self, now: Instant) -> bool {
-        lock(&self.rests_until).is_some_and(|until| now < until)
+        lock(&self.welcome).is_pending()
+            || lock(&self.rests_until).is_some_and(|until| now < until)
             || lock(&self.probes).state() == HealthState::Unhealthy
     }
 
@@ -137,6 +156,7 @@ impl Member {
         let breaker = self.breaker();
         let (failures, successes) = breaker.recent();
         BreakerView {
+            private_to: detector.private_to.clone(),
             name: detector.name.clone(),
             version: Arc::clone(&detector.version),
             state: breaker.state(now),

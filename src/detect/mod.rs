@@ -9,11 +9,11 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::catalog::detector::Protocol;
+use crate::catalog::detector::{DISCOVERED, Protocol};
 use crate::catalog::{Catalog, Detector};
 use crate::domain::content::Piece;
 use crate::domain::finding::TextView;
-use crate::domain::id::DetectorName;
+use crate::domain::id::{DetectorName, TenantId};
 use crate::domain::report::{Report, ReportError};
 use crate::domain::request::Request;
 use crate::operations::breaker::Force;
@@ -38,6 +38,7 @@ mod oauth;
 mod protocol;
 mod sending;
 mod vault;
+mod welcome;
 
 #[cfg(feature = "fuzz")]
 pub use fuzz::read_reply;
@@ -46,10 +47,11 @@ pub use health::{HealthState, HealthView, ProbeView};
 pub use local::{Judge, Judged, Prepare};
 pub use member::BreakerView;
 pub use vault::{CredentialPlace, CredentialView, VaultError};
+pub use welcome::{Capabilities, Standing};
 
 use excerpt::Texts;
 use flight::Flights;
-use member::{Key, Member};
+use member::{Key, Member, lock};
 use sending::{Landing, Line};
 
 /// What the runtime needs at start.
@@ -94,7 +96,15 @@ pub struct Work<'a> {
     pub traceparent: Option<String>,
 }
 
-type Serving = HashMap<usize, (Arc<Detector>, Arc<Member>)>;
+type Entries = HashMap<usize, (Arc<Detector>, Arc<Member>)>;
+
+/// Members by the address of their definition, which the entry keeps alive: the way of a call.
+#[derive(Default)]
+struct Serving {
+    now: Entries,
+    /// Of what the last swap removed: requests that began before it go on asking it.
+    before: Entries,
+}
 
 /// The runtime state of all detectors; survives reloads.
 pub struct Detectors {
@@ -103,7 +113,6 @@ pub struct Detectors {
     flights: Flights<Landing>,
     pool: local::Pool,
     members: RwLock<HashMap<Key, Arc<Member>>>,
-    /// Members by the address of their definition, which the entry keeps alive: the way of a call.
     serving: RwLock<Serving>,
 }
 
@@ -123,7 +132,7 @@ impl Detectors {
     pub fn retain(&self, catalog: &Catalog) {
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         let (mut next, mut serving) = (HashMap::new(), HashMap::new());
-        for detector in catalog.detectors.values() {
+        for detector in catalog.all() {
             let key = Key::of(detector);
             let member = members.remove(&key).unwrap_or_else(|| Arc::new(Member::new(detector)));
             member.adopt(detector);
@@ -132,12 +141,14 @@ impl Detectors {
             next.insert(key, member);
         }
         *members = next;
-        *self.serving.write().unwrap_or_else(PoisonError::into_inner) = serving;
+        let mut known = self.serving.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut known.now, serving);
+        known.before = before;
     }
 
     /// Builds in the background what the built-in detectors need, so that no request waits for it.
     pub fn warm(&self, catalog: &Catalog) {
-        for detector in catalog.detectors.values() {
+        for detector in catalog.all() {
             if let Protocol::Builtin(kind) = &detector.protocol {
                 self.pool.warm(*kind, &detector.params);
             }
@@ -189,13 +200,17 @@ impl Detectors {
     pub fn breakers(&self) -> Vec<BreakerView> {
         let now = Instant::now();
         let mut views: Vec<_> = self.all().iter().map(|member| member.view(now)).collect();
-        views.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
+        let place = |view: &BreakerView| {
+            (view.name.clone(), view.private_to.clone(), Arc::clone(&view.version))
+        };
+        views.sort_by_cached_key(place);
         views
     }
 
-    /// Manual control over all versions of a detector; false when there is none of that name.
-    pub fn force(&self, name: &DetectorName, how: Force) -> bool {
-        let named: Vec<_> = self.all().into_iter().filter(|m| m.is(name)).collect();
+    /// Manual control over all versions of a detector, a tenant's or everyone's; false when there is
+    /// none of that name.
+    pub fn force(&self, (whose, name): (Option<&TenantId>, &DetectorName), how: Force) -> bool {
+        let named: Vec<_> = self.all().into_iter().filter(|m| m.is(whose, name)).collect();
         for member in &named {
             member.breaker().force(how, Instant::now());
         }
@@ -203,19 +218,46 @@ impl Detectors {
     }
 
     /// What background probes say; built-in detectors are always healthy.
-    pub fn health(&self, name: &DetectorName) -> HealthView {
-        self.all().iter().find(|m| m.is(name)).map(|m| m.health_view()).unwrap_or_default()
+    pub fn health(&self, detector: &Detector) -> HealthView {
+        self.of(detector).first().map(|m| m.health_view()).unwrap_or_default()
+    }
+
+    /// Whether it takes part.
+    pub fn standing(&self, detector: &Detector) -> Standing {
+        let pending = || Standing::Pending { why: None };
+        self.of(detector).first().map_or_else(pending, |m| lock(&m.welcome).standing())
+    }
+
+    /// What the services that the environment names said of themselves.
+    pub fn discoveries(&self) -> Vec<(DetectorName, Capabilities)> {
+        let told = |member: Arc<Member>| {
+            let detector = member.detector();
+            let told = lock(&member.welcome).told().cloned();
+            told.filter(|_| detector.source.starts_with(DISCOVERED))
+                .map(|told| (detector.name.clone(), told))
+        };
+        self.all().into_iter().filter_map(told).collect()
     }
 
     /// 95th percentile of the last answers; `None` before eight answers.
-    pub fn p95(&self, name: &DetectorName) -> Option<Duration> {
-        self.all().iter().filter(|m| m.is(name)).filter_map(|m| m.latency().p95()).max()
+    pub fn p95(&self, detector: &Detector) -> Option<Duration> {
+        self.of(detector).iter().filter_map(|m| m.latency().p95()).max()
+    }
+
+    /// What is remembered of it, by version.
+    fn of(&self, detector: &Detector) -> Vec<Arc<Member>> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        let of = |member: &&Arc<Member>| member.is(detector.private_to.as_ref(), &detector.name);
+        members.values().filter(of).cloned().collect()
     }
 
     fn member(&self, detector: &Arc<Detector>) -> Arc<Member> {
         {
             let serving = self.serving.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some((_, member)) = serving.get(&(Arc::as_ptr(detector) as usize)) {
+            let place = Arc::as_ptr(detector) as usize;
+            if let Some((_, member)) =
+                serving.now.get(&place).or_else(|| serving.before.get(&place))
+            {
                 return Arc::clone(member);
             }
         }

@@ -107,6 +107,7 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
         cost: 1.0,
         params: json!({}),
         views: vec![],
+        private_to: None,
         tenants: Default::default(),
         version: "1".into(),
         source: "test".into(),

@@ -1,7 +1,7 @@
 //! What orchestrations work with, built from the settings.
 
 use std::os::unix::fs::DirBuilderExt as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::Deps;
 use crate::auth;
@@ -128,6 +128,7 @@ impl Deps {
             metrics,
             operations,
             settings,
+            served: Mutex::default(),
         })
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{Deps, Run};
 use crate::auth::Caller;
-use crate::catalog::Tenant;
-use crate::detect::{Detectors, HealthState};
+use crate::catalog::{Detector, Tenant};
+use crate::detect::{Detectors, HealthState, Standing};
 use crate::domain::content::{Body, ContentType, Direction, Judge, Piece};
 use crate::domain::error::{Code, Error};
 use crate::domain::head::{CallerFacts, Head, Health, OptIn, RequestFacts};
@@ -124,18 +124,20 @@ pub(super) fn opt_in(
 /// How the detectors fare now.
 pub(super) fn health<'a>(
     detectors: &Detectors,
-    names: impl Iterator<Item = &'a DetectorName>,
+    seen: impl Iterator<Item = &'a Arc<Detector>>,
 ) -> BTreeMap<DetectorName, Health> {
     let breakers = detectors.breakers();
-    let of = |name: &DetectorName| {
-        let breaker = breakers.iter().find(|breaker| breaker.name == *name);
+    let of = |detector: &Arc<Detector>| {
+        let mut breakers = breakers.iter();
+        let breaker = breakers.find(|breaker| breaker.is_of(detector));
+        let unhealthy = detectors.health(detector).state == HealthState::Unhealthy;
         Health {
-            healthy: detectors.health(name).state != HealthState::Unhealthy,
+            healthy: !unhealthy && detectors.standing(detector) == Standing::Active,
             breaker: breaker.map_or("closed", |breaker| breaker.state.name()),
-            p95_ms: detectors.p95(name).map(|took| step(took.as_millis())),
+            p95_ms: detectors.p95(detector).map(|took| step(took.as_millis())),
         }
     };
-    names.map(|name| (name.clone(), of(name))).collect()
+    seen.map(|detector| (detector.name.clone(), of(detector))).collect()
 }
 
 /// The next of 1, 2, 5, 10, 20, 50 and so on: few values, so that answers can be used again.

@@ -8,6 +8,7 @@ use crate::domain::coverage;
 use crate::domain::id::DetectorName;
 use crate::domain::plan::{Execution, Plan};
 use crate::domain::report::{Report, ReportError};
+use crate::metrics::REGISTERED;
 
 /// Asks everyone the plan names; reports come back in plan order.
 pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Vec<Report> {
@@ -34,12 +35,14 @@ fn count(run: &Run<'_>, report: &Report) {
     let metrics = &run.deps.metrics;
     let own = report.attempts > 0 && !report.coalesced;
     let took = own.then_some(report.duration);
-    // Policies may name what does not exist, as often as they like.
-    let name = match report.error {
-        Some(ReportError::NotRegistered) => "other",
-        _ => report.detector.as_str(),
+    // Policies may name what does not exist, and tenants register what they like.
+    let seen = run.seen.detectors.get(&report.detector);
+    let (name, version) = match report.error {
+        Some(ReportError::NotRegistered) => ("other", ""),
+        _ if seen.is_some_and(|d| d.private_to.is_some()) => (REGISTERED, ""),
+        _ => (report.detector.as_str(), &*report.version),
     };
-    metrics.detector_call(name, &report.version, (report.status, report.error), took);
+    metrics.detector_call(name, version, (report.status, report.error), took);
     for finding in &report.findings {
         metrics.findings(name, finding.category.as_str(), 1);
     }

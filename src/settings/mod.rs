@@ -10,6 +10,7 @@ use validator::{Validate, ValidationError};
 use crate::yaml::Span;
 
 mod concurrency;
+mod discovered;
 mod load;
 mod secrets;
 mod tenancy;
@@ -17,6 +18,7 @@ mod tenancy;
 mod tests;
 
 pub use concurrency::Concurrency;
+pub use discovered::Discovered;
 pub use load::read_secret_variable;
 pub use secrets::{Secret, Secrets};
 pub use tenancy::{Rate, RateLimit, Tier, Tiers};
@@ -53,6 +55,9 @@ pub struct Settings {
     /// What only the environment holds.
     #[serde(skip)]
     pub secrets: Secrets,
+    /// Detectors that only the environment names.
+    #[serde(skip)]
+    pub discovered: Vec<Discovered>,
 }
 
 impl Default for Settings {
@@ -68,6 +73,7 @@ impl Default for Settings {
             policy: Policy::default(),
             telemetry: Telemetry::default(),
             secrets: Secrets::default(),
+            discovered: Vec::new(),
         }
     }
 }
@@ -306,6 +312,9 @@ pub struct Orchestration {
     /// Detectors asked at once.
     #[validate(range(min = 1, max = 100))]
     pub parallel_max: usize,
+    /// Detectors that one tenant may register.
+    #[validate(range(max = 1_000))]
+    pub registered_max: usize,
     /// Deadlines.
     #[validate(nested)]
     pub sla: Sla,
@@ -313,7 +322,12 @@ pub struct Orchestration {
 
 impl Default for Orchestration {
     fn default() -> Self {
-        Self { content_max_chars: 1_000_000, parallel_max: 10, sla: Sla::default() }
+        Self {
+            content_max_chars: 1_000_000,
+            parallel_max: 10,
+            registered_max: 20,
+            sla: Sla::default(),
+        }
     }
 }
 

@@ -17,20 +17,23 @@ use crate::yaml;
 use crate::yaml::fault::{Fault, FaultKind};
 use rows::Settled;
 
+mod change;
 mod layers;
 mod live;
 mod overlays;
+mod registered;
 mod rows;
 mod seen;
 mod sources;
 mod trial;
 mod watch;
 
-pub use live::{Change, ChangeError, Changed, Gate, Generations, Live, RowChange};
+pub use change::{Reach, RowChange};
+pub use live::{Change, ChangeError, Changed, Gate, Generations, Live};
 pub use overlays::{Overlay, OverlayCases, OverlayContent, OverlayModule, key, tag};
-pub use rows::{KINDS, Quota, Row, RowKind, stored};
+pub use rows::{KINDS, Quota, Row, RowKind, RowPlace, stored};
 pub use seen::Seen;
-pub use sources::{CheckParams, Files, Sources};
+pub use sources::{CheckParams, Files, Sources, Told};
 pub use watch::{Changes, Event, Looked, look, watch};
 
 /// Everything live, at one moment.
@@ -100,7 +103,8 @@ impl Snapshot {
         // Policies cannot be checked against tenants that are not known.
         let known = previous.map(|old| (&old.catalog, old.files.catalog.as_slice()));
         let (catalog, warnings) = Catalog::load_after(known, &files.catalog, &context)?;
-        let settled = rows::settle(catalog, warnings, files, &context);
+        let held = previous.map(|snapshot| &snapshot.held);
+        let settled = rows::settle(catalog, warnings, files, &context, held);
         let before = previous.map(|snapshot| &snapshot.policies);
         let base = Base { sources, settings, previous: before };
         let policies = load_policies(files, &scopes(&settled.catalog), &base, None)
@@ -157,7 +161,10 @@ impl Snapshot {
         let catalog = self.catalog.clone();
         let settled = match rows::same(&self.files.rows, &files.rows) {
             true => Settled { catalog, warnings, seen: self.seen.clone(), held: self.held.clone() },
-            false => rows::settle(catalog, warnings, &files, &context(base.sources, base.settings)),
+            false => {
+                let context = context(base.sources, base.settings);
+                rows::settle(catalog, warnings, &files, &context, Some(&self.held))
+            }
         };
         let policies = load_policies(&files, &scopes(&settled.catalog), base, fresh)?;
         Ok(Self::whole(files, settled, policies, self.generation + 1))

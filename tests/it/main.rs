@@ -43,6 +43,7 @@ mod probe;
 mod quality;
 mod real;
 mod redaction;
+mod registry;
 mod reload;
 mod review;
 mod scenarios;

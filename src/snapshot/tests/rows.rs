@@ -37,7 +37,10 @@ impl Shared {
 
     /// What another instance on the same store does.
     async fn elsewhere(&self, kind: RowKind, name: &str, body: &str) {
-        self.store.put(kind.key(&id(name)), body.into(), Expected::Any).await.unwrap();
+        self.store
+            .put(RowPlace::of_tenant(kind, &id(name)).key(), body.into(), Expected::Any)
+            .await
+            .unwrap();
     }
 
     async fn change(&self, kind: RowKind, name: &str, body: Option<String>) -> Result<(), String> {
@@ -51,12 +54,16 @@ impl Shared {
             before: None,
             after: body.clone(),
         };
-        let change = RowChange { kind, tenant: id(name), body, expected: Expected::Any, audit };
+        let place = RowPlace::of_tenant(kind, &id(name));
+        let change = RowChange { place, body, expected: Expected::Any, audit };
         let (live, settings) = (Arc::clone(&self.live), Arc::clone(&self.project.settings));
-        let changed = tokio::task::spawn_blocking(move || live.change_row(change, &settings));
+        let changed =
+            tokio::task::spawn_blocking(move || live.change_row(change, &settings, &|_| Ok(())));
         changed.await.unwrap().map(drop).map_err(|error| match error {
             ChangeError::Invalid(faults) => faults[0].code.to_owned(),
             ChangeError::Defined => "defined".into(),
+            ChangeError::Full { .. } => "full".into(),
+            ChangeError::Forbidden(why) => why.to_string(),
             ChangeError::Store(error) => error.to_string(),
         })
     }
@@ -107,7 +114,15 @@ async fn stored_tenants_that_do_not_fit_fail_alone_and_are_named() {
     {
         assert!(!shared.serves(name), "{name}");
         assert!(shared.codes().contains(&code), "{name}: {:?}", shared.codes());
-        assert_eq!(shared.live.current().broken_tenant(&id(name)).unwrap()[0].code, code);
+        assert_eq!(
+            shared
+                .live
+                .current()
+                .broken_row(&RowPlace::of_tenant(RowKind::Tenant, &id(name)))
+                .unwrap()[0]
+                .code,
+            code
+        );
     }
     assert!(!shared.serves("garbage"));
     // Files still reload beside them, and a change that does not fit is never stored.
@@ -115,7 +130,10 @@ async fn stored_tenants_that_do_not_fit_fail_alone_and_are_named() {
     assert!(matches!(shared.refresh().await, Some(Ok(_))));
     let refused = shared.change(RowKind::Tenant, "nova", Some(document("nova", r#""tir": 1"#)));
     assert_eq!(refused.await, Err("unknown_key".into()));
-    assert_eq!(shared.store.object(RowKind::Tenant.key(&id("nova"))).await, Ok(None));
+    assert_eq!(
+        shared.store.object(RowPlace::of_tenant(RowKind::Tenant, &id("nova")).key()).await,
+        Ok(None)
+    );
 }
 
 #[tokio::test]
