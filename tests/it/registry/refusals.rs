@@ -8,65 +8,7 @@ async fn what_a_tenant_may_not_say_of_its_detector_is_refused_before_it_is_store
     let app = spawn_closed_with(BOOT, |_| {}).await;
     let acme = key(&app, json!({"roles": ["tenant_admin"], "tenant": "acme"})).await;
     let acme = [("x-api-key", acme.as_str())];
-    let public = json!({"name": "own", "protocol": "native",
-        "endpoint": "https://vendor.example/analyze", "categories": ["toxicity"]});
-    let with = |field: &str, value: Value| {
-        let mut detector = public.clone();
-        detector[field] = value;
-        detector
-    };
-    for (detector, status, code, pointer) in [
-        (with("weight", json!(1000)), 400, "operator_only", "/detector/weight"),
-        (with("tenants", json!(["*"])), 400, "operator_only", "/detector/tenants"),
-        (
-            with("auth", json!({"type": "bearer", "env": "HOME"})),
-            400,
-            "operator_only",
-            "/detector/auth",
-        ),
-        (
-            with("auth", json!({"type": "bearer", "file": "/etc/passwd"})),
-            400,
-            "operator_only",
-            "/detector/auth",
-        ),
-        (with("delegation", json!("authorization")), 400, "operator_only", "/detector/delegation"),
-        (with("protocol", json!("builtin")), 400, "operator_only", "/detector/protocol"),
-        (with("tenant_id", json!("globex")), 400, "unknown_key", "/detector/tenant_id"),
-        (with("private_to", json!("globex")), 400, "unknown_key", "/detector/private_to"),
-        (with("trusted", json!(true)), 400, "unknown_key", "/detector/trusted"),
-        (with("categories", json!(["toxicty"])), 400, "unknown_category", "/detector/categories/0"),
-        (with("name", json!("Own")), 400, "bad_value", "/detector/name"),
-        (with("name", json!(7)), 400, "bad_value", "/detector/name"),
-        (with("endpoint", json!("no address")), 400, "bad_endpoint", "/detector/endpoint"),
-        (json!([]), 400, "wrong_type", "/detector"),
-        (with("description", json!("x".repeat(70_000))), 400, "too_large", "/detector"),
-        (
-            with("endpoint", json!("http://169.254.169.254/x")),
-            422,
-            "endpoint_forbidden",
-            "/detector/endpoint",
-        ),
-        (
-            with("endpoint", json!("http://[::1]:80/x")),
-            422,
-            "endpoint_forbidden",
-            "/detector/endpoint",
-        ),
-        (
-            with("endpoint", json!("http://0x7f000001/x")),
-            422,
-            "endpoint_forbidden",
-            "/detector/endpoint",
-        ),
-        (
-            with("endpoint", json!("http://ana@vendor.example/x")),
-            400,
-            "bad_endpoint",
-            "/detector/endpoint",
-        ),
-        (native("own", &server), 422, "endpoint_forbidden", "/detector/endpoint"),
-    ] {
+    for (detector, status, code, pointer) in refused(&server) {
         let refused = register(&app, &acme, &detector).await;
         let problem = refused.json();
         let errors = problem["errors"].as_array().unwrap();
@@ -74,10 +16,10 @@ async fn what_a_tenant_may_not_say_of_its_detector_is_refused_before_it_is_store
         assert_eq!((refused.status, named), (status, true), "{pointer} {code}: {problem:#}");
         assert!(!refused.text.contains("root:"), "a file was read");
     }
-    let taken = register(&app, &acme, &with("name", json!("pii"))).await;
+    let taken = register(&app, &acme, &named("pii")).await;
     assert_eq!((taken.status, &taken.json()["code"]), (409, &json!("ALREADY_EXISTS")));
     let unsaid =
-        write(&app, ("POST", AT), &acme, &json!({"detector": public, "reason": " "})).await;
+        write(&app, ("POST", AT), &acme, &json!({"detector": named("own"), "reason": " "})).await;
     assert_eq!((unsaid.status, &unsaid.json()["errors"][0]["pointer"]), (400, &json!("/reason")));
     assert_eq!(rows(&app, "acme").await, 0, "something was stored");
     assert_eq!(server.received_requests().await.unwrap().len(), 0);
@@ -141,4 +83,70 @@ async fn a_file_that_comes_later_serves_and_the_registered_one_comes_back_after_
     std::fs::remove_file(app.path(file)).unwrap();
     let view = until(&app, &[], &at, ("source", json!("stored"))).await;
     assert_eq!(view["stored"]["shadowed"], false);
+}
+
+fn named(name: &str) -> Value {
+    json!({"name": name, "protocol": "native",
+        "endpoint": "https://vendor.example/analyze", "categories": ["toxicity"]})
+}
+
+/// Detectors with the status, code and pointer of their refusal.
+fn refused(server: &MockServer) -> Vec<(Value, u16, &'static str, &'static str)> {
+    let with = |field: &str, value: Value| {
+        let mut detector = named("own");
+        detector[field] = value;
+        detector
+    };
+    vec![
+        (with("weight", json!(1000)), 400, "operator_only", "/detector/weight"),
+        (with("tenants", json!(["*"])), 400, "operator_only", "/detector/tenants"),
+        (
+            with("auth", json!({"type": "bearer", "env": "HOME"})),
+            400,
+            "operator_only",
+            "/detector/auth",
+        ),
+        (
+            with("auth", json!({"type": "bearer", "file": "/etc/passwd"})),
+            400,
+            "operator_only",
+            "/detector/auth",
+        ),
+        (with("delegation", json!("authorization")), 400, "operator_only", "/detector/delegation"),
+        (with("protocol", json!("builtin")), 400, "operator_only", "/detector/protocol"),
+        (with("tenant_id", json!("globex")), 400, "unknown_key", "/detector/tenant_id"),
+        (with("private_to", json!("globex")), 400, "unknown_key", "/detector/private_to"),
+        (with("trusted", json!(true)), 400, "unknown_key", "/detector/trusted"),
+        (with("categories", json!(["toxicty"])), 400, "unknown_category", "/detector/categories/0"),
+        (with("name", json!("Own")), 400, "bad_value", "/detector/name"),
+        (with("name", json!(7)), 400, "bad_value", "/detector/name"),
+        (with("endpoint", json!("no address")), 400, "bad_endpoint", "/detector/endpoint"),
+        (json!([]), 400, "wrong_type", "/detector"),
+        (with("description", json!("x".repeat(70_000))), 400, "too_large", "/detector"),
+        (
+            with("endpoint", json!("http://169.254.169.254/x")),
+            422,
+            "endpoint_forbidden",
+            "/detector/endpoint",
+        ),
+        (
+            with("endpoint", json!("http://[::1]:80/x")),
+            422,
+            "endpoint_forbidden",
+            "/detector/endpoint",
+        ),
+        (
+            with("endpoint", json!("http://0x7f000001/x")),
+            422,
+            "endpoint_forbidden",
+            "/detector/endpoint",
+        ),
+        (
+            with("endpoint", json!("http://ana@vendor.example/x")),
+            400,
+            "bad_endpoint",
+            "/detector/endpoint",
+        ),
+        (native("own", server), 422, "endpoint_forbidden", "/detector/endpoint"),
+    ]
 }

@@ -215,11 +215,9 @@ pub(crate) async fn post(http: HttpRequest, payload: Payload, api: Data<Api>) ->
     let document = document(request.detector.0, None)?;
     let name = document.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
     let wrong = |error: Error| {
-        let pointer = format!("{ROOT}/name");
-        match error.code {
-            Code::InvalidRequest => Error::field(error.code, &pointer, "bad_value", error.message),
-            _ => error,
-        }
+        let named = error.code == Code::InvalidRequest;
+        let at = format!("{ROOT}/name");
+        if named { Error::field(error.code, &at, "bad_value", error.message) } else { error }
     };
     let target = Target::of(&http, &api, name).map_err(wrong)?;
     target.check_defined()?;
@@ -276,9 +274,8 @@ pub struct DeleteReason {
          content_type = "application/problem+json")))]
 pub(crate) async fn delete(http: HttpRequest, name: Path<String>, api: Data<Api>) -> Answer {
     let DeleteReason { reason } = query(&http)?;
-    let target = Target::of(&http, &api, &name).map_err(|error| match error.code {
-        Code::InvalidRequest => super::unknown(),
-        _ => error,
+    let target = Target::of(&http, &api, &name).map_err(|error| {
+        if error.code == Code::InvalidRequest { super::unknown() } else { error }
     })?;
     // A shadowed one may go; what a file defines may not.
     if target.row().is_none() {
