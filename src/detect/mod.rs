@@ -224,8 +224,8 @@ impl Detectors {
 
     /// Whether it takes part.
     pub fn standing(&self, detector: &Detector) -> Standing {
-        let pending = || Standing::Pending { why: None };
-        self.of(detector).first().map_or_else(pending, |m| lock(&m.welcome).standing())
+        let unknown = || welcome::Welcome::of(detector).standing();
+        self.of(detector).first().map_or_else(unknown, |m| lock(&m.welcome).standing())
     }
 
     /// What the services that the environment names said of themselves.
