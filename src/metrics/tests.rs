@@ -89,7 +89,7 @@ fn a_hundred_thousand_tenants_make_21_labels_and_policies_9() {
     let text = metrics.render().unwrap();
     let lines = text.lines().filter(|line| line.starts_with("orchestrator_decisions_total{"));
     // 20 tenants + other under `p`; t0 under 7 more policies + other.
-    assert_eq!(lines.count(), 21 + 10);
+    assert_eq!(lines.count(), 21 + 8);
     assert!(text.contains(r#"policy="p",tenant="other"} 99980"#));
 }
 
