@@ -36,6 +36,8 @@ pub struct Detector {
     pub protocol: Protocol,
     /// Where it answers; `None` for built-in ones.
     pub endpoint: Option<Endpoint>,
+    /// Where it answers as well.
+    pub replicas: Vec<Endpoint>,
     /// What kinds of content it judges.
     pub types: BTreeSet<ContentType>,
     /// Languages; empty means all.
@@ -104,6 +106,15 @@ pub struct Label {
 pub struct Endpoint {
     /// The full address as written.
     pub uri: http::Uri,
+    /// Its share of the calls against the other replicas, 1..=1000.
+    pub weight: u32,
+}
+
+impl Detector {
+    /// Every address at which it answers, at most 32; none for built-in ones.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoint.iter().chain(&self.replicas)
+    }
 }
 
 /// How to talk to a detector.

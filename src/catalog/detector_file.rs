@@ -21,13 +21,14 @@ pub(super) mod headers;
 mod limits;
 mod paths;
 pub(super) mod protocol;
+mod replicas;
 
 use limits::Limits;
 pub(super) use limits::in_range;
 use protocol::Spoken;
 
 /// Keys of the design whose behaviour comes later.
-const NOT_BUILT: [&str; 6] = ["holdback", "throttle", "versions", "replicas", "shadow", "hedge"];
+const NOT_BUILT: [&str; 5] = ["holdback", "throttle", "versions", "shadow", "hedge"];
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -92,6 +93,7 @@ fn join(mut detector: Detector, spoken: Spoken, limits: Limits) -> Detector {
     Detector {
         protocol: spoken.protocol,
         endpoint: spoken.endpoint,
+        replicas: spoken.replicas,
         retry: limits.retry,
         breaker: limits.breaker,
         bulkhead: limits.bulkhead,
@@ -142,6 +144,7 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         safety: fields.node("safety").map_or(serde_json::Value::Null, Node::to_json),
         protocol: Protocol::Native,
         endpoint: None,
+        replicas: Vec::new(),
         types: fields.take("types").unwrap_or_else(|| BTreeSet::from([ContentType::Text])),
         languages: fields.take("languages").unwrap_or_default(),
         directions: fields.take("directions").unwrap_or_default(),

@@ -26,6 +26,7 @@ mod hostile;
 mod mappings;
 mod parts;
 mod protocols;
+mod replicas;
 mod replies;
 
 fn prepare(kind: Builtin, params: &Value) -> Option<Arc<dyn Judge>> {
@@ -59,6 +60,10 @@ fn detectors() -> Detectors {
     detectors_in(Env::Development)
 }
 
+fn endpoint_at(uri: &str) -> file::Endpoint {
+    file::Endpoint { uri: uri.parse().unwrap(), weight: 1 }
+}
+
 fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
     let ms = Duration::from_millis;
     Detector {
@@ -68,7 +73,8 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
         risk: None,
         contexts: Default::default(),
         safety: Value::Null,
-        endpoint: (!endpoint.is_empty()).then(|| file::Endpoint { uri: endpoint.parse().unwrap() }),
+        endpoint: (!endpoint.is_empty()).then(|| endpoint_at(endpoint)),
+        replicas: Vec::new(),
         protocol,
         types: [ContentType::Text].into(),
         languages: Default::default(),
