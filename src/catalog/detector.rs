@@ -1,7 +1,7 @@
 //! One detector file as typed values.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +64,10 @@ pub struct Detector {
     pub breaker: BreakerSpec,
     /// How many calls at once.
     pub bulkhead: Bulkhead,
+    /// After how long without an answer another try begins beside the first; `None` never.
+    pub hedge: Option<Duration>,
+    /// Bytes of bodies sent per second; `None` is no limit.
+    pub throttle: Option<NonZeroU32>,
     /// Background probe.
     pub health: Health,
     /// Name and value source of the credential header, resolved at load.

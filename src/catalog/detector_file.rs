@@ -28,7 +28,7 @@ pub(super) use limits::in_range;
 use protocol::Spoken;
 
 /// Keys of the design whose behaviour comes later.
-const NOT_BUILT: [&str; 5] = ["holdback", "throttle", "versions", "shadow", "hedge"];
+const NOT_BUILT: [&str; 3] = ["holdback", "versions", "shadow"];
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -97,6 +97,8 @@ fn join(mut detector: Detector, spoken: Spoken, limits: Limits) -> Detector {
         retry: limits.retry,
         breaker: limits.breaker,
         bulkhead: limits.bulkhead,
+        hedge: limits.hedge,
+        throttle: limits.throttle,
         health: limits.health,
         batch: limits.batch,
         ..detector
@@ -157,6 +159,8 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         retry: limits.retry,
         breaker: limits.breaker,
         bulkhead: limits.bulkhead,
+        hedge: None,
+        throttle: None,
         health: limits.health,
         batch: limits.batch,
         auth: Auth::None,

@@ -7,7 +7,7 @@ use http::Uri;
 use tokio::time::Instant;
 
 use super::health::HealthView;
-use super::limits::{Bulkhead, Latency, RetryBudget};
+use super::limits::{Bulkhead, Latency, RetryBudget, Throttle};
 use super::place::{Moment, Place, Places};
 use crate::catalog::Detector;
 use crate::domain::id::DetectorName;
@@ -68,9 +68,10 @@ pub(super) struct Member {
     bulkhead: Mutex<Arc<Bulkhead>>,
     budget: Arc<Mutex<RetryBudget>>,
     latency: Arc<Mutex<Latency>>,
+    pub(super) throttle: Arc<Throttle>,
 }
 
-/// A try without an answer for less than this speaks against no place.
+/// A try without an answer for less than this speaks against no place, unless a hedge says so.
 const SILENCE: Duration = Duration::from_millis(200);
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -86,6 +87,7 @@ impl Member {
             bulkhead: Mutex::new(Arc::new(Bulkhead::new(detector.bulkhead))),
             budget: Arc::default(),
             latency: Arc::default(),
+            throttle: Arc::default(),
         }
     }
 
@@ -99,6 +101,7 @@ impl Member {
             bulkhead: Mutex::new(self.bulkhead()),
             budget: Arc::clone(&self.budget),
             latency: Arc::clone(&self.latency),
+            throttle: Arc::clone(&self.throttle),
         }
     }
 
@@ -167,7 +170,9 @@ impl Member {
         let mut trying = Trying { member, spec, admission, ended, shunned: false, seat: None };
         if !self.places.each().is_empty() {
             let usual = self.latency().p50(now).map(|p50| p50 * 4);
-            let patience = usual.unwrap_or(detector.timeout / 2).max(SILENCE);
+            let patience = detector
+                .hedge
+                .unwrap_or_else(|| usual.unwrap_or(detector.timeout / 2).max(SILENCE));
             let moment = Moment { now, patience };
             let place =
                 self.places.choose(detector, tried, moment).ok_or(ReportError::Unhealthy)?;

@@ -1,11 +1,13 @@
 //! One call to a remote detector with all its tries. It owns what it needs, so that it can outlive
 //! the request that began it; what a reply means is read by each who waits.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, select};
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use secrecy::SecretString;
@@ -169,16 +171,16 @@ impl Sending {
         let mut backoff = self.detector.retry.backoff;
         let attempts_max = self.detector.retry.attempts.max(1);
         let sent = || progress.sent.load(Ordering::Relaxed);
-        let mut tried = 0;
+        let tried = AtomicU32::new(0);
         let mut end = Err(Fail::Error(ReportError::CircuitOpen));
         while sent() < attempts_max {
-            match self.one_try(&progress, &mut tried).await {
+            match self.try_next(&progress, &tried).await {
                 Ok(answer) => {
                     end = Ok(Arc::new(answer));
                     break;
                 }
                 Err(Missed::Refused(error)) => {
-                    if tried == 0 {
+                    if tried.load(Ordering::Relaxed) == 0 {
                         end = Err(Fail::Error(error));
                     }
                     break;
@@ -199,13 +201,59 @@ impl Sending {
         Landing { attempts: sent(), end }
     }
 
+    /// One try when the throttle lets it go, and perhaps another beside it.
+    async fn try_next(&self, progress: &Progress, tried: &AtomicU32) -> Result<Answer, Missed> {
+        self.pace(progress).await?;
+        match self.detector.hedge.filter(|_| progress.sent.load(Ordering::Relaxed) == 0) {
+            Some(after) => self.race(after, progress, tried).boxed().await,
+            None => self.one_try(progress, tried).await,
+        }
+    }
+
+    async fn pace(&self, progress: &Progress) -> Result<(), Missed> {
+        let Some(rate) = self.detector.throttle else { return Ok(()) };
+        let paced = self.member.throttle.pace(rate, self.body.len(), progress.until()).await;
+        paced.ok_or(Missed::Refused(ReportError::BulkheadFull))
+    }
+
+    /// A try, and another where it has not ended `after` so long. The first answer wins; the other
+    /// try is dropped, which gives its permit back.
+    async fn race(
+        &self,
+        after: Duration,
+        progress: &Progress,
+        tried: &AtomicU32,
+    ) -> Result<Answer, Missed> {
+        let mut first = self.one_try(progress, tried).boxed();
+        if let Ok(end) = timeout(after, &mut first).await {
+            return end;
+        }
+        if !self.member.budget().retry() {
+            return first.await;
+        }
+        let second = async {
+            self.pace(progress).await?;
+            self.one_try(progress, tried).await
+        };
+        match select(first, second.boxed()).await {
+            Either::Left((Err(missed), other)) | Either::Right((Err(missed), other)) => {
+                other.await.map_err(|later| match later {
+                    Missed::Refused(_) => missed,
+                    Missed::Failed(_) => later,
+                })
+            }
+            Either::Left((answer, _)) | Either::Right((answer, _)) => answer,
+        }
+    }
+
     /// One try under breaker and time-out, at a place that is not in `tried` where that can be.
-    async fn one_try(&self, progress: &Progress, tried: &mut u32) -> Result<Answer, Missed> {
-        let trying = self.member.admit(&self.detector, *tried).map_err(Missed::Refused)?;
+    async fn one_try(&self, progress: &Progress, tried: &AtomicU32) -> Result<Answer, Missed> {
+        let so_far = tried.load(Ordering::Relaxed);
+        let trying = self.member.admit(&self.detector, so_far).map_err(Missed::Refused)?;
         let unspeakable = || Missed::Failed(bad(ReportError::Communication));
         let (index, place) = trying.place().ok_or_else(unspeakable)?;
         let (uri, place) = (self.uris.get(index).ok_or_else(unspeakable)?, Arc::clone(place));
-        *tried |= 1 << index;
+        tried.fetch_or(1 << index, Ordering::Relaxed);
         progress.sent.fetch_add(1, Ordering::Relaxed);
         let (start, timeout_of_try) = (Instant::now(), self.timeout);
         let trying = Some(trying);

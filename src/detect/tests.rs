@@ -99,6 +99,8 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
             slow_call: None,
         },
         bulkhead: file::Bulkhead { max_in_flight: 32, queue: 64 },
+        hedge: None,
+        throttle: None,
         batch: None,
         health: file::Health {
             path: "/health".into(),

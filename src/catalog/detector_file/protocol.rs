@@ -103,6 +103,7 @@ pub(super) fn read(
     let builtin = fields.node("builtin");
     let (request, response) = (fields.node("request"), fields.node("response"));
     let preset = preset(fields, named?);
+    let remote = named != Some(Named::Builtin);
     let has_options = preset.is_some() || named == Some(Named::KserveV2);
     for (key, given, owner, fits) in [
         ("request", request, "`http`", named == Some(Named::Http)),
@@ -110,6 +111,8 @@ pub(super) fn read(
         ("headers", fields.node("headers"), "`http`", named == Some(Named::Http)),
         ("builtin", builtin, "`builtin`", named == Some(Named::Builtin)),
         ("options", options, "the protocols of vendors", has_options),
+        ("hedge", fields.node("hedge"), "detectors with an endpoint", remote),
+        ("throttle", fields.node("throttle"), "detectors with an endpoint", remote),
     ] {
         if given.is_some() && !fits {
             let message = format!("`{key}` does not belong to this protocol");

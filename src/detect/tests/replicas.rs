@@ -19,6 +19,8 @@ pub(super) enum Mood {
     Garbage,
     Closes,
     Hangs,
+    /// With the next call.
+    HangsFirst,
     Rests,
 }
 
@@ -26,6 +28,8 @@ pub(super) enum Mood {
 pub(super) struct Replica {
     pub(super) uri: String,
     pub(super) calls: Arc<AtomicUsize>,
+    /// Hanging calls that were closed.
+    left: Arc<AtomicUsize>,
     mood: Arc<AtomicU8>,
 }
 
@@ -35,18 +39,24 @@ impl Replica {
         let uri = format!("http://{}/analyze", listener.local_addr().unwrap());
         let calls = Arc::new(AtomicUsize::new(0));
         let mood = Arc::new(AtomicU8::new(mood as u8));
-        let (counted, felt) = (Arc::clone(&calls), Arc::clone(&mood));
+        let left = Arc::new(AtomicUsize::new(0));
+        let (counted, gone, felt) = (Arc::clone(&calls), Arc::clone(&left), Arc::clone(&mood));
         tasks.spawn(async move {
             let mut open = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                open.spawn(serve_replica(stream, Arc::clone(&counted), Arc::clone(&felt)));
+                let counts = (Arc::clone(&counted), Arc::clone(&gone));
+                open.spawn(serve_replica(stream, counts, Arc::clone(&felt)));
             }
         });
-        Self { uri, calls, mood }
+        Self { uri, calls, left, mood }
     }
 
     pub(super) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
+    }
+
+    fn left(&self) -> usize {
+        self.left.load(Ordering::SeqCst)
     }
 
     fn feels(&self, mood: Mood) {
@@ -54,7 +64,9 @@ impl Replica {
     }
 }
 
-async fn serve_replica(stream: TcpStream, calls: Arc<AtomicUsize>, mood: Arc<AtomicU8>) {
+type Counts = (Arc<AtomicUsize>, Arc<AtomicUsize>);
+
+async fn serve_replica(stream: TcpStream, (calls, left): Counts, mood: Arc<AtomicU8>) {
     let _ = stream.set_nodelay(true);
     let mut stream = BufReader::new(stream);
     loop {
@@ -81,8 +93,12 @@ async fn serve_replica(stream: TcpStream, calls: Arc<AtomicUsize>, mood: Arc<Ato
             ok(CLEAN)
         } else if probe || is(Mood::Closes) {
             return;
-        } else if is(Mood::Hangs) {
+        } else if is(Mood::Hangs) || is(Mood::HangsFirst) {
+            if is(Mood::HangsFirst) {
+                mood.store(Mood::Well as u8, Ordering::SeqCst);
+            }
             let _ = stream.read_u8().await;
+            left.fetch_add(1, Ordering::SeqCst);
             return;
         } else if is(Mood::Garbage) {
             ok(r#"{"label":7}"#)
@@ -289,6 +305,86 @@ async fn each_replica_has_its_own_probes_and_all_failing_are_unhealthy() {
     assert_eq!(other.calls(), 5);
 }
 
+#[tokio::test]
+async fn a_hedge_overtakes_a_slow_replica_and_cancels_its_call() {
+    let mut tasks = JoinSet::new();
+    let slow = Replica::start(&mut tasks, Mood::Hangs).await;
+    let quick = Replica::start(&mut tasks, Mood::Well).await;
+    let mut detector = spread(&[(&slow, 9), (&quick, 1)]);
+    detector.hedge = Some(Duration::from_millis(30));
+    let detectors = detectors();
+    let start = Instant::now();
+    let report = calls(&detectors, &detector, 1).await.remove(0);
+    assert_eq!((report.status, report.attempts), (Status::Success, 2));
+    assert!((30..250).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    assert_eq!((slow.calls(), quick.calls()), (1, 1));
+    while slow.left() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let view = detectors.breakers().remove(0);
+    assert_eq!((view.stats.total, view.stats.failures), (1, 0), "the slow call is released");
+    // What is overtaken three times is left out; few of these calls could be hedged.
+    let reports = calls(&detectors, &detector, 100).await;
+    assert!(slow.calls() <= 4, "{} {}", slow.calls(), failed(&reports));
+}
+
+#[tokio::test]
+async fn a_hedge_of_one_endpoint_asks_it_again_and_a_quick_answer_is_no_hedge() {
+    let mut tasks = JoinSet::new();
+    let only = Replica::start(&mut tasks, Mood::Well).await;
+    let mut detector = spread(&[(&only, 1)]);
+    detector.hedge = Some(Duration::from_millis(100));
+    let detectors = detectors();
+    let reports = calls(&detectors, &detector, 20).await;
+    assert!(reports.iter().all(|report| report.attempts == 1));
+    only.feels(Mood::HangsFirst);
+    let report = calls(&detectors, &detector, 1).await.remove(0);
+    assert_eq!((report.status, report.attempts), (Status::Success, 2));
+}
+
+#[tokio::test]
+async fn hedges_stay_within_a_tenth_of_the_calls() {
+    let mut tasks = JoinSet::new();
+    let slow = Replica::start(&mut tasks, Mood::Hangs).await;
+    let mut detector = spread(&[(&slow, 1)]);
+    detector.hedge = Some(Duration::from_millis(5));
+    detector.timeout = Duration::from_millis(20);
+    detector.breaker.failures = 10_000;
+    let reports = calls(&detectors(), &detector, 100).await;
+    assert_eq!(failed(&reports), 100);
+    assert!((108..=111).contains(&slow.calls()), "{}", slow.calls());
+    assert_eq!(reports.iter().map(|report| report.attempts as usize).sum::<usize>(), slow.calls());
+}
+
+#[tokio::test]
+async fn a_throttle_spreads_calls_and_refuses_what_its_deadline_cannot_wait_for() {
+    let mut tasks = JoinSet::new();
+    let well = Replica::start(&mut tasks, Mood::Well).await;
+    let detectors = detectors();
+    let throttled =
+        |rate| Detector { throttle: std::num::NonZeroU32::new(rate), ..spread(&[(&well, 1)]) };
+    let text = "x".repeat(10_000);
+    let asks = [ask(throttled(50_000))];
+    let start = Instant::now();
+    for _ in 0..8 {
+        let report = detectors.fan_out(&asks, &sample(&[&text]).work(), soon()).await.remove(0);
+        assert_eq!(report.status, Status::Success);
+    }
+    // Eight bodies of 200 ms each, of which a second is there.
+    let took = start.elapsed().as_millis();
+    assert!((380..2000).contains(&took), "{took} ms");
+    let asks = [ask(throttled(100))];
+    for _ in 0..2 {
+        let report = detectors.fan_out(&asks, &sample(&[&text]).work(), soon()).await.remove(0);
+        if report.status != Status::Success {
+            assert_eq!((report.error, report.attempts), (Some(ReportError::BulkheadFull), 0));
+            assert_eq!(detectors.breakers()[0].stats.total, well.calls() as u64);
+            return;
+        }
+    }
+    panic!("100 s of bytes were not waited for");
+}
+
 /// Places of a detector that are asked at seconds since the start.
 struct Table {
     places: Places,
@@ -366,9 +462,11 @@ fn a_replica_that_does_not_answer_gets_no_more_calls_until_it_does() {
     while table.choose(0.0) == 0 {
         table.places.ended(0, (Ended::Success, Duration::ZERO), table.at(0.0));
     }
-    assert_eq!(table.failures(0.1, Some(9)), 0);
+    let asked: Vec<_> = (0..20).map(|_| table.choose(0.1)).collect();
+    assert!(asked.contains(&1), "it has its time");
+    table.places.ended(0, (Ended::Success, Duration::ZERO), table.at(0.3));
     let asked: Vec<_> = (0..20).map(|_| table.choose(0.4)).collect();
-    assert!(!asked[1..].contains(&1), "{asked:?}");
-    table.places.ended(1, (Ended::Success, Duration::ZERO), table.at(0.5));
-    assert_eq!(table.choose(0.5), 1, "the other is silent now");
+    assert!(!asked.contains(&1), "{asked:?}");
+    table.places.ended(1, (Ended::Success, Duration::ZERO), table.at(0.6));
+    assert_eq!(table.choose(0.6), 1, "the other is silent now");
 }
