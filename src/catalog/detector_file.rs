@@ -57,7 +57,7 @@ pub(super) fn read(file: &SourceFile, context: &LoadContext<'_>) -> Result<Detec
     }
     let auth = auth(&mut fields, source, context);
     let delegation = delegation(&mut fields, &auth);
-    let spoken = protocol::read(&mut fields, source, name.as_ref());
+    let spoken = protocol::read(&mut fields, source, name.as_ref(), context.guard);
     let health_path = spoken.as_ref().and_then(|spoken| spoken.health.as_deref());
     let limits = limits::read(&mut fields, health_path);
     if matches!(auth, Auth::Aws(_)) && !spoken.as_ref().is_none_or(Spoken::is_signed) {

@@ -1,5 +1,6 @@
 //! Tables of bad files with the place and code of each fault.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
@@ -8,10 +9,13 @@ use super::detector::{Auth, Protocol};
 use super::*;
 use crate::domain::finding::Polarity;
 use crate::domain::id::DetectorName;
+use crate::outbound::{self, Guard};
 use crate::settings::{Env, Settings};
 use crate::yaml::fault::{Fault, FaultKind};
 
 mod tenants;
+
+static OPEN: LazyLock<Guard> = LazyLock::new(|| Guard::new(outbound::Env::Development, vec![]));
 
 fn file(kind: FaultKind, path: &str, text: &str) -> SourceFile {
     SourceFile { kind, path: path.to_owned(), bytes: text.as_bytes().into() }
@@ -27,6 +31,7 @@ fn load(env: Env, files: &[SourceFile]) -> Result<(Catalog, Vec<Fault>), Vec<Fau
         &LoadContext {
             env,
             secret: &secret,
+            guard: &OPEN,
             check_params: &|_| Ok(()),
             tiers: &Settings::default().tiers,
         },
@@ -71,6 +76,8 @@ fn every_bad_detector_file_is_refused_at_its_place() {
         ("replicas: [{endpoint: ftp://h/x}]\n", "5:23:bad_endpoint"),
         ("replicas: [{endpoint: http://u:p@h/x}]\n", "5:23:bad_endpoint"),
         ("replicas: [{endpoint: http://i/x, weight: 0}]\n", "5:43:out_of_range"),
+        ("replicas: [{endpoint: http://169.254.169.254/x}]\n", "5:23:endpoint_forbidden"),
+        ("replicas: [{endpoint: http://0x7f.1/x}]\n", "5:23:endpoint_forbidden"),
         ("replicas: [{weight: 1}]\n", "5:12:missing_key"),
         ("views: [decoded]\n", "5:8:bad_value"),
         ("chunks: {max: 9}\n", "5:9:bad_value"),
@@ -356,6 +363,7 @@ fn faults_of_parameters_are_reported_at_their_pointer() {
     let context = LoadContext {
         env: Env::Development,
         secret: &|_| None,
+        guard: &OPEN,
         check_params: &check,
         tiers: &Settings::default().tiers,
     };
@@ -432,6 +440,7 @@ fn the_file_on_every_protocols_page_loads_and_the_page_holds_its_labels() {
         let context = LoadContext {
             env,
             secret: &secret,
+            guard: &OPEN,
             check_params: &|_| Ok(()),
             tiers: &Settings::default().tiers,
         };
@@ -470,6 +479,7 @@ fn a_tenant_is_read_again_only_where_its_file_differs() {
     let context = LoadContext {
         env: Env::Development,
         secret: &secret,
+        guard: &OPEN,
         check_params: &|_| Ok(()),
         tiers: &Settings::default().tiers,
     };

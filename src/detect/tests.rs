@@ -131,6 +131,7 @@ fn loaded(lines: &str) -> Detector {
     let context = LoadContext {
         env,
         secret: &secret,
+        guard: &Guard::new(Env::Development, vec![]),
         check_params: &|_| Ok(()),
         tiers: &Settings::default().tiers,
     };

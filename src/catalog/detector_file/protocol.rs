@@ -12,6 +12,7 @@ use crate::catalog::template::{TemplateFault, fixed};
 use crate::domain::category::{Category, TREE};
 use crate::domain::finding::{Polarity, Severity};
 use crate::domain::id::DetectorName;
+use crate::outbound::Guard;
 use crate::yaml::{self, Data, Entry, Fields, Node, Source};
 
 use super::{headers, paths, replicas};
@@ -94,9 +95,10 @@ pub(super) fn read(
     fields: &mut Fields<'_>,
     source: Source<'_>,
     name: Option<&DetectorName>,
+    guard: &Guard,
 ) -> Option<Spoken> {
     let named: Option<Named> = fields.need("protocol");
-    let mut endpoints = replicas::read(fields, named).into_iter();
+    let mut endpoints = replicas::read(fields, named, guard).into_iter();
     let (endpoint, replicas) = (endpoints.next(), endpoints.collect());
     let options = fields.node("options");
     let headers: Option<BTreeMap<String, String>> = fields.take("headers");

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::in_range;
 use super::protocol::Named;
 use crate::catalog::detector::Endpoint;
+use crate::outbound::Guard;
 use crate::yaml::Fields;
 
 /// Addresses of one detector.
@@ -23,7 +24,7 @@ fn one() -> u32 {
 }
 
 /// Every address, that of `endpoint` first; none for a built-in detector.
-pub(super) fn read(fields: &mut Fields<'_>, named: Option<Named>) -> Vec<Endpoint> {
+pub(super) fn read(fields: &mut Fields<'_>, named: Option<Named>, guard: &Guard) -> Vec<Endpoint> {
     let endpoint: Option<String> = fields.take("endpoint");
     let replicas = fields.node("replicas");
     let entries: Option<Vec<ReplicaEntry>> = fields.take("replicas");
@@ -45,13 +46,23 @@ pub(super) fn read(fields: &mut Fields<'_>, named: Option<Named>) -> Vec<Endpoin
     }
     let mut endpoints = Vec::new();
     if let Some(raw) = endpoint {
-        add(fields, &mut endpoints, ("endpoint", &raw, 1));
+        endpoints.extend(one_of(fields, "endpoint", &raw, guard));
     }
     for (index, entry) in entries.unwrap_or_default().iter().enumerate() {
         let key = format!("/replicas/{index}/weight");
         in_range(fields, &key, entry.weight.into(), (1.0, 1_000.0));
         let key = format!("/replicas/{index}/endpoint");
-        add(fields, &mut endpoints, (&key, &entry.endpoint, entry.weight));
+        let Some(one) = one_of(fields, &key, &entry.endpoint, guard) else { continue };
+        if endpoints.iter().any(|known| known.uri == one.uri) {
+            let message = "the address stands here twice".to_owned();
+            fields.refuse(
+                &key,
+                "bad_endpoint",
+                message,
+                "remove it and raise the other's `weight`",
+            );
+        }
+        endpoints.push(Endpoint { weight: entry.weight, ..one });
     }
     if endpoints.len() > MOST {
         let message = format!("{} addresses are more than {MOST}", endpoints.len());
@@ -60,8 +71,7 @@ pub(super) fn read(fields: &mut Fields<'_>, named: Option<Named>) -> Vec<Endpoin
     endpoints
 }
 
-fn add(fields: &mut Fields<'_>, endpoints: &mut Vec<Endpoint>, entry: (&str, &str, u32)) {
-    let (key, raw, weight) = entry;
+fn one_of(fields: &mut Fields<'_>, key: &str, raw: &str, guard: &Guard) -> Option<Endpoint> {
     let uri = raw.parse::<http::Uri>().ok().filter(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.host().is_some_and(|host| !host.is_empty())
@@ -71,12 +81,12 @@ fn add(fields: &mut Fields<'_>, endpoints: &mut Vec<Endpoint>, entry: (&str, &st
         let message = "the endpoint is no http or https address without credentials";
         let hint = "write http://host:port/path and put credentials into `auth`";
         fields.refuse(key, "bad_endpoint", message.to_owned(), hint);
-        return;
+        return None;
     };
-    if endpoints.iter().any(|known| known.uri == uri) {
-        let message = "the address stands here twice".to_owned();
-        fields.refuse(key, "bad_endpoint", message, "remove it and raise the other's `weight`");
-        return;
+    if let Err(why) = guard.check(&uri) {
+        let message = format!("calls to this endpoint are not allowed: {why}");
+        let hint = "name another; `security.outbound_allow` opens private ones";
+        fields.refuse(key, "endpoint_forbidden", message, hint);
     }
-    endpoints.push(Endpoint { uri, weight });
+    Some(Endpoint { uri, weight: 1 })
 }
