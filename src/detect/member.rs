@@ -219,10 +219,8 @@ impl Drop for Trying {
             let end = (ended, now - began.now);
             self.member.places.ended(place, end, Moment { now, ..began })
         });
-        let ended = match self.ended {
-            Ended::Failure if contained => Ended::Released,
-            ended => ended,
-        };
+        let failed = self.ended == Ended::Failure;
+        let ended = if failed && contained { Ended::Released } else { self.ended };
         self.member.breaker().record(&self.spec, self.admission, ended, now);
     }
 }

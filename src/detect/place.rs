@@ -64,6 +64,32 @@ impl Standing {
         self.rests_until.is_some_and(|until| now < until)
     }
 
+    /// Whether it ended badly.
+    fn end(&mut self, ended: Ended, unanswered: bool, now: Instant) -> bool {
+        self.running = self.running.saturating_sub(1);
+        if ended == Ended::Success {
+            self.silent_since = Some(now);
+        }
+        if self.running == 0 {
+            self.silent_since = None;
+        }
+        let failed = match ended {
+            Ended::Success => false,
+            Ended::Failure => true,
+            Ended::Released if unanswered => true,
+            Ended::Released => return false,
+        };
+        self.recent = (self.recent << 1 | u16::from(failed)) & LAST_TEN;
+        match self.out.filter(|out| out.until <= now) {
+            Some(out) if failed => self.put_out(now, Some(out)),
+            Some(out) => {
+                (self.was_out, self.out, self.recent) = (Some(Out { until: now, ..out }), None, 0);
+            }
+            None => {}
+        }
+        failed
+    }
+
     fn put_out(&mut self, now: Instant, again: Option<Out>) {
         let pause = again.map_or(OUT_FOR, |before| (before.pause * 2).min(OUT_MAX));
         self.out = Some(Out { until: now + pause, pause });
@@ -190,24 +216,30 @@ impl Places {
         };
         let _all = lock(&self.credits);
         let others = self.each.iter().enumerate().filter(|(other, _)| *other != index);
-        let (mut out, mut fit) = (0, 0);
+        let (mut out, mut fit, mut well) = (0, false, false);
         for (_, other) in others {
-            let is_out = lock(&other.standing).out.is_some();
+            let (is_out, failed_last) = {
+                let standing = lock(&other.standing);
+                (standing.out.is_some(), standing.recent & 1 == 1)
+            };
+            let is_fit = !is_out && !other.is_away(moment.now);
             out += usize::from(is_out);
-            fit += usize::from(!is_out && !other.is_away(moment.now));
+            fit |= is_fit;
+            well |= is_fit && !failed_last;
         }
         let mut standing = lock(&place.standing);
         let was_out = standing.out.is_some();
         let failed = standing.end(ended, took >= moment.patience, moment.now);
-        // At least half of the places stay.
-        if failed && !was_out && standing.is_bad() && out < self.each.len() / 2 {
+        // At least half of the places stay, and what all fail at is no fault of one.
+        let may_go = well && out < self.each.len() / 2;
+        if failed && !was_out && standing.is_bad() && may_go {
             let again = standing.was_out.filter(|was| moment.now - was.until < PROBATION);
             standing.put_out(moment.now, again);
             let replica = place.uri.authority().map_or("", |authority| authority.as_str());
             let detector = &self.detector;
             tracing::warn!(%detector, replica, "A replica fails and is left out for a while");
         }
-        was_out && fit > 0
+        was_out && fit
     }
 
     /// All of them as one: away only when each is.
@@ -217,33 +249,5 @@ impl Places {
             state: HealthState::of_all(views.iter().map(|view| view.state)),
             checked: views.iter().filter_map(|view| view.checked).max(),
         }
-    }
-}
-
-impl Standing {
-    /// Whether it ended badly.
-    fn end(&mut self, ended: Ended, unanswered: bool, now: Instant) -> bool {
-        self.running = self.running.saturating_sub(1);
-        if ended == Ended::Success {
-            self.silent_since = Some(now);
-        }
-        if self.running == 0 {
-            self.silent_since = None;
-        }
-        let failed = match ended {
-            Ended::Success => false,
-            Ended::Failure => true,
-            Ended::Released if unanswered => true,
-            Ended::Released => return false,
-        };
-        self.recent = (self.recent << 1 | u16::from(failed)) & LAST_TEN;
-        match self.out.filter(|out| out.until <= now) {
-            Some(out) if failed => self.put_out(now, Some(out)),
-            Some(out) => {
-                (self.was_out, self.out, self.recent) = (Some(Out { until: now, ..out }), None, 0);
-            }
-            None => {}
-        }
-        failed
     }
 }
