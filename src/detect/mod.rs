@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -94,6 +96,10 @@ pub struct Work<'a> {
     pub traceparent: Option<String>,
 }
 
+/// Whether these reports, in the order of the asks, suffice; those that are still to come stand
+/// among them as `decided`.
+pub type Stop<'a> = dyn Fn(Vec<Report>) -> BoxFuture<'a, bool> + Send + Sync + 'a;
+
 type Serving = HashMap<usize, (Arc<Detector>, Arc<Member>)>;
 
 /// The runtime state of all detectors; survives reloads.
@@ -153,6 +159,18 @@ impl Detectors {
     /// Asks all at once, at most `parallel_max` calls running; the reports stand in the order of
     /// `asks`. Dropping the future cancels every call.
     pub async fn fan_out(&self, asks: &[Ask], work: &Work<'_>, deadline: Instant) -> Vec<Report> {
+        self.fan_out_until(asks, work, deadline, None).await
+    }
+
+    /// The same until `stop` says that it is enough: what has not answered by then is cancelled and
+    /// `decided`.
+    pub async fn fan_out_until(
+        &self,
+        asks: &[Ask],
+        work: &Work<'_>,
+        deadline: Instant,
+        stop: Option<&Stop<'_>>,
+    ) -> Vec<Report> {
         let texts = Texts::new(work);
         let slots = Semaphore::new(self.config.parallel_max.max(1));
         let run = call::Run { detectors: self, texts: &texts, slots: &slots, deadline };
@@ -160,7 +178,24 @@ impl Detectors {
         if asks.iter().flat_map(|ask| &ask.detector).any(|d| !d.views.iter().all(raw)) {
             texts.view(&self.pool, deadline).await;
         }
-        join_all(asks.iter().map(|ask| run.ask(ask))).await
+        let calls = asks.iter().map(|ask| run.ask(ask));
+        let Some(stop) = stop else { return join_all(calls).await };
+        let mut reports: Vec<Report> =
+            asks.iter().map(|ask| unsent(ask, ReportError::Decided)).collect();
+        let calls = calls.enumerate().map(async |(at, call)| (at, call.await));
+        let calls: FuturesUnordered<_> = calls.collect();
+        // Every call has begun before the first answer is looked at.
+        let mut answers = calls.ready_chunks(asks.len().max(1));
+        while let Some(answers) = answers.next().await {
+            for (at, report) in answers {
+                reports.get_mut(at).into_iter().for_each(|slot| *slot = report.clone());
+            }
+            let pending = reports.iter().any(Report::is_decided);
+            if pending && stop(reports.clone()).await {
+                break;
+            }
+        }
+        reports
     }
 
     /// What the service answers to one call about `texts`, unread; for people who attach it.

@@ -21,6 +21,7 @@ use crate::settings::Settings;
 
 mod calls;
 mod coalescing;
+mod early;
 mod fuzz;
 mod hostile;
 mod mappings;

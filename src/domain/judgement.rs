@@ -202,6 +202,16 @@ impl Judgement {
         self.scopes.iter().filter(|(_, state)| state.disagrees())
     }
 
+    /// Whether a voter flagged the scope of every finding, so that no later vote clears one where
+    /// neither a strategy, a quorum nor a policy settles scopes.
+    pub fn is_firm(&self) -> bool {
+        let flagged = |finding: &JudgedFinding| {
+            let decisive = finding.category.path().find_map(|name| self.scopes.get(name));
+            decisive.is_some_and(|state| state.resolved == Resolved::Flagged)
+        };
+        self.findings.iter().all(flagged)
+    }
+
     /// Settles disagreeing scopes as the policy chose; other choices are not heeded.
     pub fn settle(&mut self, evidence: &Evidence, choices: &BTreeMap<Category, Choice>) {
         self.degraded.clear();

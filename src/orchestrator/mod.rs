@@ -91,7 +91,7 @@ pub async fn run(
 ) -> Result<Outcome, Error> {
     let run = Run::begin(deps, snapshot, caller, request)?;
     let planned = plan::make(&run, caller).await?;
-    let asked = reuse::ask(&run, &planned.plan).await;
+    let asked = reuse::ask(&run, &planned).await;
     let abilities = &run.seen.abilities;
     let coverage = coverage::measure(&planned.plan, &asked.reports, &run.pieces, abilities);
     asked.keep(&run, &coverage).await;

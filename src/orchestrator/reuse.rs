@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::plan::Planned;
 use super::{Run, stages};
 use crate::catalog::detector::Protocol;
 use crate::domain::coverage::Coverage;
@@ -24,14 +25,15 @@ pub(super) struct Asked {
 }
 
 /// The reports about an equal request, else those of detectors asked now.
-pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Asked {
+pub(super) async fn ask(run: &Run<'_>, planned: &Planned) -> Asked {
+    let plan = &planned.plan;
     let cache = match &run.deps.responses {
         Some(cache) if asks_others(run, plan) => cache,
-        Some(_) | None => return now(run, plan, CacheUse::Off).await,
+        Some(_) | None => return now(run, planned, CacheUse::Off).await,
     };
     if !run.request.shares() {
         count(run, "get", CacheUse::Bypass.name());
-        return now(run, plan, CacheUse::Bypass).await;
+        return now(run, planned, CacheUse::Bypass).await;
     }
     let key = key(run, plan);
     let found = match key {
@@ -43,11 +45,11 @@ pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Asked {
         return Asked { reports, cache: CacheUse::Hit, key: None };
     }
     count(run, "get", CacheUse::Miss.name());
-    Asked { key, ..now(run, plan, CacheUse::Miss).await }
+    Asked { key, ..now(run, planned, CacheUse::Miss).await }
 }
 
-async fn now(run: &Run<'_>, plan: &Plan, cache: CacheUse) -> Asked {
-    Asked { reports: stages::ask(run, plan).await, cache, key: None }
+async fn now(run: &Run<'_>, planned: &Planned, cache: CacheUse) -> Asked {
+    Asked { reports: stages::ask(run, planned).await, cache, key: None }
 }
 
 /// Whether the plan names a detector outside the process: to ask the built-in ones again costs
@@ -77,7 +79,7 @@ fn count(run: &Run<'_>, operation: &'static str, result: &'static str) {
 }
 
 /// Whether the detector would say the same again.
-fn is_lasting(report: &Report) -> bool {
+pub(super) fn is_lasting(report: &Report) -> bool {
     let lasting =
         |error| matches!(error, ReportError::TooLong | ReportError::UnsupportedContentType);
     let unfit = report.status == Status::Skipped && report.error.is_some_and(lasting);
