@@ -18,7 +18,7 @@ use crate::domain::finding::TextView;
 use crate::domain::id::DetectorName;
 use crate::domain::report::{Report, ReportError};
 use crate::domain::request::Request;
-use crate::operations::breaker::Force;
+use crate::operations::breaker::{BreakerState, Force};
 use crate::outbound::{Client, Guard, Reply, SendError};
 use crate::seal::DataKeys;
 
@@ -129,7 +129,7 @@ impl Detectors {
     pub fn retain(&self, catalog: &Catalog) {
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         let (mut next, mut serving) = (HashMap::new(), HashMap::new());
-        for detector in catalog.detectors.values() {
+        for detector in catalog.detectors.values().flat_map(Detector::definitions) {
             let key = Key::of(detector);
             let member = members.remove(&key).unwrap_or_else(|| Arc::new(Member::new(detector)));
             member.adopt(detector);
@@ -143,7 +143,7 @@ impl Detectors {
 
     /// Builds in the background what the built-in detectors need, so that no request waits for it.
     pub fn warm(&self, catalog: &Catalog) {
-        for detector in catalog.detectors.values() {
+        for detector in catalog.detectors.values().flat_map(Detector::definitions) {
             if let Protocol::Builtin(kind) = &detector.protocol {
                 self.pool.warm(*kind, &detector.params);
             }
@@ -237,14 +237,37 @@ impl Detectors {
         !named.is_empty()
     }
 
-    /// What background probes say; built-in detectors are always healthy.
+    /// What background probes say, of several versions that count the worst; built-in detectors are
+    /// always healthy.
     pub fn health(&self, name: &DetectorName) -> HealthView {
-        self.all().iter().find(|m| m.is(name)).map(|m| m.health_view()).unwrap_or_default()
+        let views = self.counting(name).into_iter().map(|member| member.health_view());
+        views.max_by_key(|view| view.state.badness()).unwrap_or_default()
+    }
+
+    /// The state of its breaker, of several versions that count the worst; closed where there is
+    /// none.
+    pub fn breaker(&self, name: &DetectorName) -> BreakerState {
+        let now = Instant::now();
+        let states = self.counting(name).into_iter().map(|member| member.breaker().state(now));
+        let badness = |state: &BreakerState| match state {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        };
+        states.max_by_key(badness).unwrap_or(BreakerState::Closed)
     }
 
     /// 95th percentile of the last answers; `None` before eight answers.
     pub fn p95(&self, name: &DetectorName) -> Option<Duration> {
-        self.all().iter().filter(|m| m.is(name)).filter_map(|m| m.latency().p95()).max()
+        self.counting(name).into_iter().filter_map(|member| member.latency().p95()).max()
+    }
+
+    /// Its versions, without those that are only observed unless all are.
+    fn counting(&self, name: &DetectorName) -> Vec<Arc<Member>> {
+        let named = self.all().into_iter().filter(|member| member.is(name));
+        let (observed, counting): (Vec<_>, Vec<_>) =
+            named.partition(|member| member.detector().shadow);
+        if counting.is_empty() { observed } else { counting }
     }
 
     fn member(&self, detector: &Arc<Detector>) -> Arc<Member> {

@@ -110,6 +110,8 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
         views: vec![],
         tenants: Default::default(),
         version: "1".into(),
+        versions: vec![],
+        shadow: false,
         source: "test".into(),
     }
 }

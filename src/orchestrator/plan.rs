@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Run;
+use super::{Run, split};
 use crate::auth::Caller;
 use crate::catalog::Tenant;
 use crate::catalog::tenant::OnPlanFailure;
@@ -67,6 +67,7 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
     planned.plan.relaxed.extend(more);
     hold_to_files(&mut planned);
     hold_to_the_end(run, &mut planned);
+    split::choose(run, &mut planned.plan);
     Ok(planned)
 }
 
@@ -186,6 +187,7 @@ fn from_answer(answer: &PlanAnswer, strategy: Option<&StrategyFacts<'_>>) -> Pla
             timeouts: answer.timeouts.clone(),
             thresholds: answer.thresholds.clone(),
             params: answer.params.clone(),
+            versions: BTreeMap::new(),
             event: None,
             relaxed: Vec::new(),
         },

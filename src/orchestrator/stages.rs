@@ -1,16 +1,19 @@
 //! Drives the stages of a plan: who is asked after whom, and when that is enough.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
 use super::plan::Planned;
 use super::{Run, judge};
+use crate::catalog::Detector;
 use crate::detect::{Ask, Stop, Work};
 use crate::domain::coverage;
 use crate::domain::id::DetectorName;
 use crate::domain::plan::{Execution, Plan, StopOn};
 use crate::domain::report::{Report, ReportError};
+use crate::metrics::Metrics;
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +29,7 @@ pub(super) async fn ask(run: &Run<'_>, planned: &Planned) -> Vec<Report> {
     let mut left = stages.as_slice();
     while let Some((stage, later)) = left.split_first() {
         let asks: Vec<Ask> = stage.iter().map(|name| ask_of(run, plan, name)).collect();
-        let later_ones: Vec<Report> = later.iter().flatten().map(|n| decided(run, n)).collect();
+        let later_ones: Vec<Report> = later.iter().flatten().map(|n| decided(run, plan, n)).collect();
         let suffice = |now: Vec<Report>| {
             let all = [reports.clone(), now, later_ones.clone()].concat();
             async move { judge::blocks(run, planned, all).await }.boxed()
@@ -54,20 +57,19 @@ pub(super) async fn ask(run: &Run<'_>, planned: &Planned) -> Vec<Report> {
         reports.extend(run.deps.detectors.fan_out(&asks, &work, run.deadline).await);
     }
     for report in &reports {
-        count(run, report);
+        count(&run.deps.metrics, report);
     }
     reports
 }
 
 /// The report of one that need not be asked any more.
-fn decided(run: &Run<'_>, name: &DetectorName) -> Report {
-    let detector = run.seen.detectors.get(name);
+fn decided(run: &Run<'_>, plan: &Plan, name: &DetectorName) -> Report {
+    let detector = definition(run, plan, name);
     let version = detector.map_or_else(|| "".into(), |detector| detector.version.clone());
     Report::unsent(name.clone(), version, ReportError::Decided)
 }
 
-fn count(run: &Run<'_>, report: &Report) {
-    let metrics = &run.deps.metrics;
+pub(super) fn count(metrics: &Metrics, report: &Report) {
     let own = report.attempts > 0 && !report.coalesced;
     let took = own.then_some(report.duration);
     // Policies may name what does not exist, as often as they like.
@@ -81,8 +83,16 @@ fn count(run: &Run<'_>, report: &Report) {
     }
 }
 
+/// The detector, or the version of it that takes this content.
+fn definition<'a>(run: &Run<'a>, plan: &Plan, name: &DetectorName) -> Option<&'a Arc<Detector>> {
+    let detector = run.seen.detectors.get(name)?;
+    let version = plan.versions.get(name);
+    let mut known = detector.versions.iter().map(|version| &version.detector);
+    Some(known.find(|known| Some(&known.version) == version).unwrap_or(detector))
+}
+
 fn ask_of(run: &Run<'_>, plan: &Plan, name: &DetectorName) -> Ask {
-    let detector = run.seen.detectors.get(name).cloned();
+    let detector = definition(run, plan, name).cloned();
     let own = detector.as_ref().map(|detector| detector.timeout).unwrap_or_default();
     let planned = plan.timeouts.get(name).copied();
     let timeout = match planned {
