@@ -173,9 +173,9 @@ pub fn raw(reports: &[Report], pieces: &[Piece]) -> Vec<JudgedFinding> {
 /// score with the finding it speaks of. The floor judges what came before.
 pub fn calibrate(reports: &mut [Report], detectors: &BTreeMap<DetectorName, DetectorFacts>) {
     for report in reports {
-        let calibration = detectors.get(&report.detector).map(|facts| {
-            facts.versions.get(&report.version).unwrap_or(&facts.calibration)
-        });
+        let calibration = detectors
+            .get(&report.detector)
+            .map(|facts| facts.versions.get(&report.version).unwrap_or(&facts.calibration));
         let Some(calibration) = calibration.filter(|known| !known.is_empty()) else { continue };
         let mut own = None;
         for finding in &mut report.findings {

@@ -82,7 +82,8 @@ fn hold_to_the_end(run: &Run<'_>, Planned { plan, degraded, .. }: &mut Planned) 
     };
     if let Some(why) = why {
         plan.stop_on = StopOn::None;
-        degraded.push(Degraded { what: "stop_on", why: format!("{why}; every detector was asked") });
+        degraded
+            .push(Degraded { what: "stop_on", why: format!("{why}; every detector was asked") });
     }
 }
 

@@ -29,7 +29,8 @@ pub(super) async fn ask(run: &Run<'_>, planned: &Planned) -> Vec<Report> {
     let mut left = stages.as_slice();
     while let Some((stage, later)) = left.split_first() {
         let asks: Vec<Ask> = stage.iter().map(|name| ask_of(run, plan, name)).collect();
-        let later_ones: Vec<Report> = later.iter().flatten().map(|n| decided(run, plan, n)).collect();
+        let later_ones: Vec<Report> =
+            later.iter().flatten().map(|n| decided(run, plan, n)).collect();
         let suffice = |now: Vec<Report>| {
             let all = [reports.clone(), now, later_ones.clone()].concat();
             async move { judge::blocks(run, planned, all).await }.boxed()

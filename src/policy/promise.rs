@@ -136,11 +136,8 @@ fn firsts(view: &View, words: &BTreeSet<String>) -> Vec<Report> {
 /// What another detector may say after `first`.
 fn laters(first: &Report) -> Vec<Report> {
     let Some(known) = first.findings.first() else { return Vec::new() };
-    let clean = Report {
-        label: Some("clean".into()),
-        score: Some(0.99),
-        ..answered("b", Vec::new())
-    };
+    let clean =
+        Report { label: Some("clean".into()), score: Some(0.99), ..answered("b", Vec::new()) };
     let surer = Finding {
         label: "OTHER".into(),
         score: 1.0,

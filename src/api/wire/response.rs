@@ -302,9 +302,7 @@ pub fn render<'a>(outcome: &'a Outcome, request: &'a Request, took: Duration) ->
         coalesced: outcome.coalesced(),
         relaxed: &outcome.plan.relaxed,
         obligations: &verdict.obligations,
-        detectors: request
-            .wants(Include::Detectors)
-            .then(|| reports(outcome, &mut places)),
+        detectors: request.wants(Include::Detectors).then(|| reports(outcome, &mut places)),
         plan: request.wants(Include::Plan).then(|| plan(outcome)),
         conflicts: request.wants(Include::Conflicts).then(|| conflicts::of(outcome)),
         explain: request.wants(Include::Explain).then_some(outcome.explain.as_slice()),

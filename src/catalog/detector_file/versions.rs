@@ -79,7 +79,12 @@ impl Reading<'_> {
         };
         if let Some(shadow) = own.get("shadow") {
             let message = "`shadow` of the file stands beside `versions`";
-            self.refuse(shadow.at(), "bad_value", message, "say it in the version that it is about");
+            self.refuse(
+                shadow.at(),
+                "bad_value",
+                message,
+                "say it in the version that it is about",
+            );
         }
         let mut versions: Vec<Planned> = Vec::new();
         for item in items {
@@ -92,7 +97,8 @@ impl Reading<'_> {
         }
         let all: u32 = versions.iter().map(|version| version.share).sum();
         if all == 0 && versions.iter().any(|version| *version.name == *OWN) {
-            let message = format!("the version `{OWN}` is the file's own, which takes all requests");
+            let message =
+                format!("the version `{OWN}` is the file's own, which takes all requests");
             self.refuse(list.at(), "bad_value", &message, "name the version otherwise");
         }
         if self.faults.is_empty() && all != 0 && all != WHOLE {

@@ -125,17 +125,15 @@ fn answers() -> impl Strategy<Value = Vec<Report>> {
 
 /// The first `count` reports, the rest still to come.
 fn so_far(reports: &[Report], count: usize) -> Vec<Report> {
-    let pending = |report: &Report| {
-        Report::unsent(report.detector.clone(), "1".into(), ReportError::Decided)
-    };
+    let pending =
+        |report: &Report| Report::unsent(report.detector.clone(), "1".into(), ReportError::Decided);
     let (now, later) = reports.split_at(count);
     now.iter().cloned().chain(later.iter().map(pending)).collect()
 }
 
 /// What the run answers to these reports.
 async fn action(run: &Run<'_>, planned: &Planned, mut reports: Vec<Report>) -> Action {
-    let coverage =
-        coverage::measure(&planned.plan, &reports, &run.pieces, &run.seen.abilities);
+    let coverage = coverage::measure(&planned.plan, &reports, &run.pieces, &run.seen.abilities);
     let raw = judgement::raw(&reports, &run.pieces);
     judgement::calibrate(&mut reports, &run.seen.votes);
     let (judgement, _) = judge::settle(run, &planned.plan, &reports).await;

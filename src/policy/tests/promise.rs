@@ -8,7 +8,8 @@ fn load_demo(rules: &str, table: &str, more: &[(&str, &str)]) -> Result<Arc<View
     let mut sources: Vec<Source> =
         shipped().into_iter().filter(|found| found.path.starts_with("floor/")).collect();
     sources.push(source("base/data.yaml", "settings: {}\n"));
-    sources.push(source("demo/policy.rego", &format!("package demo\n\nimport rego.v1\n\n{rules}\n")));
+    sources
+        .push(source("demo/policy.rego", &format!("package demo\n\nimport rego.v1\n\n{rules}\n")));
     sources.push(source("demo/data.yaml", &format!("settings: {table}\n")));
     sources.extend(more.iter().map(|(path, text)| source(path, text)));
     let tenants = [scope("acme", &["demo"])];
