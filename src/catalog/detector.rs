@@ -106,7 +106,7 @@ impl Detector {
     pub const BUCKETS: u32 = 10_000;
 
     /// The version that takes the requests of `bucket`; the detector itself where none takes any.
-    pub fn taking<'a>(self: &'a Arc<Self>, bucket: u32) -> &'a Arc<Self> {
+    pub fn taking(self: &Arc<Self>, bucket: u32) -> &Arc<Self> {
         let mut end = 0;
         let takes = self.versions.iter().find(|version| {
             end += version.share;
@@ -121,7 +121,7 @@ impl Detector {
     }
 
     /// Every definition of it that may be asked, those that are only observed last.
-    pub fn definitions<'a>(self: &'a Arc<Self>) -> impl Iterator<Item = &'a Arc<Self>> {
+    pub fn definitions(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
         let own = (!self.is_split()).then_some(self);
         let versions = self.versions.iter().map(|version| &version.detector);
         let (observed, serving): (Vec<_>, Vec<_>) = versions.partition(|d| d.shadow);

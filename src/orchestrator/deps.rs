@@ -3,6 +3,8 @@
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 
+use tokio_util::task::TaskTracker;
+
 use super::Deps;
 use crate::auth;
 use crate::cache::{Cache, Memory};
@@ -74,7 +76,7 @@ impl Deps {
         let keys = auth::data_keys(&settings)?;
         let pepper = auth::pepper(&settings)?;
         let deps = Self::build(settings, place, (redaction_key, keys, pepper))?;
-        Ok(Deps { observes: true, ..deps })
+        Ok(Deps { observing: Some(TaskTracker::new()), ..deps })
     }
 
     /// With a store, and keys for hashes and versions, that are gone with the process.
@@ -128,7 +130,7 @@ impl Deps {
             responses,
             redaction_key,
             pepper,
-            observes: false,
+            observing: None,
             metrics,
             operations,
             settings,

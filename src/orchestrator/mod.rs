@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::auth::Caller;
 use crate::cache::Cache;
@@ -59,8 +60,8 @@ pub struct Deps {
     pub redaction_key: Key,
     /// Decides which version judges a content.
     pub pepper: Key,
-    /// Whether shadow detectors are asked; what is only tried asks none.
-    pub observes: bool,
+    /// Calls to shadow detectors, which outlive their requests; what is only tried asks none.
+    pub observing: Option<TaskTracker>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What the service does, counted, and what of it rests.

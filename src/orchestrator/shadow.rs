@@ -19,9 +19,7 @@ pub(super) struct Shadows(Vec<(Arc<Detector>, Arc<OnceLock<Report>>)>);
 /// Asks every shadow detector that the tenant sees, and the shadow versions of the plan's detectors.
 /// The calls outlive the answer, each bounded by its time-outs and its detector's bulkhead.
 pub(super) fn ask(run: &Run<'_>, plan: &Plan) -> Shadows {
-    if !run.deps.observes {
-        return Shadows::default();
-    }
+    let Some(calls) = &run.deps.observing else { return Shadows::default() };
     let planned = plan.primary().filter_map(|name| run.seen.detectors.get(name));
     let versions = planned.flat_map(|detector| &detector.versions).map(|v| &v.detector);
     let own = run.seen.shadows.iter().flat_map(Detector::definitions);
@@ -33,7 +31,7 @@ pub(super) fn ask(run: &Run<'_>, plan: &Plan) -> Shadows {
     let request = Arc::new(run.request.clone());
     let asked = observed.into_iter().map(|detector| {
         let slot = Arc::default();
-        tokio::spawn(observe(run, detector, Arc::clone(&request), Arc::clone(&slot)));
+        calls.spawn(observe(run, detector, Arc::clone(&request), Arc::clone(&slot)));
         (Arc::clone(detector), slot)
     });
     Shadows(asked.collect())

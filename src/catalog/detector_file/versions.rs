@@ -71,7 +71,12 @@ impl Reading<'_> {
     fn all(&mut self, own: &Node, list: &Node) -> Vec<Planned> {
         let items = match &list.data {
             Data::List(items) if (1..=VERSIONS_MAX).contains(&items.len()) => items,
-            _ => {
+            Data::List(_)
+            | Data::Null
+            | Data::Bool(_)
+            | Data::Number(_)
+            | Data::Text(_)
+            | Data::Map(_) => {
                 let message = format!("`versions` is no list of 1 to {VERSIONS_MAX} versions");
                 self.refuse(list.at(), "bad_value", &message, "write `- version: NAME` lines");
                 return Vec::new();

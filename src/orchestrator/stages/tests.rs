@@ -180,6 +180,39 @@ fn whatever_is_reported_an_early_end_gives_the_action_of_the_whole_run() {
 }
 
 #[test]
+fn what_an_annotator_finds_ends_no_run_since_a_vote_may_clear_it() {
+    let (_dir, deps, snapshot) = project(&TABLE.replace(", MORE", ""));
+    let (caller, request) = (Caller::development(), request());
+    let run = Run::begin(&deps, &snapshot, &caller, &request).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let planned = runtime.block_on(plan::make(&run, &caller)).unwrap_or_else(|e| panic!("{e}"));
+    let answered = |name: &str, category: Option<&str>| {
+        let unsent = Report::unsent(names(&[name]).remove(0), "1".into(), ReportError::Decided);
+        let findings = category.map(|category| Finding {
+            category: Category::parse(category).unwrap(),
+            label: "X".into(),
+            score: 0.9,
+            severity: Severity::Medium,
+            place: None,
+            view: None,
+            attributes: Default::default(),
+        });
+        let findings = findings.into_iter().collect();
+        Report { status: Status::Success, error: None, findings, ..unsent }
+    };
+    let noted = answered("note", Some("toxicity.insult"));
+    let all = [noted, answered("a", None), answered("b", None), answered("c", None)];
+    let (blocks, full) = runtime.block_on(async {
+        let now = so_far(&all, 1);
+        assert_eq!(action(&run, &planned, now.clone()).await, Action::Block);
+        (judge::blocks(&run, &planned, now).await, action(&run, &planned, all.to_vec()).await)
+    });
+    assert_eq!((blocks, full), (false, Action::Allow));
+    let voted = so_far(&[answered("a", Some("toxicity.insult")), answered("b", None)], 1);
+    assert!(runtime.block_on(judge::blocks(&run, &planned, voted)));
+}
+
+#[test]
 fn where_a_block_is_not_final_every_detector_is_asked_and_the_answer_says_why() {
     let ignore = "ignore: [{category: pii.email, attribute: domain, values: [acme.com]}]";
     for (more, why) in [
