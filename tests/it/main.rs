@@ -52,4 +52,5 @@ mod tighten;
 #[path = "../models/tighten.rs"]
 mod tighten_model;
 mod tutorial;
+mod versions;
 mod waf;
