@@ -298,6 +298,7 @@ impl Admission {
     /// Looks how late this thread's clock rings, and what `others` says of other threads' queues, for
     /// as long as the thread serves. Each serving thread runs one.
     pub async fn keep_pace(&self, others: impl Fn() -> Duration) {
+        let (runtime, mut tasks) = (tokio::runtime::Handle::current(), 0);
         loop {
             let mut least = Duration::MAX;
             let began = Instant::now();
@@ -307,6 +308,9 @@ impl Admission {
                 least = least.min(asked.elapsed().saturating_sub(LOOK));
             }
             self.slots.note(least.max(others()), Instant::now());
+            let now = runtime.metrics().num_alive_tasks();
+            self.metrics.tasks(now as f64 - tasks as f64);
+            tasks = now;
         }
     }
 
