@@ -64,10 +64,13 @@ cardinality:
 isolation:
     ISOLATION=10000 cargo test --locked --test it -- isolation --nocapture
 
-# Before a release: detectors with every fault, five times the load, a noisy tenant
-faults seconds="10":
+# Before a release, ten minutes: detectors with every fault, five times the load, a noisy tenant; one table
+faults seconds="2":
+    tests/real/install
     cargo build --release --locked
-    FAULTS_SECONDS={{seconds}} SERVICE_BINARY=$PWD/target/release/orchestrator cargo test --locked --test it -- faults --nocapture --test-threads 1
+    rm -f target/faults.md
+    FAULTS_TABLE=$PWD/target/faults.md FAULTS_SECONDS={{seconds}} SERVICE_BINARY=$PWD/target/release/orchestrator \
+        cargo test --locked --test it -- faults --nocapture --test-threads 1; code=$?; cat target/faults.md; exit $code
 
 # Before a release: what a tenant feels of another one's hostile policy
 hostile-policies:
