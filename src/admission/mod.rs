@@ -281,6 +281,15 @@ impl Admission {
         turn.map_err(|shed| overloaded(shed, Some(*priority)))
     }
 
+    /// Refuses a request before its body is read, where even as `most` it would find no place to wait.
+    pub fn hope(&self, most: Priority) -> Result<(), Refused> {
+        if !self.slots.is_lost(most) {
+            return Ok(());
+        }
+        self.metrics.shed(None, Shed::QueueFull);
+        Err(overloaded(Shed::QueueFull, Some(most)))
+    }
+
     /// Held bytes of a body that says it will have `bytes`; none are held yet.
     pub fn body(&self, bytes: usize) -> Result<Held, Refused> {
         if self.bodies.has_room(bytes) {

@@ -399,8 +399,9 @@ async fn five_times_the_load_sheds_the_least_urgent_and_keeps_answering() {
 
 const BOOT: &str = "orch_0123456789ab_0123456789abcdef0123456789abcdef";
 
-async fn key(address: &str, tenant: &str) -> String {
-    let body = json!({"roles": ["app"], "tenant": tenant, "label": "load", "reason": "load"});
+async fn key(address: &str, tenant: &str, most: Option<&str>) -> String {
+    let body = json!({"roles": ["app"], "tenant": tenant, "label": "load", "reason": "load",
+        "max_priority": most});
     let headers = [("content-type", "application/json"), ("x-api-key", BOOT)];
     let at = format!("http://{address}/api/v1/keys");
     let made = send(&client(), ("POST", &at), &headers, body.to_string().as_bytes()).await;
@@ -438,7 +439,7 @@ async fn a_tenant_far_over_its_rate_costs_another_no_answer() {
     );
     served.discard_output();
     let (noisy_key, calm_key) =
-        (key(&served.address, "noisy").await, key(&served.address, "calm").await);
+        (key(&served.address, "noisy", None).await, key(&served.address, "calm", None).await);
     let noisy = Target::new(&served.address, Some(&noisy_key));
     let calm = Target::new(&served.address, Some(&calm_key));
     let small = |n| json!({"content": format!("{CANARY} {n}")}).to_string();

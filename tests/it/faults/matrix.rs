@@ -14,11 +14,9 @@ use super::checks::metric;
 use super::checks::row;
 use super::fakes::{self, Kind};
 use super::load::{Target, complete};
-use super::{core_seconds, median, native, serve, tenant, tier};
-use crate::app::{client, send, spawn, spawn_closed};
+use super::{BOOT, core_seconds, median, native, serve, tenant, tier};
+use crate::app::{client, send, spawn, spawn_closed, write};
 use crate::binary::{Served, program, service};
-
-const BOOT: &str = "orch_0123456789ab_0123456789abcdef0123456789abcdef";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_descriptors_it_neither_ends_nor_spins_and_recovers_when_some_are_free() {
@@ -188,4 +186,44 @@ async fn a_body_cut_short_costs_its_connection_and_no_other() {
     stream.read_to_end(&mut rest).await.unwrap();
     assert!(!rest.starts_with(b"HTTP/1.1 200"));
     assert_eq!(app.post("/api/v1/orchestrate", &json!({"content": "hi"})).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_optional_detector_that_hangs_is_told_and_lacks_nothing_and_all_down_allows_nothing() {
+    let (mut tasks, dir) = (JoinSet::new(), tempfile::tempdir().unwrap());
+    detector_orchestrator::assets::write_to(dir.path()).unwrap();
+    let fake = fakes::start(&mut tasks, Kind::Obeys).await;
+    let quick = "timeout: 300ms\nhealth: {path: ''}\nbreaker: {failures: 10000}\n";
+    native(dir.path(), "hangs", ("http", fake.port), quick);
+    native(dir.path(), "gone", ("http", 1), quick);
+    for (id, table) in [
+        ("optional", "settings:\n  required: [pii]\n  optional: [hangs]\n"),
+        ("down", "settings:\n  required: [hangs, gone]\n  optional: []\n"),
+    ] {
+        tenant(dir.path(), id, "", &[]);
+        write(dir.path(), &format!("policies/tenants/{id}/standard/data.yaml"), table);
+    }
+    let mut served = serve(dir.path(), &[]);
+    served.discard_output();
+    let target = Target::new(&served.address, None);
+    let body = |tenant: &str, n: usize| {
+        json!({"tenant_id": tenant, "content": format!("fault:hang {n}"), "include": ["detectors"],
+            "timeout_ms": 20_000})
+        .to_string()
+    };
+    for n in 0..5 {
+        let (status, _, value) = target.ask(body("optional", n)).await;
+        let reports = value["detectors"].as_array().unwrap();
+        let hangs = reports.iter().find(|report| report["name"] == "hangs").unwrap();
+        assert_eq!((status, &value["action"]), (200, &json!("allow")), "{value}");
+        assert_eq!((&hangs["status"], complete(&value)), (&json!("timeout"), true), "{value}");
+        let took = hangs["duration_ms"].as_f64().unwrap();
+        assert!(took <= 300.0 + tier().slack_ms, "the request waited {took} ms for it");
+        let (status, _, value) = target.ask(body("down", n)).await;
+        assert_eq!((status, &value["action"]), (200, &json!("review")), "{value}");
+        let coverage = &value["coverage"];
+        let codes = ["ALL_DETECTORS_UNAVAILABLE", "DETECTOR_COMMUNICATION_FAILED"];
+        assert!(codes.contains(&coverage["code"].as_str().unwrap()), "{coverage}");
+        assert_eq!((&coverage["complete"], &value["allowed"]), (&json!(false), &json!(false)));
+    }
 }
