@@ -88,10 +88,51 @@ pub struct Detector {
     pub views: Vec<TextView>,
     /// Tenants that may see it: names or `*`.
     pub tenants: BTreeSet<String>,
-    /// Version name; `1` unless the file says otherwise.
+    /// Version name; `1` for what the file says itself.
     pub version: Arc<str>,
+    /// Versions that share its requests, or are only observed; they have none themselves.
+    pub versions: Vec<Version>,
+    /// Asked and shown, never counted.
+    pub shadow: bool,
     /// Where the definition came from, for messages: a path or `embedded`.
     pub source: String,
+}
+
+/// One version of a detector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Version {
+    /// The file's keys with the version's laid over them.
+    pub detector: Arc<Detector>,
+    /// Ten-thousandths of the requests; 0 where it is only observed.
+    pub share: u32,
+}
+
+impl Detector {
+    /// Buckets that requests fall into.
+    pub const BUCKETS: u32 = 10_000;
+
+    /// The version that takes the requests of `bucket`; the detector itself where none takes any.
+    pub fn taking(self: &Arc<Self>, bucket: u32) -> &Arc<Self> {
+        let mut end = 0;
+        let takes = self.versions.iter().find(|version| {
+            end += version.share;
+            bucket < end
+        });
+        takes.map_or(self, |version| &version.detector)
+    }
+
+    /// Whether its versions share its requests.
+    pub fn is_split(&self) -> bool {
+        self.versions.iter().any(|version| version.share > 0)
+    }
+
+    /// Every definition of it that may be asked, those that are only observed last.
+    pub fn definitions(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
+        let own = (!self.is_split()).then_some(self);
+        let versions = self.versions.iter().map(|version| &version.detector);
+        let (observed, serving): (Vec<_>, Vec<_>) = versions.partition(|d| d.shadow);
+        own.into_iter().chain(serving).chain(observed)
+    }
 }
 
 /// Meaning of a label.

@@ -279,7 +279,8 @@ impl One<'_> {
             Ok(trying) => trying,
             Err(error) => return unsent_for(error),
         };
-        let judging = self.run.detectors.pool.judge(kind, self.params, text.shared(), room);
+        let (pool, priority) = (&self.run.detectors.pool, self.run.texts.work.request.priority);
+        let judging = pool.judge((kind, self.params), text.shared(), priority, room);
         let start = Instant::now();
         let own = start + self.ask.timeout;
         let result = match timeout_at(own.min(deadline), judging).await {

@@ -53,6 +53,16 @@ impl HealthState {
         }
     }
 
+    /// Higher is worse.
+    pub(super) fn badness(self) -> u8 {
+        match self {
+            HealthState::Healthy => 0,
+            HealthState::Unknown => 1,
+            HealthState::Degraded => 2,
+            HealthState::Unhealthy => 3,
+        }
+    }
+
     /// The name in the API and in Rego.
     pub fn name(self) -> &'static str {
         match self {

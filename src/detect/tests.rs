@@ -21,6 +21,7 @@ use crate::settings::Settings;
 
 mod calls;
 mod coalescing;
+mod early;
 mod fuzz;
 mod hostile;
 mod mappings;
@@ -117,6 +118,8 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
         views: vec![],
         tenants: Default::default(),
         version: "1".into(),
+        versions: vec![],
+        shadow: false,
         source: "test".into(),
     }
 }
