@@ -1,7 +1,7 @@
 //! One detector file as typed values.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub struct Detector {
     pub protocol: Protocol,
     /// Where it answers; `None` for built-in ones.
     pub endpoint: Option<Endpoint>,
+    /// Where it answers as well.
+    pub replicas: Vec<Endpoint>,
     /// What kinds of content it judges.
     pub types: BTreeSet<ContentType>,
     /// Languages; empty means all.
@@ -62,6 +64,10 @@ pub struct Detector {
     pub breaker: BreakerSpec,
     /// How many calls at once.
     pub bulkhead: Bulkhead,
+    /// After how long without an answer another try begins beside the first; `None` never.
+    pub hedge: Option<Duration>,
+    /// Bytes of bodies sent per second; `None` is no limit.
+    pub throttle: Option<NonZeroU32>,
     /// Background probe.
     pub health: Health,
     /// Name and value source of the credential header, resolved at load.
@@ -84,22 +90,72 @@ pub struct Detector {
     pub tenants: BTreeSet<String>,
     /// The tenant that registered it and alone sees it; `None` for those of files and environment.
     pub private_to: Option<TenantId>,
-    /// Version name; `1` unless the file says otherwise.
+    /// Version name; `1` for what the file says itself.
     pub version: Arc<str>,
+    /// Versions that share its requests, or are only observed; they have none themselves.
+    pub versions: Vec<Version>,
+    /// Asked and shown, never counted.
+    pub shadow: bool,
     /// Where the definition came from, for messages: a path or `embedded`.
     pub source: String,
 }
 
-impl Detector {
-    /// Whether it takes part only once its service has answered: nobody tried it before it served.
-    pub fn must_answer_first(&self) -> bool {
-        let named_only = self.private_to.is_some() || self.source.starts_with(DISCOVERED);
-        named_only && self.endpoint.is_some()
-    }
+/// One version of a detector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Version {
+    /// The file's keys with the version's laid over them.
+    pub detector: Arc<Detector>,
+    /// Ten-thousandths of the requests; 0 where it is only observed.
+    pub share: u32,
 }
 
 /// Before the sources of detectors that the environment names.
 pub const DISCOVERED: &str = "environment/";
+
+impl Detector {
+    /// Buckets that requests fall into.
+    pub const BUCKETS: u32 = 10_000;
+
+    /// Whether it takes part only once its service has answered: nobody tried it before it served.
+    pub fn must_answer_first(&self) -> bool {
+        let named_only = self.private_to.is_some() || self.source.starts_with(DISCOVERED);
+        named_only && self.endpoints().next().is_some()
+    }
+
+    /// The version that takes the requests of `bucket`; the detector itself where none takes any.
+    pub fn taking(self: &Arc<Self>, bucket: u32) -> &Arc<Self> {
+        let mut end = 0;
+        let takes = self.versions.iter().find(|version| {
+            end += version.share;
+            bucket < end
+        });
+        takes.map_or(self, |version| &version.detector)
+    }
+
+    /// Whether its versions share its requests.
+    pub fn is_split(&self) -> bool {
+        self.versions.iter().any(|version| version.share > 0)
+    }
+
+    /// Every definition of it that may be asked, those that are only observed last.
+    pub fn definitions(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
+        let own = (!self.is_split()).then_some(self);
+        let versions = self.versions.iter().map(|version| &version.detector);
+        let (observed, serving): (Vec<_>, Vec<_>) = versions.partition(|d| d.shadow);
+        own.into_iter().chain(serving).chain(observed)
+    }
+
+    /// The same as one tenant's, with all its versions.
+    pub(super) fn private(self, tenant: &TenantId) -> Self {
+        let own = |detector: Detector| Detector { private_to: Some(tenant.clone()), ..detector };
+        let of = |version: &Version| {
+            let detector = Arc::new(own(Detector::clone(&version.detector)));
+            Version { detector, share: version.share }
+        };
+        let versions = self.versions.iter().map(of).collect();
+        own(Detector { versions, ..self })
+    }
+}
 
 /// Meaning of a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +173,15 @@ pub struct Label {
 pub struct Endpoint {
     /// The full address as written.
     pub uri: http::Uri,
+    /// Its share of the calls against the other replicas, 1..=1000.
+    pub weight: u32,
+}
+
+impl Detector {
+    /// Every address at which it answers, at most 32; none for built-in ones.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoint.iter().chain(&self.replicas)
+    }
 }
 
 /// How to talk to a detector.

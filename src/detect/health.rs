@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::member::{Member, lock};
+use super::place::Place;
 use super::welcome::welcome;
 use super::{Ask, Detectors, Work};
 use crate::catalog::Detector;
@@ -29,9 +31,9 @@ use crate::outbound::{Call, Client};
 pub enum HealthState {
     /// Answers 2xx.
     Healthy,
-    /// Answers something else; it is still asked.
+    /// Answers something else, or one of its replicas is unhealthy; it is still asked.
     Degraded,
-    /// Does not answer; it is not asked.
+    /// Does not answer, none of its replicas does; it is not asked.
     Unhealthy,
     /// Not probed yet; it is asked.
     #[default]
@@ -39,6 +41,31 @@ pub enum HealthState {
 }
 
 impl HealthState {
+    /// Of a detector with several replicas: unhealthy only when each is.
+    pub(super) fn of_all(each: impl Iterator<Item = HealthState>) -> Self {
+        let each: Vec<_> = each.collect();
+        let some = |state| each.contains(&state);
+        if !each.is_empty() && each.iter().all(|state| *state == HealthState::Unhealthy) {
+            HealthState::Unhealthy
+        } else if some(HealthState::Unhealthy) || some(HealthState::Degraded) {
+            HealthState::Degraded
+        } else if some(HealthState::Unknown) {
+            HealthState::Unknown
+        } else {
+            HealthState::Healthy
+        }
+    }
+
+    /// Higher is worse.
+    pub(super) fn badness(self) -> u8 {
+        match self {
+            HealthState::Healthy => 0,
+            HealthState::Unknown => 1,
+            HealthState::Degraded => 2,
+            HealthState::Unhealthy => 3,
+        }
+    }
+
     /// The name in the API and in Rego.
     pub fn name(self) -> &'static str {
         match self {
@@ -126,9 +153,9 @@ impl Detectors {
         let mut busy: HashMap<usize, Option<TenantId>> = HashMap::new();
         loop {
             let now = Instant::now();
-            for member in self.all().into_iter().filter(|member| member.is_due(now)) {
+            for (member, place) in self.all().iter().flat_map(|member| member.due(now)) {
                 let (own, whose) =
-                    (Arc::as_ptr(&member) as usize, member.detector().private_to.clone());
+                    (Arc::as_ptr(&place) as usize, member.detector().private_to.clone());
                 let most = if whose.is_some() { PRIVATE_AT_ONCE } else { PROBES_AT_ONCE };
                 let beside = busy.values().filter(|other| **other == whose).count();
                 if beside >= most || busy.contains_key(&own) {
@@ -136,7 +163,7 @@ impl Detectors {
                 }
                 busy.insert(own, whose);
                 running.push(async move {
-                    check(&self.line.client, &member).await;
+                    check(&self.line.client, &member, &place).await;
                     own
                 });
             }
@@ -155,11 +182,13 @@ impl Detectors {
     pub async fn probe(&self, detector: &Arc<Detector>, sample: &str) -> ProbeView {
         let member = self.member(detector);
         let start = Instant::now();
-        let health = match &member.target {
-            Some(_) if detector.health.path.is_empty() => HealthState::Unknown,
-            Some(target) => ping(&self.line.client, target, &detector.health).await,
-            None => HealthState::Healthy,
-        };
+        let pings = member.places.each().iter().map(async |place| {
+            if detector.health.path.is_empty() {
+                return HealthState::Unknown;
+            }
+            ping(&self.line.client, &place.uri, &detector.health).await
+        });
+        let health = HealthState::of_all(join_all(pings).await.into_iter());
         let health_took = start.elapsed();
         ProbeView { health, health_took, report: self.ask(detector, sample).await }
     }
@@ -213,30 +242,40 @@ pub(super) fn sample_request(samples: &[&str], detector: &Detector) -> Option<Re
     Some(request)
 }
 
-async fn check(client: &Client, member: &Member) {
-    let Some(target) = &member.target else { return };
+async fn check(client: &Client, member: &Member, place: &Place) {
     let spec = member.detector().health.clone();
     let seen = match spec.path.is_empty() {
         true => None,
-        false => Some(ping(client, target, &spec).await),
+        false => Some(ping(client, &place.uri, &spec).await),
     };
     let pending = lock(&member.welcome).is_pending();
-    let outdated = pending && !welcome(client, member, seen).await;
-    let mut probes = lock(&member.probes);
-    match seen {
-        Some(seen) => probes.record(&spec, seen, Instant::now()),
-        None => probes.due = Some(Instant::now() + spec.interval),
-    }
-    if outdated {
-        probes.hurry();
+    let outdated = pending && !welcome(client, (member, &place.uri), seen).await;
+    let now = Instant::now();
+    let failing = {
+        let mut probes = lock(&place.probes);
+        let failing = probes.failures > 0;
+        match seen {
+            Some(seen) => probes.record(&spec, seen, now),
+            None => probes.due = Some(now + spec.interval),
+        }
+        if outdated {
+            probes.hurry();
+        }
+        failing
+    };
+    if failing && seen == Some(HealthState::Healthy) {
+        place.recovered(now);
     }
 }
 
 impl Member {
-    /// Whether it is to be probed now.
-    fn is_due(&self, now: Instant) -> bool {
-        let asked = || !self.detector().health.path.is_empty() || lock(&self.welcome).is_pending();
-        self.target.is_some() && asked() && lock(&self.probes).due.is_none_or(|due| due <= now)
+    /// Its places that are to be probed now.
+    fn due(self: &Arc<Self>, now: Instant) -> Vec<(Arc<Member>, Arc<Place>)> {
+        let is_asked = !self.detector().health.path.is_empty() || lock(&self.welcome).is_pending();
+        let is_due =
+            |place: &&Arc<Place>| is_asked && lock(&place.probes).due.is_none_or(|due| due <= now);
+        let due = self.places.each().iter().filter(is_due);
+        due.map(|place| (Arc::clone(self), Arc::clone(place))).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a call to a detector is authorised with: the stored credential before the file's, a token
 //! fetched for it, and the delegation token.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,7 +12,7 @@ use super::Detectors;
 use super::delegation::Delegations;
 use super::oauth::{NoToken, Tokens};
 use super::sending::{About, Line};
-use crate::catalog::detector::Auth;
+use crate::catalog::detector::{Auth, Endpoint};
 use crate::catalog::{CredentialParts, Detector};
 use crate::domain::id::{DetectorName, TenantId};
 use crate::outbound::Forbidden;
@@ -27,7 +27,7 @@ pub struct CredentialPlace {
     pub tenant: Option<TenantId>,
     /// Of whom.
     pub detector: DetectorName,
-    /// The one address that it goes to, for a registered detector. Whoever gives that detector
+    /// The addresses that it goes to, for a registered detector. Whoever gives that detector
     /// another address does not thereby learn what was stored for this one.
     pub origin: Option<String>,
 }
@@ -47,13 +47,16 @@ impl CredentialPlace {
     }
 }
 
-/// Scheme and authority of a registered detector.
+/// Scheme and authority of each address of a registered detector.
 fn origin(detector: &Detector) -> Option<String> {
     detector.private_to.as_ref()?;
-    let uri = &detector.endpoint.as_ref()?.uri;
-    let scheme = uri.scheme_str().unwrap_or_default();
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    Some(format!("{scheme}://{authority}").to_ascii_lowercase())
+    let of = |endpoint: &Endpoint| {
+        let scheme = endpoint.uri.scheme_str().unwrap_or_default();
+        let authority = endpoint.uri.authority().map_or("", |authority| authority.as_str());
+        format!("{scheme}://{authority}").to_ascii_lowercase()
+    };
+    let all: BTreeSet<String> = detector.endpoints().map(of).collect();
+    Some(all.into_iter().collect::<Vec<_>>().join(" "))
 }
 
 /// Where a stored row belongs.

@@ -93,11 +93,15 @@ impl Welcome {
 
 /// Asks the service of a pending detector what it can, after its health was `seen`; false where
 /// another definition has to be asked for meanwhile.
-pub(super) async fn welcome(client: &Client, member: &Member, seen: Option<HealthState>) -> bool {
+pub(super) async fn welcome(
+    client: &Client,
+    (member, at): (&Member, &Uri),
+    seen: Option<HealthState>,
+) -> bool {
     let detector = member.detector();
     let why = match (seen, &detector.protocol) {
         (Some(HealthState::Unhealthy), _) => Some("its health address does not answer".into()),
-        (_, Protocol::Native) => introduced(client, member, &detector).await,
+        (_, Protocol::Native) => introduced(client, (member, at), &detector).await,
         (_, Protocol::Builtin(_) | Protocol::Kserve(_) | Protocol::Http(_)) => None,
     };
     if !Arc::ptr_eq(&detector, &member.detector()) {
@@ -116,8 +120,12 @@ pub(super) async fn welcome(client: &Client, member: &Member, seen: Option<Healt
 }
 
 /// What a native service said that stands in the way; `None` if nothing does.
-async fn introduced(client: &Client, member: &Member, detector: &Detector) -> Option<Arc<str>> {
-    let told = match capabilities(client, member, detector).await {
+async fn introduced(
+    client: &Client,
+    (member, at): (&Member, &Uri),
+    detector: &Detector,
+) -> Option<Arc<str>> {
+    let told = match capabilities(client, at, detector).await {
         Ok(told) => told,
         // Its owner says what it can; a service that says nothing does not contradict.
         Err(Silent::Absent) if detector.private_to.is_some() => return None,
@@ -156,10 +164,10 @@ enum Silent {
 
 async fn capabilities(
     client: &Client,
-    member: &Member,
+    at: &Uri,
     detector: &Detector,
 ) -> Result<Capabilities, Silent> {
-    let uri = address(member.target.as_ref(), &detector.health.path).ok_or(Silent::Failed)?;
+    let uri = address(at, &detector.health.path).ok_or(Silent::Failed)?;
     let (method, headers, body) = (Method::GET, HeaderMap::new(), Bytes::new());
     let call = Call { method, uri, headers, body, body_max: REPLY_BYTES_MAX };
     let Ok(Ok(reply)) = timeout(detector.health.timeout, client.send(call)).await else {
@@ -173,9 +181,9 @@ async fn capabilities(
 }
 
 /// Beside the health address.
-fn address(target: Option<&Uri>, health: &str) -> Option<Uri> {
+fn address(at: &Uri, health: &str) -> Option<Uri> {
     let folder = health.rfind('/').and_then(|end| health.get(..=end)).unwrap_or("/");
-    let mut parts = target?.clone().into_parts();
+    let mut parts = at.clone().into_parts();
     parts.path_and_query = PathAndQuery::try_from(format!("{folder}capabilities")).ok();
     Uri::from_parts(parts).ok()
 }
@@ -198,8 +206,8 @@ mod tests {
     #[test]
     fn capabilities_lie_beside_the_health_address() {
         let at = |health: &str| {
-            let target = "https://h:8443/v1/analyze".parse().unwrap();
-            address(Some(&target), health).unwrap().to_string()
+            let target: Uri = "https://h:8443/v1/analyze".parse().unwrap();
+            address(&target, health).unwrap().to_string()
         };
         assert_eq!(at("/health"), "https://h:8443/capabilities");
         assert_eq!(at("/v2/health/ready"), "https://h:8443/v2/health/capabilities");

@@ -126,18 +126,22 @@ pub(super) fn health<'a>(
     detectors: &Detectors,
     seen: impl Iterator<Item = &'a Arc<Detector>>,
 ) -> BTreeMap<DetectorName, Health> {
-    let breakers = detectors.breakers();
     let of = |detector: &Arc<Detector>| {
-        let mut breakers = breakers.iter();
-        let breaker = breakers.find(|breaker| breaker.is_of(detector));
         let unhealthy = detectors.health(detector).state == HealthState::Unhealthy;
         Health {
             healthy: !unhealthy && detectors.standing(detector) == Standing::Active,
-            breaker: breaker.map_or("closed", |breaker| breaker.state.name()),
+            breaker: detectors.breaker(detector).name(),
             p95_ms: detectors.p95(detector).map(|took| step(took.as_millis())),
         }
     };
     seen.map(|detector| (detector.name.clone(), of(detector))).collect()
+}
+
+/// How long the plan will take by what was observed: the largest 95th percentile among its required
+/// detectors; `None` before one of them answered often enough. Never from configured time-outs.
+pub(super) fn projected(run: &Run<'_>, plan: &Plan) -> Option<Duration> {
+    let required = plan.required.iter().filter_map(|name| run.seen.detectors.get(name));
+    required.filter_map(|detector| run.deps.detectors.p95(detector)).max()
 }
 
 /// The next of 1, 2, 5, 10, 20, 50 and so on: few values, so that answers can be used again.

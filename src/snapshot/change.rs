@@ -2,15 +2,9 @@
 
 use std::sync::Arc;
 
-use http::Uri;
-
 use super::{ChangeError, Row, RowKind, RowPlace, Snapshot};
 use crate::domain::id::DetectorName;
-use crate::outbound::Forbidden;
 use crate::store::{AuditEntry, Expected, Object};
-
-/// Whether the service may connect to an address; given from above, because it connects there.
-pub type Reach<'a> = &'a dyn Fn(&Uri) -> Result<(), Forbidden>;
 
 /// A change of one row.
 #[derive(Debug, Clone)]
@@ -56,17 +50,5 @@ impl RowChange {
         let own = own.filter(|row| row.place.tenant == self.place.tenant);
         let others = own.filter(|row| row.place != self.place).count();
         if others < most { Ok(()) } else { Err(ChangeError::Full { most }) }
-    }
-
-    /// That the service may connect to what this would register.
-    pub(super) fn check_reach(&self, next: &Snapshot, reach: Reach<'_>) -> Result<(), ChangeError> {
-        let RowPlace { kind: RowKind::Detector, tenant: Some(tenant), name } = &self.place else {
-            return Ok(());
-        };
-        let own = next.catalog.private.get(tenant).and_then(|own| own.get(name.as_str()));
-        match own.and_then(|detector| detector.endpoint.as_ref()) {
-            Some(endpoint) => reach(&endpoint.uri).map_err(ChangeError::Forbidden),
-            None => Ok(()),
-        }
     }
 }

@@ -5,11 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
-use super::{
-    Base, Files, Overlay, Reach, Row, RowChange, Snapshot, Sources, Told, overlays, rows, trial,
-};
+use super::{Base, Files, Overlay, Row, RowChange, Snapshot, Sources, Told, overlays, rows, trial};
 use crate::domain::id::{BundleName, DetectorName, TenantId};
-use crate::outbound::Forbidden;
 use crate::policy::Policies;
 use crate::settings::Settings;
 use crate::store::{AuditEntry, Expected, Object, Store, StoreError};
@@ -92,9 +89,6 @@ pub enum ChangeError {
         /// How many.
         most: usize,
     },
-    /// The service must not connect there.
-    #[error(transparent)]
-    Forbidden(Forbidden),
     /// Nothing was changed, or nobody knows.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -271,7 +265,6 @@ impl Live {
         &self,
         change: RowChange,
         settings: &Settings,
-        reach: Reach<'_>,
     ) -> Result<Arc<Snapshot>, ChangeError> {
         let mut stored = self.stored();
         let base = self.current();
@@ -291,7 +284,6 @@ impl Live {
         {
             return Err(ChangeError::Invalid(faults.to_vec()));
         }
-        change.check_reach(&next, reach)?;
         let closed = StoreError::Closed { doing: "writing what is live" };
         let store = self.store.as_ref().ok_or(closed)?;
         let (body, audit) = (change.body.clone(), change.audit.clone());

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use crate::catalog::{Catalog, Detector, LoadContext, SecretRef, SourceFile};
+use crate::catalog::{self, Catalog, Detector, LoadContext, SecretRef, SourceFile};
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
+use crate::outbound::Guard;
 use crate::policy::{self, Apart, Limits, OverlayFaults, OverlayName, Policies, TenantScope};
 use crate::settings::{self, Settings};
 use crate::store::Object;
@@ -28,7 +29,7 @@ mod sources;
 mod trial;
 mod watch;
 
-pub use change::{Reach, RowChange};
+pub use change::RowChange;
 pub use live::{Change, ChangeError, Changed, Gate, Generations, Live};
 pub use overlays::{Overlay, OverlayCases, OverlayContent, OverlayModule, key, tag};
 pub use rows::{KINDS, Quota, Row, RowKind, RowPlace, stored};
@@ -80,6 +81,7 @@ impl Snapshot {
     ) -> Result<Arc<Detector>, Vec<Fault>> {
         let context = LoadContext {
             env: settings.env,
+            guard: &guard(settings)?,
             tiers: &settings.tiers,
             secret: &secret,
             check_params: &check_params,
@@ -99,7 +101,8 @@ impl Snapshot {
         settings: &Settings,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Vec<Fault>> {
-        let context = context(sources, settings);
+        let guard = guard(settings)?;
+        let context = context(sources, settings, &guard);
         // Policies cannot be checked against tenants that are not known.
         let known = previous.map(|old| (&old.catalog, old.files.catalog.as_slice()));
         let (catalog, warnings) = Catalog::load_after(known, &files.catalog, &context)?;
@@ -162,7 +165,8 @@ impl Snapshot {
         let settled = match rows::same(&self.files.rows, &files.rows) {
             true => Settled { catalog, warnings, seen: self.seen.clone(), held: self.held.clone() },
             false => {
-                let context = context(base.sources, base.settings);
+                let guard = guard(base.settings)?;
+                let context = context(base.sources, base.settings, &guard);
                 rows::settle(catalog, warnings, &files, &context, Some(&self.held))
             }
         };
@@ -171,9 +175,20 @@ impl Snapshot {
     }
 }
 
-fn context<'a>(sources: &'a Sources, settings: &'a Settings) -> LoadContext<'a> {
+/// Where detectors may be.
+fn guard(settings: &Settings) -> Result<Guard, Vec<Fault>> {
+    catalog::guard(settings).map_err(|error| {
+        let source = yaml::Source { kind: FaultKind::Settings, file: "settings.yaml" };
+        let message = format!("security.outbound_allow: {error}");
+        let hint = Some("write a network or a host name".to_owned());
+        vec![source.fault((0, 0), "bad_value", message, hint)]
+    })
+}
+
+fn context<'a>(sources: &'a Sources, settings: &'a Settings, guard: &'a Guard) -> LoadContext<'a> {
     LoadContext {
         env: settings.env,
+        guard,
         tiers: &settings.tiers,
         secret: &secret,
         check_params: &sources.check_params,

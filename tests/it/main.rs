@@ -19,6 +19,7 @@ mod binary;
 mod cache;
 mod canaries;
 mod cardinality;
+mod claims;
 mod commands;
 mod completeness;
 mod cookbook;
@@ -53,4 +54,5 @@ mod tighten;
 #[path = "../models/tighten.rs"]
 mod tighten_model;
 mod tutorial;
+mod versions;
 mod waf;

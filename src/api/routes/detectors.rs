@@ -57,7 +57,7 @@ pub struct DetectorView {
     pub description: String,
     /// How it is spoken to.
     pub protocol: &'static str,
-    /// Its versions.
+    /// Its versions, those that are only observed last.
     pub versions: Vec<String>,
     /// active, pending until its service has answered, or shadow.
     pub status: &'static str,
@@ -208,8 +208,9 @@ fn matches(filter: &Filter, detector: &Detector) -> bool {
 
 fn status(api: &Api, detector: &Detector) -> &'static str {
     match api.deps.detectors.standing(detector) {
-        Standing::Active => "active",
         Standing::Pending { .. } => "pending",
+        Standing::Active if detector.shadow => "shadow",
+        Standing::Active => "active",
     }
 }
 
@@ -222,17 +223,20 @@ fn source(detector: &Detector) -> &'static str {
     }
 }
 
-fn shown(api: &Api, snapshot: &Snapshot, tenant: &TenantId, detector: &Detector) -> DetectorView {
-    let breakers = api.deps.detectors.breakers();
-    let breaker = breakers.iter().find(|view| view.is_of(detector));
+fn shown(
+    api: &Api,
+    snapshot: &Snapshot,
+    tenant: &TenantId,
+    detector: &Arc<Detector>,
+) -> DetectorView {
     DetectorView {
         name: detector.name.to_string(),
         description: detector.description.clone(),
         protocol: detector.protocol.name(),
-        versions: vec![detector.version.to_string()],
+        versions: detector.definitions().map(|one| one.version.to_string()).collect(),
         status: status(api, detector),
         health: api.deps.detectors.health(detector).state.name(),
-        breaker: breaker.map_or("closed", |view| view.state.name()),
+        breaker: api.deps.detectors.breaker(detector).name(),
         types: detector.types.iter().map(|kind| kind.name()).collect(),
         categories: detector.categories.iter().map(ToString::to_string).collect(),
         weight: detector.weight,

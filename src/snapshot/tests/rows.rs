@@ -57,13 +57,11 @@ impl Shared {
         let place = RowPlace::of_tenant(kind, &id(name));
         let change = RowChange { place, body, expected: Expected::Any, audit };
         let (live, settings) = (Arc::clone(&self.live), Arc::clone(&self.project.settings));
-        let changed =
-            tokio::task::spawn_blocking(move || live.change_row(change, &settings, &|_| Ok(())));
+        let changed = tokio::task::spawn_blocking(move || live.change_row(change, &settings));
         changed.await.unwrap().map(drop).map_err(|error| match error {
             ChangeError::Invalid(faults) => faults[0].code.to_owned(),
             ChangeError::Defined => "defined".into(),
             ChangeError::Full { .. } => "full".into(),
-            ChangeError::Forbidden(why) => why.to_string(),
             ChangeError::Store(error) => error.to_string(),
         })
     }

@@ -208,7 +208,7 @@ impl Target {
             }
             ChangeError::Defined => defined(),
             // Said of rows only.
-            ChangeError::Full { .. } | ChangeError::Forbidden(_) => {
+            ChangeError::Full { .. } => {
                 Error::new(Code::InternalError, "the change failed").caused_by(error)
             }
             ChangeError::Store(StoreError::Conflict { .. }) => {

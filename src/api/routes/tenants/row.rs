@@ -134,8 +134,7 @@ pub(in crate::api::routes) async fn store(
     let own = api.clone();
     let changed = web::block(move || {
         let _room = room;
-        let reach = |uri: &http::Uri| own.deps.detectors.may_reach(uri);
-        let snapshot = own.live.change_row(change, &own.deps.settings, &reach)?;
+        let snapshot = own.live.change_row(change, &own.deps.settings)?;
         own.deps.serve(&snapshot);
         Ok(snapshot)
     });
@@ -189,11 +188,6 @@ fn refusal(error: ChangeError, wording: &Wording) -> Error {
             let message = format!("the tenant has {most} detectors, as many as it may; delete one");
             Error::new(Code::QuotaExceeded, message)
         }
-        ChangeError::Forbidden(why) => {
-            let pointer = format!("{}/endpoint", wording.root);
-            let detail = why.to_string();
-            Error::field(Code::EndpointForbidden, &pointer, "endpoint_forbidden", detail)
-        }
         ChangeError::Store(StoreError::Conflict { .. }) => {
             precondition::failed("somebody else changed it meanwhile; read it again")
         }
@@ -217,7 +211,12 @@ fn invalid(faults: Vec<Fault>, root: &str) -> Error {
         })
         .collect();
     let message = details.first().map_or("what was sent is not valid", |first| &first.detail);
-    let (code, message) = (Code::InvalidRequest, message.to_owned());
+    let forbidden = |detail: &FieldFault| detail.code == "endpoint_forbidden";
+    let code = match !details.is_empty() && details.iter().all(forbidden) {
+        true => Code::EndpointForbidden,
+        false => Code::InvalidRequest,
+    };
+    let message = message.to_owned();
     Error { details, ..Error::new(code, message) }
 }
 
