@@ -1,7 +1,7 @@
 //! One detector file as typed values.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub struct Detector {
     pub protocol: Protocol,
     /// Where it answers; `None` for built-in ones.
     pub endpoint: Option<Endpoint>,
+    /// Where it answers as well.
+    pub replicas: Vec<Endpoint>,
     /// What kinds of content it judges.
     pub types: BTreeSet<ContentType>,
     /// Languages; empty means all.
@@ -62,6 +64,10 @@ pub struct Detector {
     pub breaker: BreakerSpec,
     /// How many calls at once.
     pub bulkhead: Bulkhead,
+    /// After how long without an answer another try begins beside the first; `None` never.
+    pub hedge: Option<Duration>,
+    /// Bytes of bodies sent per second; `None` is no limit.
+    pub throttle: Option<NonZeroU32>,
     /// Background probe.
     pub health: Health,
     /// Name and value source of the credential header, resolved at load.
@@ -145,6 +151,15 @@ pub struct Label {
 pub struct Endpoint {
     /// The full address as written.
     pub uri: http::Uri,
+    /// Its share of the calls against the other replicas, 1..=1000.
+    pub weight: u32,
+}
+
+impl Detector {
+    /// Every address at which it answers, at most 32; none for built-in ones.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoint.iter().chain(&self.replicas)
+    }
 }
 
 /// How to talk to a detector.

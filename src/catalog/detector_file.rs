@@ -22,6 +22,7 @@ pub(super) mod headers;
 mod limits;
 mod paths;
 pub(super) mod protocol;
+mod replicas;
 mod versions;
 
 use limits::Limits;
@@ -29,7 +30,7 @@ pub(super) use limits::in_range;
 use protocol::Spoken;
 
 /// Keys of the design whose behaviour comes later.
-const NOT_BUILT: [&str; 4] = ["holdback", "throttle", "replicas", "hedge"];
+const NOT_BUILT: [&str; 1] = ["holdback"];
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -86,7 +87,7 @@ fn one(tree: &Node, file: &SourceFile, context: &LoadContext<'_>) -> Result<Dete
     }
     let auth = auth(&mut fields, source, context);
     let delegation = delegation(&mut fields, &auth);
-    let spoken = protocol::read(&mut fields, source, name.as_ref());
+    let spoken = protocol::read(&mut fields, source, name.as_ref(), context.guard);
     let health_path = spoken.as_ref().and_then(|spoken| spoken.health.as_deref());
     let limits = limits::read(&mut fields, health_path);
     if matches!(auth, Auth::Aws(_)) && !spoken.as_ref().is_none_or(Spoken::is_signed) {
@@ -122,9 +123,12 @@ fn join(mut detector: Detector, spoken: Spoken, limits: Limits) -> Detector {
     Detector {
         protocol: spoken.protocol,
         endpoint: spoken.endpoint,
+        replicas: spoken.replicas,
         retry: limits.retry,
         breaker: limits.breaker,
         bulkhead: limits.bulkhead,
+        hedge: limits.hedge,
+        throttle: limits.throttle,
         health: limits.health,
         batch: limits.batch,
         ..detector
@@ -172,6 +176,7 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         safety: fields.node("safety").map_or(serde_json::Value::Null, Node::to_json),
         protocol: Protocol::Native,
         endpoint: None,
+        replicas: Vec::new(),
         types: fields.take("types").unwrap_or_else(|| BTreeSet::from([ContentType::Text])),
         languages: fields.take("languages").unwrap_or_default(),
         directions: fields.take("directions").unwrap_or_default(),
@@ -184,6 +189,8 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         retry: limits.retry,
         breaker: limits.breaker,
         bulkhead: limits.bulkhead,
+        hedge: None,
+        throttle: None,
         health: limits.health,
         batch: limits.batch,
         auth: Auth::None,

@@ -37,6 +37,7 @@ mod local;
 mod member;
 mod merge;
 mod oauth;
+mod place;
 mod protocol;
 mod sending;
 mod vault;
@@ -124,14 +125,20 @@ impl Detectors {
         Self { config, line, flights: Flights::default(), pool, members, serving }
     }
 
-    /// After a swap: detectors with unchanged version and endpoint keep their state, the others
-    /// start anew.
+    /// After a swap: detectors with unchanged version and endpoint keep their state, replicas each
+    /// its own; the others start anew.
     pub fn retain(&self, catalog: &Catalog) {
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         let (mut next, mut serving) = (HashMap::new(), HashMap::new());
         for detector in catalog.detectors.values().flat_map(Detector::definitions) {
             let key = Key::of(detector);
-            let member = members.remove(&key).unwrap_or_else(|| Arc::new(Member::new(detector)));
+            let member = members.remove(&key).unwrap_or_else(|| {
+                let before = members.iter().find(|(other, _)| key.continues(other));
+                Arc::new(match before {
+                    Some((_, member)) => member.with_endpoints_of(detector),
+                    None => Member::new(detector),
+                })
+            });
             member.adopt(detector);
             let entry = (Arc::clone(detector), Arc::clone(&member));
             serving.insert(Arc::as_ptr(detector) as usize, entry);

@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use super::Deps;
 use crate::auth;
 use crate::cache::{Cache, Memory};
+use crate::catalog;
 use crate::detect::{DetectConfig, Detectors, VaultError, builtin};
 use crate::metrics::{Metrics, MetricsError};
 use crate::operations::Operations;
@@ -108,7 +109,7 @@ impl Deps {
         let operations = Arc::new(Operations::default());
         let store = Guarded::new(store, Arc::clone(&operations));
         let metrics = Arc::new(Metrics::new(&settings.telemetry.tenant_labels, REVISION)?);
-        let guard = Arc::new(auth::guard(&settings)?);
+        let guard = Arc::new(catalog::guard(&settings)?);
         let cache = &settings.cache;
         let responses = cache
             .responses

@@ -19,6 +19,7 @@ mod binary;
 mod cache;
 mod canaries;
 mod cardinality;
+mod claims;
 mod commands;
 mod completeness;
 mod cookbook;
