@@ -28,7 +28,7 @@ pub mod waf;
 pub use keys::Keyring;
 pub use manage::{Minted, Wanted};
 pub use signing::Presented;
-pub use start::{DevelopmentKey, Refusal, data_keys, guard, pepper};
+pub use start::{DevelopmentKey, Refusal, data_keys, pepper};
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]

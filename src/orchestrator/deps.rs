@@ -3,9 +3,12 @@
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 
+use tokio_util::task::TaskTracker;
+
 use super::Deps;
 use crate::auth;
 use crate::cache::{Cache, Memory};
+use crate::catalog;
 use crate::detect::{DetectConfig, Detectors, VaultError, builtin};
 use crate::metrics::{Metrics, MetricsError};
 use crate::operations::Operations;
@@ -41,7 +44,7 @@ pub enum DepsError {
     /// The key of hashed placeholders could not be read or made.
     #[error("the key for hashes in redacted text: {0}")]
     Key(#[from] SealError),
-    /// The keys of detectors' credentials could not be read or made.
+    /// The keys of detectors' credentials, or of versions, could not be read or made.
     #[error(transparent)]
     DataKey(#[from] auth::Refusal),
     /// Stored credentials could not be sealed anew.
@@ -72,13 +75,15 @@ impl Deps {
         let place = Place::File(data.join(STORE_FILE));
         let redaction_key = Key::load_or_create(&data.join("redaction.key"))?;
         let keys = auth::data_keys(&settings)?;
-        Self::build(settings, place, (redaction_key, keys))
+        let pepper = auth::pepper(&settings)?;
+        let deps = Self::build(settings, place, (redaction_key, keys, pepper))?;
+        Ok(Deps { observing: Some(TaskTracker::new()), ..deps })
     }
 
-    /// With a store, and a key for hashes, that are gone with the process.
+    /// With a store, and keys for hashes and versions, that are gone with the process.
     pub fn without_store(settings: Arc<Settings>) -> Result<Deps, DepsError> {
         let keys = DataKeys::new(&Key::random()?, None)?;
-        Self::build(settings, Place::Memory, (Key::random()?, keys))
+        Self::build(settings, Place::Memory, (Key::random()?, keys, Key::random()?))
     }
 
     /// Reads the credentials that are stored for detectors, sealed anew where the data key was
@@ -97,14 +102,14 @@ impl Deps {
     fn build(
         settings: Arc<Settings>,
         place: Place,
-        (redaction_key, keys): (Key, DataKeys),
+        (redaction_key, keys, pepper): (Key, DataKeys, Key),
     ) -> Result<Deps, DepsError> {
         let versions_max = settings.policy.versions_max;
         let store = Sqlite::open(&SqliteOptions { versions_max, ..SqliteOptions::at(place) })?;
         let operations = Arc::new(Operations::default());
         let store = Guarded::new(store, Arc::clone(&operations));
         let metrics = Arc::new(Metrics::new(&settings.telemetry.tenant_labels, REVISION)?);
-        let guard = Arc::new(auth::guard(&settings)?);
+        let guard = Arc::new(catalog::guard(&settings)?);
         let cache = &settings.cache;
         let responses = cache
             .responses
@@ -119,12 +124,14 @@ impl Deps {
             prepare: builtin::judge_of,
         };
         Ok(Deps {
-            detectors: Detectors::new(config, keys),
+            detectors: Arc::new(Detectors::new(config, keys)),
             evaluator: Evaluator::new(crate::snapshot::policy_limits(&settings))
                 .recording(Arc::clone(&metrics)),
             store: Arc::new(store),
             responses,
             redaction_key,
+            pepper,
+            observing: None,
             metrics,
             operations,
             settings,

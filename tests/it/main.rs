@@ -53,4 +53,5 @@ mod tighten;
 #[path = "../models/tighten.rs"]
 mod tighten_model;
 mod tutorial;
+mod versions;
 mod waf;
