@@ -198,11 +198,7 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
     in_range(fields, "weight", weight, (0.0, 1_000_000.0));
     let cost = fields.take("cost").unwrap_or(1.0);
     in_range(fields, "cost", cost, (0.0, 1_000_000.0));
-    let views = fields.take("views").unwrap_or_else(|| vec![TextView::Raw]);
-    if views.iter().all(|view| *view == TextView::Decoded) {
-        let message = "`views` names no form in which the whole text stands".to_owned();
-        fields.refuse("views", "bad_value", message, "add `raw` or `normalized`");
-    }
+    let views = views(fields);
     let max_chars = fields.take::<NonZeroUsize>("max_chars");
     let params = fields.node("params").map_or_else(|| serde_json::json!({}), Node::to_json);
     if !params.is_object() {
@@ -260,6 +256,15 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         // Last, so that every key was taken before.
         first_category: first_category?,
     })
+}
+
+fn views(fields: &mut Fields<'_>) -> Vec<TextView> {
+    let views = fields.take("views").unwrap_or_else(|| vec![TextView::Raw]);
+    if views.iter().all(|view| *view == TextView::Decoded) {
+        let message = "`views` names no form in which the whole text stands".to_owned();
+        fields.refuse("views", "bad_value", message, "add `raw` or `normalized`");
+    }
+    views
 }
 
 fn auth(fields: &mut Fields<'_>, source: Source<'_>, context: &LoadContext<'_>) -> Auth {
