@@ -49,6 +49,16 @@ enum Risk {
     High,
 }
 
+impl Risk {
+    fn name(self) -> String {
+        match self {
+            Risk::Low => "low".to_owned(),
+            Risk::Medium => "medium".to_owned(),
+            Risk::High => "high".to_owned(),
+        }
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Contexts {
@@ -214,11 +224,7 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         name: DetectorName::parse("unnamed").ok()?,
         description: fields.take("description").unwrap_or_default(),
         owner: fields.take("owner").unwrap_or_default(),
-        risk: fields.take("risk").map(|risk| match risk {
-            Risk::Low => "low".to_owned(),
-            Risk::Medium => "medium".to_owned(),
-            Risk::High => "high".to_owned(),
-        }),
+        risk: fields.take("risk").map(Risk::name),
         contexts: fields.take::<Contexts>("contexts").unwrap_or_default().allowed,
         safety: fields.node("safety").map_or(serde_json::Value::Null, Node::to_json),
         protocol: Protocol::Native,
