@@ -10,6 +10,7 @@ use validator::{Validate, ValidationError};
 use crate::yaml::Span;
 
 mod concurrency;
+mod database;
 mod load;
 mod secrets;
 mod tenancy;
@@ -17,6 +18,7 @@ mod tenancy;
 mod tests;
 
 pub use concurrency::Concurrency;
+pub use database::{Database, DatabaseUrl, Migrate};
 pub use load::read_secret_variable;
 pub use secrets::{Secret, Secrets};
 pub use tenancy::{Rate, RateLimit, Tier, Tiers};
@@ -47,6 +49,9 @@ pub struct Settings {
     /// What a policy may cost.
     #[validate(nested)]
     pub policy: Policy,
+    /// What instances share.
+    #[validate(nested)]
+    pub database: Database,
     /// What it tells operators.
     #[validate(nested)]
     pub telemetry: Telemetry,
@@ -66,6 +71,7 @@ impl Default for Settings {
             orchestration: Orchestration::default(),
             cache: Cache::default(),
             policy: Policy::default(),
+            database: Database::default(),
             telemetry: Telemetry::default(),
             secrets: Secrets::default(),
         }
@@ -443,6 +449,15 @@ impl Settings {
             (Some(mode), _) => mode,
             (None, Env::Development) => WafMode::Monitor,
             (None, Env::Staging | Env::Production) => WafMode::Block,
+        }
+    }
+
+    /// Who brings the schema of a database up to date.
+    pub fn migrate(&self) -> Migrate {
+        match (self.database.migrate, self.env) {
+            (Some(migrate), _) => migrate,
+            (None, Env::Development) => Migrate::Auto,
+            (None, Env::Staging | Env::Production) => Migrate::Check,
         }
     }
 

@@ -39,6 +39,8 @@ mod operators;
 mod overlays;
 mod overload;
 mod policy_tools;
+#[path = "../postgres/mod.rs"]
+mod postgres;
 mod probe;
 mod quality;
 mod real;
@@ -46,6 +48,7 @@ mod redaction;
 mod reload;
 mod review;
 mod scenarios;
+mod shared;
 mod signing;
 mod tenants;
 mod tighten;
