@@ -64,10 +64,18 @@ cardinality:
 isolation:
     ISOLATION=10000 cargo test --locked --test it -- isolation --nocapture
 
-# Before a release: detectors with every fault, five times the load, a noisy tenant
-faults seconds="10":
+# Before a release, ten minutes: detectors with every fault, five times the load, a noisy tenant; one table
+faults seconds="2":
+    tests/real/install
     cargo build --release --locked
-    FAULTS_SECONDS={{seconds}} SERVICE_BINARY=$PWD/target/release/orchestrator cargo test --locked --test it -- faults --nocapture --test-threads 1
+    rm -f target/faults.md
+    FAULTS_TABLE=$PWD/target/faults.md FAULTS_SECONDS={{seconds}} SERVICE_BINARY=$PWD/target/release/orchestrator \
+        cargo test --locked --test it -- faults --nocapture --test-threads 1; code=$?; cat target/faults.md; exit $code
+
+# The claims B-01, B-03, B-08, B-10 and B-11 of the design; writes their part of docs/benchmarks.md
+claims *note:
+    cargo build --release --locked
+    scripts/claims {{note}}
 
 # Before a release: what a tenant feels of another one's hostile policy
 hostile-policies:

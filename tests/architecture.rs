@@ -83,6 +83,12 @@ const TECHNOLOGIES: &[(&str, &[&str])] = &[
     ("env::vars", &["settings"]),
 ];
 
+/// Where breakers, time-outs, waits and caches live, which a clock that jumps must not move.
+const MONOTONIC: &[&str] = &["operations", "detect", "cache", "admission"];
+/// What there knows the time of day: quotas of an hour, and what others sign or keep by it.
+const TIME_OF_DAY: &[&str] =
+    &["admission/mod.rs", "detect/delegation.rs", "detect/protocol/mod.rs", "detect/vault.rs"];
+
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 
@@ -334,4 +340,25 @@ fn what_is_allowed_passes() {
     check("domain", 1, "const A: &str = \"crate::api::x regorus::y\";", "");
     check("domain", 1, "mod tests {\n    use crate::store::Store;\n}", "");
     check("policy", 1, "fn hyper_active() { my_regorus::x(); let env_var = 1; }", "");
+}
+
+#[test]
+fn a_clock_that_jumps_moves_no_breaker_time_out_or_wait() {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+    let mut files = Vec::new();
+    sources(root, &mut files);
+    let mut looked = 0;
+    for file in files {
+        let name = file.strip_prefix(root).unwrap().display().to_string();
+        let guarded = MONOTONIC.iter().any(|module| name.starts_with(&format!("{module}/")));
+        if !guarded || is_test_file(&file) || TIME_OF_DAY.contains(&name.as_str()) {
+            continue;
+        }
+        let code = product_code(&fs::read_to_string(&file).unwrap());
+        for clock in ["SystemTime", "Timestamp", "UNIX_EPOCH"] {
+            assert!(!code.contains(clock), "{name} names {clock}: measure by Instant");
+        }
+        looked += 1;
+    }
+    assert!(looked > 20, "only {looked} files were read");
 }

@@ -12,37 +12,39 @@ on_incomplete := data.floor.settings.on_incomplete
 
 block contains entry(finding, "not allowed") if {
 	some finding in input.findings
-	action(finding) == "block"
+	actions[finding.category] == "block"
 }
 
 review contains entry(finding, "needs review") if {
 	some finding in input.findings
-	action(finding) == "review"
+	actions[finding.category] == "review"
 }
 
 redact contains entry(finding, "redacted") if {
 	some finding in input.findings
-	action(finding) == "redact"
+	actions[finding.category] == "redact"
 }
 
 flag contains entry(finding, "noted") if {
 	some finding in input.findings
-	action(finding) == "flag"
+	actions[finding.category] == "flag"
 }
 
-# The value of the first category of the path that the table holds, else that of "*".
-action(finding) := hits[0] if {
-	table := data.floor.settings.actions
-	hits := [table[name] | some name in array.concat(finding.path, ["*"]); name in object.keys(table)]
+# Once for each category, however many findings there are.
+paths := {finding.category: finding.path | some finding in input.findings}
+
+actions := {category: action |
+	some category, path in paths
+	action := most_specific(path, data.floor.settings.actions)
 }
 
-entry(finding, done) := {"finding": finding.id, "reason": reason} if {
-	reason := concat(" ", [name_of(finding), done])
-}
+entry(finding, done) := {"finding": finding.id, "reason": concat(" ", [name_of(finding), done])}
 
 default name_of(_) := "finding"
 
-name_of(finding) := hits[0] if {
-	table := data.floor.settings.names
-	hits := [table[name] | some name in array.concat(finding.path, ["*"]); name in object.keys(table)]
+name_of(finding) := most_specific(finding.path, data.floor.settings.names)
+
+# The value of the first category of the path that the table holds, else that of "*".
+most_specific(path, table) := hits[0] if {
+	hits := [hit | some name in array.concat(path, ["*"]); hit := table[name]]
 }

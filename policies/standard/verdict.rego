@@ -5,14 +5,14 @@ import rego.v1
 
 block contains entry(finding, "not allowed") if {
 	some finding in input.findings
-	finding.standing
 	actions[finding.category] == "block"
+	finding.standing
 }
 
 review contains entry(finding, "needs review") if {
 	some finding in input.findings
-	finding.standing
 	actions[finding.category] == "review"
+	finding.standing
 }
 
 # Redaction does not wait for votes.
@@ -23,8 +23,8 @@ redact contains entry(finding, "redacted") if {
 
 flag contains entry(finding, "noted") if {
 	some finding in input.findings
-	finding.standing
 	actions[finding.category] == "flag"
+	finding.standing
 }
 
 ignore contains finding.id if {
@@ -36,15 +36,21 @@ ignore contains finding.id if {
 
 headers := input.settings.headers
 
-actions[finding.category] := most_specific(finding.path, input.settings.actions) if {
-	some finding in input.findings
+# Once for each category, however many findings there are.
+paths := {finding.category: finding.path | some finding in input.findings}
+
+actions := chosen(input.settings.actions)
+
+names := chosen(input.settings.names)
+
+chosen(table) := {category: value |
+	some category, path in paths
+	value := most_specific(path, table)
 }
 
-entry(finding, done) := {"finding": finding.id, "reason": reason} if {
-	reason := concat(" ", [most_specific(finding.path, input.settings.names), done])
-}
+entry(finding, done) := {"finding": finding.id, "reason": concat(" ", [names[finding.category], done])}
 
 # The value of the first category of the path that the table holds, else that of "*".
 most_specific(path, table) := hits[0] if {
-	hits := [table[name] | some name in array.concat(path, ["*"]); name in object.keys(table)]
+	hits := [hit | some name in array.concat(path, ["*"]); hit := table[name]]
 }

@@ -281,6 +281,15 @@ impl Admission {
         turn.map_err(|shed| overloaded(shed, Some(*priority)))
     }
 
+    /// Refuses a request before its body is read, where even as `most` it would find no place to wait.
+    pub fn hope(&self, most: Priority) -> Result<(), Refused> {
+        if !self.slots.is_lost(most) {
+            return Ok(());
+        }
+        self.metrics.shed(None, Shed::QueueFull);
+        Err(overloaded(Shed::QueueFull, Some(most)))
+    }
+
     /// Held bytes of a body that says it will have `bytes`; none are held yet.
     pub fn body(&self, bytes: usize) -> Result<Held, Refused> {
         if self.bodies.has_room(bytes) {
@@ -298,6 +307,7 @@ impl Admission {
     /// Looks how late this thread's clock rings, and what `others` says of other threads' queues, for
     /// as long as the thread serves. Each serving thread runs one.
     pub async fn keep_pace(&self, others: impl Fn() -> Duration) {
+        let (runtime, mut tasks) = (tokio::runtime::Handle::current(), 0);
         loop {
             let mut least = Duration::MAX;
             let began = Instant::now();
@@ -307,6 +317,9 @@ impl Admission {
                 least = least.min(asked.elapsed().saturating_sub(LOOK));
             }
             self.slots.note(least.max(others()), Instant::now());
+            let now = runtime.metrics().num_alive_tasks();
+            self.metrics.tasks(now as f64 - tasks as f64);
+            tasks = now;
         }
     }
 

@@ -75,6 +75,12 @@ impl<T> Queue<T> {
         self.entries.len()
     }
 
+    /// Whether nobody of `priority` could find room, whatever its tenant and cost.
+    pub(super) fn is_lost(&self, priority: Priority) -> bool {
+        let last = self.entries.last_key_value();
+        self.entries.len() >= self.most && last.is_some_and(|(last, _)| last.priority < priority)
+    }
+
     /// Puts `item` in its place. A full queue gives up the last of the least urgent, which of a
     /// priority is the one whose tenant is furthest beyond its share.
     pub(super) fn push(&mut self, claim: Claim<'_>, item: T) -> Pushed<T> {
@@ -197,6 +203,7 @@ mod tests {
             assert!(push(&mut queue, priority.name(), priority, 1.0));
         }
         assert!(!push(&mut queue, "more", Priority::Batch, 1.0), "a full queue took one more");
+        assert!(!queue.is_lost(Priority::Batch), "of its priority are some who may have to leave");
         let id = TenantId::parse("more").unwrap();
         let claim = Claim { tenant: &id, priority: Priority::Low, weight: 1.0, cost: 1.0 };
         let Pushed::Instead(_, (gone, who)) = queue.push(claim, "more".into()) else {

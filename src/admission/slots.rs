@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::pace::{CEILING, Pace, Seen};
 use super::queue::{Claim, Pushed, Queue, Spot};
+use crate::domain::request::Priority;
 use crate::metrics::{Metrics, Shed};
 use crate::settings::Concurrency;
 
@@ -97,6 +98,11 @@ impl Slots {
         };
         self.metrics.shed(Some(claim.priority), shed);
         Err(shed)
+    }
+
+    /// Whether all places to wait are taken by those who are more urgent than `priority`.
+    pub(super) fn is_lost(&self, priority: Priority) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0 && lock(&self.queue).is_lost(priority)
     }
 
     fn take_one(&self) -> bool {

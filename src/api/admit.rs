@@ -60,6 +60,12 @@ pub(super) fn place(
     place.map(Some).map_err(refusal)
 }
 
+/// Whether a request of `caller` may find a place to wait, as far as it is known without its body.
+pub(super) fn hope(api: &Api, caller: &Caller) -> Result<(), Error> {
+    let Some(most) = caller.max_priority else { return Ok(()) };
+    api.admission.hope(most).map_err(refusal)
+}
+
 /// A slot among the requests that the service judges at once. One that had to wait has so much less
 /// time for its detectors; it gives up when half of its time is gone.
 pub(super) async fn slot<'a>(

@@ -75,6 +75,7 @@ pub async fn edge<B: MessageBody + 'static>(
     };
     request.extensions_mut().insert(id.clone());
     let mut asked = Asked { id, path: request.path().to_owned(), route: None };
+    let mut gone = Gone(api.map(|api| (api, &asked, method.as_str(), started)));
     // The request must not be cloned before it is routed, so what is lost on the way is answered
     // from `asked` alone.
     let outcome = match refused {
@@ -95,6 +96,8 @@ pub async fn edge<B: MessageBody + 'static>(
                 None => Error::new(Code::InvalidRequest, "the request could not be read"),
             }),
     };
+    gone.0 = None;
+    drop(gone);
     match outcome {
         Ok(response) => {
             let mut response = response.map_into_boxed_body();
@@ -147,6 +150,29 @@ struct Asked {
 impl Asked {
     fn route(&self) -> &str {
         self.route.as_deref().unwrap_or("unmatched")
+    }
+}
+
+/// What nginx calls a request whose caller did not wait for the answer.
+const CLIENT_GONE: u16 = 499;
+
+/// A request that is being answered. Dropped before it is, its caller has left, and that is told.
+struct Gone<'a>(Option<(&'a Api, &'a Asked, &'a str, Instant)>);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        let Some((api, asked, method, started)) = self.0.take() else { return };
+        let code = CLIENT_GONE.to_string();
+        api.deps.metrics.http_request(asked.route(), method, &code, started.elapsed());
+        if let Some(log) = &api.log {
+            log.decision_line(&DecisionLine {
+                request_id: asked.id.as_str(),
+                route: asked.route(),
+                status: CLIENT_GONE,
+                code: Some("client_gone"),
+                ..DecisionLine::default()
+            });
+        }
     }
 }
 

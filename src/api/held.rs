@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
-use super::strict;
+use super::strict::{self, Object};
 use super::wire::request::{Bounds, OrchestrateRequest};
 use crate::domain::action::Action;
 use crate::domain::category::Category;
@@ -27,7 +27,7 @@ struct ResultIn {
     #[serde(default)]
     score: Option<f64>,
     #[serde(default)]
-    findings: Vec<FindingIn>,
+    findings: Vec<Object<FindingIn>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,21 +65,23 @@ pub(super) async fn against(
     (tenant, policy): (TenantId, &BundleName),
     results: Vec<serde_json::Value>,
 ) -> Result<Validation, Error> {
-    let results: Vec<ResultIn> = strict::of_value(results.into()).map_err(|mut error| {
-        for detail in &mut error.details {
-            detail.pointer = format!("/results{}", detail.pointer);
-        }
-        error
-    })?;
-    for (index, result) in results.iter().enumerate() {
-        let scores = result.findings.iter().map(|finding| finding.score).chain(result.score);
+    let results: Vec<Object<ResultIn>> =
+        strict::of_value(results.into()).map_err(|mut error| {
+            for detail in &mut error.details {
+                detail.pointer = format!("/results{}", detail.pointer);
+            }
+            error
+        })?;
+    for (index, Object(result)) in results.iter().enumerate() {
+        let scores =
+            result.findings.iter().map(|Object(finding)| finding.score).chain(result.score);
         if !scores.into_iter().all(|score| (0.0..=1.0).contains(&score)) {
             let pointer = format!("/results/{index}");
             let detail = "holds a score outside 0 to 1";
             return Err(Error::field(Code::InvalidRequest, &pointer, "out_of_range", detail));
         }
     }
-    let reports: Vec<Report> = results.into_iter().map(report).collect();
+    let reports: Vec<Report> = results.into_iter().map(|Object(result)| report(result)).collect();
     // The content is not known; one character stands for it.
     let mut wire = OrchestrateRequest::of_text("-");
     wire.policy = Some(policy.to_string());
@@ -120,7 +122,7 @@ fn severity(action: Action) -> &'static str {
 }
 
 fn report(result: ResultIn) -> Report {
-    let finding = |finding: FindingIn| Finding {
+    let finding = |Object(finding): Object<FindingIn>| Finding {
         category: finding.category,
         label: finding.label.into(),
         score: finding.score,
@@ -143,5 +145,22 @@ fn report(result: ResultIn) -> Report {
         attempts: 1,
         coalesced: false,
         duration: Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_result_or_a_finding_that_is_a_list_is_refused() {
+        let read = |value| strict::of_value::<Vec<Object<ResultIn>>>(value).map(drop);
+        assert!(read(json!([{"detector": "pii"}])).is_ok());
+        assert!(read(json!([["pii", "clean", 0.9, []]])).is_err());
+        let finding = json!(["pii.email", "EMAIL", 0.9, "low"]);
+        let error = read(json!([{"detector": "pii", "findings": [finding]}])).unwrap_err();
+        assert_eq!(error.details[0].pointer, "/0/findings/0");
     }
 }

@@ -37,6 +37,11 @@ impl AsyncRead for Stream {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.tcp).poll_read(context, buffer))?;
         let new = buffer.filled_mut().get_mut(before..).unwrap_or_default();
+        if new.is_empty() {
+            // The caller has left. actix takes note of it and goes when it is woken once more,
+            // which else is when a detector answers.
+            context.waker().wake_by_ref();
+        }
         self.lines.follow(new);
         Poll::Ready(Ok(()))
     }

@@ -68,7 +68,7 @@ pub(super) fn serve_on(
             .keep_alive(KEEP_ALIVE)
             .client_request_timeout(header_timeout)
             .client_disconnect_timeout(DISCONNECT)
-            .h1_allow_half_closed(true)
+            .h1_allow_half_closed(false)
             .on_connect_ext(move |io: &Stream, extensions: &mut actix_http::Extensions| {
                 connections.admit(io.tcp(), extensions);
             })

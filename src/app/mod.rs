@@ -91,7 +91,10 @@ impl Application {
         drain.abort();
         stop.cancel();
         tasks.close();
-        let _ = tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await;
+        let observing = api.deps.observing.clone().unwrap_or_default();
+        observing.close();
+        let ended = async { tokio::join!(tasks.wait(), observing.wait()) };
+        let _ = tokio::time::timeout(Duration::from_secs(5), ended).await;
         start::keep_quotas(&api).await;
         let store = Arc::clone(&api.deps.store);
         let _ = tokio::task::spawn_blocking(move || store.close()).await;

@@ -28,7 +28,7 @@ pub mod waf;
 pub use keys::Keyring;
 pub use manage::{Minted, Wanted};
 pub use signing::Presented;
-pub use start::{DevelopmentKey, Refusal, data_keys, guard, pepper, redaction_key};
+pub use start::{DevelopmentKey, Refusal, data_keys, pepper, redaction_key};
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]

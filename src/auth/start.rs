@@ -12,7 +12,7 @@ use super::signing::Signatures;
 use super::tokens::Tokens;
 use super::{Entry, Gate, Keyring, Wanted, failures};
 use crate::domain::access::{Grant, Role};
-use crate::outbound::{self, Allow, AllowError, Guard};
+use crate::outbound::{Allow, AllowError};
 use crate::seal::{self, DataKeys, Key, SealError};
 use crate::settings::{Env, Secret, Settings};
 use crate::store::{AuditEntry, KeyChange, Store, StoreError};
@@ -116,17 +116,6 @@ impl Gate {
             proxies: proxies.collect::<Result<_, _>>()?,
         })
     }
-}
-
-/// Where the settings let the service connect to.
-pub fn guard(settings: &Settings) -> Result<Guard, AllowError> {
-    let env = match settings.env {
-        Env::Development => outbound::Env::Development,
-        Env::Staging => outbound::Env::Staging,
-        Env::Production => outbound::Env::Production,
-    };
-    let allow = settings.security.outbound_allow.iter().map(|raw| Allow::parse(raw));
-    Ok(Guard::new(env, allow.collect::<Result<_, _>>()?))
 }
 
 fn network(raw: &str) -> Result<Allow, Refusal> {

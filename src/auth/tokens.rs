@@ -12,8 +12,8 @@ use secrecy::SecretString;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::start::guard;
 use super::{Caller, Refusal, Refused};
+use crate::catalog;
 use crate::domain::access::{Grant, Role, Scope};
 use crate::domain::id::TenantId;
 use crate::outbound::{Call, Client, Guard};
@@ -58,7 +58,7 @@ impl Tokens {
             (None, None) if secret.is_none() => return Ok(None),
             (None, None) => Origin::Nowhere,
             (Some(file), None) => Origin::File(file.clone()),
-            (None, Some(url)) => issuer(url, settings.env, guard(settings)?)
+            (None, Some(url)) => issuer(url, settings.env, catalog::guard(settings)?)
                 .map_err(|why| Refusal::KeySet(format!("jwks_url: {why}")))?,
             (Some(_), Some(_)) => {
                 let why = "jwks_url: jwks_file is set too; keep one of them";

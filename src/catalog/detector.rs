@@ -1,7 +1,7 @@
 //! One detector file as typed values.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub struct Detector {
     pub protocol: Protocol,
     /// Where it answers; `None` for built-in ones.
     pub endpoint: Option<Endpoint>,
+    /// Where it answers as well.
+    pub replicas: Vec<Endpoint>,
     /// What kinds of content it judges.
     pub types: BTreeSet<ContentType>,
     /// Languages; empty means all.
@@ -62,6 +64,10 @@ pub struct Detector {
     pub breaker: BreakerSpec,
     /// How many calls at once.
     pub bulkhead: Bulkhead,
+    /// After how long without an answer another try begins beside the first; `None` never.
+    pub hedge: Option<Duration>,
+    /// Bytes of bodies sent per second; `None` is no limit.
+    pub throttle: Option<NonZeroU32>,
     /// Background probe.
     pub health: Health,
     /// Name and value source of the credential header, resolved at load.
@@ -82,10 +88,51 @@ pub struct Detector {
     pub views: Vec<TextView>,
     /// Tenants that may see it: names or `*`.
     pub tenants: BTreeSet<String>,
-    /// Version name; `1` unless the file says otherwise.
+    /// Version name; `1` for what the file says itself.
     pub version: Arc<str>,
+    /// Versions that share its requests, or are only observed; they have none themselves.
+    pub versions: Vec<Version>,
+    /// Asked and shown, never counted.
+    pub shadow: bool,
     /// Where the definition came from, for messages: a path or `embedded`.
     pub source: String,
+}
+
+/// One version of a detector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Version {
+    /// The file's keys with the version's laid over them.
+    pub detector: Arc<Detector>,
+    /// Ten-thousandths of the requests; 0 where it is only observed.
+    pub share: u32,
+}
+
+impl Detector {
+    /// Buckets that requests fall into.
+    pub const BUCKETS: u32 = 10_000;
+
+    /// The version that takes the requests of `bucket`; the detector itself where none takes any.
+    pub fn taking(self: &Arc<Self>, bucket: u32) -> &Arc<Self> {
+        let mut end = 0;
+        let takes = self.versions.iter().find(|version| {
+            end += version.share;
+            bucket < end
+        });
+        takes.map_or(self, |version| &version.detector)
+    }
+
+    /// Whether its versions share its requests.
+    pub fn is_split(&self) -> bool {
+        self.versions.iter().any(|version| version.share > 0)
+    }
+
+    /// Every definition of it that may be asked, those that are only observed last.
+    pub fn definitions(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
+        let own = (!self.is_split()).then_some(self);
+        let versions = self.versions.iter().map(|version| &version.detector);
+        let (observed, serving): (Vec<_>, Vec<_>) = versions.partition(|d| d.shadow);
+        own.into_iter().chain(serving).chain(observed)
+    }
 }
 
 /// Meaning of a label.
@@ -104,6 +151,15 @@ pub struct Label {
 pub struct Endpoint {
     /// The full address as written.
     pub uri: http::Uri,
+    /// Its share of the calls against the other replicas, 1..=1000.
+    pub weight: u32,
+}
+
+impl Detector {
+    /// Every address at which it answers, at most 32; none for built-in ones.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoint.iter().chain(&self.replicas)
+    }
 }
 
 /// How to talk to a detector.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::detector::{Auth, Detector, Protocol};
+use super::detector::{Auth, Detector, Protocol, Version};
 use super::load::{LoadContext, SourceFile, named_as_file, not_built, schema_version, tree};
 use super::{calibration, chunks, credential};
 use crate::domain::category::Category;
@@ -21,13 +22,15 @@ pub(super) mod headers;
 mod limits;
 mod paths;
 pub(super) mod protocol;
+mod replicas;
+mod versions;
 
 use limits::Limits;
 pub(super) use limits::in_range;
 use protocol::Spoken;
 
 /// Keys of the design whose behaviour comes later.
-const NOT_BUILT: [&str; 6] = ["holdback", "throttle", "versions", "replicas", "shadow", "hedge"];
+const NOT_BUILT: [&str; 1] = ["holdback"];
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -43,20 +46,48 @@ struct Contexts {
     allowed: BTreeSet<String>,
 }
 
-/// Reads one file; all its faults at once.
+/// Reads one file; all its faults at once. Where versions take the requests, the detector is as the
+/// first of them.
 pub(super) fn read(file: &SourceFile, context: &LoadContext<'_>) -> Result<Detector, Vec<Fault>> {
-    let tree = tree(file)?;
     let source = Source { kind: file.kind, file: &file.path };
-    let mut fields = Fields::new(&tree, source);
+    let (own, planned) = versions::split(tree(file)?, source)?;
+    let (mut versions, mut faults) = (Vec::with_capacity(planned.len()), BTreeSet::new());
+    for versions::Planned { name, share, tree } in planned {
+        match one(&tree, file, context) {
+            Ok(detector) => {
+                let detector = Arc::new(Detector { version: name, ..detector });
+                versions.push(Version { detector, share });
+            }
+            Err(found) => faults.extend(found),
+        }
+    }
+    let first = versions.iter().find(|version| !version.detector.shadow);
+    let detector = match first {
+        Some(first) => Ok(Detector::clone(&first.detector)),
+        None if faults.is_empty() => one(&own, file, context),
+        None => Err(Vec::new()),
+    };
+    let detector = detector.map_err(|found| faults.extend(found)).ok();
+    match detector.filter(|_| faults.is_empty()) {
+        Some(detector) => Ok(Detector { versions, ..detector }),
+        None => Err(faults.into_iter().collect()),
+    }
+}
+
+fn one(tree: &Node, file: &SourceFile, context: &LoadContext<'_>) -> Result<Detector, Vec<Fault>> {
+    let source = Source { kind: file.kind, file: &file.path };
+    let mut fields = Fields::new(tree, source);
     schema_version(&mut fields);
     not_built(&mut fields, &NOT_BUILT);
+    // Taken apart before; named for those who misspell it.
+    fields.node("versions");
     let name: Option<DetectorName> = fields.need("name");
     if let Some(name) = &name {
         named_as_file(&mut fields, "name", name.as_str(), file);
     }
     let auth = auth(&mut fields, source, context);
     let delegation = delegation(&mut fields, &auth);
-    let spoken = protocol::read(&mut fields, source, name.as_ref());
+    let spoken = protocol::read(&mut fields, source, name.as_ref(), context.guard);
     let health_path = spoken.as_ref().and_then(|spoken| spoken.health.as_deref());
     let limits = limits::read(&mut fields, health_path);
     if matches!(auth, Auth::Aws(_)) && !spoken.as_ref().is_none_or(Spoken::is_signed) {
@@ -92,9 +123,12 @@ fn join(mut detector: Detector, spoken: Spoken, limits: Limits) -> Detector {
     Detector {
         protocol: spoken.protocol,
         endpoint: spoken.endpoint,
+        replicas: spoken.replicas,
         retry: limits.retry,
         breaker: limits.breaker,
         bulkhead: limits.bulkhead,
+        hedge: limits.hedge,
+        throttle: limits.throttle,
         health: limits.health,
         batch: limits.batch,
         ..detector
@@ -142,6 +176,7 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         safety: fields.node("safety").map_or(serde_json::Value::Null, Node::to_json),
         protocol: Protocol::Native,
         endpoint: None,
+        replicas: Vec::new(),
         types: fields.take("types").unwrap_or_else(|| BTreeSet::from([ContentType::Text])),
         languages: fields.take("languages").unwrap_or_default(),
         directions: fields.take("directions").unwrap_or_default(),
@@ -154,6 +189,8 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         retry: limits.retry,
         breaker: limits.breaker,
         bulkhead: limits.bulkhead,
+        hedge: None,
+        throttle: None,
         health: limits.health,
         batch: limits.batch,
         auth: Auth::None,
@@ -164,7 +201,9 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         params,
         views,
         tenants: fields.take("tenants").unwrap_or_else(|| BTreeSet::from(["*".to_owned()])),
-        version: "1".into(),
+        version: versions::OWN.into(),
+        versions: Vec::new(),
+        shadow: fields.take("shadow").unwrap_or_default(),
         source: file.path.clone(),
         // Last, so that every key was taken before.
         first_category: first_category?,

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 
 use super::credential::SecretRef;
 use super::{Catalog, Detector, Tenant, detector_file, strategy_file, tenant_file};
+use crate::outbound::Guard;
 use crate::settings::{Env, Tiers};
 use crate::yaml::fault::{Fault, FaultKind};
 use crate::yaml::{self, Fields, Node, Source};
@@ -48,6 +49,8 @@ pub struct LoadContext<'a> {
     pub env: Env,
     /// Resolves a credential; `None` where there is none.
     pub secret: &'a dyn Fn(&SecretRef) -> Option<SecretString>,
+    /// Where detectors may be.
+    pub guard: &'a Guard,
     /// What tenants may name as their tier.
     pub tiers: &'a Tiers,
     /// Checks the parameters of a detector.

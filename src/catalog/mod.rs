@@ -14,6 +14,7 @@ mod detector_file;
 mod load;
 mod mapping;
 mod preset;
+mod reach;
 mod signing;
 mod strategy_file;
 mod template;
@@ -26,6 +27,7 @@ mod tests;
 pub use credential::{CredentialParts, PartFault, SecretRef, basic};
 pub use detector::Detector;
 pub use load::{LoadContext, ParamFault, SourceFile};
+pub use reach::guard;
 pub use signing::Signing;
 pub use tenant::Tenant;
 

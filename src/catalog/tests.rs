@@ -1,5 +1,6 @@
 //! Tables of bad files with the place and code of each fault.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
@@ -8,10 +9,14 @@ use super::detector::{Auth, Protocol};
 use super::*;
 use crate::domain::finding::Polarity;
 use crate::domain::id::DetectorName;
+use crate::outbound::{self, Guard};
 use crate::settings::{Env, Settings};
 use crate::yaml::fault::{Fault, FaultKind};
 
 mod tenants;
+mod versions;
+
+static OPEN: LazyLock<Guard> = LazyLock::new(|| Guard::new(outbound::Env::Development, vec![]));
 
 fn file(kind: FaultKind, path: &str, text: &str) -> SourceFile {
     SourceFile { kind, path: path.to_owned(), bytes: text.as_bytes().into() }
@@ -27,6 +32,7 @@ fn load(env: Env, files: &[SourceFile]) -> Result<(Catalog, Vec<Fault>), Vec<Fau
         &LoadContext {
             env,
             secret: &secret,
+            guard: &OPEN,
             check_params: &|_| Ok(()),
             tiers: &Settings::default().tiers,
         },
@@ -63,7 +69,17 @@ fn every_bad_detector_file_is_refused_at_its_place() {
         ("retry: {attempts: 9}\n", "5:19:out_of_range"),
         ("retry: {atempts: 2}\n", "5:9:unknown_key"),
         ("schema_version: 2\n", "5:17:schema_version"),
-        ("hedge: {after: 1s}\n", "5:8:not_built"),
+        ("hedge: {after: 0s}\n", "5:16:out_of_range"),
+        ("hedge: {}\n", "5:8:missing_key"),
+        ("throttle: {bytes_per_second: 0}\n", "5:30:bad_value"),
+        ("replicas: []\n", "5:11:bad_value"),
+        ("replicas: [{endpoint: http://h/x}]\n", "5:23:bad_endpoint"),
+        ("replicas: [{endpoint: ftp://h/x}]\n", "5:23:bad_endpoint"),
+        ("replicas: [{endpoint: http://u:p@h/x}]\n", "5:23:bad_endpoint"),
+        ("replicas: [{endpoint: http://i/x, weight: 0}]\n", "5:43:out_of_range"),
+        ("replicas: [{endpoint: http://169.254.169.254/x}]\n", "5:23:endpoint_forbidden"),
+        ("replicas: [{endpoint: http://0x7f.1/x}]\n", "5:23:endpoint_forbidden"),
+        ("replicas: [{weight: 1}]\n", "5:12:missing_key"),
         ("views: [decoded]\n", "5:8:bad_value"),
         ("chunks: {max: 9}\n", "5:9:bad_value"),
         ("max_chars: 0\n", "5:12:bad_value"),
@@ -249,7 +265,7 @@ fn an_unknown_key_is_told_every_key_that_is_built_once() {
     let hint = load(Env::Development, &files).unwrap_err().remove(0).hint.unwrap();
     let known: Vec<&str> = hint.rsplit("known are ").next().unwrap().split(", ").collect();
     assert!(known.is_sorted_by(|a, b| a < b), "{hint}");
-    assert!(known.contains(&"headers") && !known.contains(&"shadow"), "{hint}");
+    assert!(known.contains(&"headers") && !known.contains(&"hedge"), "{hint}");
 }
 
 #[test]
@@ -348,6 +364,7 @@ fn faults_of_parameters_are_reported_at_their_pointer() {
     let context = LoadContext {
         env: Env::Development,
         secret: &|_| None,
+        guard: &OPEN,
         check_params: &check,
         tiers: &Settings::default().tiers,
     };
@@ -424,6 +441,7 @@ fn the_file_on_every_protocols_page_loads_and_the_page_holds_its_labels() {
         let context = LoadContext {
             env,
             secret: &secret,
+            guard: &OPEN,
             check_params: &|_| Ok(()),
             tiers: &Settings::default().tiers,
         };
@@ -462,6 +480,7 @@ fn a_tenant_is_read_again_only_where_its_file_differs() {
     let context = LoadContext {
         env: Env::Development,
         secret: &secret,
+        guard: &OPEN,
         check_params: &|_| Ok(()),
         tiers: &Settings::default().tiers,
     };

@@ -159,7 +159,7 @@ fn refused(
             return Some(ReportError::CircuitOpen);
         }
     }
-    if member.is_away(now) {
+    if member.places.is_away(now) {
         return Some(ReportError::Unhealthy);
     }
     let left = deadline.saturating_duration_since(now);
@@ -240,7 +240,7 @@ impl One<'_> {
                 traceparent: traceparent.clone(),
             },
             timeout: self.ask.timeout,
-            uri: protocol::target(self.detector, request),
+            uris: protocol::targets(self.detector, request),
             body: protocol::body(self.detector, self.params, texts, batch),
         }
     }
@@ -250,7 +250,7 @@ impl One<'_> {
     fn key(&self, sending: &Sending, batch: &[Excerpt<'_>]) -> Digest {
         let body = protocol::without_id(self.detector, self.params, self.run.texts, batch);
         let definition = Arc::as_ptr(self.detector) as usize;
-        let uri = sending.uri.as_ref().map(ToString::to_string).unwrap_or_default();
+        let uri = sending.uris.first().map(ToString::to_string).unwrap_or_default();
         let caller = self.detector.delegation.as_ref().map_or("", |_| &sending.about.caller);
         Digest::of_all([
             sending.about.tenant.as_str().as_bytes(),
@@ -275,10 +275,12 @@ impl One<'_> {
         let Some(text) = batch.first() else {
             return unsent_for(ReportError::UnsupportedContentType);
         };
-        let Some(trying) = self.member.admit(self.detector) else {
-            return unsent_for(ReportError::CircuitOpen);
+        let trying = match self.member.admit(self.detector, 0) {
+            Ok(trying) => trying,
+            Err(error) => return unsent_for(error),
         };
-        let judging = self.run.detectors.pool.judge(kind, self.params, text.shared(), room);
+        let (pool, priority) = (&self.run.detectors.pool, self.run.texts.work.request.priority);
+        let judging = pool.judge((kind, self.params), text.shared(), priority, room);
         let start = Instant::now();
         let own = start + self.ask.timeout;
         let result = match timeout_at(own.min(deadline), judging).await {

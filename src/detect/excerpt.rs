@@ -74,7 +74,7 @@ impl<'a> Texts<'a> {
                 continue;
             };
             let text = Arc::clone(text);
-            let made = pool.off(move || view::of(&text, &VIEWS));
+            let made = pool.off(self.work.request.priority, move || view::of(&text, &VIEWS));
             // A panic leaves them to be made, and to panic, where it was always caught.
             if let Some(made) = timeout_at(deadline, made).await.unwrap_or(Some(Vec::new())) {
                 let _ = forms.views.set(made);

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::member::{Member, lock};
+use super::member::lock;
+use super::place::Place;
 use super::{Ask, Detectors, Work};
 use crate::catalog::Detector;
 use crate::catalog::detector::Health;
@@ -26,9 +28,9 @@ use crate::outbound::{Call, Client};
 pub enum HealthState {
     /// Answers 2xx.
     Healthy,
-    /// Answers something else; it is still asked.
+    /// Answers something else, or one of its replicas is unhealthy; it is still asked.
     Degraded,
-    /// Does not answer; it is not asked.
+    /// Does not answer, none of its replicas does; it is not asked.
     Unhealthy,
     /// Not probed yet; it is asked.
     #[default]
@@ -36,6 +38,31 @@ pub enum HealthState {
 }
 
 impl HealthState {
+    /// Of a detector with several replicas: unhealthy only when each is.
+    pub(super) fn of_all(each: impl Iterator<Item = HealthState>) -> Self {
+        let each: Vec<_> = each.collect();
+        let some = |state| each.contains(&state);
+        if !each.is_empty() && each.iter().all(|state| *state == HealthState::Unhealthy) {
+            HealthState::Unhealthy
+        } else if some(HealthState::Unhealthy) || some(HealthState::Degraded) {
+            HealthState::Degraded
+        } else if some(HealthState::Unknown) {
+            HealthState::Unknown
+        } else {
+            HealthState::Healthy
+        }
+    }
+
+    /// Higher is worse.
+    pub(super) fn badness(self) -> u8 {
+        match self {
+            HealthState::Healthy => 0,
+            HealthState::Unknown => 1,
+            HealthState::Degraded => 2,
+            HealthState::Unhealthy => 3,
+        }
+    }
+
     /// The name in the API and in Rego.
     pub fn name(self) -> &'static str {
         match self {
@@ -113,14 +140,17 @@ impl Detectors {
     pub async fn health_loop(&self) {
         loop {
             let now = Instant::now();
-            let due = self.all().into_iter().filter(|member| {
-                member.target.is_some()
-                    && !member.detector().health.path.is_empty()
-                    && lock(&member.probes).due.is_none_or(|due| due <= now)
-            });
-            futures_util::stream::iter(due.collect::<Vec<_>>())
-                .for_each_concurrent(PROBES_AT_ONCE, |member| async move {
-                    check(&self.line.client, &member).await;
+            let mut due = Vec::new();
+            for member in self.all() {
+                let spec = &member.detector().health;
+                let places = member.places.each().iter().filter(|_| !spec.path.is_empty());
+                let is_due =
+                    |place: &&Arc<Place>| lock(&place.probes).due.is_none_or(|due| due <= now);
+                due.extend(places.filter(is_due).map(|place| (spec.clone(), Arc::clone(place))));
+            }
+            futures_util::stream::iter(due)
+                .for_each_concurrent(PROBES_AT_ONCE, |(spec, place)| async move {
+                    check(&self.line.client, &spec, &place).await;
                 })
                 .await;
             sleep(TICK).await;
@@ -131,11 +161,13 @@ impl Detectors {
     pub async fn probe(&self, detector: &Arc<Detector>, sample: &str) -> ProbeView {
         let member = self.member(detector);
         let start = Instant::now();
-        let health = match &member.target {
-            Some(_) if detector.health.path.is_empty() => HealthState::Unknown,
-            Some(target) => ping(&self.line.client, target, &detector.health).await,
-            None => HealthState::Healthy,
-        };
+        let pings = member.places.each().iter().map(async |place| {
+            if detector.health.path.is_empty() {
+                return HealthState::Unknown;
+            }
+            ping(&self.line.client, &place.uri, &detector.health).await
+        });
+        let health = HealthState::of_all(join_all(pings).await.into_iter());
         let health_took = start.elapsed();
         ProbeView { health, health_took, report: self.ask(detector, sample).await }
     }
@@ -189,11 +221,18 @@ pub(super) fn sample_request(samples: &[&str], detector: &Detector) -> Option<Re
     Some(request)
 }
 
-async fn check(client: &Client, member: &Member) {
-    let Some(target) = &member.target else { return };
-    let spec = member.detector().health.clone();
-    let seen = ping(client, target, &spec).await;
-    lock(&member.probes).record(&spec, seen, Instant::now());
+async fn check(client: &Client, spec: &Health, place: &Place) {
+    let seen = ping(client, &place.uri, spec).await;
+    let now = Instant::now();
+    let failing = {
+        let mut probes = lock(&place.probes);
+        let failing = probes.failures > 0;
+        probes.record(spec, seen, now);
+        failing
+    };
+    if failing && seen == HealthState::Healthy {
+        place.recovered(now);
+    }
 }
 
 async fn ping(client: &Client, target: &Uri, spec: &Health) -> HealthState {

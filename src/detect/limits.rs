@@ -1,12 +1,14 @@
-//! How much one detector may be asked: bulkhead, retry budget, rest, latency.
+//! How much one detector may be asked: bulkhead, retry budget, throttle, latency.
 
-use std::sync::Arc;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
+use super::member::lock;
 use crate::catalog::detector;
 use crate::seal;
 
@@ -70,6 +72,57 @@ impl RetryBudget {
         let enough = self.tenths >= 10;
         self.tenths -= if enough { 10 } else { 0 };
         enough
+    }
+}
+
+/// A bucket of bytes that holds those of one second; who takes more waits until it is paid back.
+#[derive(Debug, Default)]
+pub(super) struct Throttle {
+    /// When the bucket is empty no more, or was the last time.
+    paid_until: Mutex<Option<Instant>>,
+}
+
+const RESERVE: Duration = Duration::from_secs(1);
+
+/// Bytes that are waited for; given back when nobody waits any more.
+struct Taken<'a>(&'a Throttle, Duration);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut paid_until = lock(&self.0.paid_until);
+        *paid_until = paid_until.and_then(|until| until.checked_sub(self.1));
+    }
+}
+
+impl Throttle {
+    /// Waits for its turn to send so many bytes; `None` at once, and nothing is taken, when that
+    /// would be after `latest`. A body larger than the bucket goes, and is paid afterwards.
+    pub(super) async fn pace(
+        &self,
+        bytes_per_second: NonZeroU32,
+        bytes: usize,
+        latest: Instant,
+    ) -> Option<()> {
+        let cost = Duration::from_secs_f64(bytes as f64 / f64::from(bytes_per_second.get()));
+        let (turn, now) = (self.take(cost, latest)?, Instant::now());
+        if turn > now {
+            let taken = Taken(self, cost);
+            sleep_until(turn).await;
+            std::mem::forget(taken);
+        }
+        Some(())
+    }
+
+    fn take(&self, cost: Duration, latest: Instant) -> Option<Instant> {
+        let now = Instant::now();
+        let mut paid_until = lock(&self.paid_until);
+        let full = now.checked_sub(RESERVE).unwrap_or(now);
+        let from = paid_until.map_or(full, |until| until.max(full));
+        if from > latest {
+            return None;
+        }
+        *paid_until = Some(from + cost);
+        Some(from)
     }
 }
 
@@ -157,6 +210,27 @@ mod tests {
             })
             .count();
         assert!((100..=102).contains(&retries), "{retries}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_throttle_holds_its_rate_and_refuses_what_would_come_too_late() {
+        let (throttle, rate) = (Throttle::default(), NonZeroU32::new(1000).unwrap());
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        for _ in 0..50 {
+            assert!(throttle.pace(rate, 200, after(60)).await.is_some());
+        }
+        // 10 000 bytes, of which a second's were there and the last need not be paid yet.
+        assert_eq!(start.elapsed().as_millis().div_ceil(100), 88);
+        assert!(throttle.pace(rate, 5000, after(60)).await.is_some());
+        let asked = Instant::now();
+        assert!(throttle.pace(rate, 1, after(13)).await.is_none());
+        assert_eq!(asked.elapsed(), Duration::ZERO, "at once");
+        {
+            let waiting = std::pin::pin!(throttle.pace(rate, 5000, after(60)));
+            assert!(futures_util::poll!(waiting).is_pending());
+        }
+        assert!(throttle.pace(rate, 1, after(15)).await.is_some(), "who leaves gives back");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Built-in detectors: prepared once per parameters, run on their own threads.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,6 +14,7 @@ use super::member::lock;
 use crate::catalog::detector::Builtin;
 use crate::domain::finding::Finding;
 use crate::domain::report::Gap;
+use crate::domain::request::Priority;
 
 /// What a detector says about one piece or several.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -50,6 +51,22 @@ pub(super) enum Trouble {
 /// Parameters come from requests too, so the number of prepared detectors is bounded.
 const PREPARED_MAX: usize = 256;
 
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Jobs that wait for a thread: by priority, inside it by arrival.
+#[derive(Default)]
+struct Jobs {
+    waiting: BTreeMap<(Priority, u64), Job>,
+    number: u64,
+}
+
+impl Jobs {
+    fn push(&mut self, priority: Priority, job: Job) {
+        self.number += 1;
+        self.waiting.insert((priority, self.number), job);
+    }
+}
+
 type Prepared = Arc<Mutex<HashMap<(Builtin, String), Arc<dyn Judge>>>>;
 
 pub(super) struct Pool {
@@ -58,6 +75,7 @@ pub(super) struct Pool {
     inline_bytes_max: usize,
     prepare: Prepare,
     prepared: Prepared,
+    jobs: Arc<Mutex<Jobs>>,
     waits: Arc<Waits>,
 }
 
@@ -87,6 +105,7 @@ impl Pool {
             inline_bytes_max: config.inline_bytes_max,
             prepare: config.prepare,
             prepared: Prepared::default(),
+            jobs: Arc::default(),
             waits: Arc::new(Waits(AtomicU64::new(u64::MAX))),
         }
     }
@@ -114,9 +133,9 @@ impl Pool {
     /// Judges `text`. The slot is held until the work is done, also when nobody waits any more.
     pub(super) async fn judge(
         &self,
-        kind: Builtin,
-        params: &Value,
+        (kind, params): (Builtin, &Value),
         text: Arc<str>,
+        priority: Priority,
         slot: OwnedSemaphorePermit,
     ) -> Result<Judged, Trouble> {
         let (prepare, prepared) = (self.prepare, Arc::clone(&self.prepared));
@@ -130,22 +149,33 @@ impl Pool {
             }))
             .unwrap_or(Err(Trouble::Panic))
         };
-        if short { job() } else { self.off(job).await.unwrap_or(Err(Trouble::Panic)) }
+        if short { job() } else { self.off(priority, job).await.unwrap_or(Err(Trouble::Panic)) }
     }
 
-    /// Runs `job` on the pool's threads unless nobody waits any more; `None` when it panicked.
+    /// Runs `job` on the pool's threads, after all that are more urgent, unless nobody waits any
+    /// more; `None` when it panicked.
     pub(super) async fn off<T: Send + 'static>(
         &self,
+        priority: Priority,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let job = || catch_unwind(AssertUnwindSafe(job)).ok();
         let Some(threads) = &self.threads else { return job() };
         let (tell, told) = oneshot::channel();
         let (waits, sent) = (Arc::clone(&self.waits), Instant::now());
-        threads.spawn(move || {
-            waits.note(sent.elapsed());
+        let told_to = move || {
             if !tell.is_closed() {
                 let _ = tell.send(job());
+            }
+        };
+        lock(&self.jobs).push(priority, Box::new(told_to));
+        let jobs = Arc::clone(&self.jobs);
+        threads.spawn(move || {
+            // How long a turn took to come says how late the threads are, whoever takes it.
+            waits.note(sent.elapsed());
+            let next = lock(&jobs).waiting.pop_first();
+            if let Some((_, job)) = next {
+                job();
             }
         });
         told.await.ok().flatten()
@@ -174,4 +204,38 @@ fn fetch(
     }
     prepared.insert(key, Arc::clone(&made));
     Some(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::outbound::{Env, Guard};
+
+    #[tokio::test]
+    async fn the_more_urgent_take_the_next_turn_and_of_a_priority_the_first() {
+        let config = DetectConfig {
+            guard: Arc::new(Guard::new(Env::Development, vec![])),
+            parallel_max: 1,
+            threads: 1,
+            reply_bytes_max: 0,
+            inline_bytes_max: 0,
+            prepare: |_, _| None,
+        };
+        let (pool, order) = (Pool::new(&config), Arc::new(Mutex::new(Vec::new())));
+        let (begin, begun) = std::sync::mpsc::channel::<()>();
+        let mut jobs = vec![pool.off(Priority::Low, move || _ = begun.recv()).boxed()];
+        for (number, priority) in
+            [Priority::Low, Priority::Normal, Priority::Low, Priority::Critical].iter().enumerate()
+        {
+            let order = Arc::clone(&order);
+            jobs.push(pool.off(*priority, move || lock(&order).push(number)).boxed());
+        }
+        let mut all = std::pin::pin!(futures_util::future::join_all(jobs));
+        assert!(futures_util::poll!(all.as_mut()).is_pending());
+        begin.send(()).unwrap();
+        all.await;
+        assert_eq!(*lock(&order), [3, 1, 0, 2]);
+    }
 }

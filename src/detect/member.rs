@@ -1,4 +1,4 @@
-//! What is remembered about one detector and version at one endpoint.
+//! What is remembered about one detector and version at its endpoints.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,20 +6,22 @@ use std::time::Duration;
 use http::Uri;
 use tokio::time::Instant;
 
-use super::health::{HealthState, HealthView, Probes};
-use super::limits::{Bulkhead, Latency, RetryBudget};
+use super::health::HealthView;
+use super::limits::{Bulkhead, Latency, RetryBudget, Throttle};
+use super::place::{Moment, Place, Places};
 use crate::catalog::Detector;
 use crate::domain::id::DetectorName;
+use crate::domain::report::ReportError;
 use crate::operations::breaker::{
     Admission, Breaker, BreakerSpec, BreakerState, BreakerStats, Ended,
 };
 
-/// A new endpoint is a new member.
+/// Other endpoints are another member.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     name: DetectorName,
     version: Arc<str>,
-    endpoint: Option<Uri>,
+    endpoints: Vec<Uri>,
 }
 
 impl Key {
@@ -27,8 +29,14 @@ impl Key {
         Self {
             name: detector.name.clone(),
             version: Arc::clone(&detector.version),
-            endpoint: detector.endpoint.as_ref().map(|endpoint| endpoint.uri.clone()),
+            endpoints: detector.endpoints().map(|endpoint| endpoint.uri.clone()).collect(),
         }
+    }
+
+    /// Whether `other` is the same detector and version, some of whose endpoints are ours.
+    pub(super) fn continues(&self, other: &Key) -> bool {
+        (&self.name, &self.version) == (&other.name, &other.version)
+            && self.endpoints.iter().any(|endpoint| other.endpoints.contains(endpoint))
     }
 }
 
@@ -54,15 +62,17 @@ pub struct BreakerView {
 #[derive(Debug)]
 pub(super) struct Member {
     detector: Mutex<Arc<Detector>>,
-    /// Where it answers; `None` for built-in detectors.
-    pub(super) target: Option<Uri>,
-    breaker: Mutex<Breaker>,
+    /// Where it answers; none for built-in detectors.
+    pub(super) places: Places,
+    breaker: Arc<Mutex<Breaker>>,
     bulkhead: Mutex<Arc<Bulkhead>>,
-    budget: Mutex<RetryBudget>,
-    latency: Mutex<Latency>,
-    rests_until: Mutex<Option<Instant>>,
-    pub(super) probes: Mutex<Probes>,
+    budget: Arc<Mutex<RetryBudget>>,
+    latency: Arc<Mutex<Latency>>,
+    pub(super) throttle: Arc<Throttle>,
 }
+
+/// A try without an answer for less than this speaks against no place, unless a hedge says so.
+const SILENCE: Duration = Duration::from_millis(200);
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -71,14 +81,27 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Member {
     pub(super) fn new(detector: &Arc<Detector>) -> Self {
         Self {
-            target: detector.endpoint.as_ref().map(|endpoint| endpoint.uri.clone()),
+            places: Places::new(detector, &[]),
             detector: Mutex::new(Arc::clone(detector)),
-            breaker: Mutex::default(),
+            breaker: Arc::default(),
             bulkhead: Mutex::new(Arc::new(Bulkhead::new(detector.bulkhead))),
-            budget: Mutex::default(),
-            latency: Mutex::default(),
-            rests_until: Mutex::default(),
-            probes: Mutex::default(),
+            budget: Arc::default(),
+            latency: Arc::default(),
+            throttle: Arc::default(),
+        }
+    }
+
+    /// The same detector with replicas added or removed: what is known of the others goes on, also
+    /// for calls that began before.
+    pub(super) fn with_endpoints_of(&self, detector: &Arc<Detector>) -> Self {
+        Self {
+            places: Places::new(detector, self.places.each()),
+            detector: Mutex::new(Arc::clone(detector)),
+            breaker: Arc::clone(&self.breaker),
+            bulkhead: Mutex::new(self.bulkhead()),
+            budget: Arc::clone(&self.budget),
+            latency: Arc::clone(&self.latency),
+            throttle: Arc::clone(&self.throttle),
         }
     }
 
@@ -115,21 +138,8 @@ impl Member {
         lock(&self.latency)
     }
 
-    pub(super) fn rest(&self, until: Instant) {
-        *lock(&self.rests_until) = Some(until);
-    }
-
-    /// Out of service by its probes, or resting because it asked to.
-    pub(super) fn is_away(&self, now: Instant) -> bool {
-        lock(&self.rests_until).is_some_and(|until| now < until)
-            || lock(&self.probes).state() == HealthState::Unhealthy
-    }
-
     pub(super) fn health_view(&self) -> HealthView {
-        if self.target.is_none() {
-            return HealthView { state: HealthState::Healthy, checked: None };
-        }
-        lock(&self.probes).view()
+        self.places.health()
     }
 
     pub(super) fn view(&self, now: Instant) -> BreakerView {
@@ -147,11 +157,28 @@ impl Member {
         }
     }
 
-    /// The right to one try; gives itself back when dropped.
-    pub(super) fn admit(self: &Arc<Self>, detector: &Detector) -> Option<Trying> {
-        let spec = detector.breaker;
-        let admission = self.breaker().admit(&spec, Instant::now())?;
-        Some(Trying { member: Arc::clone(self), spec, admission, ended: Ended::Released })
+    /// The right to one try, at a place not in `tried` where that can be; gives itself back when
+    /// dropped.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        detector: &Detector,
+        tried: u32,
+    ) -> Result<Trying, ReportError> {
+        let (spec, now) = (detector.breaker, Instant::now());
+        let admission = self.breaker().admit(&spec, now).ok_or(ReportError::CircuitOpen)?;
+        let (member, ended) = (Arc::clone(self), Ended::Released);
+        let mut trying = Trying { member, spec, admission, ended, shunned: false, seat: None };
+        if !self.places.each().is_empty() {
+            let usual = self.latency().p50(now).map(|p50| p50 * 4);
+            let patience = detector
+                .hedge
+                .unwrap_or_else(|| usual.unwrap_or(detector.timeout / 2).max(SILENCE));
+            let moment = Moment { now, patience };
+            let place =
+                self.places.choose(detector, tried, moment).ok_or(ReportError::Unhealthy)?;
+            trying.seat = Some((place, moment));
+        }
+        Ok(trying)
     }
 }
 
@@ -161,17 +188,39 @@ pub(super) struct Trying {
     spec: BreakerSpec,
     admission: Admission,
     ended: Ended,
+    /// Whether it speaks against its place, whatever it says of the detector.
+    shunned: bool,
+    /// Where, and since when; `None` for built-in detectors.
+    seat: Option<(usize, Moment)>,
 }
 
 impl Trying {
+    /// Where among the detector's endpoints it goes to.
+    pub(super) fn place(&self) -> Option<(usize, &Arc<Place>)> {
+        let (index, _) = self.seat?;
+        Some((index, self.member.places.each().get(index)?))
+    }
+
     pub(super) fn end(mut self, ended: Ended) {
         self.ended = ended;
+    }
+
+    /// The place must not be asked; nothing is said of the detector.
+    pub(super) fn shun(mut self) {
+        self.shunned = true;
     }
 }
 
 impl Drop for Trying {
     fn drop(&mut self) {
-        let mut breaker = self.member.breaker();
-        breaker.record(&self.spec, self.admission, self.ended, Instant::now());
+        let now = Instant::now();
+        let contained = self.seat.is_some_and(|(place, began)| {
+            let ended = if self.shunned { Ended::Failure } else { self.ended };
+            let end = (ended, now - began.now);
+            self.member.places.ended(place, end, Moment { now, ..began })
+        });
+        let failed = self.ended == Ended::Failure;
+        let ended = if failed && contained { Ended::Released } else { self.ended };
+        self.member.breaker().record(&self.spec, self.admission, ended, now);
     }
 }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -16,7 +18,7 @@ use crate::domain::finding::TextView;
 use crate::domain::id::DetectorName;
 use crate::domain::report::{Report, ReportError};
 use crate::domain::request::Request;
-use crate::operations::breaker::Force;
+use crate::operations::breaker::{BreakerState, Force};
 use crate::outbound::{Client, Guard, Reply, SendError};
 use crate::seal::DataKeys;
 
@@ -35,6 +37,7 @@ mod local;
 mod member;
 mod merge;
 mod oauth;
+mod place;
 mod protocol;
 mod sending;
 mod vault;
@@ -94,6 +97,10 @@ pub struct Work<'a> {
     pub traceparent: Option<String>,
 }
 
+/// Whether these reports, in the order of the asks, suffice; those that are still to come stand
+/// among them as `decided`.
+pub type Stop<'a> = dyn Fn(Vec<Report>) -> BoxFuture<'a, bool> + Send + Sync + 'a;
+
 type Serving = HashMap<usize, (Arc<Detector>, Arc<Member>)>;
 
 /// The runtime state of all detectors; survives reloads.
@@ -118,14 +125,20 @@ impl Detectors {
         Self { config, line, flights: Flights::default(), pool, members, serving }
     }
 
-    /// After a swap: detectors with unchanged version and endpoint keep their state, the others
-    /// start anew.
+    /// After a swap: detectors with unchanged version and endpoint keep their state, replicas each
+    /// its own; the others start anew.
     pub fn retain(&self, catalog: &Catalog) {
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         let (mut next, mut serving) = (HashMap::new(), HashMap::new());
-        for detector in catalog.detectors.values() {
+        for detector in catalog.detectors.values().flat_map(Detector::definitions) {
             let key = Key::of(detector);
-            let member = members.remove(&key).unwrap_or_else(|| Arc::new(Member::new(detector)));
+            let member = members.remove(&key).unwrap_or_else(|| {
+                let before = members.iter().find(|(other, _)| key.continues(other));
+                Arc::new(match before {
+                    Some((_, member)) => member.with_endpoints_of(detector),
+                    None => Member::new(detector),
+                })
+            });
             member.adopt(detector);
             let entry = (Arc::clone(detector), Arc::clone(&member));
             serving.insert(Arc::as_ptr(detector) as usize, entry);
@@ -137,7 +150,7 @@ impl Detectors {
 
     /// Builds in the background what the built-in detectors need, so that no request waits for it.
     pub fn warm(&self, catalog: &Catalog) {
-        for detector in catalog.detectors.values() {
+        for detector in catalog.detectors.values().flat_map(Detector::definitions) {
             if let Protocol::Builtin(kind) = &detector.protocol {
                 self.pool.warm(*kind, &detector.params);
             }
@@ -153,6 +166,18 @@ impl Detectors {
     /// Asks all at once, at most `parallel_max` calls running; the reports stand in the order of
     /// `asks`. Dropping the future cancels every call.
     pub async fn fan_out(&self, asks: &[Ask], work: &Work<'_>, deadline: Instant) -> Vec<Report> {
+        self.fan_out_until(asks, work, deadline, None).await
+    }
+
+    /// The same until `stop` says that it is enough: what has not answered by then is cancelled and
+    /// `decided`.
+    pub async fn fan_out_until(
+        &self,
+        asks: &[Ask],
+        work: &Work<'_>,
+        deadline: Instant,
+        stop: Option<&Stop<'_>>,
+    ) -> Vec<Report> {
         let texts = Texts::new(work);
         let slots = Semaphore::new(self.config.parallel_max.max(1));
         let run = call::Run { detectors: self, texts: &texts, slots: &slots, deadline };
@@ -160,7 +185,24 @@ impl Detectors {
         if asks.iter().flat_map(|ask| &ask.detector).any(|d| !d.views.iter().all(raw)) {
             texts.view(&self.pool, deadline).await;
         }
-        join_all(asks.iter().map(|ask| run.ask(ask))).await
+        let calls = asks.iter().map(|ask| run.ask(ask));
+        let Some(stop) = stop else { return join_all(calls).await };
+        let mut reports: Vec<Report> =
+            asks.iter().map(|ask| unsent(ask, ReportError::Decided)).collect();
+        let calls = calls.enumerate().map(async |(at, call)| (at, call.await));
+        let calls: FuturesUnordered<_> = calls.collect();
+        // Every call has begun before the first answer is looked at.
+        let mut answers = calls.ready_chunks(asks.len().max(1));
+        while let Some(answers) = answers.next().await {
+            for (at, report) in answers {
+                reports.get_mut(at).into_iter().for_each(|slot| *slot = report.clone());
+            }
+            let pending = reports.iter().any(Report::is_decided);
+            if pending && stop(reports.clone()).await {
+                break;
+            }
+        }
+        reports
     }
 
     /// What the service answers to one call about `texts`, unread; for people who attach it.
@@ -202,14 +244,37 @@ impl Detectors {
         !named.is_empty()
     }
 
-    /// What background probes say; built-in detectors are always healthy.
+    /// What background probes say, of several versions that count the worst; built-in detectors are
+    /// always healthy.
     pub fn health(&self, name: &DetectorName) -> HealthView {
-        self.all().iter().find(|m| m.is(name)).map(|m| m.health_view()).unwrap_or_default()
+        let views = self.counting(name).into_iter().map(|member| member.health_view());
+        views.max_by_key(|view| view.state.badness()).unwrap_or_default()
+    }
+
+    /// The state of its breaker, of several versions that count the worst; closed where there is
+    /// none.
+    pub fn breaker(&self, name: &DetectorName) -> BreakerState {
+        let now = Instant::now();
+        let states = self.counting(name).into_iter().map(|member| member.breaker().state(now));
+        let badness = |state: &BreakerState| match state {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        };
+        states.max_by_key(badness).unwrap_or(BreakerState::Closed)
     }
 
     /// 95th percentile of the last answers; `None` before eight answers.
     pub fn p95(&self, name: &DetectorName) -> Option<Duration> {
-        self.all().iter().filter(|m| m.is(name)).filter_map(|m| m.latency().p95()).max()
+        self.counting(name).into_iter().filter_map(|member| member.latency().p95()).max()
+    }
+
+    /// Its versions, without those that are only observed unless all are.
+    fn counting(&self, name: &DetectorName) -> Vec<Arc<Member>> {
+        let named = self.all().into_iter().filter(|member| member.is(name));
+        let (observed, counting): (Vec<_>, Vec<_>) =
+            named.partition(|member| member.detector().shadow);
+        if counting.is_empty() { observed } else { counting }
     }
 
     fn member(&self, detector: &Arc<Detector>) -> Arc<Member> {

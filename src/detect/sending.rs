@@ -1,11 +1,13 @@
 //! One call to a remote detector with all its tries. It owns what it needs, so that it can outlive
 //! the request that began it; what a reply means is read by each who waits.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, select};
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use secrecy::SecretString;
@@ -15,6 +17,7 @@ use super::flight::Progress;
 use super::limits::jittered;
 use super::member::{Member, Trying, lock};
 use super::oauth::NoToken;
+use super::place::Place;
 use super::protocol;
 use super::vault::{Unauthorised, Vault};
 use crate::catalog::Detector;
@@ -51,8 +54,8 @@ pub(super) struct Sending {
     pub(super) about: About,
     /// Of one try.
     pub(super) timeout: Duration,
-    /// `None` where the protocol has no address for the request.
-    pub(super) uri: Option<Uri>,
+    /// In the order of the member's places; empty where the protocol has no address for the request.
+    pub(super) uris: Vec<Uri>,
     pub(super) body: Bytes,
 }
 
@@ -78,6 +81,13 @@ pub(super) enum Fail {
     Timeout {
         cut: bool,
     },
+}
+
+/// Why a try brought nothing.
+enum Missed {
+    /// It was not sent.
+    Refused(ReportError),
+    Failed(Failed),
 }
 
 /// A failed try.
@@ -161,15 +171,21 @@ impl Sending {
         let mut backoff = self.detector.retry.backoff;
         let attempts_max = self.detector.retry.attempts.max(1);
         let sent = || progress.sent.load(Ordering::Relaxed);
+        let tried = AtomicU32::new(0);
         let mut end = Err(Fail::Error(ReportError::CircuitOpen));
         while sent() < attempts_max {
-            match self.one_try(&progress).await {
+            match self.try_next(&progress, &tried).await {
                 Ok(answer) => {
                     end = Ok(Arc::new(answer));
                     break;
                 }
-                Err(None) => break,
-                Err(Some(failed)) => {
+                Err(Missed::Refused(error)) => {
+                    if tried.load(Ordering::Relaxed) == 0 {
+                        end = Err(Fail::Error(error));
+                    }
+                    break;
+                }
+                Err(Missed::Failed(failed)) => {
                     let pause = jittered(backoff);
                     let in_time = Instant::now() + pause < progress.until();
                     let more = failed.retryable && sent() < attempts_max && in_time;
@@ -185,13 +201,64 @@ impl Sending {
         Landing { attempts: sent(), end }
     }
 
-    /// One try under breaker and time-out; `Err(None)` when the breaker refuses it.
-    async fn one_try(&self, progress: &Progress) -> Result<Answer, Option<Failed>> {
-        let trying = Some(self.member.admit(&self.detector).ok_or(None)?);
+    /// One try when the throttle lets it go, and perhaps another beside it.
+    async fn try_next(&self, progress: &Progress, tried: &AtomicU32) -> Result<Answer, Missed> {
+        self.pace(progress).await?;
+        match self.detector.hedge.filter(|_| progress.sent.load(Ordering::Relaxed) == 0) {
+            Some(after) => self.race(after, progress, tried).boxed().await,
+            None => self.one_try(progress, tried).await,
+        }
+    }
+
+    async fn pace(&self, progress: &Progress) -> Result<(), Missed> {
+        let Some(rate) = self.detector.throttle else { return Ok(()) };
+        let paced = self.member.throttle.pace(rate, self.body.len(), progress.until()).await;
+        paced.ok_or(Missed::Refused(ReportError::BulkheadFull))
+    }
+
+    /// A try, and another where it has not ended `after` so long. The first answer wins; the other
+    /// try is dropped, which gives its permit back.
+    async fn race(
+        &self,
+        after: Duration,
+        progress: &Progress,
+        tried: &AtomicU32,
+    ) -> Result<Answer, Missed> {
+        let mut first = self.one_try(progress, tried).boxed();
+        if let Ok(end) = timeout(after, &mut first).await {
+            return end;
+        }
+        if !self.member.budget().retry() {
+            return first.await;
+        }
+        let second = async {
+            self.pace(progress).await?;
+            self.one_try(progress, tried).await
+        };
+        match select(first, second.boxed()).await {
+            Either::Left((Err(missed), other)) | Either::Right((Err(missed), other)) => {
+                other.await.map_err(|later| match later {
+                    Missed::Refused(_) => missed,
+                    Missed::Failed(_) => later,
+                })
+            }
+            Either::Left((answer, _)) | Either::Right((answer, _)) => answer,
+        }
+    }
+
+    /// One try under breaker and time-out, at a place that is not in `tried` where that can be.
+    async fn one_try(&self, progress: &Progress, tried: &AtomicU32) -> Result<Answer, Missed> {
+        let so_far = tried.load(Ordering::Relaxed);
+        let trying = self.member.admit(&self.detector, so_far).map_err(Missed::Refused)?;
+        let unspeakable = || Missed::Failed(bad(ReportError::Communication));
+        let (index, place) = trying.place().ok_or_else(unspeakable)?;
+        let (uri, place) = (self.uris.get(index).ok_or_else(unspeakable)?, Arc::clone(place));
+        tried.fetch_or(1 << index, Ordering::Relaxed);
         progress.sent.fetch_add(1, Ordering::Relaxed);
         let (start, timeout_of_try) = (Instant::now(), self.timeout);
+        let trying = Some(trying);
         let mut underway = Underway { trying, progress, start, timeout: timeout_of_try };
-        match timeout(timeout_of_try, self.send()).await {
+        match timeout(timeout_of_try, self.send(uri, &place)).await {
             Ok(Ok(body)) => {
                 let open = underway.trying.take().map(|trying| (trying, start.elapsed()));
                 Ok(Answer { body, open: Mutex::new(open) })
@@ -200,58 +267,58 @@ impl Sending {
                 if failed.fail == Fail::Error(ReportError::EndpointForbidden) {
                     // It was never connected to.
                     progress.sent.fetch_sub(1, Ordering::Relaxed);
+                    if let Some(trying) = underway.trying.take() {
+                        trying.shun();
+                    }
+                    let retryable = self.uris.len() > 1;
+                    return Err(Missed::Failed(Failed { retryable, ..failed }));
                 }
                 underway.end(failed.ended);
                 log(&self.detector, &self.member, &failed);
-                Err(Some(failed))
+                Err(Missed::Failed(failed))
             }
             Err(_) => {
                 underway.end(Ended::Failure);
-                Err(Some(Failed::late(false, Ended::Failure)))
+                Err(Missed::Failed(Failed::late(false, Ended::Failure)))
             }
         }
     }
 
-    async fn send(&self) -> Result<Bytes, Failed> {
+    async fn send(&self, uri: &Uri, place: &Place) -> Result<Bytes, Failed> {
         let (headers, token) = self.headers(None).await?;
-        let mut reply = self.answer(headers).await?;
+        let mut reply = self.reply(uri, headers).await.map_err(send_failed)?;
         if reply.status == StatusCode::UNAUTHORIZED && token.is_some() {
             let (headers, _) = self.headers(token.as_ref()).await?;
-            reply = self.answer(headers).await?;
+            reply = self.reply(uri, headers).await.map_err(send_failed)?;
         }
         if !reply.status.is_success() {
-            return Err(self.status_failed(&reply));
+            return Err(self.status_failed(&reply, place));
         }
         Ok(reply.body)
-    }
-
-    async fn answer(&self, headers: HeaderMap) -> Result<Reply, Failed> {
-        let reply = self.reply(headers).await;
-        reply.ok_or_else(|| bad(ReportError::Communication))?.map_err(send_failed)
     }
 
     /// The reply to one call, unread; no breaker, no second try.
     pub(super) async fn raw(&self) -> Option<Result<Reply, SendError>> {
         let (headers, _) = self.headers(None).await.ok()?;
-        self.reply(headers).await
+        Some(self.reply(self.uris.first()?, headers).await)
     }
 
-    async fn reply(&self, mut headers: HeaderMap) -> Option<Result<Reply, SendError>> {
-        let (uri, body) = (self.uri.clone()?, self.body.clone());
+    async fn reply(&self, uri: &Uri, mut headers: HeaderMap) -> Result<Reply, SendError> {
+        let (uri, body) = (uri.clone(), self.body.clone());
         protocol::sign(&self.detector, &uri, &body, &mut headers);
         let body_max = self.line.reply_bytes_max;
         let call = Call { method: Method::POST, uri, headers, body, body_max };
-        Some(self.line.client.send(call).await)
+        self.line.client.send(call).await
     }
 
-    fn status_failed(&self, reply: &Reply) -> Failed {
+    fn status_failed(&self, reply: &Reply, place: &Place) -> Failed {
         let status = reply.status;
         let says = format!("the service answers with status {}", status.as_u16());
         let asks_for_rest =
             matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let rest = reply.retry_after.filter(|_| asks_for_rest);
         if let Some(rest) = rest {
-            self.member.rest(Instant::now() + rest.min(self.detector.breaker.open_max));
+            place.rest(Instant::now() + rest.min(self.detector.breaker.open_max));
         }
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             tracing::warn!(detector = %self.detector.name, status = status.as_u16(),

@@ -21,11 +21,13 @@ use crate::settings::Settings;
 
 mod calls;
 mod coalescing;
+mod early;
 mod fuzz;
 mod hostile;
 mod mappings;
 mod parts;
 mod protocols;
+mod replicas;
 mod replies;
 
 fn prepare(kind: Builtin, params: &Value) -> Option<Arc<dyn Judge>> {
@@ -59,6 +61,10 @@ fn detectors() -> Detectors {
     detectors_in(Env::Development)
 }
 
+fn endpoint_at(uri: &str) -> file::Endpoint {
+    file::Endpoint { uri: uri.parse().unwrap(), weight: 1 }
+}
+
 fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
     let ms = Duration::from_millis;
     Detector {
@@ -68,7 +74,8 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
         risk: None,
         contexts: Default::default(),
         safety: Value::Null,
-        endpoint: (!endpoint.is_empty()).then(|| file::Endpoint { uri: endpoint.parse().unwrap() }),
+        endpoint: (!endpoint.is_empty()).then(|| endpoint_at(endpoint)),
+        replicas: Vec::new(),
         protocol,
         types: [ContentType::Text].into(),
         languages: Default::default(),
@@ -93,6 +100,8 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
             slow_call: None,
         },
         bulkhead: file::Bulkhead { max_in_flight: 32, queue: 64 },
+        hedge: None,
+        throttle: None,
         batch: None,
         health: file::Health {
             path: "/health".into(),
@@ -109,6 +118,8 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
         views: vec![],
         tenants: Default::default(),
         version: "1".into(),
+        versions: vec![],
+        shadow: false,
         source: "test".into(),
     }
 }
@@ -123,6 +134,7 @@ fn loaded(lines: &str) -> Detector {
     let context = LoadContext {
         env,
         secret: &secret,
+        guard: &Guard::new(Env::Development, vec![]),
         check_params: &|_| Ok(()),
         tiers: &Settings::default().tiers,
     };

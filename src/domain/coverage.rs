@@ -142,7 +142,7 @@ impl<'a> Shares<'a> {
 }
 
 fn share(report: &Report, all: usize) -> f64 {
-    if report.error == Some(ReportError::Decided) {
+    if report.is_decided() {
         return 1.0;
     }
     if !report.answered() {
@@ -202,11 +202,15 @@ struct Left {
 
 /// What no detector judged of each piece, with the reason where all give the same one.
 ///
+/// Nothing after an early end: those that were not asked could have judged it.
 /// Linear in pieces, n log n in the gaps: a body may hold very many of both.
 fn judged_by_nobody(reports: &[Report], pieces: &[Piece]) -> Vec<Unjudged> {
     let whole = |piece: &Piece| Span { start: 0, end: piece.chars };
     let mut left: Vec<Left> =
         pieces.iter().map(|piece| Left { spans: vec![whole(piece)], reason: None }).collect();
+    if reports.iter().any(Report::is_decided) {
+        return Vec::new();
+    }
     for (index, report) in reports.iter().enumerate() {
         let mut gaps: Vec<&Gap> = report.gaps.iter().filter(|_| report.answered()).collect();
         gaps.sort_by_key(|gap| (gap.piece, gap.span));

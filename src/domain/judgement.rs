@@ -125,6 +125,8 @@ pub struct DetectorFacts {
     pub annotator: bool,
     /// What its scores are worth.
     pub calibration: Calibration,
+    /// The same of its versions.
+    pub versions: BTreeMap<Arc<str>, Calibration>,
 }
 
 /// A policy's answer for a scope whose voters disagree.
@@ -171,8 +173,10 @@ pub fn raw(reports: &[Report], pieces: &[Piece]) -> Vec<JudgedFinding> {
 /// score with the finding it speaks of. The floor judges what came before.
 pub fn calibrate(reports: &mut [Report], detectors: &BTreeMap<DetectorName, DetectorFacts>) {
     for report in reports {
-        let facts = detectors.get(&report.detector).filter(|facts| !facts.calibration.is_empty());
-        let Some(calibration) = facts.map(|facts| &facts.calibration) else { continue };
+        let calibration = detectors
+            .get(&report.detector)
+            .map(|facts| facts.versions.get(&report.version).unwrap_or(&facts.calibration));
+        let Some(calibration) = calibration.filter(|known| !known.is_empty()) else { continue };
         let mut own = None;
         for finding in &mut report.findings {
             let worth = calibration.apply(&finding.category, finding.score);
@@ -200,6 +204,16 @@ impl Judgement {
     /// Scopes whose voters disagree, where a policy's conflict point may be asked.
     pub fn disagreements(&self) -> impl Iterator<Item = (&Category, &ScopeState)> {
         self.scopes.iter().filter(|(_, state)| state.disagrees())
+    }
+
+    /// Whether a voter flagged the scope of every finding, so that no later vote clears one where
+    /// neither a strategy, a quorum nor a policy settles scopes.
+    pub fn is_firm(&self) -> bool {
+        let flagged = |finding: &JudgedFinding| {
+            let decisive = finding.category.path().find_map(|name| self.scopes.get(name));
+            decisive.is_some_and(|state| state.resolved == Resolved::Flagged)
+        };
+        self.findings.iter().all(flagged)
     }
 
     /// Settles disagreeing scopes as the policy chose; other choices are not heeded.

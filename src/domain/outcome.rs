@@ -52,6 +52,8 @@ pub struct Outcome {
     pub plan: Plan,
     /// Every asked detector's report, in plan order.
     pub reports: Vec<Report>,
+    /// What those that are only observed have said by then; it counts nowhere.
+    pub shadows: Vec<Report>,
     /// What was judged.
     pub coverage: Coverage,
     /// What was found, and how disagreement was settled.
@@ -63,6 +65,8 @@ pub struct Outcome {
     pub redacted: Option<Redacted>,
     /// How each detector stood when it was asked; filled when the caller wants the plan.
     pub health: Vec<(super::id::DetectorName, &'static str)>,
+    /// How long such a plan takes by what was observed; filled when the caller wants the plan.
+    pub projected: Option<Duration>,
     /// Which rules of which layer held; filled when the caller asks for it.
     pub explain: Vec<Explained>,
     /// What was worked around.

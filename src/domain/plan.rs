@@ -1,6 +1,7 @@
 //! Which detectors to ask, how, under what budget, and what is required.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -201,6 +202,8 @@ pub struct Plan {
     pub thresholds: BTreeMap<String, f64>,
     /// Parameters per detector, passed on as they are.
     pub params: BTreeMap<DetectorName, serde_json::Value>,
+    /// The version that each detector with several is asked by.
+    pub versions: BTreeMap<DetectorName, Arc<str>>,
     /// The event whose strategy was used.
     pub event: Option<String>,
     /// What the caller loosened, as JSON pointers into the request.

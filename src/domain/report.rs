@@ -175,6 +175,11 @@ impl Report {
         self.status == Status::Success
     }
 
+    /// Whether the decision stood before the detector answered.
+    pub fn is_decided(&self) -> bool {
+        self.error == Some(ReportError::Decided)
+    }
+
     /// The reason shown in `unjudged`: the error, else the status.
     pub fn reason(&self) -> &'static str {
         self.error.map_or(self.status.name(), ReportError::name)

@@ -109,6 +109,7 @@ families! {
     queue_depth: GaugeVec, ["priority"], &[], "Requests that wait to be judged.";
     shed_total: IntCounterVec, ["priority", "reason"], &[], "Requests refused because the service is at its limit; priority is empty where the body was not read.";
     fairness_index: Gauge, [], &[], "Jain's index over what tenants had judged this hour for their weight, 0 to 1.";
+    tasks: Gauge, [], &[], "Tasks on the serving threads, those of connections to detectors among them; 100 ms old.";
     panics_total: IntCounter, [], &[], "Panics caught.";
 }
 

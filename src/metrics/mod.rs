@@ -278,6 +278,11 @@ impl Metrics {
         self.families.fairness_index.set(index);
     }
 
+    /// So many more tasks on a serving thread, or fewer.
+    pub fn tasks(&self, change: f64) {
+        self.families.tasks.add(change);
+    }
+
     /// One panic that was caught.
     pub fn panicked(&self) {
         self.families.panics_total.inc();

@@ -1,6 +1,7 @@
 //! Puts the outcome together, with the redacted body where it is due.
 
-use super::Run;
+use super::shadow::Shadows;
+use super::{Run, facts};
 use crate::domain::action::Action;
 use crate::domain::coverage::Coverage;
 use crate::domain::judgement::{JudgedFinding, Judgement};
@@ -24,6 +25,7 @@ pub(super) struct Parts {
     pub(super) explain: Vec<Explained>,
     pub(super) degraded: Vec<Degraded>,
     pub(super) cache: CacheUse,
+    pub(super) shadows: Shadows,
 }
 
 pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
@@ -34,7 +36,8 @@ pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
     let required = |report: &&Report| parts.plan.required.contains(&report.detector);
     let slowest = parts.reports.iter().filter(required).map(|report| report.duration).max();
     // Only the plan shows it, and looking it up is not free.
-    let shown = if run.request.wants(Include::Plan) { parts.reports.as_slice() } else { &[] };
+    let wanted = run.request.wants(Include::Plan);
+    let shown = if wanted { parts.reports.as_slice() } else { &[] };
     let health = shown
         .iter()
         .map(|report| {
@@ -42,7 +45,9 @@ pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
             (report.detector.clone(), health)
         })
         .collect();
+    let projected = wanted.then(|| facts::projected(&run.deps.detectors, &parts.plan)).flatten();
     Outcome {
+        projected,
         request_id: run.request.id.clone(),
         head: run.head.clone(),
         policy: run.view.bundle().clone(),
@@ -51,6 +56,7 @@ pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
         pieces: run.pieces.clone(),
         plan: parts.plan,
         reports: parts.reports,
+        shadows: parts.shadows.reports(),
         coverage: parts.coverage,
         judgement: parts.judgement,
         verdict: parts.verdict,

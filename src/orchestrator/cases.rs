@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Deps, hold, run as orchestrate};
 use crate::auth::Caller;
+use crate::catalog::Detector;
 use crate::catalog::detector::Protocol;
 use crate::domain::category::Category;
 use crate::domain::content::{Body, Content};
@@ -218,8 +219,8 @@ fn stay_inside(
 ) -> Result<(), Error> {
     let Some(seen) = stage.snapshot.seen.get(&request.tenant) else { return Ok(()) };
     let remote = |name: &&DetectorName| {
-        let detector = seen.detectors.get(*name);
-        detector.is_some_and(|found| !matches!(found.protocol, Protocol::Builtin(_)))
+        let found = seen.detectors.get(*name).into_iter().flat_map(Detector::definitions);
+        found.into_iter().any(|found| !matches!(found.protocol, Protocol::Builtin(_)))
     };
     if let Some(name) = required.iter().chain(&request.detectors.only).find(remote) {
         let message = format!(

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use tokio_util::task::TaskTracker;
+
 use super::Deps;
 use super::opened::{open_file, open_store};
 use crate::auth;
 use crate::cache::{Cache, Memory};
+use crate::catalog;
 use crate::detect::{DetectConfig, Detectors, VaultError, builtin};
 use crate::metrics::{Metrics, MetricsError};
 use crate::operations::Operations;
@@ -53,15 +56,20 @@ impl Deps {
     /// With the store that the settings name.
     pub fn with_store(settings: Arc<Settings>) -> Result<Deps, DepsError> {
         // Before anything is opened: instances that share a database must share keys.
-        let keys = (auth::redaction_key(&settings)?, auth::data_keys(&settings)?);
+        let keys = (
+            auth::redaction_key(&settings)?,
+            auth::data_keys(&settings)?,
+            auth::pepper(&settings)?,
+        );
         let operations = Arc::new(Operations::default());
         let store = open_store(&settings, Some(Arc::clone(&operations)))?;
-        Self::build(settings, (store, operations), keys)
+        let deps = Self::build(settings, (store, operations), keys)?;
+        Ok(Deps { observing: Some(TaskTracker::new()), ..deps })
     }
 
-    /// With a store, and a key for hashes, that are gone with the process.
+    /// With a store, and keys for hashes and versions, that are gone with the process.
     pub fn without_store(settings: Arc<Settings>) -> Result<Deps, DepsError> {
-        let keys = (Key::random()?, DataKeys::new(&Key::random()?, None)?);
+        let keys = (Key::random()?, DataKeys::new(&Key::random()?, None)?, Key::random()?);
         let operations = Arc::new(Operations::default());
         let store = open_file(Place::Memory, &settings, Some(Arc::clone(&operations)))?;
         Self::build(settings, (store, operations), keys)
@@ -83,10 +91,10 @@ impl Deps {
     fn build(
         settings: Arc<Settings>,
         (store, operations): (Arc<dyn Store>, Arc<Operations>),
-        (redaction_key, keys): (Key, DataKeys),
+        (redaction_key, keys, pepper): (Key, DataKeys, Key),
     ) -> Result<Deps, DepsError> {
         let metrics = Arc::new(Metrics::new(&settings.telemetry.tenant_labels, REVISION)?);
-        let guard = Arc::new(auth::guard(&settings)?);
+        let guard = Arc::new(catalog::guard(&settings)?);
         let cache = &settings.cache;
         let responses = cache
             .responses
@@ -101,12 +109,14 @@ impl Deps {
             prepare: builtin::judge_of,
         };
         Ok(Deps {
-            detectors: Detectors::new(config, keys),
+            detectors: Arc::new(Detectors::new(config, keys)),
             evaluator: Evaluator::new(crate::snapshot::policy_limits(&settings))
                 .recording(Arc::clone(&metrics)),
             store,
             responses,
             redaction_key,
+            pepper,
+            observing: None,
             metrics,
             operations,
             settings,

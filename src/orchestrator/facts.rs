@@ -126,16 +126,18 @@ pub(super) fn health<'a>(
     detectors: &Detectors,
     names: impl Iterator<Item = &'a DetectorName>,
 ) -> BTreeMap<DetectorName, Health> {
-    let breakers = detectors.breakers();
-    let of = |name: &DetectorName| {
-        let breaker = breakers.iter().find(|breaker| breaker.name == *name);
-        Health {
-            healthy: detectors.health(name).state != HealthState::Unhealthy,
-            breaker: breaker.map_or("closed", |breaker| breaker.state.name()),
-            p95_ms: detectors.p95(name).map(|took| step(took.as_millis())),
-        }
+    let of = |name: &DetectorName| Health {
+        healthy: detectors.health(name).state != HealthState::Unhealthy,
+        breaker: detectors.breaker(name).name(),
+        p95_ms: detectors.p95(name).map(|took| step(took.as_millis())),
     };
     names.map(|name| (name.clone(), of(name))).collect()
+}
+
+/// How long the plan will take by what was observed: the largest 95th percentile among its required
+/// detectors; `None` before one of them answered often enough. Never from configured time-outs.
+pub(super) fn projected(detectors: &Detectors, plan: &Plan) -> Option<Duration> {
+    plan.required.iter().filter_map(|name| detectors.p95(name)).max()
 }
 
 /// The next of 1, 2, 5, 10, 20, 50 and so on: few values, so that answers can be used again.

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use super::plan::Planned;
 use super::{Run, plan};
 use crate::domain::action::Action;
 use crate::domain::category::Category;
-use crate::domain::coverage::Coverage;
+use crate::domain::coverage::{self, Coverage};
 use crate::domain::judgement::{self, Evidence, JudgedFinding, Judgement};
 use crate::domain::outcome::{Degraded, Explained};
 use crate::domain::plan::Plan;
 use crate::domain::report::Report;
 use crate::domain::request::Include;
-use crate::domain::verdict::{Reason, Verdict, VerdictRules};
+use crate::domain::verdict::{self, Joined, Reason, Verdict, VerdictRules};
 use crate::policy::{Failure, VerdictFacts};
 
 /// Judges the reports; asks the policy's conflict point where voters disagree.
@@ -45,6 +46,31 @@ pub(super) async fn settle(
     let unknown = judgement.degraded.iter();
     degraded.extend(unknown.map(|why| Degraded { what: "resolve", why: why.clone() }));
     (judgement, degraded)
+}
+
+/// Whether `reports`, some of them `decided`, give a block that no later answer takes back. What is
+/// incomplete only because not everyone has answered is none.
+pub(super) async fn blocks(run: &Run<'_>, planned: &Planned, mut reports: Vec<Report>) -> bool {
+    let plan = &planned.plan;
+    let coverage = coverage::measure(plan, &reports, &run.pieces, &run.seen.abilities);
+    let raw = judgement::raw(&reports, &run.pieces);
+    judgement::calibrate(&mut reports, &run.seen.votes);
+    let (judgement, _) = settle(run, plan, &reports).await;
+    if !judgement.is_firm() {
+        return false;
+    }
+    let facts =
+        VerdictFacts { judgement: &judgement, raw: &raw, reports: &reports, coverage: &coverage };
+    let asked = run.deps.evaluator.verdict(run.view, &run.head, &facts);
+    let Ok(answer) = run.policy(asked).await else { return false };
+    let whole = Coverage { complete: true, floor_complete: true, ..coverage.clone() };
+    let joined = Joined {
+        on_incomplete: Action::Allow,
+        floor_on_incomplete: None,
+        plan_failure: None,
+        mode: planned.mode.unwrap_or(run.tenant.mode),
+    };
+    verdict::join(&answer.rules, &judgement, &raw, &whole, joined).action == Action::Block
 }
 
 /// What the verdict point said.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::auth::Caller;
 use crate::cache::Cache;
@@ -37,6 +38,8 @@ mod opened;
 mod plan;
 mod record;
 mod reuse;
+mod shadow;
+mod split;
 mod stages;
 
 pub use deps::DepsError;
@@ -48,7 +51,7 @@ pub use record::{Kept, KeptFinding, KeptReport};
 /// What an orchestration works with; all of it outlives the request.
 pub struct Deps {
     /// Detectors' runtime state.
-    pub detectors: Detectors,
+    pub detectors: Arc<Detectors>,
     /// Policy evaluation.
     pub evaluator: Evaluator,
     /// Where decisions go.
@@ -57,6 +60,10 @@ pub struct Deps {
     pub responses: Option<Arc<dyn Cache>>,
     /// For placeholders that are hashes, and keys of caches.
     pub redaction_key: Key,
+    /// Decides which version judges a content.
+    pub pepper: Key,
+    /// Calls to shadow detectors, which outlive their requests; what is only tried asks none.
+    pub observing: Option<TaskTracker>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What the service does, counted, and what of it rests.
@@ -93,11 +100,11 @@ pub async fn run(
 ) -> Result<Outcome, Error> {
     let run = Run::begin(deps, snapshot, caller, request)?;
     let planned = plan::make(&run, caller).await?;
-    let asked = reuse::ask(&run, &planned.plan).await;
+    let asked = reuse::ask(&run, &planned).await;
     let abilities = &run.seen.abilities;
     let coverage = coverage::measure(&planned.plan, &asked.reports, &run.pieces, abilities);
     asked.keep(&run, &coverage).await;
-    let (mut reports, cache) = (asked.reports, asked.cache);
+    let reuse::Asked { mut reports, cache, shadows, .. } = asked;
     let assessing = deps.operations.begin(Operation::AssessRisk)?;
     let raw = judgement::raw(&reports, &run.pieces);
     judgement::calibrate(&mut reports, &run.seen.votes);
@@ -135,6 +142,7 @@ pub async fn run(
             explain: explain.0,
             degraded,
             cache,
+            shadows,
         },
     );
     record::keep(&run, &outcome).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Run;
+use super::{Run, split};
 use crate::auth::Caller;
 use crate::catalog::Tenant;
 use crate::catalog::tenant::OnPlanFailure;
@@ -66,7 +66,25 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
     allow_relaxing(caller, &more)?;
     planned.plan.relaxed.extend(more);
     hold_to_files(&mut planned);
+    hold_to_the_end(run, &mut planned);
+    split::choose(run, &mut planned.plan);
     Ok(planned)
+}
+
+/// A run ends early only where no later answer could take the block back.
+fn hold_to_the_end(run: &Run<'_>, Planned { plan, degraded, .. }: &mut Planned) {
+    let unsettled = "`resolve` or a quorum may settle against a block";
+    let why = match plan.stop_on {
+        StopOn::None => None,
+        StopOn::Block => {
+            run.view.block_may_pass().or((!plan.resolve.is_empty()).then_some(unsettled))
+        }
+    };
+    if let Some(why) = why {
+        plan.stop_on = StopOn::None;
+        degraded
+            .push(Degraded { what: "stop_on", why: format!("{why}; every detector was asked") });
+    }
 }
 
 /// What the floor requires is asked as its file says: parameters of a policy or a request could
@@ -153,12 +171,8 @@ fn from_answer(answer: &PlanAnswer, strategy: Option<&StrategyFacts<'_>>) -> Pla
     }
     let asked: BTreeSet<DetectorName> = required.union(&optional).cloned().collect();
     let secondary = drop(&answer.secondary, &asked);
-    let mut degraded = answer.degraded.clone();
+    let degraded = answer.degraded.clone();
     let stop_on = answer.stop_on.or(strategy.map(|s| s.stop_on)).unwrap_or_default();
-    if stop_on != StopOn::None {
-        let why = "stop_on is not built yet; every detector was asked".to_owned();
-        degraded.push(Degraded { what: "plan", why });
-    }
     Planned {
         plan: Plan {
             required,
@@ -167,13 +181,14 @@ fn from_answer(answer: &PlanAnswer, strategy: Option<&StrategyFacts<'_>>) -> Pla
             secondary,
             execution: answer.execution.or(strategy.map(|s| s.execution)).unwrap_or_default(),
             stages: answer.stages.clone(),
-            stop_on: StopOn::None,
+            stop_on,
             coverage: answer.coverage.clone(),
             min_coverage: answer.floor.min_coverage,
             resolve: answer.resolve.clone(),
             timeouts: answer.timeouts.clone(),
             thresholds: answer.thresholds.clone(),
             params: answer.params.clone(),
+            versions: BTreeMap::new(),
             event: None,
             relaxed: Vec::new(),
         },

@@ -8,7 +8,7 @@ use super::Run;
 use crate::domain::error::Error;
 use crate::domain::id::DetectorName;
 use crate::domain::outcome::Outcome;
-use crate::domain::report::{ReportError, Status};
+use crate::domain::report::{Report, ReportError, Status};
 use crate::store::Decision;
 
 /// Most records fit.
@@ -43,6 +43,9 @@ struct Record<'a> {
     layers: &'a [String],
     required: &'a BTreeSet<DetectorName>,
     reports: Vec<Asked<'a>>,
+    /// Those that were only observed, and had answered by then.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shadows: Vec<Asked<'a>>,
     achieved: f64,
     findings: Vec<Found<'a>>,
     reasons: Vec<&'a str>,
@@ -67,14 +70,15 @@ struct Found<'a> {
 
 impl<'a> Record<'a> {
     fn of(outcome: &'a Outcome) -> Self {
-        let asked = outcome.reports.iter().map(|report| Asked {
+        let asked = |report: &'a Report| Asked {
             detector: report.detector.as_str(),
             version: &report.version,
             status: report.status,
             error: report.error,
             attempts: report.attempts,
             duration_us: u64::try_from(report.duration.as_micros()).unwrap_or(u64::MAX),
-        });
+        };
+        let observed = outcome.shadows.iter().filter(|report| !report.is_decided());
         let found = outcome.judgement.findings.iter().map(|finding| Found {
             category: finding.category.as_str(),
             score: finding.score,
@@ -83,7 +87,8 @@ impl<'a> Record<'a> {
         Self {
             layers: &outcome.layers,
             required: &outcome.plan.required,
-            reports: asked.collect(),
+            reports: outcome.reports.iter().map(asked).collect(),
+            shadows: observed.map(asked).collect(),
             achieved: outcome.coverage.achieved,
             findings: found.collect(),
             reasons: outcome.verdict.reasons.iter().map(|reason| reason.code.as_str()).collect(),

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Run, stages};
+use super::plan::Planned;
+use super::shadow::Shadows;
+use super::{Run, shadow, stages};
+use crate::catalog::Detector;
 use crate::catalog::detector::Protocol;
 use crate::domain::coverage::Coverage;
 use crate::domain::digest::Digest;
@@ -20,18 +23,20 @@ use crate::domain::request::Request;
 pub(super) struct Asked {
     pub(super) reports: Vec<Report>,
     pub(super) cache: CacheUse,
+    pub(super) shadows: Shadows,
     key: Option<Digest>,
 }
 
 /// The reports about an equal request, else those of detectors asked now.
-pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Asked {
+pub(super) async fn ask(run: &Run<'_>, planned: &Planned) -> Asked {
+    let plan = &planned.plan;
     let cache = match &run.deps.responses {
         Some(cache) if asks_others(run, plan) => cache,
-        Some(_) | None => return now(run, plan, CacheUse::Off).await,
+        Some(_) | None => return now(run, planned, CacheUse::Off).await,
     };
     if !run.request.shares() {
         count(run, "get", CacheUse::Bypass.name());
-        return now(run, plan, CacheUse::Bypass).await;
+        return now(run, planned, CacheUse::Bypass).await;
     }
     let key = key(run, plan);
     let found = match key {
@@ -40,22 +45,24 @@ pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Asked {
     };
     if let Some(reports) = found.and_then(|value| read(&value)) {
         count(run, "get", CacheUse::Hit.name());
-        return Asked { reports, cache: CacheUse::Hit, key: None };
+        let shadows = Shadows::default();
+        return Asked { reports, cache: CacheUse::Hit, shadows, key: None };
     }
     count(run, "get", CacheUse::Miss.name());
-    Asked { key, ..now(run, plan, CacheUse::Miss).await }
+    Asked { key, ..now(run, planned, CacheUse::Miss).await }
 }
 
-async fn now(run: &Run<'_>, plan: &Plan, cache: CacheUse) -> Asked {
-    Asked { reports: stages::ask(run, plan).await, cache, key: None }
+async fn now(run: &Run<'_>, planned: &Planned, cache: CacheUse) -> Asked {
+    let shadows = shadow::ask(run, &planned.plan);
+    Asked { reports: stages::ask(run, planned).await, cache, shadows, key: None }
 }
 
 /// Whether the plan names a detector outside the process: to ask the built-in ones again costs
 /// about what a look into the cache does.
 fn asks_others(run: &Run<'_>, plan: &Plan) -> bool {
     let detectors = &run.seen.detectors;
-    let mut named = plan.primary().chain(&plan.secondary).filter_map(|name| detectors.get(name));
-    named.any(|detector| !matches!(detector.protocol, Protocol::Builtin(_)))
+    let named = plan.primary().chain(&plan.secondary).filter_map(|name| detectors.get(name));
+    named.flat_map(Detector::definitions).any(|d| !matches!(d.protocol, Protocol::Builtin(_)))
 }
 
 impl Asked {
@@ -77,7 +84,7 @@ fn count(run: &Run<'_>, operation: &'static str, result: &'static str) {
 }
 
 /// Whether the detector would say the same again.
-fn is_lasting(report: &Report) -> bool {
+pub(super) fn is_lasting(report: &Report) -> bool {
     let lasting =
         |error| matches!(error, ReportError::TooLong | ReportError::UnsupportedContentType);
     let unfit = report.status == Status::Skipped && report.error.is_some_and(lasting);
@@ -103,7 +110,8 @@ fn key(run: &Run<'_>, plan: &Plan) -> Option<Digest> {
     }
     let asking = Asking { request: run.request, plan };
     let asking = serde_json::to_vec(&asking).ok()?;
-    let delegates = run.seen.detectors.values().any(|detector| detector.delegation.is_some());
+    let mut detectors = run.seen.detectors.values().flat_map(Detector::definitions);
+    let delegates = detectors.any(|detector| detector.delegation.is_some());
     let hash = run.deps.redaction_key.hash([
         &b"responses"[..],
         run.tenant.id.as_str().as_bytes(),

@@ -1,37 +1,76 @@
-//! Drives the stages of a plan: who is asked after whom.
+//! Drives the stages of a plan: who is asked after whom, and when that is enough.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::Run;
-use crate::detect::{Ask, Work};
+use futures_util::FutureExt as _;
+
+use super::plan::Planned;
+use super::{Run, judge};
+use crate::catalog::Detector;
+use crate::detect::{Ask, Stop, Work};
 use crate::domain::coverage;
 use crate::domain::id::DetectorName;
-use crate::domain::plan::{Execution, Plan};
+use crate::domain::plan::{Execution, Plan, StopOn};
 use crate::domain::report::{Report, ReportError};
+use crate::metrics::Metrics;
 
-/// Asks everyone the plan names; reports come back in plan order.
-pub(super) async fn ask(run: &Run<'_>, plan: &Plan) -> Vec<Report> {
+#[cfg(test)]
+mod tests;
+
+/// Asks everyone the plan names, or until a block stands that nobody else can take back; reports
+/// come back in plan order.
+pub(super) async fn ask(run: &Run<'_>, planned: &Planned) -> Vec<Report> {
+    let plan = &planned.plan;
     let Run { request, caller, .. } = *run;
     let work = Work { request, caller, pieces: &run.pieces, traceparent: None };
-    let mut reports = Vec::new();
-    for stage in stages(plan) {
-        reports.extend(one(run, plan, &work, &stage).await);
+    let mut reports: Vec<Report> = Vec::new();
+    let stages = stages(plan);
+    let mut left = stages.as_slice();
+    while let Some((stage, later)) = left.split_first() {
+        let asks: Vec<Ask> = stage.iter().map(|name| ask_of(run, plan, name)).collect();
+        let later_ones: Vec<Report> =
+            later.iter().flatten().map(|n| decided(run, plan, n)).collect();
+        let suffice = |now: Vec<Report>| {
+            let all = [reports.clone(), now, later_ones.clone()].concat();
+            async move { judge::blocks(run, planned, all).await }.boxed()
+        };
+        let stop = (plan.stop_on == StopOn::Block).then_some(&suffice as &Stop<'_>);
+        let now = run.deps.detectors.fan_out_until(&asks, &work, run.deadline, stop).await;
+        let ended = now.iter().any(Report::is_decided)
+            || match stop.filter(|_| !later.is_empty()) {
+                Some(stop) => stop(now.clone()).await,
+                None => false,
+            };
+        reports.extend(now);
+        if ended {
+            reports.extend(later_ones);
+            break;
+        }
+        left = later;
     }
     let complete = |reports: &[Report]| {
         coverage::measure(plan, reports, &run.pieces, &run.seen.abilities).complete
     };
-    if !plan.secondary.is_empty() && !complete(&reports) {
-        let secondary: Vec<DetectorName> = plan.secondary.iter().cloned().collect();
-        reports.extend(one(run, plan, &work, &secondary).await);
+    let ended = reports.iter().any(Report::is_decided);
+    if !plan.secondary.is_empty() && !ended && !complete(&reports) {
+        let asks: Vec<Ask> = plan.secondary.iter().map(|name| ask_of(run, plan, name)).collect();
+        reports.extend(run.deps.detectors.fan_out(&asks, &work, run.deadline).await);
     }
     for report in &reports {
-        count(run, report);
+        count(&run.deps.metrics, report);
     }
     reports
 }
 
-fn count(run: &Run<'_>, report: &Report) {
-    let metrics = &run.deps.metrics;
+/// The report of one that need not be asked any more.
+fn decided(run: &Run<'_>, plan: &Plan, name: &DetectorName) -> Report {
+    let detector = definition(run, plan, name);
+    let version = detector.map_or_else(|| "".into(), |detector| detector.version.clone());
+    Report::unsent(name.clone(), version, ReportError::Decided)
+}
+
+pub(super) fn count(metrics: &Metrics, report: &Report) {
     let own = report.attempts > 0 && !report.coalesced;
     let took = own.then_some(report.duration);
     // Policies may name what does not exist, as often as they like.
@@ -45,13 +84,16 @@ fn count(run: &Run<'_>, report: &Report) {
     }
 }
 
-async fn one(run: &Run<'_>, plan: &Plan, work: &Work<'_>, stage: &[DetectorName]) -> Vec<Report> {
-    let asks: Vec<Ask> = stage.iter().map(|name| ask_of(run, plan, name)).collect();
-    run.deps.detectors.fan_out(&asks, work, run.deadline).await
+/// The detector, or the version of it that takes this content.
+fn definition<'a>(run: &Run<'a>, plan: &Plan, name: &DetectorName) -> Option<&'a Arc<Detector>> {
+    let detector = run.seen.detectors.get(name)?;
+    let version = plan.versions.get(name);
+    let mut known = detector.versions.iter().map(|version| &version.detector);
+    Some(known.find(|known| Some(&known.version) == version).unwrap_or(detector))
 }
 
 fn ask_of(run: &Run<'_>, plan: &Plan, name: &DetectorName) -> Ask {
-    let detector = run.seen.detectors.get(name).cloned();
+    let detector = definition(run, plan, name).cloned();
     let own = detector.as_ref().map(|detector| detector.timeout).unwrap_or_default();
     let planned = plan.timeouts.get(name).copied();
     let timeout = match planned {
@@ -79,25 +121,4 @@ fn stages(plan: &Plan) -> Vec<Vec<DetectorName>> {
     }
     stages.retain(|stage| !stage.is_empty());
     stages
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(list: &[&str]) -> Vec<DetectorName> {
-        list.iter().map(|name| DetectorName::parse(name).unwrap()).collect()
-    }
-
-    #[test]
-    fn what_no_stage_names_is_asked_last() {
-        let mut plan = Plan { execution: Execution::Cascade, ..Plan::default() };
-        plan.required = names(&["a", "b", "c"]).into_iter().collect();
-        plan.stages = vec![names(&["c", "zzz"]), names(&["c"])];
-        assert_eq!(stages(&plan), [names(&["c"]), names(&["a", "b"])]);
-        plan.execution = Execution::Sequential;
-        assert_eq!(stages(&plan), [names(&["c"]), names(&["a"]), names(&["b"])]);
-        plan.execution = Execution::Parallel;
-        assert_eq!(stages(&plan), [names(&["a", "b", "c"])]);
-    }
 }

@@ -16,7 +16,7 @@ use super::probe::Probing;
 use super::rego::Parsed;
 use super::unit::{Recipe, Unit, Units};
 use super::workshop::{Workshop, build_all};
-use super::{Limits, Source, TenantScope, differs, fault, table};
+use super::{Limits, Source, TenantScope, differs, fault, promise, table};
 use crate::domain::digest::Digest;
 use crate::domain::id::{BundleName, TenantId};
 use crate::yaml::fault::{Fault, FaultKind};
@@ -38,6 +38,8 @@ pub(super) struct Builder<'a> {
     shared: BTreeMap<BundleName, Arc<View>>,
     /// Those that are.
     broken: OverlayFaults,
+    /// Views whose promise was tried.
+    promises: BTreeSet<Digest>,
 }
 
 impl<'a> Builder<'a> {
@@ -69,6 +71,7 @@ impl<'a> Builder<'a> {
             fresh,
             broken,
             shared: BTreeMap::new(),
+            promises: BTreeSet::new(),
         })
     }
 
@@ -115,7 +118,8 @@ impl<'a> Builder<'a> {
             .map(|file| (layers::address(&file.file, file.text.as_bytes()), file.clone()))
             .collect();
         let prepared = Some(self.workshop.prepared);
-        let policies = Policies { views, bundles, units: self.units, parsed, prepared };
+        let promises = self.promises;
+        let policies = Policies { views, bundles, units: self.units, parsed, prepared, promises };
         Ok(Loaded { policies, warnings, broken: self.broken })
     }
 
@@ -276,14 +280,16 @@ impl<'a> Builder<'a> {
         let (settings, provenance) = self.settings(&stack);
         let stack = self.with_floor(stack);
         let unit = self.unit(&stack, &settings, (tenant, bundle))?;
+        let promise = self.promise(&stack);
         let names: Vec<String> = stack.iter().map(|path| dotted(path)).collect();
         let text = settings.to_string();
         let parts = [unit.digest.as_bytes().as_slice(), text.as_bytes()];
         let digest = Digest::of_all(parts.into_iter().chain(names.iter().map(String::as_bytes)));
         let settings_value = Value::from(settings.clone());
         let (layers, bundle, settings_size) = (names, bundle.clone(), document::size(&settings));
-        Some(View {
+        let view = View {
             unit,
+            is_promised: promise.is_some(),
             settings_value,
             digest,
             bundle,
@@ -292,7 +298,38 @@ impl<'a> Builder<'a> {
             settings,
             settings_size,
             provenance,
-        })
+        };
+        // A tenant's table adds no rule: what its bundle's rules promise was tried.
+        let own = promise.filter(|path| tenant.is_none() || path.len() == 3);
+        match self.kept(&view, own) {
+            Ok(()) => Some(view),
+            Err(fault) => {
+                self.faults.insert(fault);
+                None
+            }
+        }
+    }
+
+    /// The path of the last layer with rules of its own above base and below the floor, where each
+    /// of these promises that a block is final.
+    fn promise(&self, stack: &[Vec<String>]) -> Option<Vec<String>> {
+        let asked = stack.iter().filter(|path| *path != &["base"] && *path != &["floor"]);
+        let layers = asked.filter_map(|path| Some((path, self.layers.get(path)?)));
+        let own = layers.filter(|(_, layer)| !layer.files.is_empty() || layer.block_is_final);
+        let own: Vec<_> = own.collect();
+        let all = own.iter().all(|(_, layer)| layer.block_is_final);
+        own.last().filter(|_| all).map(|(path, _)| (*path).clone())
+    }
+
+    /// Tries what a layer promises, once per distinct view.
+    fn kept(&mut self, view: &View, promise: Option<Vec<String>>) -> Result<(), Fault> {
+        let Some(path) = promise else { return Ok(()) };
+        let known = self.previous.is_some_and(|old| old.promises.contains(&view.digest));
+        if !known {
+            promise::check(view, &path, self.workshop.limits)?;
+        }
+        self.promises.insert(view.digest);
+        Ok(())
     }
 
     /// The unit of a stack, which `compile` has built unless the thread at it panicked.

@@ -222,7 +222,7 @@ fn opt_in(document: &mut regorus::value::Object, facts: &OptIn) {
     insert_some(document, key!("language"), language.as_deref().map(text));
 }
 
-fn outcome(
+pub(super) fn outcome(
     document: &mut regorus::value::Object,
     facts: &VerdictFacts<'_>,
     findings: &[JudgedFinding],

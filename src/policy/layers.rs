@@ -19,11 +19,14 @@ pub(super) struct Layer {
     pub(super) settings: Map<String, Value>,
     /// Whether its `.manifest` allows `input[…]` with a computed key.
     pub(super) reads_all: bool,
+    /// Whether its `.manifest` promises that no later report takes a block back.
+    pub(super) block_is_final: bool,
     /// Of its Rego files, sorted by path.
     pub(super) digest: Option<Digest>,
 }
 
-/// Says what a layer reads: `{"metadata": {"orchestrator": {"reads": "all"}}}`.
+/// Says what a layer reads and promises:
+/// `{"metadata": {"orchestrator": {"reads": "all", "block_is_final": true}}}`.
 const MANIFEST: &str = ".manifest";
 
 /// Every layer by package path.
@@ -94,7 +97,7 @@ fn add(
     }
     let text: Arc<str> = text(file, &source.bytes, limits)?.into();
     if name == MANIFEST {
-        layer.reads_all = reads_all(file, &text)?;
+        (layer.reads_all, layer.block_is_final) = manifest(file, &text)?;
     } else if name == "data.yaml" {
         layer.settings = table::settings(file, &table::read(file, &text)?)?;
     } else {
@@ -103,17 +106,29 @@ fn add(
     Ok(())
 }
 
-fn reads_all(file: &str, text: &str) -> Result<bool, Vec<Fault>> {
-    let wrong = |message: String| {
-        let hint = "write {\"metadata\": {\"orchestrator\": {\"reads\": \"all\"}}}";
-        vec![fault(file, (0, 0), "manifest", message, hint)]
+/// Whether the layer reads all, and whether a block of it is final.
+fn manifest(file: &str, text: &str) -> Result<(bool, bool), Vec<Fault>> {
+    let wrong = |key: &str, message: &str, hint: &str| {
+        let before = text.find(&format!("\"{key}\"")).and_then(|at| text.as_bytes().get(..at));
+        let at = before.map_or((0, 0), yaml::end);
+        vec![fault(file, at, "manifest", message, hint)]
     };
-    let manifest: serde_json::Value =
-        serde_json::from_str(text).map_err(|error| wrong(format!("it is no JSON: {error}")))?;
-    match manifest.pointer("/metadata/orchestrator/reads") {
-        None => Ok(false),
-        Some(reads) if reads == "all" => Ok(true),
-        Some(_) => Err(wrong("`reads` can only be `all`".into())),
+    let reads = "write {\"metadata\": {\"orchestrator\": {\"reads\": \"all\"}}}";
+    let manifest: Value = serde_json::from_str(text)
+        .map_err(|error| wrong("", &format!("it is no JSON: {error}"), reads))?;
+    let said = |key: &str| manifest.pointer("/metadata/orchestrator").and_then(|own| own.get(key));
+    let all = match said("reads") {
+        None => false,
+        Some(reads) if reads == "all" => true,
+        Some(_) => return Err(wrong("reads", "`reads` can only be `all`", reads)),
+    };
+    match said("block_is_final") {
+        None => Ok((all, false)),
+        Some(Value::Bool(promised)) => Ok((all, *promised)),
+        Some(_) => {
+            let message = "`block_is_final` is neither true nor false";
+            Err(wrong("block_is_final", message, "write `true`, or remove it"))
+        }
     }
 }
 

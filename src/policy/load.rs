@@ -9,7 +9,6 @@ use regorus::Value;
 use super::apart::{Apart, OverlayFaults};
 use super::builder::Builder;
 use super::entry::Ask;
-use super::layers::dotted;
 use super::prepared::Prepared;
 use super::rego::Parsed;
 use super::unit::{Unit, Units};
@@ -45,6 +44,8 @@ pub struct Policies {
     pub(super) units: Units,
     pub(super) parsed: BTreeMap<Digest, Arc<Parsed>>,
     pub(super) prepared: Option<Arc<Prepared>>,
+    /// Views whose promise that a block is final was tried.
+    pub(super) promises: BTreeSet<Digest>,
 }
 
 impl std::fmt::Debug for Policies {
@@ -61,6 +62,8 @@ pub struct View {
     pub(super) digest: Digest,
     pub(super) bundle: BundleName,
     pub(super) is_broken: bool,
+    /// Whether its layers promise that a block is final.
+    pub(super) is_promised: bool,
     pub(super) layers: Vec<String>,
     pub(super) settings: serde_json::Value,
     /// Values in the table.
@@ -118,19 +121,14 @@ impl View {
         self.unit.is_inline && (entries + 1).saturating_mul(self.settings_size) <= INLINE_WORK_MAX
     }
 
-    /// Whether no layer can take a block back by `ignore`. Votes may still settle against it.
-    pub fn block_is_final(&self) -> bool {
-        let empty = self
-            .settings
-            .get("ignore")
-            .is_none_or(|list| list.as_array().is_some_and(Vec::is_empty));
-        self.unit.files.iter().all(|file| {
-            let asked = self.layers.contains(&dotted(&file.package));
-            let rules = file.rules.iter().filter(|rule| asked && rule.name == ["ignore"]);
-            let mut rules =
-                rules.map(|rule| rule.refs.is_empty() || (empty && rule.walks_ignore_table));
-            rules.all(|harmless| harmless)
-        })
+    /// Why a later report may take a block back; `None` where the layers' manifests promise that
+    /// none does. A plan that names a strategy or a quorum may settle against it all the same.
+    pub fn block_may_pass(&self) -> Option<&'static str> {
+        let ignores = self.settings.get("ignore").and_then(serde_json::Value::as_array);
+        if !self.is_promised {
+            return Some("no `.manifest` of the policy says `block_is_final`");
+        }
+        ignores.is_some_and(|list| !list.is_empty()).then_some("`ignore` may take a block back")
     }
 }
 

@@ -25,6 +25,7 @@ mod load;
 mod memo;
 mod prepared;
 mod probe;
+mod promise;
 mod rego;
 mod sample;
 mod scan;

@@ -19,6 +19,7 @@ mod hostile;
 mod joined;
 mod mutations;
 mod opt_in;
+mod promise;
 mod properties;
 mod refusals;
 mod reuse;

@@ -105,15 +105,26 @@ impl Key {
 
     /// HMAC-SHA256 of `parts`, each prefixed by its length so that no border can move.
     pub fn hash<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
-        // RFC 2104 pads a short key with zeros up to the block.
-        let mut block = [0; BLOCK_BYTES];
-        block.iter_mut().zip(self.0.expose_secret()).for_each(|(to, from)| *to = *from);
-        let mut mac = Hmac::<Sha256>::new(&block.into());
+        let mut mac = self.mac();
         for part in parts {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);
         }
         mac.finalize().into_bytes().into()
+    }
+
+    /// HMAC-SHA256 over `parts`, one after the other, as any other program computes it.
+    pub fn plain_hash<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+        let mut mac = self.mac();
+        parts.into_iter().for_each(|part| mac.update(part));
+        mac.finalize().into_bytes().into()
+    }
+
+    fn mac(&self) -> Hmac<Sha256> {
+        // RFC 2104 pads a short key with zeros up to the block.
+        let mut block = [0; BLOCK_BYTES];
+        block.iter_mut().zip(self.0.expose_secret()).for_each(|(to, from)| *to = *from);
+        Hmac::<Sha256>::new(&block.into())
     }
 }
 

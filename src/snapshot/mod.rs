@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use crate::catalog::{Catalog, Detector, LoadContext, SecretRef, SourceFile};
+use crate::catalog::{self, Catalog, Detector, LoadContext, SecretRef, SourceFile};
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
+use crate::outbound::Guard;
 use crate::policy::{self, Apart, Limits, OverlayFaults, OverlayName, Policies, TenantScope};
 use crate::settings::{self, Settings};
 use crate::store::Object;
@@ -77,6 +78,7 @@ impl Snapshot {
     ) -> Result<Arc<Detector>, Vec<Fault>> {
         let context = LoadContext {
             env: settings.env,
+            guard: &guard(settings)?,
             tiers: &settings.tiers,
             secret: &secret,
             check_params: &check_params,
@@ -96,7 +98,8 @@ impl Snapshot {
         settings: &Settings,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Vec<Fault>> {
-        let context = context(sources, settings);
+        let guard = guard(settings)?;
+        let context = context(sources, settings, &guard);
         // Policies cannot be checked against tenants that are not known.
         let known = previous.map(|old| (&old.catalog, old.files.catalog.as_slice()));
         let (catalog, warnings) = Catalog::load_after(known, &files.catalog, &context)?;
@@ -157,16 +160,31 @@ impl Snapshot {
         let catalog = self.catalog.clone();
         let settled = match rows::same(&self.files.rows, &files.rows) {
             true => Settled { catalog, warnings, seen: self.seen.clone(), held: self.held.clone() },
-            false => rows::settle(catalog, warnings, &files, &context(base.sources, base.settings)),
+            false => {
+                let guard = guard(base.settings)?;
+                let context = context(base.sources, base.settings, &guard);
+                rows::settle(catalog, warnings, &files, &context)
+            }
         };
         let policies = load_policies(&files, &scopes(&settled.catalog), base, fresh)?;
         Ok(Self::whole(files, settled, policies, self.generation + 1))
     }
 }
 
-fn context<'a>(sources: &'a Sources, settings: &'a Settings) -> LoadContext<'a> {
+/// Where detectors may be.
+fn guard(settings: &Settings) -> Result<Guard, Vec<Fault>> {
+    catalog::guard(settings).map_err(|error| {
+        let source = yaml::Source { kind: FaultKind::Settings, file: "settings.yaml" };
+        let message = format!("security.outbound_allow: {error}");
+        let hint = Some("write a network or a host name".to_owned());
+        vec![source.fault((0, 0), "bad_value", message, hint)]
+    })
+}
+
+fn context<'a>(sources: &'a Sources, settings: &'a Settings, guard: &'a Guard) -> LoadContext<'a> {
     LoadContext {
         env: settings.env,
+        guard,
         tiers: &settings.tiers,
         secret: &secret,
         check_params: &sources.check_params,

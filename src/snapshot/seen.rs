@@ -13,8 +13,10 @@ use crate::policy;
 /// The detectors a tenant may use, in the forms that the steps of an orchestration read.
 #[derive(Debug)]
 pub struct Seen {
-    /// By name.
+    /// By name; without those that are only observed, whom no plan may name.
     pub detectors: BTreeMap<DetectorName, Arc<Detector>>,
+    /// Those that are only observed.
+    pub shadows: Vec<Arc<Detector>>,
     /// For plan documents.
     pub facts: Arc<[policy::DetectorFacts]>,
     /// For votes.
@@ -27,9 +29,12 @@ pub struct Seen {
 
 impl Seen {
     fn of<'a>(detectors: impl Iterator<Item = &'a Arc<Detector>>) -> Self {
+        let (shadows, detectors): (Vec<_>, Vec<_>) =
+            detectors.cloned().partition(|detector| detector.shadow);
         let detectors: BTreeMap<DetectorName, Arc<Detector>> =
-            detectors.map(|detector| (detector.name.clone(), Arc::clone(detector))).collect();
+            detectors.into_iter().map(|detector| (detector.name.clone(), detector)).collect();
         Self {
+            shadows,
             facts: detectors.values().map(|detector| facts(detector)).collect(),
             votes: detectors
                 .iter()
@@ -63,6 +68,12 @@ fn votes(detector: &Detector) -> judgement::DetectorFacts {
         weight: detector.weight,
         annotator: detector.annotator,
         calibration: detector.calibration.clone(),
+        versions: detector
+            .versions
+            .iter()
+            .map(|version| &version.detector)
+            .map(|version| (Arc::clone(&version.version), version.calibration.clone()))
+            .collect(),
     }
 }
 

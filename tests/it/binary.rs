@@ -92,6 +92,11 @@ impl Served {
         }
     }
 
+    /// Its number among processes.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Reads what it prints from now on, so that it can go on printing, and keeps nothing.
     pub fn discard_output(&mut self) {
         let mut out = std::mem::replace(&mut self.out, Box::new(std::io::empty()));

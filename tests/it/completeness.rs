@@ -52,7 +52,7 @@ fn the_manual_shows_the_settings_file_as_it_is() {
 }
 
 #[test]
-fn the_ledger_and_the_threats_name_only_tests_that_exist() {
+fn the_ledger_the_threats_and_the_faults_name_only_tests_that_exist() {
     let root = env!("CARGO_MANIFEST_DIR");
     let mut sources = String::new();
     let mut folders = vec![format!("{root}/src"), format!("{root}/tests")];
@@ -68,11 +68,12 @@ fn the_ledger_and_the_threats_name_only_tests_that_exist() {
             }
         }
     }
-    let ledger = doc("ledger.md") + &doc("security.md");
+    let ledger = doc("ledger.md") + &doc("security.md") + &doc("reliability.md");
     let named: Vec<&str> = ledger
         .split('`')
         .skip(1)
         .step_by(2)
+        .filter_map(|word| word.rsplit("::").next())
         .filter(|word| {
             word.matches('_').count() >= 3
                 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')

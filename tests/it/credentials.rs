@@ -193,7 +193,11 @@ async fn what_no_longer_opens_is_never_replaced_by_a_call_without_it() {
 #[tokio::test]
 async fn who_may_store_credentials_and_what_is_refused() {
     let server = clean().await;
-    let app = crate::app::spawn_closed_with(BOOT, |root| vendor(root, &server, "")).await;
+    let app = crate::app::spawn_closed_with(BOOT, |root| {
+        vendor(root, &server, "");
+        crate::app::edit(root, "detectors/vendor.yaml", &server.uri(), "https://vendor.example");
+    })
+    .await;
     let wanted = json!({"label": "t", "reason": "t", "tenant": "acme", "roles": ["tenant_admin"]});
     let headers = [("content-type", "application/json"), ("x-api-key", BOOT)];
     let made = app.send("POST", "/api/v1/keys", &headers, wanted.to_string().as_bytes()).await;

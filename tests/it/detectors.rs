@@ -216,3 +216,37 @@ async fn an_empty_list_is_a_clean_answer() {
         "{value:#}"
     );
 }
+
+#[tokio::test]
+async fn a_detector_with_a_dead_replica_answers_and_says_that_it_is_degraded() {
+    let (well, dead) = (clean().await, clean().await);
+    Mock::given(path("/health")).respond_with(ResponseTemplate::new(200)).mount(&well).await;
+    let file = format!(
+        "name: twofold\nprotocol: native\nendpoint: {}/analyze\ncategories: [toxicity]\n\
+         replicas: [{{endpoint: {}/analyze}}]\n\
+         timeout: 300ms\nhealth: {{unhealthy_after: 1}}\n",
+        well.uri(),
+        dead.uri()
+    );
+    // The mock's port closes with it.
+    drop(dead);
+    let app = spawn_with(|root| {
+        write(root, "detectors/twofold.yaml", &file);
+        let tenant = "schema_version: 1\nid: three\npolicies: [standard]\n";
+        write(root, "config/tenants/three.yaml", tenant);
+        let table = "settings:\n  required: [twofold]\n";
+        write(root, "policies/tenants/three/standard/data.yaml", table);
+    })
+    .await;
+    let at = "/api/v1/detectors/twofold/health";
+    while app.get(at).await.json()["health"] != "degraded" {
+        tokio::task::yield_now().await;
+    }
+    for number in 0..20 {
+        let content = format!("hello {number}");
+        let ask = json!({"content": content, "tenant_id": "three", "include": ["detectors"]});
+        let value = app.ask(&ask).await.json();
+        assert_eq!(report(&value, "twofold")["status"], "success", "{value:#}");
+    }
+    assert_eq!(app.get(at).await.json()["breaker"], "closed");
+}

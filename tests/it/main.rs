@@ -19,6 +19,7 @@ mod binary;
 mod cache;
 mod canaries;
 mod cardinality;
+mod claims;
 mod commands;
 mod completeness;
 mod cookbook;
@@ -55,4 +56,5 @@ mod tighten;
 #[path = "../models/tighten.rs"]
 mod tighten_model;
 mod tutorial;
+mod versions;
 mod waf;

@@ -360,8 +360,8 @@ fn the_guard_holds_for_unknown_services_too() {
     let dir = tempfile::tempdir().unwrap();
     let url = "http://169.254.169.254/latest/meta-data";
     let output = run(dir.path(), &["detectors", "probe", "--url", url]);
-    assert_eq!(output.status.code(), Some(69), "{}", text(&output.stdout));
-    assert!(text(&output.stderr).contains("not allowed"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(65), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("endpoint_forbidden"), "{}", text(&output.stderr));
     let none = run(dir.path(), &["detectors", "probe", "--url", "ftp://x"]);
     assert_eq!(none.status.code(), Some(65));
     assert!(text(&none.stderr).contains("bad_endpoint"), "{}", text(&none.stderr));

@@ -11,14 +11,14 @@ use crate::app::{App, client, spawn_with, write};
 use crate::binary::{run, text};
 
 /// A server of someone else's detector; killed when dropped, and ends when this process does.
-struct Server {
+pub struct Server {
     child: Child,
-    port: u16,
+    pub port: u16,
 }
 
 impl Server {
     /// Starts `kind` on `port`, any free one when 0, and waits until it answers.
-    async fn start(kind: &str, port: u16) -> Server {
+    pub async fn start(kind: &str, port: u16) -> Server {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let home = root.join("target/real-detectors");
         let wanted = std::fs::read(root.join("tests/real/requirements.lock")).unwrap();
@@ -81,12 +81,17 @@ async fn required(name: &str, file: &str) -> App {
 
 /// `docs/examples/detectors/<name>.yaml`, at `server`, with patience for a busy machine.
 fn example(name: &str, server: &Server) -> String {
+    format!("{}timeout: 30s\n", example_at(name, server.port))
+}
+
+/// `docs/examples/detectors/<name>.yaml`, at a port of this machine.
+pub fn example_at(name: &str, port: u16) -> String {
     let root = env!("CARGO_MANIFEST_DIR");
     let path = format!("{root}/docs/examples/detectors/{name}.yaml");
     let file = std::fs::read_to_string(path).unwrap();
     let (before, after) = file.split_once("http://127.0.0.1:").unwrap();
     let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
-    format!("{before}http://127.0.0.1:{}{after}timeout: 30s\n", server.port)
+    format!("{before}http://127.0.0.1:{port}{after}")
 }
 
 fn ask(content: &str) -> Value {

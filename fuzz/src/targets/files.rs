@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use detector_orchestrator::catalog::{Catalog, LoadContext, SourceFile};
+use detector_orchestrator::outbound::Guard;
 use detector_orchestrator::policy::{Limits, validate_modules};
 use detector_orchestrator::settings::{Env, Settings, Tiers};
 use detector_orchestrator::yaml::fault::{Fault, FaultKind};
@@ -23,6 +24,7 @@ fn load(kind: FaultKind, path: &str, bytes: &[u8]) {
     static TIERS: LazyLock<Tiers> = LazyLock::new(|| Settings::default().tiers);
     let context = LoadContext {
         env: Env::Production,
+        guard: &Guard::default(),
         secret: &|_| None,
         check_params: &|_| Ok(()),
         tiers: &TIERS,

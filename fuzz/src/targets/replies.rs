@@ -8,6 +8,7 @@ use detector_orchestrator::detect::read_reply;
 use detector_orchestrator::domain::category::Category;
 use detector_orchestrator::domain::id::{RequestId, TenantId};
 use detector_orchestrator::domain::request::Request;
+use detector_orchestrator::outbound::{self, Guard};
 use detector_orchestrator::settings::{Env, Tiers};
 use detector_orchestrator::yaml::fault::FaultKind;
 
@@ -34,6 +35,7 @@ fn read(lines: &&str) -> Arc<Detector> {
     let tiers = Tiers::new();
     let context = LoadContext {
         env: Env::Development,
+        guard: &Guard::new(outbound::Env::Development, Vec::new()),
         secret: &|_| None,
         check_params: &|_| Ok(()),
         tiers: &tiers,

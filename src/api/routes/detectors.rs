@@ -46,7 +46,7 @@ pub struct DetectorView {
     pub description: String,
     /// How it is spoken to.
     pub protocol: &'static str,
-    /// Its versions.
+    /// Its versions, those that are only observed last.
     pub versions: Vec<String>,
     /// active, pending or shadow.
     pub status: &'static str,
@@ -181,7 +181,7 @@ fn check_filter(
 }
 
 fn matches(filter: &Filter, detector: &Detector) -> bool {
-    let status = filter.status.as_deref().is_none_or(|status| status == "active");
+    let status = filter.status.as_deref().is_none_or(|wanted| wanted == status(detector));
     let category = filter.category.as_deref().and_then(|raw| Category::parse(raw).ok());
     let category =
         category.is_none_or(|wanted| detector.categories.iter().any(|own| own.touches(&wanted)));
@@ -192,17 +192,19 @@ fn matches(filter: &Filter, detector: &Detector) -> bool {
     status && category && context && kind
 }
 
-fn shown(api: &Api, tenant: &TenantId, detector: &Detector) -> DetectorView {
-    let breakers = api.deps.detectors.breakers();
-    let breaker = breakers.iter().find(|view| view.name == detector.name);
+fn status(detector: &Detector) -> &'static str {
+    if detector.shadow { "shadow" } else { "active" }
+}
+
+fn shown(api: &Api, tenant: &TenantId, detector: &Arc<Detector>) -> DetectorView {
     DetectorView {
         name: detector.name.to_string(),
         description: detector.description.clone(),
         protocol: detector.protocol.name(),
-        versions: vec![detector.version.to_string()],
-        status: "active",
+        versions: detector.definitions().map(|one| one.version.to_string()).collect(),
+        status: status(detector),
         health: api.deps.detectors.health(&detector.name).state.name(),
-        breaker: breaker.map_or("closed", |view| view.state.name()),
+        breaker: api.deps.detectors.breaker(&detector.name).name(),
         types: detector.types.iter().map(|kind| kind.name()).collect(),
         categories: detector.categories.iter().map(ToString::to_string).collect(),
         weight: detector.weight,
@@ -229,7 +231,7 @@ fn find(http: &HttpRequest, api: &Api, name: &str) -> Result<Arc<Detector>, Erro
         body = crate::api::problem::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn one(http: HttpRequest, name: Path<String>, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
-    json(&shown(&api, &asker(&http, &api)?, &*find(&http, &api, &name)?))
+    json(&shown(&api, &asker(&http, &api)?, &find(&http, &api, &name)?))
 }
 
 /// The health of a detector.
@@ -251,6 +253,6 @@ pub struct DetectorHealth {
         body = crate::api::problem::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn health(http: HttpRequest, name: Path<String>, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
-    let view = shown(&api, &asker(&http, &api)?, &*find(&http, &api, &name)?);
+    let view = shown(&api, &asker(&http, &api)?, &find(&http, &api, &name)?);
     json(&DetectorHealth { name: view.name, health: view.health, breaker: view.breaker })
 }

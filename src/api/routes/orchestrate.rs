@@ -46,6 +46,7 @@ pub(crate) async fn orchestrate(http: HttpRequest, payload: Payload, api: Data<A
     query::<NoQuery>(&http)?;
     let caller = api.caller(&http)?;
     accepting(&api)?;
+    admit::hope(&api, &caller)?;
     let wire: OrchestrateRequest = body::json(&http, payload, api.body_limits()).await?;
     let snapshot = api.live.current();
     let mut request = domain(&api, &http, (&caller, &snapshot), wire, request_id(&http))?;

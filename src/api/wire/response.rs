@@ -240,6 +240,9 @@ pub struct WireReport<'a> {
     pub attempts: u32,
     /// From asked to answered.
     pub duration_ms: f64,
+    /// Whether it is only observed and counts nowhere; `decided` where it had not answered yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shadow: bool,
 }
 
 /// The plan.
@@ -267,6 +270,9 @@ pub struct WirePlan<'a> {
     pub health: BTreeMap<&'a str, &'a str>,
     /// What the caller loosened.
     pub relaxed: &'a [String],
+    /// The largest observed 95th percentile among the required detectors, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub projected_ms: Option<f64>,
 }
 
 /// Renders `outcome` for the one who asked.
@@ -296,9 +302,7 @@ pub fn render<'a>(outcome: &'a Outcome, request: &'a Request, took: Duration) ->
         coalesced: outcome.coalesced(),
         relaxed: &outcome.plan.relaxed,
         obligations: &verdict.obligations,
-        detectors: request
-            .wants(Include::Detectors)
-            .then(|| outcome.reports.iter().map(|r| report(r, &mut places)).collect()),
+        detectors: request.wants(Include::Detectors).then(|| reports(outcome, &mut places)),
         plan: request.wants(Include::Plan).then(|| plan(outcome)),
         conflicts: request.wants(Include::Conflicts).then(|| conflicts::of(outcome)),
         explain: request.wants(Include::Explain).then_some(outcome.explain.as_slice()),
@@ -405,6 +409,14 @@ fn unjudged<'a>(outcome: &'a Outcome, places: &mut Places<'_>) -> Vec<WireUnjudg
         .collect()
 }
 
+/// Those that count in plan order, then those that are only observed.
+fn reports<'a>(outcome: &'a Outcome, places: &mut Places<'_>) -> Vec<WireReport<'a>> {
+    let counted: Vec<_> = outcome.reports.iter().map(|one| report(one, places)).collect();
+    let observed = outcome.shadows.iter();
+    let observed = observed.map(|one| WireReport { shadow: true, ..report(one, places) });
+    counted.into_iter().chain(observed).collect()
+}
+
 fn report<'a>(report: &'a Report, places: &mut Places<'_>) -> WireReport<'a> {
     WireReport {
         name: report.detector.as_str(),
@@ -417,6 +429,7 @@ fn report<'a>(report: &'a Report, places: &mut Places<'_>) -> WireReport<'a> {
         findings: report.findings.iter().map(|finding| found(finding, places)).collect(),
         attempts: report.attempts,
         duration_ms: milliseconds(report.duration),
+        shadow: false,
     }
 }
 
@@ -432,5 +445,6 @@ fn plan(outcome: &Outcome) -> WirePlan<'_> {
         policy_layers: &outcome.layers,
         health: outcome.health.iter().map(|(name, health)| (name.as_str(), *health)).collect(),
         relaxed: &plan.relaxed,
+        projected_ms: outcome.projected.map(milliseconds),
     }
 }

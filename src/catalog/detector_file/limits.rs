@@ -1,6 +1,6 @@
 //! How often, how long and how many at once: the numbers of a detector file.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -17,6 +17,8 @@ pub(super) struct Limits {
     pub(super) retry: Retry,
     pub(super) breaker: BreakerSpec,
     pub(super) bulkhead: Bulkhead,
+    pub(super) hedge: Option<Duration>,
+    pub(super) throttle: Option<NonZeroU32>,
     pub(super) health: Health,
     pub(super) batch: Option<NonZeroUsize>,
 }
@@ -52,6 +54,18 @@ struct BreakerEntry {
 struct BulkheadEntry {
     max_in_flight: usize,
     queue: usize,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HedgeEntry {
+    after: Span,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ThrottleEntry {
+    bytes_per_second: NonZeroU32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -142,6 +156,8 @@ impl Default for Limits {
             retry: Retry { attempts: 2, backoff: Duration::from_millis(50) },
             breaker: breaker(&BreakerEntry::default()),
             bulkhead: Bulkhead { max_in_flight: 32, queue: 64 },
+            hedge: None,
+            throttle: None,
             health: health(HealthEntry::default()),
             batch: None,
         }
@@ -161,6 +177,11 @@ pub(super) fn read(fields: &mut Fields<'_>, health_path: Option<&str>) -> Limits
     let bulkhead: BulkheadEntry = fields.take("bulkhead").unwrap_or_default();
     in_range(fields, "/bulkhead/max_in_flight", bulkhead.max_in_flight as f64, (1.0, 10_000.0));
     in_range(fields, "/bulkhead/queue", bulkhead.queue as f64, (0.0, 100_000.0));
+    let hedge = fields.take("hedge").map(|entry: HedgeEntry| entry.after);
+    if let Some(after) = hedge {
+        in_range(fields, "/hedge/after", millis(after), (1.0, 300_000.0));
+    }
+    let throttle = fields.take("throttle").map(|entry: ThrottleEntry| entry.bytes_per_second);
     let mut probe: HealthEntry = fields.take("health").unwrap_or_default();
     let own = fields.node("health").is_some_and(|node| node.get("path").is_some());
     if let (Some(path), false) = (health_path, own) {
@@ -178,6 +199,8 @@ pub(super) fn read(fields: &mut Fields<'_>, health_path: Option<&str>) -> Limits
         retry: Retry { attempts: retry.attempts, backoff: retry.backoff.0 },
         breaker: breaker(&breaker_entry),
         bulkhead: Bulkhead { max_in_flight: bulkhead.max_in_flight, queue: bulkhead.queue },
+        hedge: hedge.map(|span| span.0),
+        throttle,
         health: health(probe),
         batch: batch(fields),
     }

@@ -12,13 +12,14 @@ use crate::catalog::template::{TemplateFault, fixed};
 use crate::domain::category::{Category, TREE};
 use crate::domain::finding::{Polarity, Severity};
 use crate::domain::id::DetectorName;
+use crate::outbound::Guard;
 use crate::yaml::{self, Data, Entry, Fields, Node, Source};
 
-use super::{headers, paths};
+use super::{headers, paths, replicas};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Named {
+pub(super) enum Named {
     Builtin,
     Fms,
     Presidio,
@@ -64,6 +65,7 @@ struct LabelEntry {
 pub(super) struct Spoken {
     pub(super) protocol: Protocol,
     pub(super) endpoint: Option<Endpoint>,
+    pub(super) replicas: Vec<Endpoint>,
     /// The protocol's own labels.
     pub(super) labels: BTreeMap<String, Label>,
     /// The protocol's own health path, empty where it has none.
@@ -93,14 +95,17 @@ pub(super) fn read(
     fields: &mut Fields<'_>,
     source: Source<'_>,
     name: Option<&DetectorName>,
+    guard: &Guard,
 ) -> Option<Spoken> {
     let named: Option<Named> = fields.need("protocol");
-    let endpoint = endpoint(fields, named);
+    let mut endpoints = replicas::read(fields, named, guard).into_iter();
+    let (endpoint, replicas) = (endpoints.next(), endpoints.collect());
     let options = fields.node("options");
     let headers: Option<BTreeMap<String, String>> = fields.take("headers");
     let builtin = fields.node("builtin");
     let (request, response) = (fields.node("request"), fields.node("response"));
     let preset = preset(fields, named?);
+    let remote = named != Some(Named::Builtin);
     let has_options = preset.is_some() || named == Some(Named::KserveV2);
     for (key, given, owner, fits) in [
         ("request", request, "`http`", named == Some(Named::Http)),
@@ -108,6 +113,8 @@ pub(super) fn read(
         ("headers", fields.node("headers"), "`http`", named == Some(Named::Http)),
         ("builtin", builtin, "`builtin`", named == Some(Named::Builtin)),
         ("options", options, "the protocols of vendors", has_options),
+        ("hedge", fields.node("hedge"), "detectors with an endpoint", remote),
+        ("throttle", fields.node("throttle"), "detectors with an endpoint", remote),
     ] {
         if given.is_some() && !fits {
             let message = format!("`{key}` does not belong to this protocol");
@@ -118,7 +125,7 @@ pub(super) fn read(
         let labels = preset.map(|preset| preset.labels.clone()).unwrap_or_default();
         let ready = || (named == Some(Named::KserveV2)).then(|| "/v2/health/ready".to_owned());
         let health = preset.and_then(|preset| preset.health.clone()).or_else(ready);
-        Spoken { protocol, endpoint, labels, health }
+        Spoken { protocol, endpoint, replicas, labels, health }
     };
     match (named?, preset) {
         (Named::Builtin, _) => builtin_of(fields, name).map(Protocol::Builtin).map(spoken),
@@ -316,35 +323,6 @@ fn builtin_of(fields: &mut Fields<'_>, name: Option<&DetectorName>) -> Option<Bu
         );
     }
     builtin
-}
-
-fn endpoint(fields: &mut Fields<'_>, protocol: Option<Named>) -> Option<Endpoint> {
-    let raw: Option<String> = fields.take("endpoint");
-    match (raw, protocol) {
-        (Some(_), Some(Named::Builtin)) => {
-            let message = "a built-in detector has no endpoint".to_owned();
-            fields.refuse("endpoint", "bad_endpoint", message, "remove the key");
-            None
-        }
-        (Some(raw), _) => {
-            let uri = raw.parse::<http::Uri>().ok().filter(|uri| {
-                matches!(uri.scheme_str(), Some("http" | "https"))
-                    && uri.host().is_some_and(|host| !host.is_empty())
-                    && uri.authority().is_some_and(|a| !a.as_str().contains('@'))
-            });
-            if uri.is_none() {
-                let message = "the endpoint is no http or https address without credentials";
-                let hint = "write http://host:port/path and put credentials into `auth`";
-                fields.refuse("endpoint", "bad_endpoint", message.to_owned(), hint);
-            }
-            uri.map(|uri| Endpoint { uri })
-        }
-        (None, Some(Named::Builtin) | None) => None,
-        (None, Some(_)) => {
-            fields.missing("endpoint");
-            None
-        }
-    }
 }
 
 pub(in crate::catalog) fn category(

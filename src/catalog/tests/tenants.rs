@@ -50,6 +50,7 @@ fn a_stored_tenant_chooses_no_secret_that_is_read() {
     let context = LoadContext {
         env: Env::Development,
         secret: &|_| panic!("it was read"),
+        guard: &OPEN,
         check_params: &|_| Ok(()),
         tiers: &tiers,
     };

@@ -60,15 +60,22 @@ pub(super) fn suits(detector: &Detector, request: &Request) -> Result<(), &'stat
     }
 }
 
-/// Where a call goes: the endpoint, with the protocol's path appended where it has one.
-pub(super) fn target(detector: &Detector, request: &Request) -> Option<Uri> {
-    let uri = &detector.endpoint.as_ref()?.uri;
+/// Where a call may go: each endpoint, with the protocol's path appended where it has one. Empty
+/// where the protocol has no address for the request.
+pub(super) fn targets(detector: &Detector, request: &Request) -> Vec<Uri> {
     let path = match &detector.protocol {
-        Protocol::Builtin(_) => return None,
-        Protocol::Native => "",
+        Protocol::Builtin(_) | Protocol::Native => "",
         Protocol::Kserve(model) => &model.path,
-        Protocol::Http(mapping) => &mapping.exchange(request.direction)?.path,
+        Protocol::Http(mapping) => match mapping.exchange(request.direction) {
+            Some(exchange) => &exchange.path,
+            None => return Vec::new(),
+        },
     };
+    let uris: Option<_> = detector.endpoints().map(|to| target(&to.uri, path)).collect();
+    uris.unwrap_or_default()
+}
+
+fn target(uri: &Uri, path: &str) -> Option<Uri> {
     if path.is_empty() {
         return Some(uri.clone());
     }

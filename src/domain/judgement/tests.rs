@@ -71,6 +71,7 @@ impl Case {
             weight: 1.0,
             annotator: false,
             calibration: Calibration::default(),
+            versions: BTreeMap::new(),
         };
         let names: BTreeSet<DetectorName> = reports.iter().map(|r| r.detector.clone()).collect();
         let detectors = names.iter().map(|name| (name.clone(), facts.clone())).collect();

@@ -91,16 +91,17 @@ pub(super) async fn append_audit(t: &Transaction<'_>, entry: &AuditEntry) -> Res
     let sql = t.prepare_cached(sql).await?;
     let tenant = entry.tenant.as_ref().map(TenantId::as_str);
     // PostgreSQL keeps no NUL.
-    let reason = entry.reason.replace('\0', "\u{FFFD}");
+    let kept = |text: &str| text.replace('\0', "\u{FFFD}");
+    let (actor, target, reason) = (kept(&entry.actor), kept(&entry.target), kept(&entry.reason));
     let row = t
         .query_one(
             &sql,
             &[
                 &tenant,
                 &entry.at_ms,
-                &entry.actor,
+                &actor,
                 &entry.action,
-                &entry.target,
+                &target,
                 &reason,
                 &entry.before,
                 &entry.after,

@@ -52,6 +52,19 @@ impl Checks {
     }
 }
 
+/// Prints a row of docs/reliability.md, and appends it to the file that `FAULTS_TABLE` names.
+pub fn row(bar: &str, result: &str, n: &str) {
+    use std::io::Write as _;
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let row =
+        format!("| {bar} | {result} | {n} | {} |", load.split(' ').next().unwrap_or_default());
+    println!("\n{row}");
+    if let Ok(path) = std::env::var("FAULTS_TABLE") {
+        let mut file = std::fs::File::options().create(true).append(true).open(path).unwrap();
+        writeln!(file, "{row}").unwrap();
+    }
+}
+
 /// The sum of the metric's series that hold all of `labels`.
 pub fn metric(text: &str, name: &str, labels: &[&str]) -> f64 {
     let of = text.lines().filter(|line| {

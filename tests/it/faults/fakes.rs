@@ -1,7 +1,7 @@
 //! Detectors that do what the content tells them: `fault:NAME` anywhere in the request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -13,8 +13,9 @@ pub const FAULTS: [(&str, &[&str]); 16] = [
     ("hang", &["timeout"]),
     ("drip", &["timeout"]),
     ("garbage", &["bad_response"]),
-    ("gigabyte", &["bad_response"]),
-    ("endless", &["bad_response"]),
+    // A busy machine may not carry a mebibyte in time.
+    ("gigabyte", &["bad_response", "timeout"]),
+    ("endless", &["bad_response", "timeout"]),
     ("reset", &["communication"]),
     ("tls", &["communication"]),
     ("storm", &["communication"]),
@@ -33,8 +34,40 @@ const CLEAN: &str = r#"{"label":"clean","score":0.9}"#;
 /// A detector on a port of its own; it ends with `tasks`.
 pub struct Fake {
     pub port: u16,
+    told: Arc<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    calls: AtomicUsize,
+    ill: AtomicBool,
+    open: AtomicUsize,
+}
+
+/// An open connection, until it is dropped.
+struct Open<'a>(&'a Told);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Fake {
     /// Requests that it was sent.
-    pub calls: Arc<AtomicUsize>,
+    pub fn calls(&self) -> usize {
+        self.told.calls.load(Ordering::Relaxed)
+    }
+
+    /// Connections that are open now.
+    pub fn open(&self) -> usize {
+        self.told.open.load(Ordering::Relaxed)
+    }
+
+    /// While it is ill, it answers 503 to everything.
+    pub fn set_ill(&self, ill: bool) {
+        self.told.ill.store(ill, Ordering::Relaxed);
+    }
 }
 
 /// How a detector is.
@@ -42,6 +75,8 @@ pub struct Fake {
 pub enum Kind {
     /// Answers well, whatever the content says.
     Honest,
+    /// The same, after this time, four fifths to six fifths of it.
+    Takes(Duration),
     /// Does what the content says.
     Obeys,
     /// Talks no TLS to those who begin it.
@@ -52,8 +87,8 @@ pub enum Kind {
 pub async fn start(tasks: &mut JoinSet<()>, kind: Kind) -> Fake {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let calls = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&calls);
+    let told = Arc::new(Told::default());
+    let counted = Arc::clone(&told);
     tasks.spawn(async move {
         let mut open = JoinSet::new();
         loop {
@@ -61,9 +96,11 @@ pub async fn start(tasks: &mut JoinSet<()>, kind: Kind) -> Fake {
                 Ok((stream, _)) = listener.accept() => {
                     let counted = Arc::clone(&counted);
                     open.spawn(async move {
+                        counted.open.fetch_add(1, Ordering::Relaxed);
+                        let _open = Open(&counted);
                         match kind {
                             Kind::NoTls => no_tls(stream).await,
-                            Kind::Honest | Kind::Obeys => serve(stream, kind, &counted).await,
+                            _ => serve(stream, kind, &counted).await,
                         }
                     });
                 }
@@ -71,7 +108,7 @@ pub async fn start(tasks: &mut JoinSet<()>, kind: Kind) -> Fake {
             }
         }
     });
-    Fake { port, calls }
+    Fake { port, told }
 }
 
 async fn no_tls(mut stream: TcpStream) {
@@ -81,7 +118,7 @@ async fn no_tls(mut stream: TcpStream) {
 }
 
 /// Answers until the peer leaves or a fault ends the connection.
-async fn serve(mut stream: TcpStream, kind: Kind, calls: &AtomicUsize) {
+async fn serve(mut stream: TcpStream, kind: Kind, told: &Told) {
     let _ = stream.set_nodelay(true);
     let mut input = Vec::new();
     loop {
@@ -95,14 +132,21 @@ async fn serve(mut stream: TcpStream, kind: Kind, calls: &AtomicUsize) {
                 Ok(_) | Err(_) => return,
             }
         };
-        let count = calls.fetch_add(1, Ordering::Relaxed);
+        let count = told.calls.fetch_add(1, Ordering::Relaxed);
+        if told.ill.load(Ordering::Relaxed) {
+            if stream.write_all(&http("503 Ill", "", CLEAN)).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        if let Kind::Takes(time) = kind {
+            tokio::time::sleep(time * (80 + count as u32 * 7 % 41) / 100).await;
+        }
         let text = String::from_utf8_lossy(&request);
         let fault = text.split_once("fault:").map_or("", |(_, rest)| {
             rest.split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or_default()
         });
-        if kind == Kind::Honest
-            || fault.is_empty()
-            || fault == "flapping" && count.is_multiple_of(2)
+        if kind != Kind::Obeys || fault.is_empty() || fault == "flapping" && count.is_multiple_of(2)
         {
             if stream.write_all(&ok(CLEAN)).await.is_err() {
                 return;
@@ -149,8 +193,13 @@ async fn misbehave(mut stream: TcpStream, fault: &str) {
             while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
         }
         "drip" => {
+            let mut rest = [0; 1024];
             while stream.write_all(b" ").await.is_ok() {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                // Who reads notices at once that the peer has left.
+                let read = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut rest));
+                if matches!(read.await, Ok(Ok(0) | Err(_))) {
+                    return;
+                }
             }
         }
         "gigabyte" | "endless" => {

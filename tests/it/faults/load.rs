@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use serde_json::Value;
@@ -18,6 +19,8 @@ pub struct Target {
     client: HttpClient,
     address: Arc<str>,
     key: Option<Arc<str>>,
+    /// Whether detectors must be asked, whatever others ask or were told.
+    fresh: bool,
 }
 
 /// One answer; status 0 where there was none.
@@ -36,7 +39,12 @@ pub struct Sample {
 
 impl Target {
     pub fn new(address: &str, key: Option<&str>) -> Target {
-        Target { client: client(), address: address.into(), key: key.map(Into::into) }
+        Target { client: client(), address: address.into(), key: key.map(Into::into), fresh: false }
+    }
+
+    /// The same for requests that neither the cache nor the calls of others may answer.
+    pub fn fresh(&self) -> Target {
+        Target { fresh: true, ..self.clone() }
     }
 
     /// Asks for a judgement of `body`; status, `Retry-After` and the answer.
@@ -46,6 +54,9 @@ impl Target {
                 .header("content-type", "application/json");
         if let Some(key) = &self.key {
             request = request.header("x-api-key", &**key);
+        }
+        if self.fresh {
+            request = request.header("cache-control", "no-store");
         }
         let sent = self.client.request(request.body(Full::from(body)).unwrap());
         let Ok(response) = sent.await else { return (0, None, Value::Null) };
@@ -79,6 +90,21 @@ impl Target {
         let mut all = tasks.join_all().await;
         all.sort_by_key(|sample| sample.number);
         all
+    }
+
+    /// All of `bodies`, `at_once` under way; the time of each counts from when it was sent.
+    pub async fn crowd(&self, at_once: usize, bodies: Vec<String>) -> Vec<Sample> {
+        let begin = Instant::now();
+        let each = bodies.into_iter().enumerate().map(|(number, body)| {
+            let (target, sent) = (self.clone(), Instant::now());
+            let asked = tokio::spawn(async move {
+                let (status, retry_after, value) = target.ask(body).await;
+                let now = Instant::now();
+                Sample { number, took: now - sent, at: now - begin, status, retry_after, value }
+            });
+            async { asked.await.unwrap() }
+        });
+        futures_util::stream::iter(each).buffer_unordered(at_once).collect().await
     }
 
     /// `at_once` requests always under way for `time`; complete answers a second.
