@@ -14,12 +14,16 @@ use crate::store::{
     Answer, ApiKey, AuditEntry, KeyChange, KeyHash, Keys, Numbered, Page, StoreError,
 };
 
+const KEY: &str = "sequence, prefix, hash, tenant, roles, scopes, max_priority, label, \
+    created_by, created_at_ms, expires_at_ms, revoked_at_ms, replaced_by";
+
 impl Keys for Postgres {
     fn key(&self, prefix: String) -> Answer<'_, Option<ApiKey>> {
         // Whose it is, is known only then.
         self.run("reading a key", Scope::Service, move |t| {
             async move {
-                let sql = t.prepare_cached("SELECT * FROM keys WHERE prefix = $1").await?;
+                let sql = format!("SELECT {KEY} FROM keys WHERE prefix = $1");
+                let sql = t.prepare_cached(&sql).await?;
                 let row = t.query_opt(&sql, &[&prefix]).await?;
                 row.as_ref().map(read).transpose().map(|row| row.map(|row| row.value))
             }
@@ -30,9 +34,11 @@ impl Keys for Postgres {
     fn keys(&self, tenant: Option<TenantId>, page: Page) -> Answer<'_, Vec<Numbered<ApiKey>>> {
         self.run("listing keys", Scope::of(tenant.clone()), move |t| {
             async move {
-                let sql = "SELECT * FROM keys WHERE ($1::text IS NULL OR tenant = $1) \
-                           AND sequence < $2 ORDER BY sequence DESC LIMIT $3";
-                let sql = t.prepare_cached(sql).await?;
+                let sql = format!(
+                    "SELECT {KEY} FROM keys WHERE ($1::text IS NULL OR tenant = $1) \
+                     AND sequence < $2 ORDER BY sequence DESC LIMIT $3"
+                );
+                let sql = t.prepare_cached(&sql).await?;
                 let of = tenant.as_ref().map(TenantId::as_str);
                 let rows = t.query(&sql, &[&of, &before(page), &limit(page)]).await?;
                 rows.iter().map(read).collect()

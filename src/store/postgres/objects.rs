@@ -10,6 +10,8 @@ use super::{ORDERED, Postgres, Scope};
 use crate::domain::id::TenantId;
 use crate::store::{Answer, AuditEntry, Expected, Object, ObjectKey, Objects, Page, Version};
 
+const OBJECT: &str = "kind, tenant, name, version, at_ms, etag, body";
+
 impl Objects for Postgres {
     fn object(&self, key: ObjectKey) -> Answer<'_, Option<Object>> {
         self.run("reading an object", Scope::of(key.tenant.clone()), move |t| {
@@ -53,10 +55,12 @@ impl Objects for Postgres {
     fn objects(&self, kind: String) -> Answer<'_, Vec<Object>> {
         self.run("listing objects", Scope::Service, move |t| {
             async move {
-                let sql = "SELECT * FROM (SELECT DISTINCT ON (tenant, name) * FROM objects \
-                           WHERE kind = $1 ORDER BY tenant, name, version DESC) AS newest \
-                           WHERE body IS NOT NULL ORDER BY tenant COLLATE \"C\", name COLLATE \"C\"";
-                let sql = t.prepare_cached(sql).await?;
+                let sql = format!(
+                    "SELECT {OBJECT} FROM (SELECT DISTINCT ON (tenant, name) * FROM objects \
+                     WHERE kind = $1 ORDER BY tenant, name, version DESC) AS newest \
+                     WHERE body IS NOT NULL ORDER BY tenant COLLATE \"C\", name COLLATE \"C\""
+                );
+                let sql = t.prepare_cached(&sql).await?;
                 t.query(&sql, &[&kind]).await?.iter().map(read).collect()
             }
             .boxed()
@@ -81,9 +85,11 @@ impl Objects for Postgres {
     fn version(&self, key: ObjectKey, version: u64) -> Answer<'_, Option<Object>> {
         self.run("reading a version of an object", Scope::of(key.tenant.clone()), move |t| {
             async move {
-                let sql = "SELECT * FROM objects WHERE kind = $1 AND tenant = $2 AND name = $3 \
-                           AND version = $4 AND body IS NOT NULL";
-                let sql = t.prepare_cached(sql).await?;
+                let sql = format!(
+                    "SELECT {OBJECT} FROM objects WHERE kind = $1 AND tenant = $2 AND name = $3 \
+                     AND version = $4 AND body IS NOT NULL"
+                );
+                let sql = t.prepare_cached(&sql).await?;
                 let version = version.cast_signed();
                 let row = t.query_opt(&sql, &[&key.kind, &of(&key), &key.name, &version]).await?;
                 row.as_ref().map(read).transpose()
@@ -133,9 +139,11 @@ async fn write(
 
 /// The newest version, a tombstone included.
 async fn newest(t: &Transaction<'_>, key: &ObjectKey) -> Result<Option<Object>, Fault> {
-    let sql = "SELECT * FROM objects WHERE kind = $1 AND tenant = $2 AND name = $3 \
-               ORDER BY version DESC LIMIT 1";
-    let sql = t.prepare_cached(sql).await?;
+    let sql = format!(
+        "SELECT {OBJECT} FROM objects WHERE kind = $1 AND tenant = $2 AND name = $3 \
+         ORDER BY version DESC LIMIT 1"
+    );
+    let sql = t.prepare_cached(&sql).await?;
     let row = t.query_opt(&sql, &[&key.kind, &of(key), &key.name]).await?;
     row.as_ref().map(read).transpose()
 }

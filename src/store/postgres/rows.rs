@@ -13,6 +13,10 @@ use crate::store::{
 };
 
 const LIMIT_MAX: u32 = 1000;
+/// Named, here and elsewhere: a column that a newer program adds must not change what a prepared
+/// statement gives, or the server refuses it.
+const DECISION: &str = "sequence, id, tenant, request_id, at_ms, policy, revision, action, \
+    complete, record";
 
 impl Decisions for Postgres {
     fn record(&self, decision: Decision) -> Answer<'_, ()> {
@@ -36,8 +40,8 @@ impl Decisions for Postgres {
     fn decision(&self, tenant: TenantId, id: String) -> Answer<'_, Option<Decision>> {
         self.run("reading a decision", Scope::Tenant(tenant.clone()), move |t| {
             async move {
-                let sql = "SELECT * FROM decisions WHERE tenant = $1 AND id = $2";
-                let sql = t.prepare_cached(sql).await?;
+                let sql = format!("SELECT {DECISION} FROM decisions WHERE tenant = $1 AND id = $2");
+                let sql = t.prepare_cached(&sql).await?;
                 let row = t.query_opt(&sql, &[&tenant.as_str(), &id]).await?;
                 row.as_ref().map(read_decision).transpose().map(|row| row.map(|row| row.value))
             }
@@ -48,9 +52,11 @@ impl Decisions for Postgres {
     fn decisions(&self, tenant: TenantId, page: Page) -> Answer<'_, Vec<Numbered<Decision>>> {
         self.run("listing decisions", Scope::Tenant(tenant.clone()), move |t| {
             async move {
-                let sql = "SELECT * FROM decisions WHERE tenant = $1 AND sequence < $2 \
-                           ORDER BY sequence DESC LIMIT $3";
-                let sql = t.prepare_cached(sql).await?;
+                let sql = format!(
+                    "SELECT {DECISION} FROM decisions WHERE tenant = $1 AND sequence < $2 \
+                     ORDER BY sequence DESC LIMIT $3"
+                );
+                let sql = t.prepare_cached(&sql).await?;
                 let of = [&tenant.as_str() as _, &before(page) as _, &limit(page) as _];
                 t.query(&sql, &of).await?.iter().map(read_decision).collect()
             }
@@ -73,7 +79,8 @@ impl Audit for Postgres {
     ) -> Answer<'_, Vec<Numbered<AuditEntry>>> {
         self.run("listing the audit", Scope::of(tenant.clone()), move |t| {
             async move {
-                let sql = "SELECT * FROM audit WHERE ($1::text IS NULL OR tenant = $1) \
+                let sql = "SELECT sequence, tenant, at_ms, actor, action, target, reason, before, \
+                           after FROM audit WHERE ($1::text IS NULL OR tenant = $1) \
                            AND sequence < $2 ORDER BY sequence DESC LIMIT $3";
                 let sql = t.prepare_cached(sql).await?;
                 let of = tenant.as_ref().map(TenantId::as_str);

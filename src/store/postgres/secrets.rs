@@ -13,7 +13,8 @@ impl Secrets for Postgres {
     fn secrets(&self) -> Answer<'_, Vec<Numbered<SealedSecret>>> {
         self.run("listing detectors' credentials", Scope::Service, |t| {
             async move {
-                let sql = "SELECT * FROM detector_secrets ORDER BY sequence";
+                let sql = "SELECT sequence, tenant, detector, kind, sealed, at_ms \
+                           FROM detector_secrets ORDER BY sequence";
                 let sql = t.prepare_cached(sql).await?;
                 t.query(&sql, &[]).await?.iter().map(read).collect()
             }

@@ -3,7 +3,10 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use super::super::contract::{decision, tenant};
-use super::super::{Audit as _, AuditEntry, Decisions as _, Objects as _, contract};
+use super::super::{
+    Audit as _, AuditEntry, Decisions as _, Keys as _, Objects as _, Secrets as _, Usage as _,
+    contract,
+};
 use super::*;
 use tokio_postgres::config::SslMode;
 
@@ -155,16 +158,38 @@ fn an_older_schema_is_refused_by_the_command_that_helps_and_a_dry_run_changes_no
     drop(Postgres::open(&check).unwrap());
 }
 
-#[test]
-fn one_newer_schema_is_served_and_two_are_refused() {
+#[tokio::test]
+async fn one_newer_schema_is_served_also_by_what_runs_already_and_two_are_refused() {
     let server = Server::shared();
-    let options = options(server);
+    let options = PostgresOptions { connections_max: 1, ..options(server) };
     let ours = migrate(&options, false).unwrap().after;
+    let name = name(&options);
     let raise = |version: i64| {
         let row = format!("({version}, 'future', '2026-01-01T00:00:00Z', '1')");
-        server.sql(&name(&options), &format!("INSERT INTO refinery_schema_history VALUES {row}"));
+        server.sql(&name, &format!("INSERT INTO refinery_schema_history VALUES {row}"));
     };
+    let store = Postgres::open(&options).unwrap();
+    contract::holds(&store).await;
     raise(ours + 1);
+    let tables = ["decisions", "audit", "objects", "keys", "usage", "detector_secrets"];
+    for table in tables {
+        server.sql(&name, &format!("ALTER TABLE {table} ADD COLUMN future TEXT"));
+    }
+    let page = super::super::Page { limit: 9, before: None };
+    let acme = || tenant("acme");
+    let key = || contract::key("many");
+    assert!(store.decision(acme(), "d-1".into()).await.unwrap().is_some());
+    assert!(!store.decisions(acme(), page).await.unwrap().is_empty());
+    assert!(!store.entries(Some(acme()), page).await.unwrap().is_empty());
+    assert!(store.object(key()).await.unwrap().is_some());
+    assert!(store.version(key(), 52).await.unwrap().is_some());
+    assert!(!store.versions(key(), page).await.unwrap().is_empty());
+    assert!(!store.objects("overlay".into()).await.unwrap().is_empty());
+    assert!(store.key("k-acme".into()).await.unwrap().is_some());
+    assert!(!store.keys(None, page).await.unwrap().is_empty());
+    assert!(!store.used(0).await.unwrap().is_empty() && !store.secrets().await.unwrap().is_empty());
+    store.record(decision("on-the-newer-one", "acme")).await.unwrap();
+    store.put(key(), "{}".into(), super::super::Expected::Any).await.unwrap();
     drop(Postgres::open(&options).unwrap());
     raise(ours + 2);
     let (found, served) = (ours + 2, ours + 1);
