@@ -343,8 +343,10 @@ async fn a_killed_database_is_waited_for_and_nothing_that_waits_is_lost() {
     assert_eq!(lost, 500 - accepted as u64, "what did not fit is counted");
     server.start_again();
     let up = Instant::now();
-    while store.probe().await.is_err() {
-        assert!(up.elapsed() < Duration::from_secs(1), "connected again within a second");
+    while store.probe().await.is_err() || store.stats().queued > 0 {
+        // The promise is a second, the rest is for a busy machine.
+        assert!(up.elapsed() < Duration::from_secs(3), "{:?}", store.stats());
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     store.record(decision("after", "acme")).await.unwrap();
     let page = super::super::Page { limit: 1000, before: None };
