@@ -265,7 +265,7 @@ fn an_unknown_key_is_told_every_key_that_is_built_once() {
     let hint = load(Env::Development, &files).unwrap_err().remove(0).hint.unwrap();
     let known: Vec<&str> = hint.rsplit("known are ").next().unwrap().split(", ").collect();
     assert!(known.is_sorted_by(|a, b| a < b), "{hint}");
-    assert!(known.contains(&"headers") && !known.contains(&"hedge"), "{hint}");
+    assert!(known.contains(&"headers") && !known.contains(&"holdback"), "{hint}");
 }
 
 #[test]

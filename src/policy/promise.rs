@@ -25,7 +25,7 @@ use crate::domain::span::Span;
 use crate::domain::verdict::{self, Entry, Joined, Mode, VerdictRules};
 use crate::yaml::fault::Fault;
 
-/// Heads of documents that each pair of reports is tried under.
+/// Heads of documents that a pair of reports is tried under at most.
 const HEADS: usize = 4;
 /// Categories and labels out of the rules' own words.
 const WORDS_MAX: usize = 16;
@@ -56,11 +56,12 @@ pub(super) fn check(view: &View, path: &[String], limits: &Limits) -> Result<(),
     let heads: Vec<Value> = sample::samples(Point::Verdict, &words)
         .into_iter()
         .filter(|sample| !sample.is_wild)
-        .take(HEADS)
+        .take(HEADS + 1)
         .map(|sample| Value::from(sample.document))
         .collect();
-    for first in firsts(view, &words) {
-        for head in &heads {
+    for (first, is_thorough) in firsts(view, &words) {
+        // Most are tried under one head: a load must not take long.
+        for head in heads.iter().skip(1).take(if is_thorough { HEADS } else { 1 }) {
             let ask = |later| ask(view, head, &[first.clone(), later], limits);
             let Some(before) = ask(Report::unsent(name("b"), "1".into(), ReportError::Decided))
             else {
@@ -112,9 +113,9 @@ fn lost(before: &VerdictRules, after: &VerdictRules) -> Option<String> {
     before.entries.iter().chain(&before.floor).find(is_lost).map(|entry| entry.layer.clone())
 }
 
-/// Reports that may give a block: one per category and per label that the rules or the table name,
-/// and all categories at once.
-fn firsts(view: &View, words: &BTreeSet<String>) -> Vec<Report> {
+/// Reports that may give a block: one per category, and per label where rules read labels, that the
+/// rules or the table name, and all categories at once. Those to be tried thoroughly are marked.
+fn firsts(view: &View, words: &BTreeSet<String>) -> Vec<(Report, bool)> {
     let table = view.settings.get("actions").and_then(serde_json::Value::as_object);
     let named = table.into_iter().flat_map(|table| table.keys()).chain(words);
     let mut categories: Vec<Category> =
@@ -125,12 +126,13 @@ fn firsts(view: &View, words: &BTreeSet<String>) -> Vec<Report> {
         found(category, label, (score, Severity::Critical), 0)
     };
     let all = categories.iter().map(|category| of(category, "X")).collect();
-    let labels = words.iter().take(WORDS_MAX);
+    let reads_labels = view.unit.files.iter().any(|file| file.text.contains("label"));
+    let labels = words.iter().take(if reads_labels { WORDS_MAX } else { 0 });
     let labelled =
         labels.flat_map(|label| categories.first().map(|category| vec![of(category, label)]));
     let single = categories.iter().map(|category| vec![of(category, "X")]);
-    let lists = single.chain(labelled).chain([all]);
-    lists.map(|findings| answered("a", findings)).collect()
+    let lists = single.chain(labelled).map(|list| (list, false)).chain([(all, true)]);
+    lists.map(|(findings, thorough)| (answered("a", findings), thorough)).collect()
 }
 
 /// What another detector may say after `first`.

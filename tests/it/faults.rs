@@ -3,7 +3,6 @@
 //!
 //! `FAULTS_SECONDS=10` measures (`just faults`); without it each part takes a few seconds.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ pub mod fakes;
 mod left;
 pub mod load;
 mod matrix;
+mod overload;
 mod proxy;
 mod refused;
 
@@ -84,6 +84,10 @@ pub fn native(dir: &Path, name: &str, (scheme, port): (&str, u16), more: &str) {
          categories: [toxicity]\nretry: {{attempts: 1}}\n{more}"
     );
     write(dir, &format!("detectors/{name}.yaml"), &text);
+}
+
+pub fn good(sample: &Sample) -> bool {
+    sample.status == 200 && complete(&sample.value)
 }
 
 pub fn all(samples: &[Sample]) -> Vec<&Sample> {
@@ -213,12 +217,7 @@ async fn a_detector_with_any_fault_ends_by_its_time_out_and_hurts_nobody_else() 
         grown.push((bytes - before.0) / 1_048_576.0);
     }
     rows.iter().for_each(|row| println!("{row}"));
-    let (n, whole) = (format!("{} a side", all_alone.len()), [&all_alone, &all_beside]);
-    let [a, b] = whole.map(|samples| part(&all(samples), 0.99));
-    let told = format!("x{:.2} ({a:.1} -> {b:.1} ms)", b / a);
-    row("neighbours of all 16 faults together: p99 ≤ 1.1x, errors +0", &told, &n);
-    let told = format!("the last ended after {late:.1} ms of {TIME_OUT_MS:.0}");
-    row("who uses a hostile detector ends by its time-out + 10 ms", &told, &used_all.to_string());
+    tell([&all_alone, &all_beside], (late, used_all));
     settle(&mut checks, &target, (before, &grown)).await;
     let text = target.get("/metrics").await;
     let decided = metric(&text, "orchestrator_decisions_total", &[]);
@@ -229,6 +228,16 @@ async fn a_detector_with_any_fault_ends_by_its_time_out_and_hurts_nobody_else() 
     checks.log(&log.join().unwrap(), CANARY, answers);
     println!("{answers} answers, {} calls", fake.calls());
     checks.end("hostile detectors");
+}
+
+/// The rows of the neighbours, alone and beside, and of how late and how many the faulty calls were.
+fn tell(whole: [&Vec<Sample>; 2], (late, used): (f64, usize)) {
+    let n = format!("{} a side", whole[0].len());
+    let [a, b] = whole.map(|samples| part(&all(samples), 0.99));
+    let told = format!("x{:.2} ({a:.1} -> {b:.1} ms)", b / a);
+    row("neighbours of all 16 faults together: p99 ≤ 1.1x, errors +0", &told, &n);
+    let told = format!("the last ended after {late:.1} ms of {TIME_OUT_MS:.0}");
+    row("who uses a hostile detector ends by its time-out + 10 ms", &told, &used.to_string());
 }
 
 /// Memory and descriptors after the faults: no more than before, a little aside.
@@ -284,117 +293,6 @@ async fn a_detector_that_always_fails_is_sent_few_more_calls_than_requests() {
         checks.holds(sample.status == 200 && value["allowed"] == false, || value.to_string());
     }
     checks.end("retries");
-}
-
-const PRIORITIES: [&str; 20] = [
-    "critical", "high", "normal", "normal", "normal", "normal", "normal", "normal", "normal",
-    "low", "low", "low", "low", "low", "low", "low", "low", "low", "low", "low",
-];
-
-/// Some work for the built-in detectors; each content is another.
-fn heavy(number: usize, priority: &str) -> String {
-    let prose = "The committee met on Tuesday to go through the plans for the new reading room. ";
-    let content = format!("{CANARY} {number} {}", prose.repeat(250));
-    json!({"content": content, "priority": priority, "timeout_ms": 5_000}).to_string()
-}
-
-fn by_priority(samples: &[Sample]) -> BTreeMap<&'static str, Vec<&Sample>> {
-    let mut of = BTreeMap::<_, Vec<&Sample>>::new();
-    for sample in samples {
-        of.entry(PRIORITIES[sample.number % PRIORITIES.len()]).or_default().push(sample);
-    }
-    of
-}
-
-pub fn good(sample: &Sample) -> bool {
-    sample.status == 200 && complete(&sample.value)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_times_the_load_sheds_the_least_urgent_and_keeps_answering() {
-    let (tier, mut checks) = (tier(), Checks::default());
-    let time = Duration::from_secs(if tier.pairs > 1 { 10 } else { 3 });
-    let dir = tempfile::tempdir().unwrap();
-    detector_orchestrator::assets::write_to(dir.path()).unwrap();
-    let mut served = serve(dir.path(), &[]);
-    let log = served.keep_output();
-    let target = Target::new(&served.address, None);
-    let critical = |n| heavy(n, "critical");
-    let peak = target.closed_loop(16, time, |n| heavy(n, "normal")).await;
-    let idle = target.open_loop((peak / 10.0).max(2.0), time, critical).await;
-    let begin = Instant::now();
-    let mixed = |n: usize| heavy(n, PRIORITIES[n % PRIORITIES.len()]);
-    let samples = target.open_loop(peak * 5.0, time, mixed).await;
-    let lasted = begin.elapsed().as_secs_f64();
-    let text = target.get("/metrics").await;
-    let after = target.open_loop(peak / 2.0, Duration::from_secs(3), |n| heavy(n, "normal")).await;
-    let goodput = samples.iter().filter(|sample| good(sample)).count() as f64 / lasted;
-    let sent = samples.len() as f64 / time.as_secs_f64();
-    println!(
-        "peak {peak:.0}/s; asked {sent:.0}/s for {time:?}: {goodput:.0}/s ({:.0} %)",
-        goodput / peak * 100.0
-    );
-    let (p99_idle, classes) = (part(&all(&idle), 0.99), by_priority(&samples));
-    for (name, class) in &classes {
-        let served: Vec<&Sample> = class.iter().copied().filter(|sample| good(sample)).collect();
-        println!(
-            "{name:>9}: {} of {} complete, p50 {:.0} ms, p99 {:.0} ms",
-            served.len(),
-            class.len(),
-            part(&served, 0.5),
-            part(&served, 0.99)
-        );
-    }
-    let recovered =
-        after.iter().rposition(|sample| !good(sample) || sample.took.as_secs_f64() > 1.0);
-    let recovered = recovered.map_or(0.0, |at| after[at].at.as_secs_f64());
-    let told =
-        format!("{:.0} %: {goodput:.0}/s of {peak:.0}/s at {sent:.0}/s", goodput / peak * 100.0);
-    row("5x open loop: goodput ≥ 90 % of peak", &told, &samples.len().to_string());
-    let p99 = part(&classes["critical"], 0.99);
-    let told = format!("x{:.2} ({p99_idle:.0} -> {p99:.0} ms)", p99 / p99_idle);
-    row(
-        "critical p99 ≤ 1.5x idle",
-        &told,
-        &format!("{} and {}", idle.len(), classes["critical"].len()),
-    );
-    row("recovery ≤ 2 s", &format!("{recovered:.2} s"), &after.len().to_string());
-    let mut pauses = BTreeMap::<u64, usize>::new();
-    for sample in &samples {
-        let known = matches!(sample.status, 200 | 503);
-        checks.holds(known, || format!("status {} {}", sample.status, sample.value));
-        if sample.status == 503 {
-            let sound = sample.value["code"] == "OVERLOADED" && sample.retry_after.is_some();
-            checks.holds(sound, || format!("{sample:?}"));
-            *pauses.entry(sample.retry_after.unwrap_or_default()).or_default() += 1;
-        }
-    }
-    let share = |name: &str| {
-        let class = &classes[name];
-        class.iter().filter(|sample| good(sample)).count() as f64 / class.len() as f64
-    };
-    let shares = ["critical", "high", "normal", "low"].map(share);
-    let told = format!(
-        "critical {:.2}, high {:.2}, normal {:.2}, low {:.2}",
-        shares[0], shares[1], shares[2], shares[3]
-    );
-    row("sheds low first: part of whole answers", &told, &samples.len().to_string());
-    row("`Retry-After` jittered, by seconds", &format!("{pauses:?}"), "all refused");
-    let ordered = shares.windows(2).all(|two| two[0] + 0.05 >= two[1]);
-    checks.holds(ordered, || format!("a less urgent class was answered more: {shares:?}"));
-    let refused = samples.iter().filter(|sample| sample.status == 503).count();
-    let counted = metric(&text, "orchestrator_shed_total", &[]) as usize;
-    checks.holds(counted == refused, || format!("{counted} shed, {refused} told"));
-    checks.holds(metric(&text, "orchestrator_queue_depth", &[]) == 0.0, || "a queue".to_owned());
-    checks.holds(recovered <= 2.0, || format!("recovered after {recovered} s"));
-    if tier.pairs > 1 {
-        checks.holds(goodput >= peak * 0.9, || format!("goodput {goodput:.0} of {peak:.0}"));
-        checks.holds(p99 <= p99_idle * 1.5, || format!("critical p99 {p99:.0} of {p99_idle:.0}"));
-    }
-    let (code, ..) = served.stop();
-    checks.holds(code == Some(0), || format!("it ended with {code:?}"));
-    checks.holds(!log.join().unwrap().contains(CANARY), || "content in the log".to_owned());
-    checks.end("overload");
 }
 
 const BOOT: &str = "orch_0123456789ab_0123456789abcdef0123456789abcdef";

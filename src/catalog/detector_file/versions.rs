@@ -31,6 +31,9 @@ const SHARED: [&str; 15] = [
     "versions",
 ];
 
+/// Where it answers: a version that says one of them says them all.
+const PLACES: [&str; 2] = ["endpoint", "replicas"];
+
 /// One version before its keys are read.
 pub(super) struct Planned {
     pub(super) name: Arc<str>,
@@ -137,7 +140,12 @@ impl Reading<'_> {
         };
         let over = item.entries().iter().filter(|e| e.key != "version" && e.key != "weight");
         let over: Vec<Entry> = over.cloned().collect();
-        let kept = |entry: &&Entry| !over.iter().any(|new| new.key == entry.key);
+        // Another endpoint is another service: the file's replicas are none of it.
+        let moves = over.iter().any(|new| PLACES.contains(&new.key.as_str()));
+        let kept = |entry: &&Entry| {
+            let moved = moves && PLACES.contains(&entry.key.as_str());
+            !moved && !over.iter().any(|new| new.key == entry.key)
+        };
         let entries = own.entries().iter().filter(kept).cloned().chain(over.clone()).collect();
         Some(Planned { name, share, tree: Node { data: Data::Map(entries), ..own.clone() } })
     }

@@ -63,3 +63,18 @@ fn a_version_is_a_whole_detector_with_the_files_keys_below_its_own() {
     let names: Vec<&str> = detector.definitions().map(|found| &*found.version).collect();
     assert_eq!((names, detector.taking(9_999).version.as_ref()), (vec!["1", "next"], "1"));
 }
+
+#[test]
+fn a_version_with_another_endpoint_has_none_of_the_files_replicas() {
+    let text = GOOD.to_owned()
+        + "replicas: [{endpoint: http://h/2}]\nversions:\n- {version: a, weight: 50}\n\
+           - {version: b, weight: 30, endpoint: http://h/b}\n\
+           - {version: c, weight: 20, replicas: [{endpoint: http://h/c}]}\n";
+    let (catalog, _) =
+        load(Env::Development, &[file(FaultKind::Detector, "d.yaml", &text)]).unwrap();
+    let paths: Vec<Vec<&str>> = catalog.detectors["d"]
+        .definitions()
+        .map(|found| found.endpoints().map(|endpoint| endpoint.uri.path()).collect())
+        .collect();
+    assert_eq!(paths, [vec!["/x", "/2"], vec!["/b"], vec!["/c"]]);
+}

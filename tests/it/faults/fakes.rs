@@ -93,19 +93,21 @@ pub async fn start(tasks: &mut JoinSet<()>, kind: Kind) -> Fake {
         let mut open = JoinSet::new();
         loop {
             tokio::select! {
-                Ok((stream, _)) = listener.accept() => {
-                    let counted = Arc::clone(&counted);
-                    open.spawn(async move {
-                        counted.open.fetch_add(1, Ordering::Relaxed);
-                        let _open = Open(&counted);
-                        match kind {
-                            Kind::NoTls => no_tls(stream).await,
-                            _ => serve(stream, kind, &counted).await,
+                            Ok((stream, _)) = listener.accept() => {
+                                let counted = Arc::clone(&counted);
+                                open.spawn(async move {
+                                    counted.open.fetch_add(1, Ordering::Relaxed);
+                                    let _open = Open(&counted);
+                                    match kind {
+                                        Kind::NoTls => no_tls(stream).await,
+                                        Kind::Honest | Kind::Takes(_) | Kind::Obeys => {
+             serve(stream, kind, &counted).await
+            },
+                                    }
+                                });
+                            }
+                            Some(_) = open.join_next() => {}
                         }
-                    });
-                }
-                Some(_) = open.join_next() => {}
-            }
         }
     });
     Fake { port, told }

@@ -117,7 +117,7 @@ async fn a_handler_that_panics_is_a_500_with_its_id_and_is_counted() {
         if std::hint::black_box(true) {
             panic!("on purpose");
         }
-        HttpResponse::Ok()
+        HttpResponse::Ok().finish()
     };
     let app = App::new()
         .app_data(running.api.clone())

@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 use super::checks::row;
 use super::fakes::{self, Kind};
 use super::load::Target;
-use super::{BOOT, core_seconds, heavy, key, native, serve, tenant, tier};
+use super::overload::heavy;
+use super::{BOOT, core_seconds, key, native, serve, tenant, tier};
 
 /// Room for one that is judged and one that waits.
 const LIMITS: [(&str, &str); 2] = [
