@@ -322,6 +322,43 @@ async fn a_statement_that_takes_too_long_is_ended_by_the_server() {
     assert_eq!(store.probe().await, Ok(()));
 }
 
+/// Sends `signal` to whatever serves our connections.
+fn signal_backends(server: &Server, pids: Option<String>, signal: &str) -> String {
+    let ours = "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity \
+                WHERE application_name = 'orchestrator'";
+    let pids = pids.unwrap_or_else(|| server.sql("postgres", ours));
+    let done = std::process::Command::new("kill").arg(signal).args(pids.split(' ')).status();
+    assert!(done.unwrap().success());
+    pids
+}
+
+#[tokio::test]
+async fn connections_that_hang_are_left_for_others_and_their_rows_are_kept_once() {
+    let server = Server::start();
+    let statement_timeout = Duration::from_millis(200);
+    let options = PostgresOptions { statement_timeout, connections_max: 1, ..options(&server) };
+    let store =
+        Postgres::open(&PostgresOptions { patience: Duration::from_millis(500), ..options });
+    let store = store.unwrap();
+    store.record(decision("before", "acme")).await.unwrap();
+    assert_eq!(store.probe().await, Ok(()));
+    let hung = signal_backends(&server, None, "-STOP");
+    let begun = Instant::now();
+    assert_eq!(store.record_later(decision("meanwhile", "acme")), super::super::Accepted::Queued);
+    assert!(begun.elapsed() < Duration::from_millis(200), "nobody waits for a record");
+    let slow = store.probe().await;
+    assert!(matches!(slow, Err(StoreError::Slow { .. })), "{slow:?}");
+    while store.stats().rows < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", store.stats());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(store.probe().await, Ok(()));
+    signal_backends(&server, Some(hung), "-CONT");
+    let page = super::super::Page { limit: 9, before: None };
+    assert_eq!(store.decisions(tenant("acme"), page).await.unwrap().len(), 2);
+    assert_eq!(store.stats().lost, 0);
+}
+
 #[tokio::test]
 async fn a_killed_database_is_waited_for_and_nothing_that_waits_is_lost() {
     let mut server = Server::start();
