@@ -133,16 +133,19 @@ ALTER TABLE usage ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY every ON usage TO orch_worker USING (true);
 GRANT SELECT, INSERT, UPDATE ON usage TO orch_worker;
 
--- Credentials of detectors, sealed; an empty tenant is for every tenant. A row without a seal was
--- taken back; it stays, so that the highest sequence grows with every change.
+-- Credentials of detectors, sealed; an empty tenant is for every tenant, an empty origin for a
+-- file's detector; that of a registered one goes to one address alone. A row without a seal was taken
+-- back; it stays, so that the highest sequence grows with every change.
 CREATE TABLE detector_secrets (
-    sequence BIGINT GENERATED ALWAYS AS IDENTITY,
-    tenant   TEXT NOT NULL,
-    detector TEXT NOT NULL,
-    kind     TEXT NOT NULL,
-    sealed   BYTEA,
-    at_ms    BIGINT NOT NULL,
-    PRIMARY KEY (tenant, detector)
+    sequence   BIGINT GENERATED ALWAYS AS IDENTITY,
+    tenant     TEXT NOT NULL,
+    detector   TEXT NOT NULL,
+    origin     TEXT NOT NULL,
+    registered BOOLEAN GENERATED ALWAYS AS (origin <> '') STORED,
+    kind       TEXT NOT NULL,
+    sealed     BYTEA,
+    at_ms      BIGINT NOT NULL,
+    PRIMARY KEY (tenant, detector, registered)
 );
 ALTER TABLE detector_secrets ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY every ON detector_secrets TO orch_worker USING (true);

@@ -17,13 +17,14 @@ impl Api {
         caller.ok_or_else(|| Error::new(Code::Unauthorized, "this route lets nobody in"))
     }
 
-    /// Whether `caller` sees the detector of a name: those of its tenant, or all across tenants.
+    /// Whether `caller` sees everyone's detector of a name: all do across tenants.
     pub(super) fn sees(&self, caller: &Caller) -> impl Fn(&str) -> bool + use<> {
         let current = self.live.current();
         let seen = caller.tenant.as_ref().map(|tenant| current.seen.get(tenant).cloned());
         move |name| {
             seen.as_ref().is_none_or(|seen| {
-                seen.as_ref().is_some_and(|seen| seen.detectors.contains_key(name))
+                let own = seen.as_ref().and_then(|seen| seen.detectors.get(name));
+                own.is_some_and(|detector| detector.private_to.is_none())
             })
         }
     }

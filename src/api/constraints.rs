@@ -17,6 +17,8 @@ const LABEL: &str = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\
 const DIRECTIONS: [&str; 5] = ["input", "output", "tool_call", "tool_result", "retrieval"];
 const CONTENT_TYPES: [&str; 4] = ["text", "document", "code", "image"];
 const SPEAKERS: [&str; 4] = ["system", "user", "assistant", "tool"];
+const EXECUTIONS: [&str; 3] = ["parallel", "sequential", "cascade"];
+const STOPS: [&str; 2] = ["none", "block"];
 const OFFSETS: [&str; 3] = ["codepoint", "utf16", "byte"];
 const INCLUDES: [&str; 9] = [
     "detectors",
@@ -186,6 +188,16 @@ fn administration() -> Vec<(&'static str, Value)> {
             "CredentialRequest.type",
             among(&["none", "api_key", "bearer_token", "basic_auth", "oauth2"]),
         ),
+        ("EventStrategy.event", matching(WORD)),
+        ("EventStrategy.aliases", json!({ "items": { "type": "string", "pattern": WORD } })),
+        (
+            "EventStrategy.detectors",
+            json!({ "items": { "type": "string", "pattern": DetectorName::PATTERN } }),
+        ),
+        ("EventStrategy.execution", among(&EXECUTIONS)),
+        ("EventStrategy.stop_on", among(&STOPS)),
+        ("EventStrategy.source", among(&["file", "stored"])),
+        ("StrategiesRequest.strategies", json!({ "maxItems": 200 })),
         ("EvaluateRequest.point", among(&["plan", "conflict", "verdict"])),
         ("EvaluateRequest.policy", matching(BundleName::PATTERN)),
         ("ValidateRequest.policy", matching(BundleName::PATTERN)),
@@ -204,12 +216,14 @@ fn administration() -> Vec<(&'static str, Value)> {
     ];
     let pointers = [
         "CredentialRequest.reason",
+        "DetectorRequest.reason",
         "Intervention.reason",
         "KeyRequest.reason",
         "PauseRequest.reason",
         "QuotaRequest.reason",
         "Review.reason",
         "Rotation.reason",
+        "StrategiesRequest.reason",
         "TenantRequest.reason",
     ];
     all.extend(pointers.map(|pointer| (pointer, reason())));
@@ -222,6 +236,7 @@ mod tests {
 
     use super::*;
     use crate::domain::content::{self, ContentType, Direction};
+    use crate::domain::plan::{Execution, StopOn};
     use crate::domain::request::Include;
     use crate::domain::span::OffsetUnit;
 
@@ -247,6 +262,8 @@ mod tests {
 
     #[test]
     fn closed_sets_are_those_that_are_read() {
+        check::<Execution>(&EXECUTIONS);
+        check::<StopOn>(&STOPS);
         check::<Direction>(&DIRECTIONS);
         check::<ContentType>(&CONTENT_TYPES);
         check::<content::Role>(&SPEAKERS);

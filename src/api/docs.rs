@@ -7,7 +7,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::routes::{
     admin, audit, breakers, cache, detectors, health, keys, live, operations, orchestrate,
-    policies, quotas, tenants,
+    policies, quotas, strategies, tenants,
 };
 use super::wire::content::ContentSchema;
 use super::wire::request::OrchestrateRequest;
@@ -26,6 +26,9 @@ use super::wire::request::OrchestrateRequest;
         detectors::one,
         detectors::health,
         detectors::credentials::put,
+        detectors::registration::post,
+        detectors::registration::put,
+        detectors::registration::delete,
         policies::list,
         policies::one,
         policies::resolve,
@@ -44,7 +47,8 @@ use super::wire::request::OrchestrateRequest;
         operations::list,
         audit::list,
         live::generations,
-        live::strategies,
+        strategies::get,
+        strategies::put,
         admin::reload,
         keys::list,
         keys::one,

@@ -22,6 +22,8 @@ use crate::yaml::fault::{Fault, FaultKind};
 const QUOTAS_EVERY: Duration = Duration::from_secs(1);
 /// Batches between two looks at fairness.
 const FAIRNESS_TICKS: u64 = 10;
+/// Between looks at what discovered services said.
+const DISCOVERY_EVERY: Duration = Duration::from_millis(500);
 /// Between looks for detectors' credentials that another instance stored.
 const CREDENTIALS_POLL: Duration = Duration::from_secs(1);
 
@@ -117,8 +119,18 @@ pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
             }
         }
     };
+    let discovery = {
+        let api = api.clone();
+        async move {
+            while !api.deps.settings.discovered.is_empty() {
+                tokio::time::sleep(DISCOVERY_EVERY).await;
+                discover(&api).await;
+            }
+        }
+    };
     for task in [
-        Box::pin(reload) as std::pin::Pin<Box<dyn std::future::Future<Output = ()>>>,
+        Box::pin(discovery) as std::pin::Pin<Box<dyn std::future::Future<Output = ()>>>,
+        Box::pin(reload),
         Box::pin(health),
         Box::pin(quotas),
         Box::pin(tokens),
@@ -133,6 +145,20 @@ pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
         });
     }
     tasks
+}
+
+/// Serves what discovered services said of themselves since the last time.
+async fn discover(api: &Api) {
+    let mut news = false;
+    for (name, told) in api.deps.detectors.discoveries() {
+        news |= api.live.learn(&name, (told.categories, told.types));
+    }
+    if news
+        && let snapshot::Looked::New(snapshot::Event::Swapped(_)) =
+            snapshot::look(&api.live, &api.deps.settings).await
+    {
+        api.deps.adopt(&api.live.current());
+    }
 }
 
 /// Writes what tenants have used since the last time.

@@ -13,7 +13,7 @@ use crate::domain::calibration::Calibration;
 use crate::domain::category::Category;
 use crate::domain::content::{ContentType, Direction};
 use crate::domain::finding::{Polarity, Severity, TextView};
-use crate::domain::id::DetectorName;
+use crate::domain::id::{DetectorName, TenantId};
 use crate::operations::breaker::BreakerSpec;
 use crate::seal::AwsKeys;
 
@@ -88,6 +88,8 @@ pub struct Detector {
     pub views: Vec<TextView>,
     /// Tenants that may see it: names or `*`.
     pub tenants: BTreeSet<String>,
+    /// The tenant that registered it and alone sees it; `None` for those of files and environment.
+    pub private_to: Option<TenantId>,
     /// Version name; `1` for what the file says itself.
     pub version: Arc<str>,
     /// Versions that share its requests, or are only observed; they have none themselves.
@@ -107,9 +109,18 @@ pub struct Version {
     pub share: u32,
 }
 
+/// Before the sources of detectors that the environment names.
+pub const DISCOVERED: &str = "environment/";
+
 impl Detector {
     /// Buckets that requests fall into.
     pub const BUCKETS: u32 = 10_000;
+
+    /// Whether it takes part only once its service has answered: nobody tried it before it served.
+    pub fn must_answer_first(&self) -> bool {
+        let named_only = self.private_to.is_some() || self.source.starts_with(DISCOVERED);
+        named_only && self.endpoints().next().is_some()
+    }
 
     /// The version that takes the requests of `bucket`; the detector itself where none takes any.
     pub fn taking(self: &Arc<Self>, bucket: u32) -> &Arc<Self> {
@@ -132,6 +143,17 @@ impl Detector {
         let versions = self.versions.iter().map(|version| &version.detector);
         let (observed, serving): (Vec<_>, Vec<_>) = versions.partition(|d| d.shadow);
         own.into_iter().chain(serving).chain(observed)
+    }
+
+    /// The same as one tenant's, with all its versions.
+    pub(super) fn private(self, tenant: &TenantId) -> Self {
+        let own = |detector: Detector| Detector { private_to: Some(tenant.clone()), ..detector };
+        let of = |version: &Version| {
+            let detector = Arc::new(own(Detector::clone(&version.detector)));
+            Version { detector, share: version.share }
+        };
+        let versions = self.versions.iter().map(of).collect();
+        own(Detector { versions, ..self })
     }
 }
 

@@ -13,7 +13,7 @@ use super::{calibration, chunks, credential};
 use crate::domain::category::Category;
 use crate::domain::content::ContentType;
 use crate::domain::finding::TextView;
-use crate::domain::id::DetectorName;
+use crate::domain::id::{DetectorName, TenantId};
 use crate::settings::Env;
 use crate::yaml::fault::Fault;
 use crate::yaml::{Data, Fields, Node, Source, Span};
@@ -31,6 +31,15 @@ use protocol::Spoken;
 
 /// Keys of the design whose behaviour comes later.
 const NOT_BUILT: [&str; 1] = ["holdback"];
+
+/// Keys that only an operator may write, and what to do without them: how much a detector counts
+/// beside others, who else sees it, what the service's own environment and signature hold.
+const OPERATORS: [(&str, &str); 4] = [
+    ("tenants", "remove it: the detector is your tenant's alone"),
+    ("weight", "remove it: a registered detector weighs 1"),
+    ("auth", "remove it, and send the credential to PUT /detectors/{name}/credentials"),
+    ("delegation", "remove it: a delegation token is sent to an operator's detectors only"),
+];
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -117,6 +126,48 @@ fn one(tree: &Node, file: &SourceFile, context: &LoadContext<'_>) -> Result<Dete
     Err(faults)
 }
 
+/// Reads what `tenant` registered as a file is read; what only an operator may say is refused.
+pub(super) fn registered(
+    file: &SourceFile,
+    tenant: &TenantId,
+    context: &LoadContext<'_>,
+) -> Result<Detector, Vec<Fault>> {
+    let tree = tree(file)?;
+    let source = Source { kind: file.kind, file: &file.path };
+    let mut refused = operators(&tree, source);
+    let versions = tree.get("versions").map(|node| &node.data);
+    if let Some(Data::List(versions)) = versions {
+        let mut found: Vec<Fault> =
+            versions.iter().flat_map(|version| operators(version, source)).collect();
+        // Of a version it is its share of the requests.
+        found.retain(|fault| !fault.message.starts_with("`weight`"));
+        refused.extend(found);
+    }
+    match read(file, context) {
+        Ok(detector) if refused.is_empty() => Ok(detector.private(tenant)),
+        Ok(_) => Err(refused),
+        Err(faults) => Err(refused.into_iter().chain(faults).collect()),
+    }
+}
+
+/// What of these keys only an operator may write.
+fn operators(node: &Node, source: Source<'_>) -> Vec<Fault> {
+    let said = |(key, hint): &(&str, &str)| {
+        let entry = node.entries().iter().find(|entry| entry.key == *key)?;
+        let message = format!("`{key}` is for the operator's files");
+        Some(source.fault(entry.at, "operator_only", message, Some((*hint).to_owned())))
+    };
+    let builtin = || {
+        let is = |node: &&Node| node.data == Data::Text("builtin".to_owned());
+        let node = node.get("protocol").filter(is)?;
+        // What they prepare for their parameters is kept for all tenants together.
+        let message = "built-in detectors are for the operator's files".to_owned();
+        let hint = Some("have the operator add a file with your `tenants`".to_owned());
+        Some(source.fault(node.at(), "operator_only", message, hint))
+    };
+    OPERATORS.iter().filter_map(said).chain(builtin()).collect()
+}
+
 fn join(mut detector: Detector, spoken: Spoken, limits: Limits) -> Detector {
     let own = std::mem::replace(&mut detector.labels, spoken.labels);
     detector.labels.extend(own);
@@ -147,11 +198,7 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
     in_range(fields, "weight", weight, (0.0, 1_000_000.0));
     let cost = fields.take("cost").unwrap_or(1.0);
     in_range(fields, "cost", cost, (0.0, 1_000_000.0));
-    let views = fields.take("views").unwrap_or_else(|| vec![TextView::Raw]);
-    if views.iter().all(|view| *view == TextView::Decoded) {
-        let message = "`views` names no form in which the whole text stands".to_owned();
-        fields.refuse("views", "bad_value", message, "add `raw` or `normalized`");
-    }
+    let views = views(fields);
     let max_chars = fields.take::<NonZeroUsize>("max_chars");
     let params = fields.node("params").map_or_else(|| serde_json::json!({}), Node::to_json);
     if !params.is_object() {
@@ -201,6 +248,7 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         params,
         views,
         tenants: fields.take("tenants").unwrap_or_else(|| BTreeSet::from(["*".to_owned()])),
+        private_to: None,
         version: versions::OWN.into(),
         versions: Vec::new(),
         shadow: fields.take("shadow").unwrap_or_default(),
@@ -208,6 +256,15 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         // Last, so that every key was taken before.
         first_category: first_category?,
     })
+}
+
+fn views(fields: &mut Fields<'_>) -> Vec<TextView> {
+    let views = fields.take("views").unwrap_or_else(|| vec![TextView::Raw]);
+    if views.iter().all(|view| *view == TextView::Decoded) {
+        let message = "`views` names no form in which the whole text stands".to_owned();
+        fields.refuse("views", "bad_value", message, "add `raw` or `normalized`");
+    }
+    views
 }
 
 fn auth(fields: &mut Fields<'_>, source: Source<'_>, context: &LoadContext<'_>) -> Auth {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::credential::SecretRef;
-use super::{Catalog, Detector, Tenant, detector_file, strategy_file, tenant_file};
+use super::{Catalog, Detector, Strategy, Tenant, detector_file, strategy_file, tenant_file};
+use crate::domain::id::TenantId;
 use crate::outbound::Guard;
 use crate::settings::{Env, Tiers};
 use crate::yaml::fault::{Fault, FaultKind};
@@ -123,6 +124,20 @@ impl Catalog {
         tenant_file::read(file, context)
     }
 
+    /// What a tenant registered by itself, as loading would read its file.
+    pub fn registered(
+        file: &SourceFile,
+        tenant: &TenantId,
+        context: &LoadContext<'_>,
+    ) -> Result<Detector, Vec<Fault>> {
+        detector_file::registered(file, tenant, context)
+    }
+
+    /// Strategies that the API stored.
+    pub fn stored_strategies(file: &SourceFile) -> Result<BTreeMap<String, Strategy>, Vec<Fault>> {
+        strategy_file::stored(file)
+    }
+
     /// Names in tenant and detector files that stand for nothing.
     pub fn unknown_names(&self) -> Vec<Fault> {
         let mut warnings = Vec::new();
@@ -137,7 +152,11 @@ impl Catalog {
             let planned = plan.flat_map(|p| p.required.iter().chain(&p.optional));
             let named = tenant.detectors.iter().map(String::as_str).filter(|name| *name != "*");
             let names: BTreeSet<&str> = planned.map(|name| name.as_str()).chain(named).collect();
-            for name in names.into_iter().filter(|name| !self.detectors.contains_key(*name)) {
+            let own = self.private.get(&tenant.id);
+            let known = |name: &&str| {
+                self.detectors.contains_key(*name) || own.is_some_and(|own| own.contains_key(*name))
+            };
+            for name in names.into_iter().filter(|name| !known(name)) {
                 warn(FaultKind::Tenant, &tenant.source, "detector", name);
             }
         }

@@ -34,8 +34,11 @@ pub use tenant::Tenant;
 /// Everything live but the policies. Immutable.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
-    /// Detectors by name.
+    /// Everyone's detectors by name.
     pub detectors: BTreeMap<DetectorName, Arc<Detector>>,
+    /// Those that tenants registered, each seen by its tenant alone. No name is one that the tenant
+    /// sees among everyone's.
+    pub private: BTreeMap<TenantId, BTreeMap<DetectorName, Arc<Detector>>>,
     /// Tenants by id.
     pub tenants: BTreeMap<TenantId, Arc<Tenant>>,
     /// Strategies by event.
@@ -55,6 +58,8 @@ pub struct Strategy {
     pub stop_on: StopOn,
     /// Other names of the event.
     pub aliases: Vec<String>,
+    /// True for one that the API stored, false for the file's.
+    pub stored: bool,
 }
 
 impl Catalog {
@@ -67,18 +72,47 @@ impl Catalog {
             .map(|(name, strategy)| (name.as_str(), strategy))
     }
 
+    /// Every event and alias that has a strategy.
+    pub fn event_names(&self) -> impl Iterator<Item = &str> {
+        let aliases = self.strategies.values().flat_map(|strategy| &strategy.aliases);
+        self.strategies.keys().chain(aliases).map(String::as_str)
+    }
+
     /// The detectors that `tenant` may use, in name order.
     pub fn visible<'a>(&'a self, tenant: &'a Tenant) -> impl Iterator<Item = &'a Arc<Detector>> {
-        self.detectors.values().filter(move |detector| may_use(tenant, detector))
+        let shared = self.detectors.values().filter(move |detector| may_use(tenant, detector));
+        let own = self.private.get(&tenant.id).into_iter().flat_map(BTreeMap::values);
+        let (mut own, mut shared) = (own.peekable(), shared.peekable());
+        std::iter::from_fn(move || match (own.peek(), shared.peek()) {
+            (Some(a), Some(b)) if a.name > b.name => shared.next(),
+            (Some(_), _) => own.next(),
+            (None, _) => shared.next(),
+        })
     }
 
     /// The detector of that name, where `tenant` may use it.
     pub fn visible_one(&self, tenant: &Tenant, name: &DetectorName) -> Option<&Arc<Detector>> {
-        self.detectors.get(name).filter(|detector| may_use(tenant, detector))
+        let shared = self.detectors.get(name).filter(|detector| may_use(tenant, detector));
+        shared.or_else(|| self.private.get(&tenant.id)?.get(name))
+    }
+
+    /// Every detector, of everyone and of each tenant.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Detector>> {
+        self.detectors.values().chain(self.private.values().flat_map(BTreeMap::values))
     }
 }
 
 fn may_use(tenant: &Tenant, detector: &Detector) -> bool {
-    let holds = |names: &BTreeSet<String>, name: &str| names.contains("*") || names.contains(name);
-    holds(&tenant.detectors, detector.name.as_str()) && holds(&detector.tenants, tenant.id.as_str())
+    tenant.lists(&detector.name) && holds(&detector.tenants, tenant.id.as_str())
+}
+
+fn holds(names: &BTreeSet<String>, name: &str) -> bool {
+    names.contains("*") || names.contains(name)
+}
+
+impl Tenant {
+    /// Whether its own list lets it use a detector of that name.
+    pub fn lists(&self, name: &DetectorName) -> bool {
+        holds(&self.detectors, name.as_str())
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::load::{SourceFile, schema_version};
+use super::load::{SourceFile, schema_version, tree};
 use super::{Catalog, Strategy};
 use crate::domain::id::DetectorName;
 use crate::domain::plan::{Execution, StopOn};
@@ -34,6 +34,32 @@ pub(super) fn read(
     let source = Source { kind: file.kind, file: &file.path };
     let mut fields = Fields::new(tree, source);
     schema_version(&mut fields);
+    let (strategies, names) = entries(&mut fields, source);
+    if !names.contains("default") {
+        let message = "there is no strategy `default`".to_owned();
+        fields.refuse("strategies", "missing_key", message, "add one for unknown events");
+    }
+    let faults = fields.finish();
+    if faults.is_empty() { Ok(strategies) } else { Err(faults) }
+}
+
+/// Reads what the API stored; the file has the default one.
+pub(super) fn stored(file: &SourceFile) -> Result<BTreeMap<String, Strategy>, Vec<Fault>> {
+    let tree = tree(file)?;
+    let source = Source { kind: file.kind, file: &file.path };
+    let mut fields = Fields::new(&tree, source);
+    schema_version(&mut fields);
+    let (mut strategies, _) = entries(&mut fields, source);
+    strategies.values_mut().for_each(|strategy| strategy.stored = true);
+    let faults = fields.finish();
+    if faults.is_empty() { Ok(strategies) } else { Err(faults) }
+}
+
+/// The strategies, and every name of them.
+fn entries(
+    fields: &mut Fields<'_>,
+    source: Source<'_>,
+) -> (BTreeMap<String, Strategy>, BTreeSet<String>) {
     let node = fields.node("strategies");
     let mut strategies = BTreeMap::new();
     let mut names = BTreeSet::new();
@@ -53,15 +79,11 @@ pub(super) fn read(
             }
         }
         let Entry { detectors, execution, description, stop_on, aliases } = entry;
-        let strategy = Strategy { detectors, execution, description, stop_on, aliases };
+        let stored = false;
+        let strategy = Strategy { detectors, execution, description, stop_on, aliases, stored };
         strategies.insert(item.key.clone(), strategy);
     }
-    if !names.contains("default") {
-        let message = "there is no strategy `default`".to_owned();
-        fields.refuse("strategies", "missing_key", message, "add one for unknown events");
-    }
-    let faults = fields.finish();
-    if faults.is_empty() { Ok(strategies) } else { Err(faults) }
+    (strategies, names)
 }
 
 /// Drops detectors that do not exist from the strategies; each is a warning.

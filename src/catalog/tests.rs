@@ -13,6 +13,7 @@ use crate::outbound::{self, Guard};
 use crate::settings::{Env, Settings};
 use crate::yaml::fault::{Fault, FaultKind};
 
+mod registered;
 mod tenants;
 mod versions;
 

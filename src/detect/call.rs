@@ -159,7 +159,7 @@ fn refused(
             return Some(ReportError::CircuitOpen);
         }
     }
-    if member.places.is_away(now) {
+    if member.is_away(now) {
         return Some(ReportError::Unhealthy);
     }
     let left = deadline.saturating_duration_since(now);

@@ -1,18 +1,21 @@
 //! Background probes of remote detectors, and the probe that a person asks for.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::member::lock;
+use super::member::{Member, lock};
 use super::place::Place;
+use super::welcome::welcome;
 use super::{Ask, Detectors, Work};
 use crate::catalog::Detector;
 use crate::catalog::detector::Health;
@@ -105,6 +108,8 @@ pub(super) struct Probes {
 }
 
 const PROBES_AT_ONCE: usize = 10;
+/// Of one tenant's registered detectors.
+const PRIVATE_AT_ONCE: usize = 2;
 const TICK: Duration = Duration::from_millis(250);
 
 impl Probes {
@@ -114,6 +119,11 @@ impl Probes {
 
     pub(super) fn view(&self) -> HealthView {
         HealthView { state: self.state, checked: self.checked }
+    }
+
+    /// Lets the next probe be now.
+    pub(super) fn hurry(&mut self) {
+        self.due = None;
     }
 
     fn record(&mut self, spec: &Health, seen: HealthState, now: Instant) {
@@ -138,22 +148,33 @@ impl Probes {
 impl Detectors {
     /// Probes remote detectors for ever; drop it to stop.
     pub async fn health_loop(&self) {
+        let mut running = FuturesUnordered::new();
+        // Whose are running: one tenant's silent services hold up nobody else's probes.
+        let mut busy: HashMap<usize, Option<TenantId>> = HashMap::new();
         loop {
             let now = Instant::now();
-            let mut due = Vec::new();
-            for member in self.all() {
-                let spec = &member.detector().health;
-                let places = member.places.each().iter().filter(|_| !spec.path.is_empty());
-                let is_due =
-                    |place: &&Arc<Place>| lock(&place.probes).due.is_none_or(|due| due <= now);
-                due.extend(places.filter(is_due).map(|place| (spec.clone(), Arc::clone(place))));
+            for (member, place) in self.all().iter().flat_map(|member| member.due(now)) {
+                let (own, whose) =
+                    (Arc::as_ptr(&place) as usize, member.detector().private_to.clone());
+                let most = if whose.is_some() { PRIVATE_AT_ONCE } else { PROBES_AT_ONCE };
+                let beside = busy.values().filter(|other| **other == whose).count();
+                if beside >= most || busy.contains_key(&own) {
+                    continue;
+                }
+                busy.insert(own, whose);
+                running.push(async move {
+                    check(&self.line.client, &member, &place).await;
+                    own
+                });
             }
-            futures_util::stream::iter(due)
-                .for_each_concurrent(PROBES_AT_ONCE, |(spec, place)| async move {
-                    check(&self.line.client, &spec, &place).await;
-                })
-                .await;
-            sleep(TICK).await;
+            let tick = sleep(TICK);
+            tokio::pin!(tick);
+            loop {
+                tokio::select! {
+                    Some(own) = running.next() => drop(busy.remove(&own)),
+                    () = &mut tick => break,
+                }
+            }
         }
     }
 
@@ -221,17 +242,40 @@ pub(super) fn sample_request(samples: &[&str], detector: &Detector) -> Option<Re
     Some(request)
 }
 
-async fn check(client: &Client, spec: &Health, place: &Place) {
-    let seen = ping(client, &place.uri, spec).await;
+async fn check(client: &Client, member: &Member, place: &Place) {
+    let spec = member.detector().health.clone();
+    let seen = match spec.path.is_empty() {
+        true => None,
+        false => Some(ping(client, &place.uri, &spec).await),
+    };
+    let pending = lock(&member.welcome).is_pending();
+    let outdated = pending && !welcome(client, (member, &place.uri), seen).await;
     let now = Instant::now();
     let failing = {
         let mut probes = lock(&place.probes);
         let failing = probes.failures > 0;
-        probes.record(spec, seen, now);
+        match seen {
+            Some(seen) => probes.record(&spec, seen, now),
+            None => probes.due = Some(now + spec.interval),
+        }
+        if outdated {
+            probes.hurry();
+        }
         failing
     };
-    if failing && seen == HealthState::Healthy {
+    if failing && seen == Some(HealthState::Healthy) {
         place.recovered(now);
+    }
+}
+
+impl Member {
+    /// Its places that are to be probed now.
+    fn due(self: &Arc<Self>, now: Instant) -> Vec<(Arc<Member>, Arc<Place>)> {
+        let is_asked = !self.detector().health.path.is_empty() || lock(&self.welcome).is_pending();
+        let is_due =
+            |place: &&Arc<Place>| is_asked && lock(&place.probes).due.is_none_or(|due| due <= now);
+        let due = self.places.each().iter().filter(is_due);
+        due.map(|place| (Arc::clone(self), Arc::clone(place))).collect()
     }
 }
 

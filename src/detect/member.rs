@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use super::health::HealthView;
 use super::limits::{Bulkhead, Latency, RetryBudget, Throttle};
 use super::place::{Moment, Place, Places};
+use super::welcome::Welcome;
 use crate::catalog::Detector;
-use crate::domain::id::DetectorName;
+use crate::domain::id::{DetectorName, TenantId};
 use crate::domain::report::ReportError;
 use crate::operations::breaker::{
     Admission, Breaker, BreakerSpec, BreakerState, BreakerStats, Ended,
@@ -19,6 +20,7 @@ use crate::operations::breaker::{
 /// Other endpoints are another member.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
+    private_to: Option<TenantId>,
     name: DetectorName,
     version: Arc<str>,
     endpoints: Vec<Uri>,
@@ -27,6 +29,7 @@ pub(super) struct Key {
 impl Key {
     pub(super) fn of(detector: &Detector) -> Self {
         Self {
+            private_to: detector.private_to.clone(),
             name: detector.name.clone(),
             version: Arc::clone(&detector.version),
             endpoints: detector.endpoints().map(|endpoint| endpoint.uri.clone()).collect(),
@@ -35,7 +38,8 @@ impl Key {
 
     /// Whether `other` is the same detector and version, some of whose endpoints are ours.
     pub(super) fn continues(&self, other: &Key) -> bool {
-        (&self.name, &self.version) == (&other.name, &other.version)
+        (&self.private_to, &self.name, &self.version)
+            == (&other.private_to, &other.name, &other.version)
             && self.endpoints.iter().any(|endpoint| other.endpoints.contains(endpoint))
     }
 }
@@ -43,6 +47,8 @@ impl Key {
 /// A breaker as seen from outside.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BreakerView {
+    /// The tenant that registered the detector; `None` for everyone's.
+    pub private_to: Option<TenantId>,
     /// The detector.
     pub name: DetectorName,
     /// Its version.
@@ -59,6 +65,13 @@ pub struct BreakerView {
     pub stats: BreakerStats,
 }
 
+impl BreakerView {
+    /// Whether it is the breaker of a version of `detector`.
+    pub fn is_of(&self, detector: &Detector) -> bool {
+        self.name == detector.name && self.private_to == detector.private_to
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Member {
     detector: Mutex<Arc<Detector>>,
@@ -69,6 +82,7 @@ pub(super) struct Member {
     budget: Arc<Mutex<RetryBudget>>,
     latency: Arc<Mutex<Latency>>,
     pub(super) throttle: Arc<Throttle>,
+    pub(super) welcome: Mutex<Welcome>,
 }
 
 /// A try without an answer for less than this speaks against no place, unless a hedge says so.
@@ -88,6 +102,7 @@ impl Member {
             budget: Arc::default(),
             latency: Arc::default(),
             throttle: Arc::default(),
+            welcome: Mutex::new(Welcome::of(detector)),
         }
     }
 
@@ -102,12 +117,16 @@ impl Member {
             budget: Arc::clone(&self.budget),
             latency: Arc::clone(&self.latency),
             throttle: Arc::clone(&self.throttle),
+            welcome: Mutex::new(Welcome::of(detector)),
         }
     }
 
     /// Takes over the numbers of a reloaded file.
     pub(super) fn adopt(&self, detector: &Arc<Detector>) {
-        *lock(&self.detector) = Arc::clone(detector);
+        let before = std::mem::replace(&mut *lock(&self.detector), Arc::clone(detector));
+        if lock(&self.welcome).adopt(&before, detector) {
+            self.places.each().iter().for_each(|place| lock(&place.probes).hurry());
+        }
         let mut bulkhead = lock(&self.bulkhead);
         if bulkhead.spec != detector.bulkhead {
             *bulkhead = Arc::new(Bulkhead::new(detector.bulkhead));
@@ -118,8 +137,9 @@ impl Member {
         Arc::clone(&lock(&self.detector))
     }
 
-    pub(super) fn is(&self, name: &DetectorName) -> bool {
-        lock(&self.detector).name == *name
+    pub(super) fn is(&self, private_to: Option<&TenantId>, name: &DetectorName) -> bool {
+        let detector = lock(&self.detector);
+        detector.name == *name && detector.private_to.as_ref() == private_to
     }
 
     pub(super) fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -138,6 +158,11 @@ impl Member {
         lock(&self.latency)
     }
 
+    /// Not in service yet, or out of it at every place.
+    pub(super) fn is_away(&self, now: Instant) -> bool {
+        lock(&self.welcome).is_pending() || self.places.is_away(now)
+    }
+
     pub(super) fn health_view(&self) -> HealthView {
         self.places.health()
     }
@@ -147,6 +172,7 @@ impl Member {
         let breaker = self.breaker();
         let (failures, successes) = breaker.recent();
         BreakerView {
+            private_to: detector.private_to.clone(),
             name: detector.name.clone(),
             version: Arc::clone(&detector.version),
             state: breaker.state(now),

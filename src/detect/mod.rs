@@ -11,11 +11,11 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::catalog::detector::Protocol;
+use crate::catalog::detector::{DISCOVERED, Protocol};
 use crate::catalog::{Catalog, Detector};
 use crate::domain::content::Piece;
 use crate::domain::finding::TextView;
-use crate::domain::id::DetectorName;
+use crate::domain::id::{DetectorName, TenantId};
 use crate::domain::report::{Report, ReportError};
 use crate::domain::request::Request;
 use crate::operations::breaker::{BreakerState, Force};
@@ -41,6 +41,7 @@ mod place;
 mod protocol;
 mod sending;
 mod vault;
+mod welcome;
 
 #[cfg(feature = "fuzz")]
 pub use fuzz::read_reply;
@@ -49,10 +50,11 @@ pub use health::{HealthState, HealthView, ProbeView};
 pub use local::{Judge, Judged, Prepare};
 pub use member::BreakerView;
 pub use vault::{CredentialPlace, CredentialView, VaultError};
+pub use welcome::{Capabilities, Standing};
 
 use excerpt::Texts;
 use flight::Flights;
-use member::{Key, Member};
+use member::{Key, Member, lock};
 use sending::{Landing, Line};
 
 /// What the runtime needs at start.
@@ -101,7 +103,15 @@ pub struct Work<'a> {
 /// among them as `decided`.
 pub type Stop<'a> = dyn Fn(Vec<Report>) -> BoxFuture<'a, bool> + Send + Sync + 'a;
 
-type Serving = HashMap<usize, (Arc<Detector>, Arc<Member>)>;
+type Entries = HashMap<usize, (Arc<Detector>, Arc<Member>)>;
+
+/// Members by the address of their definition, which the entry keeps alive: the way of a call.
+#[derive(Default)]
+struct Serving {
+    now: Entries,
+    /// Of what the last swap removed: requests that began before it go on asking it.
+    before: Entries,
+}
 
 /// The runtime state of all detectors; survives reloads.
 pub struct Detectors {
@@ -110,7 +120,6 @@ pub struct Detectors {
     flights: Flights<Landing>,
     pool: local::Pool,
     members: RwLock<HashMap<Key, Arc<Member>>>,
-    /// Members by the address of their definition, which the entry keeps alive: the way of a call.
     serving: RwLock<Serving>,
 }
 
@@ -130,7 +139,7 @@ impl Detectors {
     pub fn retain(&self, catalog: &Catalog) {
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         let (mut next, mut serving) = (HashMap::new(), HashMap::new());
-        for detector in catalog.detectors.values().flat_map(Detector::definitions) {
+        for detector in catalog.all().flat_map(Detector::definitions) {
             let key = Key::of(detector);
             let member = members.remove(&key).unwrap_or_else(|| {
                 let before = members.iter().find(|(other, _)| key.continues(other));
@@ -145,12 +154,14 @@ impl Detectors {
             next.insert(key, member);
         }
         *members = next;
-        *self.serving.write().unwrap_or_else(PoisonError::into_inner) = serving;
+        let mut known = self.serving.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut known.now, serving);
+        known.before = before;
     }
 
     /// Builds in the background what the built-in detectors need, so that no request waits for it.
     pub fn warm(&self, catalog: &Catalog) {
-        for detector in catalog.detectors.values().flat_map(Detector::definitions) {
+        for detector in catalog.all().flat_map(Detector::definitions) {
             if let Protocol::Builtin(kind) = &detector.protocol {
                 self.pool.warm(*kind, &detector.params);
             }
@@ -231,13 +242,17 @@ impl Detectors {
     pub fn breakers(&self) -> Vec<BreakerView> {
         let now = Instant::now();
         let mut views: Vec<_> = self.all().iter().map(|member| member.view(now)).collect();
-        views.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
+        let place = |view: &BreakerView| {
+            (view.name.clone(), view.private_to.clone(), Arc::clone(&view.version))
+        };
+        views.sort_by_cached_key(place);
         views
     }
 
-    /// Manual control over all versions of a detector; false when there is none of that name.
-    pub fn force(&self, name: &DetectorName, how: Force) -> bool {
-        let named: Vec<_> = self.all().into_iter().filter(|m| m.is(name)).collect();
+    /// Manual control over all versions of a detector, a tenant's or everyone's; false when there is
+    /// none of that name.
+    pub fn force(&self, (whose, name): (Option<&TenantId>, &DetectorName), how: Force) -> bool {
+        let named: Vec<_> = self.all().into_iter().filter(|m| m.is(whose, name)).collect();
         for member in &named {
             member.breaker().force(how, Instant::now());
         }
@@ -246,16 +261,37 @@ impl Detectors {
 
     /// What background probes say, of several versions that count the worst; built-in detectors are
     /// always healthy.
-    pub fn health(&self, name: &DetectorName) -> HealthView {
-        let views = self.counting(name).into_iter().map(|member| member.health_view());
+    pub fn health(&self, detector: &Detector) -> HealthView {
+        let views = self.counting(detector).into_iter().map(|member| member.health_view());
         views.max_by_key(|view| view.state.badness()).unwrap_or_default()
+    }
+
+    /// Whether it takes part; of several versions that count, all must.
+    pub fn standing(&self, detector: &Detector) -> Standing {
+        let counting = self.counting(detector);
+        if counting.is_empty() {
+            return welcome::Welcome::of(detector).standing();
+        }
+        let mut standings = counting.iter().map(|member| lock(&member.welcome).standing());
+        standings.find(|standing| *standing != Standing::Active).unwrap_or(Standing::Active)
+    }
+
+    /// What the services that the environment names said of themselves.
+    pub fn discoveries(&self) -> Vec<(DetectorName, Capabilities)> {
+        let told = |member: Arc<Member>| {
+            let detector = member.detector();
+            let told = lock(&member.welcome).told().cloned();
+            told.filter(|_| detector.source.starts_with(DISCOVERED))
+                .map(|told| (detector.name.clone(), told))
+        };
+        self.all().into_iter().filter_map(told).collect()
     }
 
     /// The state of its breaker, of several versions that count the worst; closed where there is
     /// none.
-    pub fn breaker(&self, name: &DetectorName) -> BreakerState {
+    pub fn breaker(&self, detector: &Detector) -> BreakerState {
         let now = Instant::now();
-        let states = self.counting(name).into_iter().map(|member| member.breaker().state(now));
+        let states = self.counting(detector).into_iter().map(|member| member.breaker().state(now));
         let badness = |state: &BreakerState| match state {
             BreakerState::Closed => 0,
             BreakerState::HalfOpen => 1,
@@ -265,13 +301,14 @@ impl Detectors {
     }
 
     /// 95th percentile of the last answers; `None` before eight answers.
-    pub fn p95(&self, name: &DetectorName) -> Option<Duration> {
-        self.counting(name).into_iter().filter_map(|member| member.latency().p95()).max()
+    pub fn p95(&self, detector: &Detector) -> Option<Duration> {
+        self.counting(detector).into_iter().filter_map(|member| member.latency().p95()).max()
     }
 
     /// Its versions, without those that are only observed unless all are.
-    fn counting(&self, name: &DetectorName) -> Vec<Arc<Member>> {
-        let named = self.all().into_iter().filter(|member| member.is(name));
+    fn counting(&self, detector: &Detector) -> Vec<Arc<Member>> {
+        let (whose, name) = (detector.private_to.as_ref(), &detector.name);
+        let named = self.all().into_iter().filter(|member| member.is(whose, name));
         let (observed, counting): (Vec<_>, Vec<_>) =
             named.partition(|member| member.detector().shadow);
         if counting.is_empty() { observed } else { counting }
@@ -280,7 +317,10 @@ impl Detectors {
     fn member(&self, detector: &Arc<Detector>) -> Arc<Member> {
         {
             let serving = self.serving.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some((_, member)) = serving.get(&(Arc::as_ptr(detector) as usize)) {
+            let place = Arc::as_ptr(detector) as usize;
+            if let Some((_, member)) =
+                serving.now.get(&place).or_else(|| serving.before.get(&place))
+            {
                 return Arc::clone(member);
             }
         }

@@ -116,6 +116,7 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
         cost: 1.0,
         params: json!({}),
         views: vec![],
+        private_to: None,
         tenants: Default::default(),
         version: "1".into(),
         versions: vec![],

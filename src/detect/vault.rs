@@ -1,7 +1,7 @@
 //! What a call to a detector is authorised with: the stored credential before the file's, a token
 //! fetched for it, and the delegation token.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,7 +12,7 @@ use super::Detectors;
 use super::delegation::Delegations;
 use super::oauth::{NoToken, Tokens};
 use super::sending::{About, Line};
-use crate::catalog::detector::Auth;
+use crate::catalog::detector::{Auth, Endpoint};
 use crate::catalog::{CredentialParts, Detector};
 use crate::domain::id::{DetectorName, TenantId};
 use crate::outbound::Forbidden;
@@ -20,8 +20,50 @@ use crate::seal::{DataKeys, SealError};
 use crate::settings::Env;
 use crate::store::{AuditEntry, SealedSecret, Store, StoreError};
 
-/// Whose credential of which detector; no tenant stands for all.
-pub type CredentialPlace = (Option<TenantId>, DetectorName);
+/// Whose credential of which detector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialPlace {
+    /// For whose calls; `None` stands for all.
+    pub tenant: Option<TenantId>,
+    /// Of whom.
+    pub detector: DetectorName,
+    /// The addresses that it goes to, for a registered detector. Whoever gives that detector
+    /// another address does not thereby learn what was stored for this one.
+    pub origin: Option<String>,
+}
+
+impl CredentialPlace {
+    /// The place for calls of `tenant` to `detector`.
+    pub fn of(tenant: Option<&TenantId>, detector: &Detector) -> Self {
+        let origin = origin(detector);
+        Self { tenant: tenant.cloned(), detector: detector.name.clone(), origin }
+    }
+
+    /// What a seal belongs to.
+    fn about(&self) -> Vec<&str> {
+        let tenant = self.tenant.as_ref().map_or("", TenantId::as_str);
+        let place = ["detector", tenant, self.detector.as_str()];
+        place.into_iter().chain(self.origin.as_deref()).collect()
+    }
+}
+
+/// Scheme and authority of each address of a registered detector.
+fn origin(detector: &Detector) -> Option<String> {
+    detector.private_to.as_ref()?;
+    let of = |endpoint: &Endpoint| {
+        let scheme = endpoint.uri.scheme_str().unwrap_or_default();
+        let authority = endpoint.uri.authority().map_or("", |authority| authority.as_str());
+        format!("{scheme}://{authority}").to_ascii_lowercase()
+    };
+    let all: BTreeSet<String> = detector.endpoints().map(of).collect();
+    Some(all.into_iter().collect::<Vec<_>>().join(" "))
+}
+
+/// Where a stored row belongs.
+fn place_of(row: &SealedSecret) -> CredentialPlace {
+    let SealedSecret { tenant, detector, origin, .. } = row.clone();
+    CredentialPlace { tenant, detector, origin }
+}
 
 /// Whether a detector has a credential, and of which kind.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -59,22 +101,24 @@ struct Stored {
 /// A stored credential; `auth` is `None` where it cannot be opened.
 struct Held {
     tenant: Option<TenantId>,
+    origin: Option<String>,
     kind: String,
     auth: Option<Auth>,
 }
 
 impl Stored {
-    /// The tenant's own before everyone's.
-    fn held(&self, tenant: Option<&TenantId>, name: &DetectorName) -> Option<&Held> {
-        let all = self.by_name.get(name)?;
-        let of = |tenant: Option<&TenantId>| all.iter().find(|held| held.tenant.as_ref() == tenant);
-        of(tenant).or_else(|| of(None))
+    /// The tenant's own before everyone's; of a registered detector its tenant's, for its address.
+    fn held(&self, tenant: Option<&TenantId>, detector: &Detector) -> Option<&Held> {
+        let all = self.by_name.get(&detector.name)?;
+        let origin = origin(detector);
+        let of = |tenant: Option<&TenantId>| {
+            all.iter().find(|held| held.tenant.as_ref() == tenant && held.origin == origin)
+        };
+        match &detector.private_to {
+            Some(owner) => of(Some(owner)),
+            None => of(tenant).or_else(|| of(None)),
+        }
     }
-}
-
-/// What a seal belongs to.
-fn about<'a>(tenant: Option<&'a TenantId>, name: &'a DetectorName) -> [&'a str; 3] {
-    ["detector", tenant.map_or("", TenantId::as_str), name.as_str()]
 }
 
 impl Vault {
@@ -89,11 +133,11 @@ impl Vault {
     }
 
     fn open(&self, row: &SealedSecret, sealed: &[u8]) -> Option<Auth> {
-        let (tenant, detector) = (row.tenant.as_ref(), &row.detector);
-        let opened = match self.keys.open(sealed, &about(tenant, detector)) {
+        let detector = &row.detector;
+        let opened = match self.keys.open(sealed, &place_of(row).about()) {
             Ok(opened) => opened,
             Err(why) => {
-                let tenant = tenant.map(TenantId::as_str);
+                let tenant = row.tenant.as_ref().map(TenantId::as_str);
                 tracing::error!(%detector, tenant, %why, "A stored credential cannot be opened");
                 return None;
             }
@@ -105,7 +149,7 @@ impl Vault {
 
     fn seal(&self, parts: &CredentialParts, place: &CredentialPlace) -> Result<Vec<u8>, SealError> {
         let plain = serde_json::to_string(parts).map_err(|_| SealError::Crypto)?;
-        self.keys.seal(&plain, &about(place.0.as_ref(), &place.1))
+        self.keys.seal(&plain, &place.about())
     }
 }
 
@@ -132,8 +176,9 @@ impl Detectors {
             stored.generation = stored.generation.max(row.sequence);
             let Some(sealed) = &row.value.sealed else { continue };
             let auth = self.line.vault.open(&row.value, sealed);
-            let SealedSecret { tenant, detector, kind, .. } = row.value;
-            stored.by_name.entry(detector).or_default().push(Held { tenant, kind, auth });
+            let SealedSecret { tenant, detector, origin, kind, .. } = row.value;
+            let held = Held { tenant, origin, kind, auth };
+            stored.by_name.entry(detector).or_default().push(held);
         }
         self.line.vault.stored.store(Arc::new(stored));
         Ok(())
@@ -146,7 +191,8 @@ impl Detectors {
             let SealedSecret { tenant, detector, sealed: Some(sealed), .. } = &row.value else {
                 continue;
             };
-            let about = about(tenant.as_ref(), detector);
+            let place = place_of(&row.value);
+            let about = place.about();
             if !self.line.vault.keys.is_outdated(sealed) {
                 continue;
             }
@@ -179,9 +225,9 @@ impl Detectors {
     ) -> Result<(), VaultError> {
         let none = parts.kind == "none";
         let sealed = if none { None } else { Some(self.line.vault.seal(parts, place)?) };
-        let (tenant, detector) = place.clone();
+        let CredentialPlace { tenant, detector, origin } = place.clone();
         let (kind, at_ms) = (parts.kind.clone(), entry.at_ms);
-        let secret = SealedSecret { tenant, detector, kind, sealed, at_ms };
+        let secret = SealedSecret { tenant, detector, origin, kind, sealed, at_ms };
         store.put_secret(secret, entry).await?;
         self.load_credentials(store).await?;
         Ok(())
@@ -189,7 +235,7 @@ impl Detectors {
 
     /// What calls of `tenant` to `detector` are authorised with.
     pub fn credential(&self, tenant: Option<&TenantId>, detector: &Detector) -> CredentialView {
-        match self.line.vault.stored.load().held(tenant, &detector.name) {
+        match self.line.vault.stored.load().held(tenant, detector) {
             Some(held) => {
                 CredentialView { kind: held.kind.clone(), configured: held.auth.is_some() }
             }
@@ -227,7 +273,7 @@ impl Line {
             put(headers, name, &header);
         }
         let stored = self.vault.stored.load_full();
-        let auth = match stored.held(Some(tenant), &detector.name) {
+        let auth = match stored.held(Some(tenant), detector) {
             None => &detector.auth,
             Some(Held { auth: Some(auth), .. }) => auth,
             Some(Held { auth: None, .. }) => return Err(Unauthorised::Sealed),

@@ -28,7 +28,10 @@ pub use list::{FAMILIES, Family};
 /// Distinct `tenant` labels; the rest is `other`.
 const TENANTS_MAX: usize = 20;
 /// Distinct `policy` labels; the rest is `other`.
-const POLICIES_MAX: usize = 10;
+const POLICIES_MAX: usize = 8;
+
+/// The `detector` label of all that tenants registered; no detector can have this name.
+pub const REGISTERED: &str = "(registered)";
 
 /// Breaker states as labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What follows a reload: runtime state of what is gone goes, and operators are told.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
 use super::Deps;
 use crate::metrics::ConfigKind;
@@ -10,13 +11,24 @@ use crate::yaml::fault::{Fault, FaultKind};
 impl Deps {
     /// `snapshot` serves from now on.
     pub fn adopt(&self, snapshot: &Snapshot) {
-        self.detectors.retain(&snapshot.catalog);
-        self.detectors.warm(&snapshot.catalog);
-        self.metrics.snapshot(&snapshot.revision, snapshot.broken.len());
-        self.metrics.active_services(snapshot.catalog.detectors.len());
+        self.serve(snapshot);
         for kind in ConfigKind::ALL {
             self.metrics.config_reload(kind, true, now());
         }
+    }
+
+    /// The same after a change that no file made.
+    pub fn serve(&self, snapshot: &Snapshot) {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who swapped first may come here last.
+        if snapshot.generation < *served {
+            return;
+        }
+        *served = snapshot.generation;
+        self.detectors.retain(&snapshot.catalog);
+        self.detectors.warm(&snapshot.catalog);
+        self.metrics.snapshot(&snapshot.revision, snapshot.broken.len());
+        self.metrics.active_services(snapshot.catalog.all().count());
     }
 
     /// A change was refused for `faults`.

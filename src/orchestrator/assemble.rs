@@ -41,11 +41,13 @@ pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
     let health = shown
         .iter()
         .map(|report| {
-            let health = run.deps.detectors.health(&report.detector).state.name();
+            let detector = run.seen.detectors.get(&report.detector);
+            let health = detector.map(|d| run.deps.detectors.health(d)).unwrap_or_default();
+            let health = health.state.name();
             (report.detector.clone(), health)
         })
         .collect();
-    let projected = wanted.then(|| facts::projected(&run.deps.detectors, &parts.plan)).flatten();
+    let projected = wanted.then(|| facts::projected(run, &parts.plan)).flatten();
     Outcome {
         projected,
         request_id: run.request.id.clone(),

@@ -1,6 +1,6 @@
 //! What orchestrations work with, built from the settings.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio_util::task::TaskTracker;
 
@@ -120,6 +120,7 @@ impl Deps {
             metrics,
             operations,
             settings,
+            served: Mutex::default(),
         })
     }
 }

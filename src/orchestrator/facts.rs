@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{Deps, Run};
 use crate::auth::Caller;
-use crate::catalog::Tenant;
-use crate::detect::{Detectors, HealthState};
+use crate::catalog::{Detector, Tenant};
+use crate::detect::{Detectors, HealthState, Standing};
 use crate::domain::content::{Body, ContentType, Direction, Judge, Piece};
 use crate::domain::error::{Code, Error};
 use crate::domain::head::{CallerFacts, Head, Health, OptIn, RequestFacts};
@@ -124,20 +124,24 @@ pub(super) fn opt_in(
 /// How the detectors fare now.
 pub(super) fn health<'a>(
     detectors: &Detectors,
-    names: impl Iterator<Item = &'a DetectorName>,
+    seen: impl Iterator<Item = &'a Arc<Detector>>,
 ) -> BTreeMap<DetectorName, Health> {
-    let of = |name: &DetectorName| Health {
-        healthy: detectors.health(name).state != HealthState::Unhealthy,
-        breaker: detectors.breaker(name).name(),
-        p95_ms: detectors.p95(name).map(|took| step(took.as_millis())),
+    let of = |detector: &Arc<Detector>| {
+        let unhealthy = detectors.health(detector).state == HealthState::Unhealthy;
+        Health {
+            healthy: !unhealthy && detectors.standing(detector) == Standing::Active,
+            breaker: detectors.breaker(detector).name(),
+            p95_ms: detectors.p95(detector).map(|took| step(took.as_millis())),
+        }
     };
-    names.map(|name| (name.clone(), of(name))).collect()
+    seen.map(|detector| (detector.name.clone(), of(detector))).collect()
 }
 
 /// How long the plan will take by what was observed: the largest 95th percentile among its required
 /// detectors; `None` before one of them answered often enough. Never from configured time-outs.
-pub(super) fn projected(detectors: &Detectors, plan: &Plan) -> Option<Duration> {
-    plan.required.iter().filter_map(|name| detectors.p95(name)).max()
+pub(super) fn projected(run: &Run<'_>, plan: &Plan) -> Option<Duration> {
+    let required = plan.required.iter().filter_map(|name| run.seen.detectors.get(name));
+    required.filter_map(|detector| run.deps.detectors.p95(detector)).max()
 }
 
 /// The next of 1, 2, 5, 10, 20, 50 and so on: few values, so that answers can be used again.

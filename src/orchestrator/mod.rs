@@ -1,6 +1,6 @@
 //! The order of one orchestration. Only `run` knows it; leaves never call each other.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -70,6 +70,8 @@ pub struct Deps {
     pub operations: Arc<Operations>,
     /// Static settings.
     pub settings: Arc<Settings>,
+    /// The generation whose detectors are kept; held while they change.
+    served: Mutex<u64>,
 }
 
 /// One orchestration under way: what every step reads.
@@ -176,7 +178,7 @@ impl<'a> Run<'a> {
         check_length(deps, tenant, request)?;
         let view = facts::view_of(snapshot, tenant, request.policy.as_ref())?;
         let pieces: Arc<[Piece]> = request.body.pieces(request.judge, request.content_type).into();
-        let health = || facts::health(&deps.detectors, seen.detectors.keys());
+        let health = || facts::health(&deps.detectors, seen.detectors.values());
         let opt_in = facts::opt_in(view, (caller, request, &pieces), health);
         let head = facts::head(deps, tenant, view, (request, opt_in));
         let deadline = started + facts::budget(deps, tenant, request);

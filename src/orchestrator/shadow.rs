@@ -52,7 +52,8 @@ fn observe(
     async move {
         let work = Work { request: &request, caller: &caller, pieces: &pieces, traceparent: None };
         if let Some(report) = detectors.fan_out(&asks, &work, deadline).await.pop() {
-            stages::count(&metrics, &report);
+            let observed = asks.iter().find_map(|ask| ask.detector.as_ref());
+            stages::count(&metrics, &report, observed);
             let _ = slot.set(report);
         }
     }

@@ -13,7 +13,7 @@ use crate::domain::coverage;
 use crate::domain::id::DetectorName;
 use crate::domain::plan::{Execution, Plan, StopOn};
 use crate::domain::report::{Report, ReportError};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, REGISTERED};
 
 #[cfg(test)]
 mod tests;
@@ -58,7 +58,7 @@ pub(super) async fn ask(run: &Run<'_>, planned: &Planned) -> Vec<Report> {
         reports.extend(run.deps.detectors.fan_out(&asks, &work, run.deadline).await);
     }
     for report in &reports {
-        count(&run.deps.metrics, report);
+        count(&run.deps.metrics, report, run.seen.detectors.get(&report.detector));
     }
     reports
 }
@@ -70,15 +70,17 @@ fn decided(run: &Run<'_>, plan: &Plan, name: &DetectorName) -> Report {
     Report::unsent(name.clone(), version, ReportError::Decided)
 }
 
-pub(super) fn count(metrics: &Metrics, report: &Report) {
+/// Counts a report of `detector`.
+pub(super) fn count(metrics: &Metrics, report: &Report, detector: Option<&Arc<Detector>>) {
     let own = report.attempts > 0 && !report.coalesced;
     let took = own.then_some(report.duration);
-    // Policies may name what does not exist, as often as they like.
-    let name = match report.error {
-        Some(ReportError::NotRegistered) => "other",
-        _ => report.detector.as_str(),
+    // Policies may name what does not exist, and tenants register what they like.
+    let (name, version) = match report.error {
+        Some(ReportError::NotRegistered) => ("other", ""),
+        _ if detector.is_some_and(|d| d.private_to.is_some()) => (REGISTERED, ""),
+        _ => (report.detector.as_str(), &*report.version),
     };
-    metrics.detector_call(name, &report.version, (report.status, report.error), took);
+    metrics.detector_call(name, version, (report.status, report.error), took);
     for finding in &report.findings {
         metrics.findings(name, finding.category.as_str(), 1);
     }

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use validator::{Validate as _, ValidationErrors, ValidationErrorsKind};
 
-use super::{Secret, Secrets, Settings};
+use super::{Env, Secret, Secrets, Settings, discovered};
 use crate::yaml::fault::{Fault, FaultKind};
 use crate::yaml::{self, Node};
 
@@ -49,10 +49,18 @@ impl Settings {
         let mut value = tree.to_json();
         loading.refuse_unknown(&mut value, &known, "");
         let mut secrets = Secrets::default();
+        let mut discovered = Vec::new();
         for (variable, raw) in variables {
             if let Some(rest) = variable.strip_prefix(PREFIX) {
                 if let Some(taken) = secrets.take(rest, &raw) {
                     loading.refuse_secret(&variable, taken);
+                    continue;
+                }
+                if let Some(found) = discovered::of(&variable, rest, &raw) {
+                    match found {
+                        Ok(found) => discovered.extend(found),
+                        Err(why) => loading.refuse_detector(&variable, "invalid_value", why),
+                    }
                     continue;
                 }
                 loading.apply(&mut value, &known, (&variable, rest), &raw);
@@ -65,13 +73,20 @@ impl Settings {
         {
             loading.explain(&errors, "");
         }
+        if settings.as_ref().is_some_and(|settings| settings.env == Env::Production) {
+            for found in &discovered {
+                let why = "must be a detector file in production, which says what it is and whose";
+                loading.refuse_detector(&found.variable, "governance_missing", why);
+            }
+        }
+        discovered.sort_by(|a, b| a.name.cmp(&b.name));
         loading.faults.sort();
         match settings {
             Some(mut settings) if loading.faults.is_empty() => {
                 if let Some(url) = secrets.get(Secret::DatabaseUrl) {
                     settings.database.url = Some(url.clone().into());
                 }
-                Ok(Settings { secrets, ..settings })
+                Ok(Settings { secrets, discovered, ..settings })
             }
             _ => Err(loading.faults),
         }
@@ -214,11 +229,23 @@ impl Loading<'_> {
         });
     }
 
+    fn refuse_detector(&mut self, variable: &str, code: &'static str, why: &str) {
+        self.faults.push(Fault {
+            kind: FaultKind::Settings,
+            file: variable.to_owned(),
+            line: 0,
+            column: 0,
+            code,
+            message: format!("`{variable}` {why}"),
+            hint: Some("see docs/detectors.md".into()),
+        });
+    }
+
     fn unknown_variable(&mut self, known: &Value, variable: &str, rest: &str) {
         let mut names: Vec<String> = FLAT.iter().map(|(name, _)| (*name).to_owned()).collect();
         names.extend(Secrets::names());
         leaves(known, "", &mut names);
-        let (code, message, hint) = if LATER.contains(&rest) || rest.starts_with("DETECTOR_") {
+        let (code, message, hint) = if LATER.contains(&rest) {
             let hint = "unset it: this version has no use for it".to_owned();
             ("not_built", "is not supported by this version", hint)
         } else {

@@ -11,6 +11,7 @@ use crate::yaml::Span;
 
 mod concurrency;
 mod database;
+mod discovered;
 mod load;
 mod secrets;
 mod tenancy;
@@ -19,6 +20,7 @@ mod tests;
 
 pub use concurrency::Concurrency;
 pub use database::{Database, DatabaseUrl, Migrate};
+pub use discovered::Discovered;
 pub use load::read_secret_variable;
 pub use secrets::{Secret, Secrets};
 pub use tenancy::{Rate, RateLimit, Tier, Tiers};
@@ -58,6 +60,9 @@ pub struct Settings {
     /// What only the environment holds.
     #[serde(skip)]
     pub secrets: Secrets,
+    /// Detectors that only the environment names.
+    #[serde(skip)]
+    pub discovered: Vec<Discovered>,
 }
 
 impl Default for Settings {
@@ -74,6 +79,7 @@ impl Default for Settings {
             database: Database::default(),
             telemetry: Telemetry::default(),
             secrets: Secrets::default(),
+            discovered: Vec::new(),
         }
     }
 }
@@ -312,6 +318,9 @@ pub struct Orchestration {
     /// Detectors asked at once.
     #[validate(range(min = 1, max = 100))]
     pub parallel_max: usize,
+    /// Detectors that one tenant may register.
+    #[validate(range(max = 1_000))]
+    pub registered_max: usize,
     /// Deadlines.
     #[validate(nested)]
     pub sla: Sla,
@@ -319,7 +328,12 @@ pub struct Orchestration {
 
 impl Default for Orchestration {
     fn default() -> Self {
-        Self { content_max_chars: 1_000_000, parallel_max: 10, sla: Sla::default() }
+        Self {
+            content_max_chars: 1_000_000,
+            parallel_max: 10,
+            registered_max: 20,
+            sla: Sla::default(),
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
-use super::{Base, Files, Overlay, Row, RowKind, Snapshot, Sources, overlays, rows, trial};
-use crate::domain::id::{BundleName, TenantId};
+use super::{Base, Files, Overlay, Row, RowChange, Snapshot, Sources, Told, overlays, rows, trial};
+use crate::domain::id::{BundleName, DetectorName, TenantId};
 use crate::policy::Policies;
 use crate::settings::Settings;
 use crate::store::{AuditEntry, Expected, Object, Store, StoreError};
@@ -66,32 +66,6 @@ impl Change {
     }
 }
 
-/// A change of what the store holds of one tenant.
-#[derive(Debug, Clone)]
-pub struct RowChange {
-    /// What of it.
-    pub kind: RowKind,
-    /// Of whom.
-    pub tenant: TenantId,
-    /// JSON; `None` deletes it.
-    pub body: Option<String>,
-    /// What the author believes to be there.
-    pub expected: Expected,
-    /// What the audit says of it.
-    pub audit: AuditEntry,
-}
-
-impl RowChange {
-    /// `rows` with what `object` makes of this one, in the order of the store.
-    fn made(&self, rows: &[Arc<Row>], object: &Object) -> Vec<Arc<Row>> {
-        let own = |row: &Row| row.kind == self.kind && row.tenant == self.tenant;
-        let mut made: Vec<_> = rows.iter().filter(|other| !own(other)).cloned().collect();
-        made.extend(Row::of(object).map(Arc::new));
-        made.sort_by(|a, b| (a.kind, &a.tenant).cmp(&(b.kind, &b.tenant)));
-        made
-    }
-}
-
 /// What else must hold of an overlay in the snapshot that would serve, before it is stored; given
 /// from above, because orchestrations are run there.
 pub type Gate<'a> = &'a dyn Fn(&Snapshot, &Overlay) -> Vec<Fault>;
@@ -114,6 +88,12 @@ pub enum ChangeError {
     /// A file defines the name.
     #[error("a file defines this name")]
     Defined,
+    /// The tenant has as many as it may.
+    #[error("the tenant has {most}, which is as many as it may have")]
+    Full {
+        /// How many.
+        most: usize,
+    },
     /// Nothing was changed, or nobody knows.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -196,6 +176,12 @@ impl Live {
                 loaded_at: current.loaded_at.clone(),
             }],
         }
+    }
+
+    /// Takes over what a discovered service said of itself; the next look makes a snapshot of it.
+    /// False where that is known already.
+    pub fn learn(&self, name: &DetectorName, told: Told) -> bool {
+        self.sources.learn(name, told)
     }
 
     pub(super) fn sources(&self) -> &Sources {
@@ -301,21 +287,23 @@ impl Live {
     ) -> Result<Arc<Snapshot>, ChangeError> {
         let mut stored = self.stored();
         let base = self.current();
-        let defines = change.kind == RowKind::Tenant && change.body.is_some();
-        if defines && base.file_defines_tenant(&change.tenant) {
+        if change.is_defined(&base) {
             return Err(ChangeError::Defined);
         }
-        let key = change.kind.key(&change.tenant);
+        change.check_room(&base, settings.orchestration.registered_max)?;
+        let key = change.place.key();
         let body = change.body.clone();
         let object = Object { key, version: 0, at_ms: 0, etag: String::new(), body };
         let rows = change.made(&base.files.rows, &object);
         let files = base.files.beside(base.files.overlays.clone(), rows);
         let over = Base::over(&base.policies, &self.sources, settings);
         let mut next = base.with_files(files, &over, None).map_err(ChangeError::Invalid)?;
-        if defines && let Some(faults) = next.broken_tenant(&change.tenant) {
+        if change.body.is_some()
+            && let Some(faults) = next.broken_row(&change.place)
+        {
             return Err(ChangeError::Invalid(faults.to_vec()));
         }
-        let closed = StoreError::Closed { doing: "writing a tenant" };
+        let closed = StoreError::Closed { doing: "writing what is live" };
         let store = self.store.as_ref().ok_or(closed)?;
         let (body, audit) = (change.body.clone(), change.audit.clone());
         let write = store.change(object.key, body, change.expected, audit);
@@ -356,7 +344,9 @@ impl Live {
             if !failures.is_empty() {
                 return Err(ChangeError::Invalid(failures));
             }
-            let detectors = draft.catalog.detectors.keys().cloned().collect();
+            let registered = draft.catalog.private.get(&change.tenant);
+            let registered = registered.into_iter().flat_map(|own| own.keys());
+            let detectors = draft.catalog.detectors.keys().chain(registered).cloned().collect();
             doubts = trial::doubts(&draft.files, own, &detectors, &limits);
         }
         Ok((draft, doubts))
@@ -454,12 +444,20 @@ impl Live {
     }
 }
 
-/// Logs each stored overlay and tenant that serves no longer, once.
+/// Logs each stored overlay and row that serves no longer, once.
 fn tell_broken(next: &Snapshot, before: Option<&Snapshot>) {
-    for (tenant, faults) in next.broken_tenants() {
-        if before.is_none_or(|before| before.broken_tenant(tenant).is_none()) {
+    for (place, faults) in next.broken_rows() {
+        if before.is_none_or(|before| before.broken_row(place).is_none()) {
             let fault = faults.first().map(ToString::to_string).unwrap_or_default();
-            tracing::error!(%tenant, fault, "a stored tenant does not fit; it is refused");
+            let (what, tenant) = (place.kind.name(), place.tenant.as_ref().map(TenantId::as_str));
+            let name = &place.name;
+            tracing::error!(
+                what,
+                tenant,
+                name,
+                fault,
+                "what is stored does not fit; it is refused"
+            );
         }
     }
     for ((tenant, bundle), faults) in &next.broken {

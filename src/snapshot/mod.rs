@@ -18,20 +18,23 @@ use crate::yaml;
 use crate::yaml::fault::{Fault, FaultKind};
 use rows::Settled;
 
+mod change;
 mod layers;
 mod live;
 mod overlays;
+mod registered;
 mod rows;
 mod seen;
 mod sources;
 mod trial;
 mod watch;
 
-pub use live::{Change, ChangeError, Changed, Gate, Generations, Live, RowChange};
+pub use change::RowChange;
+pub use live::{Change, ChangeError, Changed, Gate, Generations, Live};
 pub use overlays::{Overlay, OverlayCases, OverlayContent, OverlayModule, key, tag};
-pub use rows::{KINDS, Quota, Row, RowKind, stored};
+pub use rows::{KINDS, Quota, Row, RowKind, RowPlace, stored};
 pub use seen::Seen;
-pub use sources::{CheckParams, Files, Sources};
+pub use sources::{CheckParams, Files, Sources, Told};
 pub use watch::{Changes, Event, Looked, look, watch};
 
 /// Everything live, at one moment.
@@ -103,7 +106,8 @@ impl Snapshot {
         // Policies cannot be checked against tenants that are not known.
         let known = previous.map(|old| (&old.catalog, old.files.catalog.as_slice()));
         let (catalog, warnings) = Catalog::load_after(known, &files.catalog, &context)?;
-        let settled = rows::settle(catalog, warnings, files, &context);
+        let held = previous.map(|snapshot| &snapshot.held);
+        let settled = rows::settle(catalog, warnings, files, &context, held);
         let before = previous.map(|snapshot| &snapshot.policies);
         let base = Base { sources, settings, previous: before };
         let policies = load_policies(files, &scopes(&settled.catalog), &base, None)
@@ -163,7 +167,7 @@ impl Snapshot {
             false => {
                 let guard = guard(base.settings)?;
                 let context = context(base.sources, base.settings, &guard);
-                rows::settle(catalog, warnings, &files, &context)
+                rows::settle(catalog, warnings, &files, &context, Some(&self.held))
             }
         };
         let policies = load_policies(&files, &scopes(&settled.catalog), base, fresh)?;

@@ -1,35 +1,40 @@
-//! Tenants, quotas and pauses that the API stored: a source of live state beside the files.
+//! What the API stored of tenants, detectors and strategies: a source of live state beside the files.
 //!
-//! A tenant that a file defines is the file's; the stored one of that name is shadowed. A stored
-//! tenant that does not fit fails alone: it is nobody, as if it were unknown.
+//! What a file defines is the file's; the stored one of that name is shadowed. A row that does not
+//! fit fails alone: its tenant is nobody, its detector is not there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::registered::{self, Registered};
 use super::{Files, Snapshot, overlays, seen, seen::Seen};
 use crate::catalog::{Catalog, LoadContext, SourceFile, Tenant};
 use crate::domain::digest::Digest;
-use crate::domain::id::TenantId;
+use crate::domain::id::{DetectorName, TenantId};
 use crate::settings::Tier;
 use crate::store::{Object, ObjectKey, Store, StoreError};
 use crate::yaml::fault::{Fault, FaultKind};
 
 /// Everything of the store that is live.
-pub const KINDS: [&str; 4] = [overlays::KIND, "tenant", "quota", "pause"];
-/// Before the names of stored tenants where files have their folder.
-const STORED: &str = "stored/tenants/";
+pub const KINDS: [&str; 6] = [overlays::KIND, "tenant", "quota", "pause", "detector", "strategies"];
+/// Before the names of stored rows where files have their folder.
+const STORED: &str = "stored/";
 
-/// What a row says of its tenant.
+/// What a row says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RowKind {
-    /// What it is: the keys of a tenant file.
+    /// What a tenant is: the keys of a tenant file.
     Tenant,
-    /// What it has instead of its tier's limits.
+    /// What a tenant has instead of its tier's limits.
     Quota,
-    /// That it is refused.
+    /// That a tenant is refused.
     Pause,
+    /// A detector of one tenant: the keys of a detector file.
+    Detector,
+    /// Strategies of everyone, beside those of the file.
+    Strategies,
 }
 
 impl RowKind {
@@ -39,23 +44,67 @@ impl RowKind {
             RowKind::Tenant => "tenant",
             RowKind::Quota => "quota",
             RowKind::Pause => "pause",
+            RowKind::Detector => "detector",
+            RowKind::Strategies => "strategies",
         }
     }
 
-    /// Where the row of `tenant` is stored.
-    pub fn key(self, tenant: &TenantId) -> ObjectKey {
-        let kind = self.name().into();
-        ObjectKey { kind, tenant: Some(tenant.clone()), name: tenant.to_string() }
+    const ALL: [RowKind; 5] =
+        [RowKind::Tenant, RowKind::Quota, RowKind::Pause, RowKind::Detector, RowKind::Strategies];
+}
+
+/// Where a row is; no two have the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RowPlace {
+    /// What it says.
+    pub kind: RowKind,
+    /// Of whom; `None` of everyone.
+    pub tenant: Option<TenantId>,
+    /// Of what; of a tenant itself its id.
+    pub name: String,
+}
+
+impl RowPlace {
+    /// What a row says of a tenant.
+    pub fn of_tenant(kind: RowKind, tenant: &TenantId) -> Self {
+        Self { kind, tenant: Some(tenant.clone()), name: tenant.to_string() }
+    }
+
+    /// A detector of a tenant.
+    pub fn of_detector(tenant: &TenantId, name: &DetectorName) -> Self {
+        let (kind, tenant) = (RowKind::Detector, Some(tenant.clone()));
+        Self { kind, tenant, name: name.to_string() }
+    }
+
+    /// The strategies.
+    pub fn of_strategies() -> Self {
+        Self { kind: RowKind::Strategies, tenant: None, name: "strategies".to_owned() }
+    }
+
+    /// Where the store has it.
+    pub fn key(&self) -> ObjectKey {
+        let (kind, name) = (self.kind.name().into(), self.name.clone());
+        ObjectKey { kind, tenant: self.tenant.clone(), name }
+    }
+
+    /// Where a file of the same content would lie, for faults.
+    pub(super) fn path(&self) -> String {
+        let (tenant, name) = (self.tenant.as_ref().map_or("", TenantId::as_str), &self.name);
+        match self.kind {
+            RowKind::Tenant | RowKind::Quota | RowKind::Pause => {
+                format!("{STORED}tenants/{tenant}.yaml")
+            }
+            RowKind::Detector => format!("{STORED}tenants/{tenant}/detectors/{name}.yaml"),
+            RowKind::Strategies => format!("{STORED}strategies.yaml"),
+        }
     }
 }
 
 /// One row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// What it says.
-    pub kind: RowKind,
-    /// Of whom.
-    pub tenant: TenantId,
+    /// Where it is.
+    pub place: RowPlace,
     /// From 1.
     pub version: u64,
     /// Of version and body.
@@ -69,23 +118,32 @@ pub struct Row {
 impl Row {
     /// What an object of the store says; `None` where it is none of these.
     pub fn of(object: &Object) -> Option<Row> {
-        let kinds = [RowKind::Tenant, RowKind::Quota, RowKind::Pause];
+        let ObjectKey { kind, tenant, name } = &object.key;
+        let kind = RowKind::ALL.into_iter().find(|known| known.name() == kind)?;
+        // What is of a tenant says of which.
+        let whose = kind == RowKind::Strategies || tenant.is_some();
         Some(Row {
-            kind: kinds.into_iter().find(|kind| kind.name() == object.key.kind)?,
-            tenant: object.key.tenant.clone()?,
+            place: RowPlace { kind, tenant: tenant.clone(), name: name.clone() },
             version: object.version,
             etag: overlays::tag(&object.etag),
             at_ms: object.at_ms,
-            body: object.body.clone()?,
+            body: object.body.clone().filter(|_| whose)?,
         })
     }
 
-    fn file(&self) -> SourceFile {
-        SourceFile {
-            kind: FaultKind::Tenant,
-            path: format!("{STORED}{}.yaml", self.tenant),
-            bytes: self.body.as_bytes().into(),
-        }
+    /// As the file that it stands for.
+    pub(super) fn file(&self) -> SourceFile {
+        let kind = match self.place.kind {
+            RowKind::Tenant | RowKind::Quota | RowKind::Pause => FaultKind::Tenant,
+            RowKind::Detector => FaultKind::Detector,
+            RowKind::Strategies => FaultKind::Strategy,
+        };
+        SourceFile { kind, path: self.place.path(), bytes: self.body.as_bytes().into() }
+    }
+
+    pub(super) fn fault(&self, code: &'static str, message: String, hint: &str) -> Fault {
+        let SourceFile { kind, path: file, .. } = self.file();
+        Fault { kind, file, line: 0, column: 0, code, message, hint: Some(hint.into()) }
     }
 }
 
@@ -117,8 +175,8 @@ pub(super) fn rows(objects: &[Object]) -> Vec<Arc<Row>> {
 
 /// Whether two lists in the order of the store hold the same versions.
 pub(super) fn same(a: &[Arc<Row>], b: &[Arc<Row>]) -> bool {
-    let what = |row: &Arc<Row>| (row.kind, row.tenant.clone(), row.version);
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| what(a) == what(b))
+    let same = |(a, b): (&Arc<Row>, &Arc<Row>)| a.place == b.place && a.version == b.version;
+    a.len() == b.len() && a.iter().zip(b).all(same)
 }
 
 /// What files and rows together make of the tenants.
@@ -135,43 +193,52 @@ pub(super) struct Settled {
 pub(super) struct Held {
     paused: BTreeSet<TenantId>,
     quotas: BTreeMap<TenantId, Quota>,
-    /// Stored tenants that do not fit, and why.
-    broken: BTreeMap<TenantId, Vec<Fault>>,
+    /// Registered detectors as they were read.
+    registered: Registered,
+    /// Rows that do not fit, and why.
+    broken: BTreeMap<RowPlace, Vec<Fault>>,
 }
 
-/// `catalog` with the tenants of `files.rows` in the place of those it may have had of other rows;
-/// `warnings` are those of its files.
+/// `catalog` with what `files.rows` hold in the place of what it may have had of other rows;
+/// `warnings` are those of its files, `before` what other rows made.
 pub(super) fn settle(
     mut catalog: Catalog,
     warnings: Vec<Fault>,
     files: &Files,
     context: &LoadContext<'_>,
+    before: Option<&Held>,
 ) -> Settled {
     catalog.tenants.retain(|_, tenant| !tenant.source.starts_with(STORED));
     let mut held = Held::default();
     let mut shadowed = Vec::new();
     let bundles = files.bundles();
     for row in &files.rows {
-        match row.kind {
-            RowKind::Tenant if catalog.tenants.contains_key(&row.tenant) => {
+        let Some(tenant) = &row.place.tenant else { continue };
+        match row.place.kind {
+            RowKind::Tenant if catalog.tenants.contains_key(tenant) => {
                 let message = "a file of this name serves instead of this stored tenant";
                 let hint = "delete the stored tenant, or remove the file";
-                shadowed.push(fault(row, "shadowed", message.into(), hint));
+                shadowed.push(row.fault("shadowed", message.into(), hint));
             }
             RowKind::Tenant => match read(row, context, &bundles) {
-                Ok(tenant) => drop(catalog.tenants.insert(row.tenant.clone(), Arc::new(tenant))),
-                Err(faults) => drop(held.broken.insert(row.tenant.clone(), faults)),
+                Ok(read) => drop(catalog.tenants.insert(tenant.clone(), Arc::new(read))),
+                Err(faults) => drop(held.broken.insert(row.place.clone(), faults)),
             },
-            RowKind::Pause => drop(held.paused.insert(row.tenant.clone())),
+            RowKind::Pause => drop(held.paused.insert(tenant.clone())),
             RowKind::Quota => match serde_json::from_str(&row.body) {
-                Ok(quota) => drop(held.quotas.insert(row.tenant.clone(), quota)),
+                Ok(quota) => drop(held.quotas.insert(tenant.clone(), quota)),
                 Err(_) => {
                     let message = "is no stored quota; the tier's limits hold".to_owned();
-                    shadowed.push(fault(row, "unreadable", message, "store it again"));
+                    shadowed.push(row.fault("unreadable", message, "store it again"));
                 }
             },
+            RowKind::Detector | RowKind::Strategies => {}
         }
     }
+    held.registered = registered::read(&files.rows, context, before.map(|held| &held.registered));
+    let unfit = registered::settle(&mut catalog, &held.registered, &files.rows);
+    shadowed.extend(unfit.shadowed);
+    held.broken.extend(unfit.broken);
     let mut all: Vec<Fault> = warnings.into_iter().filter(|found| !of_names(found)).collect();
     all.extend(catalog.unknown_names());
     all.extend(shadowed);
@@ -197,16 +264,10 @@ fn read(
     let faults: Vec<Fault> = unknown
         .map(|bundle| {
             let message = format!("the tenant names the policy `{bundle}`, which does not exist");
-            fault(row, "unknown_policy", message, "name a bundle of the policy tree")
+            row.fault("unknown_policy", message, "name a bundle of the policy tree")
         })
         .collect();
     if faults.is_empty() { Ok(tenant) } else { Err(faults) }
-}
-
-fn fault(row: &Row, code: &'static str, message: String, hint: &str) -> Fault {
-    let file = row.file().path;
-    let kind = FaultKind::Tenant;
-    Fault { kind, file, line: 0, column: 0, code, message, hint: Some(hint.into()) }
 }
 
 impl Files {
@@ -219,20 +280,21 @@ impl Files {
     pub(super) fn row_entries(&self) -> impl Iterator<Item = [Vec<u8>; 3]> {
         self.rows.iter().map(|row| {
             let digest = Digest::of(row.body.as_bytes()).as_bytes().to_vec();
-            [row.kind.name().as_bytes().to_vec(), row.tenant.as_str().as_bytes().to_vec(), digest]
+            let path = row.place.path().into_bytes();
+            [row.place.kind.name().as_bytes().to_vec(), path, digest]
         })
     }
 }
 
 impl Snapshot {
-    /// What the store holds of a tenant, shadowed or not.
-    pub fn row(&self, kind: RowKind, tenant: &TenantId) -> Option<&Arc<Row>> {
-        self.files.rows.iter().find(|row| row.kind == kind && row.tenant == *tenant)
+    /// What the store holds there, shadowed or not.
+    pub fn row(&self, place: &RowPlace) -> Option<&Arc<Row>> {
+        self.files.rows.iter().find(|row| row.place == *place)
     }
 
     /// Every row of a kind.
     pub fn rows(&self, kind: RowKind) -> impl Iterator<Item = &Arc<Row>> {
-        self.files.rows.iter().filter(move |row| row.kind == kind)
+        self.files.rows.iter().filter(move |row| row.place.kind == kind)
     }
 
     /// Whether a file defines the tenant, so that the API must not.
@@ -241,12 +303,19 @@ impl Snapshot {
         tenant.is_some_and(|tenant| !tenant.source.starts_with(STORED))
     }
 
-    /// Why a stored tenant does not serve.
-    pub fn broken_tenant(&self, tenant: &TenantId) -> Option<&[Fault]> {
-        self.held.broken.get(tenant).map(Vec::as_slice)
+    /// Whether a file defines the detector for the tenant, so that the API must not.
+    pub fn file_defines_detector(&self, tenant: &TenantId, name: &DetectorName) -> bool {
+        let tenant = self.catalog.tenants.get(tenant);
+        let found = tenant.and_then(|tenant| self.catalog.visible_one(tenant, name));
+        found.is_some_and(|detector| detector.private_to.is_none())
     }
 
-    pub(super) fn broken_tenants(&self) -> impl Iterator<Item = (&TenantId, &Vec<Fault>)> {
+    /// Why a row does not serve.
+    pub fn broken_row(&self, place: &RowPlace) -> Option<&[Fault]> {
+        self.held.broken.get(place).map(Vec::as_slice)
+    }
+
+    pub(super) fn broken_rows(&self) -> impl Iterator<Item = (&RowPlace, &Vec<Fault>)> {
         self.held.broken.iter()
     }
 

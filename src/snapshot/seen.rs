@@ -79,10 +79,10 @@ fn votes(detector: &Detector) -> judgement::DetectorFacts {
 
 /// What each tenant sees; tenants that see the same share it.
 pub(super) fn by_tenant(catalog: &Catalog) -> BTreeMap<TenantId, Arc<Seen>> {
-    let mut shared: BTreeMap<Vec<&DetectorName>, Arc<Seen>> = BTreeMap::new();
+    let mut shared: BTreeMap<Vec<*const Detector>, Arc<Seen>> = BTreeMap::new();
     let mut seen = BTreeMap::new();
     for (id, tenant) in &catalog.tenants {
-        let names = catalog.visible(tenant).map(|detector| &detector.name).collect();
+        let names = catalog.visible(tenant).map(Arc::as_ptr).collect();
         let same = shared.entry(names);
         let same = same.or_insert_with(|| Arc::new(Seen::of(catalog.visible(tenant))));
         seen.insert(id.clone(), Arc::clone(same));

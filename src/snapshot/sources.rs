@@ -1,13 +1,18 @@
 //! Where live files come from: folders on disk, or the embedded ones where a folder never was.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Overlay, Row};
 use crate::assets;
+use crate::catalog::detector::DISCOVERED;
 use crate::catalog::{Detector, ParamFault, SourceFile};
+use crate::domain::category::Category;
+use crate::domain::content::ContentType;
+use crate::domain::id::DetectorName;
 use crate::policy;
-use crate::settings::{Paths, Settings};
+use crate::settings::{Discovered, Paths, Settings};
 use crate::yaml;
 use crate::yaml::fault::{Fault, FaultKind};
 
@@ -37,8 +42,14 @@ pub struct Sources {
     tenants: Place,
     strategies: Place,
     policies: Place,
+    discovered: Vec<Discovered>,
+    /// What discovered services said of themselves.
+    told: Arc<Mutex<BTreeMap<DetectorName, Told>>>,
     pub(super) check_params: CheckParams,
 }
+
+/// What a service can find, and in which types of content.
+pub type Told = (BTreeSet<Category>, BTreeSet<ContentType>);
 
 /// Everything that was read, as it was read.
 #[derive(Debug, Clone, Default)]
@@ -69,8 +80,26 @@ impl Sources {
             tenants: place(&paths.tenants, &defaults.tenants, "config/tenants/"),
             strategies: place(&paths.strategies, &defaults.strategies, "config/strategies.yaml"),
             policies: place(&paths.policies, &defaults.policies, "policies/"),
+            discovered: settings.discovered.clone(),
+            told: Arc::default(),
             check_params,
         }
+    }
+
+    /// Takes over what a discovered service said; false where that is known already.
+    pub fn learn(&self, name: &DetectorName, told: Told) -> bool {
+        let mut known = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(name.clone(), told.clone()) != Some(told)
+    }
+
+    /// Files that discovered detectors stand for, where `files` hold none of the name.
+    fn discovered(&self, files: &[SourceFile]) -> Vec<SourceFile> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_file = |name: &str| {
+            files.iter().any(|file| file.kind == FaultKind::Detector && file.stem() == name)
+        };
+        let others = self.discovered.iter().filter(|found| !of_file(found.name.as_str()));
+        others.map(|found| stands_for(found, told.get(&found.name))).collect()
     }
 
     /// Folders to watch: each root, and its parent, where a root is swapped by renaming.
@@ -132,7 +161,28 @@ impl Sources {
             ),
             Err(fault) => faults.push(fault),
         }
+        files.catalog.extend(self.discovered(&files.catalog));
         if faults.is_empty() { Ok(files) } else { Err(faults) }
+    }
+}
+
+/// Until its service says what it can, a detector finds what no table knows.
+fn stands_for(found: &Discovered, told: Option<&Told>) -> SourceFile {
+    let unknown = || (BTreeSet::from([Category::other(&found.name)]), BTreeSet::default());
+    let (categories, types) = told.cloned().unwrap_or_else(unknown);
+    let mut document = serde_json::json!({
+        "name": found.name,
+        "protocol": "native",
+        "endpoint": found.url,
+        "categories": categories,
+    });
+    if let (Some(keys), false) = (document.as_object_mut(), types.is_empty()) {
+        keys.insert("types".to_owned(), serde_json::json!(types));
+    }
+    SourceFile {
+        kind: FaultKind::Detector,
+        path: format!("{DISCOVERED}{}.yaml", found.name),
+        bytes: document.to_string().into_bytes().into(),
     }
 }
 

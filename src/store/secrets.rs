@@ -13,6 +13,9 @@ pub struct SealedSecret {
     pub tenant: Option<TenantId>,
     /// Of which detector.
     pub detector: DetectorName,
+    /// The one address that the credential of a registered detector goes to, such as
+    /// `https://host:8443`; `None` for a file's detector of that name.
+    pub origin: Option<String>,
     /// What kind of credential, such as `bearer_token`.
     pub kind: String,
     /// The seal; `None` takes back what was there.
@@ -63,12 +66,13 @@ impl Secrets for Sqlite {
 fn replace(connection: &Connection, secret: &SealedSecret) -> Result<()> {
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO detector_secrets (tenant, detector, kind, sealed, at_ms) \
-             VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO detector_secrets (tenant, detector, origin, kind, sealed, \
+             at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![
             secret.tenant.as_ref().map_or("", TenantId::as_str),
             secret.detector.as_str(),
+            secret.origin.as_deref().unwrap_or_default(),
             secret.kind,
             secret.sealed,
             secret.at_ms
@@ -77,13 +81,14 @@ fn replace(connection: &Connection, secret: &SealedSecret) -> Result<()> {
 }
 
 fn read_secret(row: &Row<'_>) -> Result<Numbered<SealedSecret>> {
-    let tenant: String = row.get("tenant")?;
+    let (tenant, origin): (String, String) = (row.get("tenant")?, row.get("origin")?);
     let value = SealedSecret {
         tenant: match tenant.as_str() {
             "" => None,
             _ => Some(parsed(row, "tenant", TenantId::parse)?),
         },
         detector: parsed(row, "detector", DetectorName::parse)?,
+        origin: Some(origin).filter(|origin| !origin.is_empty()),
         kind: row.get("kind")?,
         sealed: row.get("sealed")?,
         at_ms: row.get("at_ms")?,

@@ -56,6 +56,14 @@ pub async fn spawn() -> App {
     spawn_with(|_| {}).await
 }
 
+/// The same under more variables.
+pub async fn spawn_named(env: Vec<(&'static str, String)>, prepare: impl FnOnce(&Path)) -> App {
+    let dir = tempfile::tempdir().unwrap();
+    detector_orchestrator::assets::write_to(dir.path()).unwrap();
+    prepare(dir.path());
+    spawn_under(dir, env).await
+}
+
 /// The service as shipped in staging, where `key` is its first.
 pub async fn spawn_closed(key: &str) -> App {
     spawn_closed_with(key, |_| {}).await

@@ -20,7 +20,7 @@ use party::Party;
 /// Tenants, and marks in all that they write.
 pub const TENANTS: [&str; 2] = ["zzalpha", "zzbeta"];
 /// Classes of operations, each at least a twentieth of all.
-const CLASSES: [&str; 13] = [
+const CLASSES: [&str; 14] = [
     "judge",
     "batch",
     "read policy",
@@ -29,6 +29,7 @@ const CLASSES: [&str; 13] = [
     "check policy",
     "list keys",
     "change keys",
+    "own detector",
     "audit",
     "foreign id",
     "foreign tenant",

@@ -46,6 +46,7 @@ mod probe;
 mod quality;
 mod real;
 mod redaction;
+mod registry;
 mod reload;
 mod review;
 mod scenarios;

@@ -125,6 +125,14 @@ async fn deed(app: &App, method: &str, path: &str) -> (String, Value) {
             format!("/keys/{}/rotate", key().await),
             json!({"overlap_s": 0, "reason": "of the test"}),
         ),
+        ("POST", "/detectors") => (path.to_owned(), registered("posted")),
+        ("PUT", "/detectors/{name}") => ("/detectors/walked".to_owned(), registered("walked")),
+        ("DELETE", "/detectors/{name}") => {
+            ("/detectors/walked?reason=of+the+test".to_owned(), json!({}))
+        }
+        ("PUT", "/orchestrator/config") => {
+            (path.to_owned(), json!({"strategies": [{"event": "walked"}], "reason": "of the test"}))
+        }
         ("PUT", "/detectors/{name}/credentials") => (
             "/detectors/vendor/credentials".to_owned(),
             json!({"type": "api_key", "value": "x", "reason": "of the test"}),
@@ -132,6 +140,12 @@ async fn deed(app: &App, method: &str, path: &str) -> (String, Value) {
         _ => panic!("say here how {method} {path} succeeds, so that its audit is looked for"),
     };
     (format!("/api/v1{path}"), body)
+}
+
+fn registered(name: &str) -> Value {
+    let detector = json!({"name": name, "protocol": "native", "categories": ["toxicity"],
+        "endpoint": "https://vendor.example/analyze"});
+    json!({"detector": detector, "reason": "of the test"})
 }
 
 /// Routes that only answer, although they take a body.

@@ -1,5 +1,7 @@
 //! Circuit breakers, and their manual control.
 
+use std::sync::Arc;
+
 use actix_web::web::{Data, Path, Payload, ServiceConfig};
 use actix_web::{HttpRequest, web};
 use serde::Serialize;
@@ -8,12 +10,12 @@ use utoipa::ToSchema;
 use super::admin::{self, Deed, Intervention};
 use super::{Answer, at, json, resource};
 use crate::api::Api;
-use crate::api::caller::{NoQuery, query};
+use crate::api::caller::{NoQuery, query, tenant};
 use crate::auth::Caller;
 use crate::detect::BreakerView;
 use crate::domain::error::{Code, Error};
-use crate::domain::id::DetectorName;
 use crate::operations::breaker::Force;
+use crate::snapshot::Seen;
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config.service(resource(&at("/breakers")).route(web::get().to(list)));
@@ -33,6 +35,8 @@ pub struct Breakers {
 pub struct Breaker {
     /// The detector.
     pub name: String,
+    /// The tenant that registered it; null for everyone's.
+    pub tenant: Option<String>,
     /// Its version.
     pub version: String,
     /// closed, open or half_open.
@@ -63,6 +67,7 @@ pub struct BreakerStats {
 fn shown(view: &BreakerView) -> Breaker {
     Breaker {
         name: view.name.to_string(),
+        tenant: view.private_to.as_ref().map(ToString::to_string),
         version: view.version.to_string(),
         state: view.state.name(),
         failures: view.failures,
@@ -84,8 +89,12 @@ pub(crate) async fn list(http: HttpRequest, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
     let caller = api.caller(&http)?;
     let breakers = api.deps.detectors.breakers();
-    let sees = api.sees(&caller);
-    let breakers = breakers.iter().filter(|view| sees(view.name.as_str())).map(shown).collect();
+    let whose = whose(&http, &api, &caller)?;
+    let sees = |view: &&BreakerView| match &whose {
+        Some(seen) => is_seen(seen, view),
+        None => true,
+    };
+    let breakers = breakers.iter().filter(sees).map(shown).collect();
     json(&Breakers { breakers })
 }
 
@@ -98,14 +107,36 @@ pub(crate) async fn list(http: HttpRequest, api: Data<Api>) -> Answer {
 pub(crate) async fn one(http: HttpRequest, path: Path<String>, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
     let caller = api.caller(&http)?;
-    json(&find(&api, &caller, &path)?)
+    let whose = whose(&http, &api, &caller)?;
+    json(&shown(&find(&api, whose.as_deref(), &path)?))
 }
 
-fn find(api: &Api, caller: &Caller, name: &str) -> Result<Breaker, Error> {
-    let views = api.deps.detectors.breakers();
-    let sees = api.sees(caller);
-    let view = views.iter().find(|view| view.name.as_str() == name && sees(name));
-    view.map(shown).ok_or_else(|| Error::new(Code::NotFound, "no breaker of that name exists"))
+/// What the tenant sees that the caller looks as; `None` is for who looks across tenants.
+fn whose(http: &HttpRequest, api: &Api, caller: &Caller) -> Result<Option<Arc<Seen>>, Error> {
+    if caller.tenant.is_none() && !http.headers().contains_key("x-tenant-id") {
+        return Ok(None);
+    }
+    let snapshot = api.live.current();
+    let id = tenant(http, caller, None, &snapshot)?;
+    Ok(Some(snapshot.seen.get(&id).cloned().ok_or_else(unknown)?))
+}
+
+fn is_seen(seen: &Seen, view: &BreakerView) -> bool {
+    seen.detectors.get(&view.name).is_some_and(|detector| view.is_of(detector))
+}
+
+/// Who looks across tenants means everyone's detector.
+fn find(api: &Api, whose: Option<&Seen>, name: &str) -> Result<BreakerView, Error> {
+    let sees = |view: &BreakerView| match whose {
+        Some(seen) => is_seen(seen, view),
+        None => view.private_to.is_none(),
+    };
+    let mut views = api.deps.detectors.breakers().into_iter();
+    views.find(|view| view.name.as_str() == name && sees(view)).ok_or_else(unknown)
+}
+
+fn unknown() -> Error {
+    Error::new(Code::NotFound, "no breaker of that name exists")
 }
 
 /// Resets, opens or closes all versions of a detector's breaker; audited with the reason.
@@ -135,9 +166,8 @@ pub(crate) async fn force(
         }
     };
     let reason = admin::reason(&http, payload, &api).await?;
-    let before = find(&api, &caller, &name)?;
-    let detector = DetectorName::parse(&name)
-        .map_err(|_| Error::new(Code::NotFound, "no breaker of that name exists"))?;
+    let whose = whose(&http, &api, &caller)?;
+    let before = find(&api, whose.as_deref(), &name)?;
     let after = match how {
         Force::Open => "open",
         Force::Close | Force::Reset => "closed",
@@ -146,11 +176,11 @@ pub(crate) async fn force(
         action: format!("breaker.{}", how.name()),
         target: format!("detector/{name}"),
         reason,
-        before: serde_json::json!({ "state": before.state }),
+        before: serde_json::json!({ "state": before.state.name() }),
         after: serde_json::json!({ "state": after }),
     };
     // First recorded, then done: a breaker that nobody can account for stays as it is.
     admin::keep(&api, &caller, deed, "it could not be recorded, so nothing was changed").await?;
-    api.deps.detectors.force(&detector, how);
-    json(&find(&api, &caller, &name)?)
+    api.deps.detectors.force((before.private_to.as_ref(), &before.name), how);
+    json(&shown(&find(&api, whose.as_deref(), &name)?))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::web::{Data, Path, ServiceConfig};
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -12,20 +12,31 @@ use crate::api::Api;
 use crate::api::caller::{NoQuery, query, tenant};
 use crate::api::wire::response::milliseconds;
 use crate::catalog::Detector;
-use crate::detect::CredentialView;
+use crate::catalog::detector::DISCOVERED;
+use crate::detect::{CredentialView, Standing};
 use crate::domain::category::Category;
 use crate::domain::error::{Code, Error};
 use crate::domain::id::TenantId;
+use crate::snapshot::Snapshot;
 
 pub(crate) mod credentials;
+pub(crate) mod registration;
+
+use registration::StoredDetector;
 
 pub(super) fn configure(config: &mut ServiceConfig) {
-    config.service(resource(&at("/detectors")).route(web::get().to(list)));
+    let (list, register) = (web::get().to(list), web::post().to(registration::post));
+    config.service(resource(&at("/detectors")).route(list).route(register));
     config.service(
         resource(&at("/detectors/{name}/credentials")).route(web::put().to(credentials::put)),
     );
     config.service(resource(&at("/detectors/{name}/health")).route(web::get().to(health)));
-    config.service(resource(&at("/detectors/{name}")).route(web::get().to(one)));
+    config.service(
+        resource(&at("/detectors/{name}"))
+            .route(web::get().to(one))
+            .route(web::put().to(registration::put))
+            .route(web::delete().to(registration::delete)),
+    );
 }
 
 /// Detectors, and where the list goes on.
@@ -48,7 +59,7 @@ pub struct DetectorView {
     pub protocol: &'static str,
     /// Its versions, those that are only observed last.
     pub versions: Vec<String>,
-    /// active, pending or shadow.
+    /// active, pending until its service has answered, or shadow.
     pub status: &'static str,
     /// healthy, degraded, unhealthy or unknown.
     pub health: &'static str,
@@ -70,8 +81,10 @@ pub struct DetectorView {
     pub owner: String,
     /// What calls to it are authorised with; never the credential.
     pub auth: AuthView,
-    /// `file` or `embedded`.
+    /// `file`, `embedded`, `environment`, or `stored` for one that the tenant registered.
     pub source: &'static str,
+    /// What the tenant registered under this name, if anything.
+    pub stored: Option<StoredDetector>,
     /// Observed 95th percentile of its calls.
     pub p95_ms: Option<f64>,
 }
@@ -128,15 +141,17 @@ pub(crate) async fn list(http: HttpRequest, api: Data<Api>) -> Answer {
     let detectors = visible(&http, &api)?;
     check_filter(&filter, &detectors)?;
     let after = filter.cursor.as_deref().unwrap_or_default();
-    let mut found: Vec<&Arc<Detector>> = detectors
-        .iter()
-        .filter(|detector| detector.name.as_str() > after && matches(&filter, detector))
-        .collect();
+    let wanted = |detector: &&Arc<Detector>| {
+        let status = filter.status.as_deref();
+        let status = status.is_none_or(|status| status == self::status(&api, detector));
+        status && detector.name.as_str() > after && matches(&filter, detector)
+    };
+    let mut found: Vec<&Arc<Detector>> = detectors.iter().filter(wanted).collect();
     let more = found.len() > limit;
     found.truncate(limit);
     let next = found.last().filter(|_| more).map(|detector| detector.name.to_string());
-    let tenant = asker(&http, &api)?;
-    let detectors = found.into_iter().map(|d| shown(&api, &tenant, d)).collect();
+    let (tenant, snapshot) = (asker(&http, &api)?, api.live.current());
+    let detectors = found.into_iter().map(|d| shown(&api, &snapshot, &tenant, d)).collect();
     json(&Detectors { detectors, next })
 }
 
@@ -181,7 +196,6 @@ fn check_filter(
 }
 
 fn matches(filter: &Filter, detector: &Detector) -> bool {
-    let status = filter.status.as_deref().is_none_or(|wanted| wanted == status(detector));
     let category = filter.category.as_deref().and_then(|raw| Category::parse(raw).ok());
     let category =
         category.is_none_or(|wanted| detector.categories.iter().any(|own| own.touches(&wanted)));
@@ -189,22 +203,40 @@ fn matches(filter: &Filter, detector: &Detector) -> bool {
         filter.context.as_deref().is_none_or(|context| detector.contexts.contains(context));
     let kind = filter.content_type.as_deref();
     let kind = kind.is_none_or(|kind| detector.types.iter().any(|own| own.name() == kind));
-    status && category && context && kind
+    category && context && kind
 }
 
-fn status(detector: &Detector) -> &'static str {
-    if detector.shadow { "shadow" } else { "active" }
+fn status(api: &Api, detector: &Detector) -> &'static str {
+    match api.deps.detectors.standing(detector) {
+        Standing::Pending { .. } => "pending",
+        Standing::Active if detector.shadow => "shadow",
+        Standing::Active => "active",
+    }
 }
 
-fn shown(api: &Api, tenant: &TenantId, detector: &Arc<Detector>) -> DetectorView {
+fn source(detector: &Detector) -> &'static str {
+    let known = [("embedded", "embedded"), (DISCOVERED, "environment")];
+    let known = known.into_iter().find(|(prefix, _)| detector.source.starts_with(prefix));
+    match &detector.private_to {
+        Some(_) => "stored",
+        None => known.map_or("file", |(_, name)| name),
+    }
+}
+
+fn shown(
+    api: &Api,
+    snapshot: &Snapshot,
+    tenant: &TenantId,
+    detector: &Arc<Detector>,
+) -> DetectorView {
     DetectorView {
         name: detector.name.to_string(),
         description: detector.description.clone(),
         protocol: detector.protocol.name(),
         versions: detector.definitions().map(|one| one.version.to_string()).collect(),
-        status: status(detector),
-        health: api.deps.detectors.health(&detector.name).state.name(),
-        breaker: api.deps.detectors.breaker(&detector.name).name(),
+        status: status(api, detector),
+        health: api.deps.detectors.health(detector).state.name(),
+        breaker: api.deps.detectors.breaker(detector).name(),
         types: detector.types.iter().map(|kind| kind.name()).collect(),
         categories: detector.categories.iter().map(ToString::to_string).collect(),
         weight: detector.weight,
@@ -213,14 +245,19 @@ fn shown(api: &Api, tenant: &TenantId, detector: &Arc<Detector>) -> DetectorView
         risk: detector.risk.clone(),
         owner: detector.owner.clone(),
         auth: api.deps.detectors.credential(Some(tenant), detector).into(),
-        source: if detector.source.starts_with("embedded") { "embedded" } else { "file" },
-        p95_ms: api.deps.detectors.p95(&detector.name).map(milliseconds),
+        source: source(detector),
+        stored: StoredDetector::of(snapshot, tenant, &detector.name),
+        p95_ms: api.deps.detectors.p95(detector).map(milliseconds),
     }
 }
 
 fn find(http: &HttpRequest, api: &Api, name: &str) -> Result<Arc<Detector>, Error> {
     let found = visible(http, api)?.into_iter().find(|detector| detector.name.as_str() == name);
-    found.ok_or_else(|| Error::new(Code::NotFound, "no detector of that name is visible"))
+    found.ok_or_else(unknown)
+}
+
+fn unknown() -> Error {
+    Error::new(Code::NotFound, "no detector of that name is visible")
 }
 
 /// One detector.
@@ -231,7 +268,9 @@ fn find(http: &HttpRequest, api: &Api, name: &str) -> Result<Arc<Detector>, Erro
         body = crate::api::problem::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn one(http: HttpRequest, name: Path<String>, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
-    json(&shown(&api, &asker(&http, &api)?, &find(&http, &api, &name)?))
+    let detector = find(&http, &api, &name)?;
+    let place = (&asker(&http, &api)?, &detector.name);
+    registration::shown(&api, &api.live.current(), place, HttpResponse::Ok())
 }
 
 /// The health of a detector.
@@ -243,6 +282,10 @@ pub struct DetectorHealth {
     pub health: &'static str,
     /// closed, open or half_open.
     pub breaker: &'static str,
+    /// active, pending or shadow.
+    pub status: &'static str,
+    /// Why it is pending, once its service was asked; null otherwise.
+    pub pending: Option<String>,
 }
 
 /// One detector's health.
@@ -253,6 +296,12 @@ pub struct DetectorHealth {
         body = crate::api::problem::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn health(http: HttpRequest, name: Path<String>, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
-    let view = shown(&api, &asker(&http, &api)?, &find(&http, &api, &name)?);
-    json(&DetectorHealth { name: view.name, health: view.health, breaker: view.breaker })
+    let (detector, tenant) = (find(&http, &api, &name)?, asker(&http, &api)?);
+    let view = shown(&api, &api.live.current(), &tenant, &detector);
+    let pending = match api.deps.detectors.standing(&detector) {
+        Standing::Pending { why } => why.map(|why| why.to_string()),
+        Standing::Active => None,
+    };
+    let DetectorView { name, health, breaker, status, .. } = view;
+    json(&DetectorHealth { name, health, breaker, status, pending })
 }

@@ -105,13 +105,15 @@ fn policies(api: &Api) -> Check {
 
 fn registry(api: &Api) -> Check {
     let snapshot = api.live.current();
-    let n = snapshot.catalog.detectors.len();
+    let n = snapshot.catalog.all().count();
     let status = if n == 0 { "fail" } else { "pass" };
     Check { status, message: format!("{n} detectors, {} tenants", snapshot.catalog.tenants.len()) }
 }
 
 fn breakers(api: &Api) -> Check {
-    let views = api.deps.detectors.breakers();
+    let mut views = api.deps.detectors.breakers();
+    // What a tenant registered is its own matter, and nobody else's to see.
+    views.retain(|view| view.private_to.is_none());
     let open: Vec<&str> = views
         .iter()
         .filter(|view| view.state != BreakerState::Closed)
@@ -137,7 +139,8 @@ async fn store(api: &Api) -> Check {
 pub(crate) async fn metrics(http: HttpRequest, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
     let caller = api.caller(&http)?;
-    for view in api.deps.detectors.breakers() {
+    // Tenants' own would be a series for each.
+    for view in api.deps.detectors.breakers().iter().filter(|view| view.private_to.is_none()) {
         api.deps.metrics.breaker(view.name.as_str(), state(view.state));
     }
     let text = api.deps.metrics.render().map_err(|error| {

@@ -23,6 +23,7 @@ pub(super) mod orchestrate;
 mod pages;
 pub(super) mod policies;
 pub(super) mod quotas;
+pub(super) mod strategies;
 pub(super) mod tenants;
 
 type Answer = Result<HttpResponse, Failed>;
@@ -74,6 +75,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     breakers::configure(config);
     cache::configure(config);
     live::configure(config);
+    strategies::configure(config);
     keys::configure(config);
     tenants::configure(config);
     quotas::configure(config);

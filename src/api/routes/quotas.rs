@@ -14,7 +14,7 @@ use crate::admission::{Moment, Share};
 use crate::api::caller::{NoQuery, query};
 use crate::api::{Api, body};
 use crate::domain::error::{Code, Error};
-use crate::snapshot::{Quota, RowKind, Snapshot};
+use crate::snapshot::{Quota, RowKind, RowPlace, Snapshot};
 use crate::store::Expected;
 
 pub(super) fn configure(config: &mut ServiceConfig) {
@@ -85,7 +85,7 @@ fn shown(
     let tenant = snapshot.catalog.tenants.get(&target.id).ok_or_else(unknown)?;
     let (limits, now) = (snapshot.limits(tenant), Moment::now());
     let spent = api.admission.spent(&tenant.id, now);
-    let row = snapshot.row(RowKind::Quota, &tenant.id);
+    let row = snapshot.row(&RowPlace::of_tenant(RowKind::Quota, &tenant.id));
     if let Some(row) = row {
         answer.insert_header(("etag", format!("\"{}\"", row.etag)));
     }

@@ -5,7 +5,6 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::policies::content::pointers;
 use super::policies::overlay::time;
 use super::{Answer, at, json, resource};
 use crate::api::caller::{NoQuery, query};
@@ -14,11 +13,11 @@ use crate::api::{Api, body};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::TenantId;
 use crate::settings::Rate;
-use crate::snapshot::{RowKind, Snapshot};
+use crate::snapshot::{RowKind, RowPlace, Snapshot};
 use crate::store::{Expected, Page};
 use crate::yaml::fault::Fault;
 
-pub(super) mod row;
+pub(in crate::api::routes) mod row;
 
 use row::{Target, Wanted};
 
@@ -98,7 +97,7 @@ pub struct StoredTenant {
 
 fn view(api: &Api, snapshot: &Snapshot, id: &TenantId) -> TenantView {
     let tenant = snapshot.catalog.tenants.get(id);
-    let row = snapshot.row(RowKind::Tenant, id);
+    let row = snapshot.row(&RowPlace::of_tenant(RowKind::Tenant, id));
     let file = snapshot.file_defines_tenant(id);
     let own = format!("stored/tenants/{id}.yaml");
     TenantView {
@@ -153,7 +152,7 @@ pub(crate) async fn list(http: HttpRequest, api: Data<Api>) -> Answer {
         return Err(Error::new(Code::InvalidRequest, "limit is 1 to 200").into());
     }
     let snapshot = api.live.current();
-    let stored = snapshot.rows(RowKind::Tenant).map(|row| &row.tenant);
+    let stored = snapshot.rows(RowKind::Tenant).filter_map(|row| row.place.tenant.as_ref());
     let after = |id: &&TenantId| pages.cursor.as_deref().is_none_or(|last| id.as_str() > last);
     let own = |id: &&TenantId| caller.tenant.as_ref().is_none_or(|own| own == *id);
     let ids: std::collections::BTreeSet<&TenantId> =
@@ -229,8 +228,10 @@ pub(crate) async fn put(
     let body = Some(serde_json::to_string_pretty(&document).unwrap_or_default());
     let (kind, reason) = (RowKind::Tenant, request.reason);
     let wanted = Wanted { kind, act: "tenant.put", body, expected, reason };
-    let snapshot =
-        target.change(&http, &api, wanted).await.map_err(|error| pointed(error, &document))?;
+    let snapshot = target
+        .change(&http, &api, wanted)
+        .await
+        .map_err(|error| row::pointed(error, &document, "/tenant"))?;
     let answer = match expected {
         Expected::Absent => HttpResponse::Created(),
         Expected::Any | Expected::Version(_) => HttpResponse::Ok(),
@@ -241,8 +242,9 @@ pub(crate) async fn put(
 /// A deleted tenant's id is nobody's again: what was stored for it, its policies, credentials and
 /// records, would be its heir's.
 async fn never_before(api: &Api, id: &TenantId) -> Result<(), Error> {
-    let page = Page { limit: 1, before: None };
-    let versions = api.deps.store.versions(RowKind::Tenant.key(id), page).await;
+    let (key, page) =
+        (RowPlace::of_tenant(RowKind::Tenant, id).key(), Page { limit: 1, before: None });
+    let versions = api.deps.store.versions(key, page).await;
     let versions = versions.map_err(|error| {
         let message = "the tenants before could not be read; send it again later";
         Error::new(Code::StoreUnavailable, message).caused_by(error)
@@ -275,21 +277,6 @@ fn document(given: serde_json::Value, id: &TenantId) -> Result<serde_json::Value
         return Err(refused("too_large", "holds more than 65536 characters"));
     }
     Ok(document)
-}
-
-/// Lines of the document's text as pointers into the request.
-fn pointed(mut error: Error, document: &serde_json::Value) -> Error {
-    let mut lines = vec!["/tenant".to_owned()];
-    pointers(document, "/tenant", &mut lines);
-    for detail in &mut error.details {
-        let line = detail.place.as_ref().map_or(0, |place| place.line);
-        let at = usize::try_from(line).ok().and_then(|line| line.checked_sub(1));
-        if let Some(pointer) = at.and_then(|at| lines.get(at)) {
-            detail.pointer.clone_from(pointer);
-            detail.place = None;
-        }
-    }
-    error
 }
 
 /// Why something is changed.

@@ -55,9 +55,9 @@ async fn the_fifth_failure_opens_the_breaker_which_then_needs_no_network() {
     assert_eq!(count.load(Ordering::SeqCst), before);
     let view = &detectors.breakers()[0];
     assert_eq!((view.state, view.failures, view.stats.rejections), (BreakerState::Open, 5, 20));
-    assert!(detectors.force(&DetectorName::parse("a").unwrap(), Force::Reset));
+    assert!(detectors.force((None, &DetectorName::parse("a").unwrap()), Force::Reset));
     assert_eq!(detectors.breakers()[0].state, BreakerState::Closed);
-    assert!(!detectors.force(&DetectorName::parse("b").unwrap(), Force::Open));
+    assert!(!detectors.force((None, &DetectorName::parse("b").unwrap()), Force::Open));
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn state_survives_a_reload_of_the_same_endpoint_only() {
         ..Catalog::default()
     };
     detectors.retain(&catalog(one));
-    detectors.force(&name, Force::Open);
+    detectors.force((None, &name), Force::Open);
     detectors.retain(&catalog(one));
     assert_eq!(detectors.breakers()[0].state, BreakerState::Open);
     detectors.retain(&catalog(other));
@@ -195,16 +195,15 @@ async fn a_detector_whose_probe_fails_is_not_asked() {
     let (uri, count) = hostile(&mut tasks, vec![], Then::Close).await;
     let mut dead = detector("a", Protocol::Native, &uri);
     dead.health.unhealthy_after = 1;
-    let name = dead.name.clone();
     let detectors = detectors();
     let detectors_of = |d: &Detector| Catalog {
         detectors: [(d.name.clone(), Arc::new(d.clone()))].into(),
         ..Catalog::default()
     };
     detectors.retain(&detectors_of(&dead));
-    assert_eq!(detectors.health(&name).state, HealthState::Unknown);
+    assert_eq!(detectors.health(&dead).state, HealthState::Unknown);
     let until = async |wanted: HealthState| {
-        while detectors.health(&name).state != wanted {
+        while detectors.health(&dead).state != wanted {
             tokio::task::yield_now().await;
         }
     };

@@ -271,7 +271,7 @@ async fn a_reload_that_adds_a_replica_keeps_what_is_known_of_the_others() {
     assert_eq!(detectors.breakers()[0].stats.total, 20, "the breaker goes on");
     assert_eq!(failed(&calls(&detectors, &detector, 30).await), 0, "the bad one stays out");
     assert_eq!((bad.calls(), third.calls()), (3, 10));
-    detectors.force(&detector.name, Force::Open);
+    detectors.force((None, &detector.name), Force::Open);
     let detector = serve(&[(&good, 1)]);
     let report = calls(&detectors, &detector, 1).await.remove(0);
     assert_eq!(report.error, Some(ReportError::CircuitOpen));
@@ -294,7 +294,7 @@ async fn each_replica_has_its_own_probes_and_all_failing_are_unhealthy() {
     detectors.retain(&Catalog { detectors: detectors_of, ..Catalog::default() });
     let until = async |wanted: HealthState| {
         let seen = async {
-            while detectors.health(&name).state != wanted {
+            while detectors.health(&detector).state != wanted {
                 tokio::task::yield_now().await;
             }
         };

@@ -54,6 +54,7 @@ fn weighted(weights: &[(&str, f64)]) -> Arc<Detector> {
         guard: &crate::outbound::Guard::default(),
         secret: &|_| None,
         tiers: &Settings::default().tiers,
+        guard: &crate::outbound::Guard::new(crate::outbound::Env::Development, Vec::new()),
         check_params: &|_| Ok(()),
     };
     let (catalog, _) = Catalog::load(&[file], &context).unwrap_or_else(|f| panic!("{f:#?}"));

@@ -1,6 +1,6 @@
 //! Tenants, quotas and pauses of the store beside the files.
 
-use crate::domain::id::TenantId;
+use crate::domain::id::{DetectorName, TenantId};
 use crate::store::{AuditEntry, Expected, Place, Sqlite, SqliteOptions, Store};
 
 use super::*;
@@ -37,7 +37,10 @@ impl Shared {
 
     /// What another instance on the same store does.
     async fn elsewhere(&self, kind: RowKind, name: &str, body: &str) {
-        self.store.put(kind.key(&id(name)), body.into(), Expected::Any).await.unwrap();
+        self.store
+            .put(RowPlace::of_tenant(kind, &id(name)).key(), body.into(), Expected::Any)
+            .await
+            .unwrap();
     }
 
     async fn change(&self, kind: RowKind, name: &str, body: Option<String>) -> Result<(), String> {
@@ -51,12 +54,14 @@ impl Shared {
             before: None,
             after: body.clone(),
         };
-        let change = RowChange { kind, tenant: id(name), body, expected: Expected::Any, audit };
+        let place = RowPlace::of_tenant(kind, &id(name));
+        let change = RowChange { place, body, expected: Expected::Any, audit };
         let (live, settings) = (Arc::clone(&self.live), Arc::clone(&self.project.settings));
         let changed = tokio::task::spawn_blocking(move || live.change_row(change, &settings));
         changed.await.unwrap().map(drop).map_err(|error| match error {
             ChangeError::Invalid(faults) => faults[0].code.to_owned(),
             ChangeError::Defined => "defined".into(),
+            ChangeError::Full { .. } => "full".into(),
             ChangeError::Store(error) => error.to_string(),
         })
     }
@@ -107,7 +112,15 @@ async fn stored_tenants_that_do_not_fit_fail_alone_and_are_named() {
     {
         assert!(!shared.serves(name), "{name}");
         assert!(shared.codes().contains(&code), "{name}: {:?}", shared.codes());
-        assert_eq!(shared.live.current().broken_tenant(&id(name)).unwrap()[0].code, code);
+        assert_eq!(
+            shared
+                .live
+                .current()
+                .broken_row(&RowPlace::of_tenant(RowKind::Tenant, &id(name)))
+                .unwrap()[0]
+                .code,
+            code
+        );
     }
     assert!(!shared.serves("garbage"));
     // Files still reload beside them, and a change that does not fit is never stored.
@@ -115,7 +128,10 @@ async fn stored_tenants_that_do_not_fit_fail_alone_and_are_named() {
     assert!(matches!(shared.refresh().await, Some(Ok(_))));
     let refused = shared.change(RowKind::Tenant, "nova", Some(document("nova", r#""tir": 1"#)));
     assert_eq!(refused.await, Err("unknown_key".into()));
-    assert_eq!(shared.store.object(RowKind::Tenant.key(&id("nova"))).await, Ok(None));
+    assert_eq!(
+        shared.store.object(RowPlace::of_tenant(RowKind::Tenant, &id("nova")).key()).await,
+        Ok(None)
+    );
 }
 
 #[tokio::test]
@@ -155,4 +171,50 @@ async fn a_detector_for_a_stored_tenant_names_somebody() {
     assert_eq!(shared.codes(), Vec::<&str>::new());
     shared.change(RowKind::Tenant, "nova", None).await.unwrap();
     assert_eq!(shared.codes(), ["unknown_tenant"]);
+}
+
+#[tokio::test]
+async fn what_another_instance_registers_is_seen_at_the_next_look_and_what_does_not_fit_fails_alone()
+ {
+    let shared = Shared::new();
+    let acme = id("acme");
+    let place = |name: &str| RowPlace::of_detector(&acme, &DetectorName::parse(name).unwrap());
+    let put = async |place: RowPlace, body: &str| {
+        shared.store.put(place.key(), body.to_owned(), Expected::Any).await.unwrap();
+    };
+    let document = |name: &str, more: &str| {
+        format!(
+            r#"{{"name": "{name}", "protocol": "native", "endpoint": "https://h/x", "categories": ["topic"]{more}}}"#
+        )
+    };
+    put(place("own"), &document("own", "")).await;
+    put(place("heavy"), &document("heavy", r#", "weight": 9"#)).await;
+    put(place("garbage"), "no JSON: [").await;
+    put(place("pii"), &document("pii", "")).await;
+    let strategies = r#"{"strategies": {"late": {"detectors": ["pii", "own"]}, "default": {}}}"#;
+    put(RowPlace::of_strategies(), strategies).await;
+    assert!(matches!(shared.refresh().await, Some(Ok(_))));
+    let current = shared.live.current();
+    let own: Vec<&str> = current.catalog.private[&acme].keys().map(DetectorName::as_str).collect();
+    assert_eq!(own, ["own"]);
+    assert!(current.seen["acme"].detectors.contains_key("own"));
+    assert!(!current.seen["default"].detectors.contains_key("own"));
+    assert_eq!(current.broken_row(&place("heavy")).unwrap()[0].code, "operator_only");
+    assert!(current.broken_row(&place("garbage")).is_some());
+    let shadowed = current.warnings.iter().filter(|fault| fault.code == "shadowed");
+    assert_eq!(shadowed.count(), 2, "the file's pii and default serve: {:?}", current.warnings);
+    let late = &current.catalog.strategies["late"];
+    assert_eq!(late.detectors, ["pii"].map(|name| DetectorName::parse(name).unwrap()));
+    assert!(late.stored && !current.catalog.strategies["default"].stored);
+
+    // An equal body is not read again: what it became is the same.
+    let before = Arc::clone(&current.catalog.private[&acme]["own"]);
+    put(place("own"), &document("own", "")).await;
+    assert!(matches!(shared.refresh().await, Some(Ok(_))));
+    let current = shared.live.current();
+    assert!(Arc::ptr_eq(&before, &current.catalog.private[&acme]["own"]));
+    put(place("own"), &document("own", r#", "timeout": "100ms""#)).await;
+    assert!(matches!(shared.refresh().await, Some(Ok(_))));
+    let changed = shared.live.current().catalog.private[&acme]["own"].timeout;
+    assert_eq!(changed.as_millis(), 100);
 }

@@ -8,6 +8,7 @@ fn secret(of: Option<&str>, sealed: Option<&[u8]>) -> SealedSecret {
     SealedSecret {
         tenant: of.map(tenant),
         detector: DetectorName::parse("pii").unwrap(),
+        origin: None,
         kind: "api_key".into(),
         sealed: sealed.map(<[u8]>::to_vec),
         at_ms: 1,
@@ -37,5 +38,17 @@ pub(super) async fn hold(store: &dyn Store) {
     put(secret(None, None)).await;
     assert!(generation().await > before, "taking back is seen elsewhere");
     assert_eq!(list().await, [acme, secret(None, None)]);
-    assert_eq!(store.entries(Some(tenant("sealed")), ALL).await.unwrap().len(), 4);
+    let own = |origin: &str| SealedSecret {
+        origin: Some(origin.to_owned()),
+        ..secret(Some("acme"), Some(b"3"))
+    };
+    put(own("https://a")).await;
+    put(own("https://b")).await;
+    let of_file = secret(Some("acme"), Some(&[0, 255]));
+    assert_eq!(
+        list().await,
+        [of_file, secret(None, None), own("https://b")],
+        "one beside the file's"
+    );
+    assert_eq!(store.entries(Some(tenant("sealed")), ALL).await.unwrap().len(), 6);
 }

@@ -13,7 +13,7 @@ impl Secrets for Postgres {
     fn secrets(&self) -> Answer<'_, Vec<Numbered<SealedSecret>>> {
         self.run("listing detectors' credentials", Scope::Service, |t| {
             async move {
-                let sql = "SELECT sequence, tenant, detector, kind, sealed, at_ms \
+                let sql = "SELECT sequence, tenant, detector, origin, kind, sealed, at_ms \
                            FROM detector_secrets ORDER BY sequence";
                 let sql = t.prepare_cached(sql).await?;
                 t.query(&sql, &[]).await?.iter().map(read).collect()
@@ -26,15 +26,17 @@ impl Secrets for Postgres {
         self.alter("writing a detector's credential", Scope::Service, move |t| {
             async move {
                 t.batch_execute(ORDERED).await?;
-                let sql = "INSERT INTO detector_secrets (tenant, detector, kind, sealed, at_ms) \
-                           VALUES ($1, $2, $3, $4, $5) \
-                           ON CONFLICT (tenant, detector) DO UPDATE SET sequence = DEFAULT, \
-                           kind = excluded.kind, sealed = excluded.sealed, at_ms = excluded.at_ms";
+                let sql = "INSERT INTO detector_secrets \
+                           (tenant, detector, origin, kind, sealed, at_ms) \
+                           VALUES ($1, $2, $3, $4, $5, $6) \
+                           ON CONFLICT (tenant, detector, registered) DO UPDATE SET \
+                           sequence = DEFAULT, origin = excluded.origin, kind = excluded.kind, \
+                           sealed = excluded.sealed, at_ms = excluded.at_ms";
                 let sql = t.prepare_cached(sql).await?;
-                let tenant = secret.tenant.as_ref().map_or("", TenantId::as_str);
-                let detector = secret.detector.as_str();
-                t.execute(&sql, &[&tenant, &detector, &secret.kind, &secret.sealed, &secret.at_ms])
-                    .await?;
+                let SealedSecret { tenant, detector, origin, kind, sealed, at_ms } = &secret;
+                let tenant = tenant.as_ref().map_or("", TenantId::as_str);
+                let (detector, origin) = (detector.as_str(), origin.as_deref().unwrap_or_default());
+                t.execute(&sql, &[&tenant, &detector, &origin, kind, sealed, at_ms]).await?;
                 append_audit(t, &entry).await?;
                 Ok(())
             }
@@ -55,9 +57,11 @@ impl Secrets for Postgres {
 }
 
 fn read(row: &Row) -> Result<Numbered<SealedSecret>, Fault> {
+    let origin: String = row.try_get("origin")?;
     let value = SealedSecret {
         tenant: scope(row)?,
         detector: parsed(row, "detector", DetectorName::parse)?,
+        origin: Some(origin).filter(|origin| !origin.is_empty()),
         kind: row.try_get("kind")?,
         sealed: row.try_get("sealed")?,
         at_ms: row.try_get("at_ms")?,

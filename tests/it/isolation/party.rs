@@ -10,10 +10,11 @@ const PII: &str = "Mail ana@evil.io";
 const ACTIONS: [&str; 3] = ["block", "review", "flag"];
 const POLICY: &str = "/policies/standard";
 /// All that a key of one tenant does here.
-const SCOPES: [&str; 8] = [
+const SCOPES: [&str; 9] = [
     "orchestrate:write",
     "orchestrate:status",
     "registry:read",
+    "registry:write",
     "policy:read",
     "policy:write",
     "metrics:read",
@@ -42,6 +43,8 @@ pub struct Party {
     /// Prefixes in the order they were made, and whether they hold.
     keys: Vec<(String, bool)>,
     acts: usize,
+    /// The tag of the detector it registered, empty for none.
+    own: String,
     pub decisions: usize,
     asked: usize,
 }
@@ -66,6 +69,7 @@ impl Party {
             etag: String::new(),
             keys: vec![(text(&strong, "prefix"), true), (text(&weak, "prefix"), true)],
             acts: 2,
+            own: String::new(),
             decisions: 0,
             asked: 0,
         }
@@ -118,6 +122,7 @@ impl Party {
             "check policy" => vec![self.check_policy(house, source).await],
             "list keys" => self.list_keys(house).await,
             "change keys" => vec![self.change_keys(house, source).await],
+            "own detector" => self.own_detector(house, source).await,
             "audit" => vec![self.audit(house).await],
             "foreign id" => vec![self.foreign_id(house, (source, other)).await],
             "foreign tenant" => vec![self.foreign_tenant(house, (source, other)).await],
@@ -280,6 +285,36 @@ impl Party {
         }
         self.acts += 1;
         answer
+    }
+
+    /// Both register under the same name.
+    async fn own_detector(&mut self, house: &House, source: &mut Source) -> Vec<Answer> {
+        let (path, there) = ("/detectors/own", !self.own.is_empty());
+        let document = json!({"protocol": "native", "description": self.tenant,
+            "endpoint": "https://vendor.example/analyze", "categories": ["toxicity"],
+            "health": {"path": ""}});
+        let body = json!({"detector": document, "reason": self.tenant});
+        let tag = self.own.clone();
+        let answer = match source.below(4) {
+            0 if there => self.ask(house, ("PUT", path), ("", ""), &body).await,
+            1 if there => {
+                let path = format!("{path}?reason={}", self.tenant);
+                self.ask(house, ("DELETE", &path), ("if-match", &tag), &json!({})).await
+            }
+            _ if there => self.ask(house, ("PUT", path), ("if-match", &tag), &body).await,
+            _ => self.ask(house, ("PUT", path), ("", ""), &body).await,
+        };
+        if answer.status < 300 {
+            self.own = answer.header("etag").to_owned();
+            self.acts += 1;
+        } else {
+            assert_eq!((answer.status, there), (428, true), "{}", answer.text);
+        }
+        let seen = self.ask(house, ("GET", path), ("", ""), &json!({})).await;
+        let found = seen.json();
+        let own = if self.own.is_empty() { Value::Null } else { json!(self.tenant) };
+        assert_eq!((&found["description"], seen.header("etag")), (&own, self.own.as_str()));
+        vec![answer, seen]
     }
 
     async fn audit(&mut self, house: &House) -> Answer {

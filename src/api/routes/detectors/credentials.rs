@@ -126,13 +126,13 @@ pub(crate) async fn put(
     let detectors = &api.deps.detectors;
     let kind = |kind: &str| Some(serde_json::json!({ "type": kind }).to_string());
     let entry = AuditEntry {
-        tenant: place.0.clone(),
+        tenant: place.tenant.clone(),
         at_ms: jiff::Timestamp::now().as_millisecond(),
         actor: caller.actor.clone(),
         action: "detector.credentials".into(),
         target: format!("detector/{}", detector.name),
         reason,
-        before: kind(&detectors.credential(place.0.as_ref(), detector).kind),
+        before: kind(&detectors.credential(place.tenant.as_ref(), detector).kind),
         after: kind(&parts.kind),
     };
     let stored = detectors.store_credential(api.deps.store.as_ref(), &place, &parts, entry).await;
@@ -140,7 +140,7 @@ pub(crate) async fn put(
         let message = "the store does not answer; read the detector before you send it again";
         Error::new(Code::StoreUnavailable, message).caused_by(error)
     })?;
-    json(&AuthView::from(detectors.credential(place.0.as_ref(), detector)))
+    json(&AuthView::from(detectors.credential(place.tenant.as_ref(), detector)))
 }
 
 /// Whose credential of which detector. Who acts across tenants and names none means all of them.
@@ -155,17 +155,17 @@ fn place<'a>(
     let catalog = &snapshot.catalog;
     if caller.tenant.is_none() && !http.headers().contains_key("x-tenant-id") {
         let detector = catalog.detectors.get(&name).ok_or_else(unknown)?;
-        return Ok(((None, name), detector));
+        return Ok((CredentialPlace::of(None, detector), detector));
     }
     let id = tenant(http, caller, None, snapshot)?;
     let tenant = catalog.tenants.get(&id).ok_or_else(unknown)?;
     let detector = catalog.visible_one(tenant, &name).ok_or_else(unknown)?;
-    Ok(((Some(id), name), detector))
+    Ok((CredentialPlace::of(Some(&id), detector), detector))
 }
 
 /// A detector that a file defines is the operator's.
 fn may_write(caller: &Caller, detector: &Detector) -> Result<(), Error> {
-    if detector.source.starts_with("stored/") || caller.is_super_admin() {
+    if detector.private_to.is_some() || caller.is_super_admin() {
         return Ok(());
     }
     let message = "a file defines this detector; only a super_admin stores its credentials";

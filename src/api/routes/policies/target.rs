@@ -207,6 +207,10 @@ impl Target {
                 content::refused(faults, &folder, &content.unwrap_or_default())
             }
             ChangeError::Defined => defined(),
+            // Said of rows only.
+            ChangeError::Full { .. } => {
+                Error::new(Code::InternalError, "the change failed").caused_by(error)
+            }
             ChangeError::Store(StoreError::Conflict { .. }) => {
                 precondition::failed("somebody else changed it meanwhile; read it again")
             }

@@ -6,13 +6,14 @@ use std::time::Duration;
 use actix_web::web::{self, Data};
 use actix_web::{HttpMessage as _, HttpRequest};
 
+use super::super::policies::content::pointers;
 use super::super::policies::precondition;
 use crate::api::Api;
 use crate::api::edge::CurrentTag;
 use crate::auth::Caller;
 use crate::domain::error::{Code, Error};
 use crate::domain::id::TenantId;
-use crate::snapshot::{ChangeError, Row, RowChange, RowKind, Snapshot};
+use crate::snapshot::{ChangeError, Row, RowChange, RowKind, RowPlace, Snapshot};
 use crate::store::{AuditEntry, Expected, StoreError};
 use crate::yaml::fault::Fault;
 
@@ -64,7 +65,7 @@ impl Target {
     }
 
     pub(in crate::api::routes) fn row(&self, kind: RowKind) -> Option<&Row> {
-        self.snapshot.row(kind, &self.id).map(AsRef::as_ref)
+        self.snapshot.row(&RowPlace::of_tenant(kind, &self.id)).map(AsRef::as_ref)
     }
 
     /// What the caller believes to be there.
@@ -73,9 +74,7 @@ impl Target {
         http: &HttpRequest,
         kind: RowKind,
     ) -> Result<Expected, Error> {
-        let row = self.row(kind);
-        remember(http, row);
-        precondition::expected(http.headers(), row.map(|row| (row.etag.as_str(), row.version)))
+        expected(http, self.row(kind))
     }
 
     /// Checks, stores, audits and serves it, or does nothing.
@@ -85,25 +84,8 @@ impl Target {
         api: &Data<Api>,
         wanted: Wanted,
     ) -> Result<Arc<Snapshot>, Error> {
-        let kind = wanted.kind;
         let change = self.planned(wanted)?;
-        let room = api.checks.take(&self.id, PATIENCE).await.ok_or_else(|| {
-            Error::new(Code::Overloaded, "too much is being changed; send it again later")
-        })?;
-        let own = api.clone();
-        let changed = web::block(move || {
-            let _room = room;
-            let snapshot = own.live.change_row(change, &own.deps.settings)?;
-            own.deps.metrics.snapshot(&snapshot.revision, snapshot.broken.len());
-            Ok(snapshot)
-        });
-        let changed = changed.await.map_err(|error| {
-            Error::new(Code::InternalError, "the change failed").caused_by(error)
-        })?;
-        changed.map_err(|error| {
-            remember(http, api.live.current().row(kind, &self.id).map(AsRef::as_ref));
-            refusal(error)
-        })
+        store(http, api, change, &Wording { root: "/tenant", defined }).await
     }
 
     fn planned(&self, wanted: Wanted) -> Result<RowChange, Error> {
@@ -119,8 +101,50 @@ impl Target {
             before: self.row(kind).map(|row| row.body.clone()),
             after: body.clone(),
         };
-        Ok(RowChange { kind, tenant: self.id.clone(), body, expected, audit })
+        let place = RowPlace::of_tenant(kind, &self.id);
+        Ok(RowChange { place, body, expected, audit })
     }
+}
+
+/// How a refused change is told.
+pub(in crate::api::routes) struct Wording {
+    /// Where the document stands in the request.
+    pub(in crate::api::routes) root: &'static str,
+    /// What a name that a file defines is told.
+    pub(in crate::api::routes) defined: fn() -> Error,
+}
+
+/// Checks, stores, audits and serves `change`, or does nothing.
+pub(in crate::api::routes) async fn store(
+    http: &HttpRequest,
+    api: &Data<Api>,
+    change: RowChange,
+    wording: &Wording,
+) -> Result<Arc<Snapshot>, Error> {
+    let place = change.place.clone();
+    // What is everyone's waits its turn with `default`.
+    let whose = place.tenant.clone().or_else(|| TenantId::parse("default").ok());
+    let room = match &whose {
+        Some(whose) => api.checks.take(whose, PATIENCE).await,
+        None => None,
+    };
+    let room = room.ok_or_else(|| {
+        Error::new(Code::Overloaded, "too much is being changed; send it again later")
+    })?;
+    let own = api.clone();
+    let changed = web::block(move || {
+        let _room = room;
+        let snapshot = own.live.change_row(change, &own.deps.settings)?;
+        own.deps.serve(&snapshot);
+        Ok(snapshot)
+    });
+    let changed = changed
+        .await
+        .map_err(|error| Error::new(Code::InternalError, "the change failed").caused_by(error))?;
+    changed.map_err(|error| {
+        remember(http, api.live.current().row(&place).map(AsRef::as_ref));
+        refusal(error, wording)
+    })
 }
 
 /// That a reason says something.
@@ -130,6 +154,15 @@ pub(in crate::api::routes) fn check_reason(reason: &str) -> Result<(), Error> {
         return Err(Error::field(Code::InvalidRequest, "/reason", "out_of_range", detail));
     }
     Ok(())
+}
+
+/// What the caller believes of `row`.
+pub(in crate::api::routes) fn expected(
+    http: &HttpRequest,
+    row: Option<&Row>,
+) -> Result<Expected, Error> {
+    remember(http, row);
+    precondition::expected(http.headers(), row.map(|row| (row.etag.as_str(), row.version)))
 }
 
 fn remember(http: &HttpRequest, row: Option<&Row>) {
@@ -147,10 +180,14 @@ pub(in crate::api::routes) fn defined() -> Error {
     Error::new(Code::AlreadyExists, message)
 }
 
-fn refusal(error: ChangeError) -> Error {
+fn refusal(error: ChangeError, wording: &Wording) -> Error {
     match error {
-        ChangeError::Invalid(faults) => invalid(faults),
-        ChangeError::Defined => defined(),
+        ChangeError::Invalid(faults) => invalid(faults, wording.root),
+        ChangeError::Defined => (wording.defined)(),
+        ChangeError::Full { most } => {
+            let message = format!("the tenant has {most} detectors, as many as it may; delete one");
+            Error::new(Code::QuotaExceeded, message)
+        }
         ChangeError::Store(StoreError::Conflict { .. }) => {
             precondition::failed("somebody else changed it meanwhile; read it again")
         }
@@ -161,19 +198,43 @@ fn refusal(error: ChangeError) -> Error {
     }
 }
 
-/// The refusal of a document; its faults point to lines, which `put` turns into pointers.
-fn invalid(faults: Vec<Fault>) -> Error {
+/// The refusal of a document; its faults point to lines, which `pointed` turns into pointers.
+fn invalid(faults: Vec<Fault>, root: &str) -> Error {
     use crate::domain::error::{FieldFault, Place};
     let details: Vec<FieldFault> = faults
         .into_iter()
         .map(|fault| {
             let Fault { file, line, column, hint, .. } = fault;
             let place = Some(Place { file, line, column, hint });
-            let pointer = "/tenant".to_owned();
+            let pointer = root.to_owned();
             FieldFault { pointer, detail: fault.message, code: fault.code, place }
         })
         .collect();
-    let message = details.first().map_or("the tenant is not valid", |first| &first.detail);
-    let (code, message) = (Code::InvalidRequest, message.to_owned());
+    let message = details.first().map_or("what was sent is not valid", |first| &first.detail);
+    let forbidden = |detail: &FieldFault| detail.code == "endpoint_forbidden";
+    let code = match !details.is_empty() && details.iter().all(forbidden) {
+        true => Code::EndpointForbidden,
+        false => Code::InvalidRequest,
+    };
+    let message = message.to_owned();
     Error { details, ..Error::new(code, message) }
+}
+
+/// Lines of the document's text as pointers into the request.
+pub(in crate::api::routes) fn pointed(
+    mut error: Error,
+    document: &serde_json::Value,
+    root: &str,
+) -> Error {
+    let mut lines = vec![root.to_owned()];
+    pointers(document, root, &mut lines);
+    for detail in &mut error.details {
+        let line = detail.place.as_ref().map_or(0, |place| place.line);
+        let at = usize::try_from(line).ok().and_then(|line| line.checked_sub(1));
+        if let Some(pointer) = at.and_then(|at| lines.get(at)) {
+            detail.pointer.clone_from(pointer);
+            detail.place = None;
+        }
+    }
+    error
 }
