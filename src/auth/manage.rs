@@ -352,5 +352,5 @@ pub(super) fn told(key: &ApiKey) -> String {
 
 fn unavailable(error: StoreError) -> Error {
     let message = "the store does not answer; read the keys before you send it again";
-    Error::new(Code::StoreUnavailable, message).caused_by(error)
+    Error::new(error.code(), message).caused_by(error)
 }

@@ -28,7 +28,7 @@ pub mod waf;
 pub use keys::Keyring;
 pub use manage::{Minted, Wanted};
 pub use signing::Presented;
-pub use start::{DevelopmentKey, Refusal, data_keys, pepper};
+pub use start::{DevelopmentKey, Refusal, data_keys, pepper, redaction_key};
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,7 +199,7 @@ impl Gate {
         let why = match refused {
             Refused::Store(error) => {
                 let message = "credentials cannot be checked now; send it again later";
-                return Error::new(Code::StoreUnavailable, message).caused_by(error);
+                return Error::new(error.code(), message).caused_by(error);
             }
             Refused::NoKeys => {
                 let message = "the keys of tokens cannot be read now; send it again later";

@@ -63,6 +63,12 @@ pub enum Refusal {
         /// Why not.
         source: std::io::Error,
     },
+    /// Instances that share a database would have keys of their own.
+    #[error(
+        "a shared database needs {0}, the same for every instance; make each once with \
+         `openssl rand -hex 32`"
+    )]
+    Shared(String),
     /// A key of the service could not be read or made.
     #[error("a key of the service: {0}")]
     Pepper(#[from] SealError),
@@ -137,6 +143,18 @@ pub fn data_keys(settings: &Settings) -> Result<DataKeys, Refusal> {
     Ok(DataKeys::new(&current, previous.as_ref())?)
 }
 
+/// The key of hashes in redacted text: a file's, or where instances share a database the data key's,
+/// so that they all write the same.
+pub fn redaction_key(settings: &Settings) -> Result<Key, Refusal> {
+    if settings.database.url.is_some() {
+        let data = kept(settings, (Secret::DataKey, "data"), "")?;
+        return Ok(Key::from_bytes(data.hash([&b"redaction"[..]])));
+    }
+    let data = &settings.paths.data;
+    make_directory(data)?;
+    Ok(Key::load_or_create(&data.join("redaction.key"))?)
+}
+
 fn kept(
     settings: &Settings,
     (secret, file): (Secret, &str),
@@ -146,6 +164,12 @@ fn kept(
         && let Some(key) = Key::from_hex(digits.expose_secret())
     {
         return Ok(key);
+    }
+    if settings.database.url.is_some() {
+        let needed = [Secret::DataKey, Secret::KeyPepper].into_iter();
+        let missing = needed.filter(|secret| settings.secrets.get(*secret).is_none());
+        let missing: Vec<String> = missing.map(Secret::variable).collect();
+        return Err(Refusal::Shared(missing.join(" and ")));
     }
     let directory = settings.paths.data.join("keys");
     let path = directory.join(file);

@@ -14,8 +14,8 @@ use crate::api::{KeyRequest, KeyView};
 use crate::auth::{self, Caller, Keyring, Minted};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::TenantId;
-use crate::orchestrator::STORE_FILE;
-use crate::store::{Page, Place, Sqlite, SqliteOptions, Store};
+use crate::orchestrator::open_store;
+use crate::store::{Page, Store};
 
 /// Keys of a page of the list.
 const PAGE_ROWS: u32 = 500;
@@ -140,7 +140,8 @@ pub(super) fn run(command: KeysCommand) -> u8 {
         Ok(()) => exit::OK,
         Err(error) => {
             complain(&told(&error));
-            if error.code == Code::StoreUnavailable { exit::UNAVAILABLE } else { exit::DATA }
+            let away = matches!(error.code, Code::StoreUnavailable | Code::Overloaded);
+            if away { exit::UNAVAILABLE } else { exit::DATA }
         }
     }
 }
@@ -161,16 +162,17 @@ fn told(error: &Error) -> String {
 fn open(common: &Common) -> Result<(Keyring, Arc<dyn Store>), u8> {
     let settings =
         load_settings(common.config.as_deref(), None).map_err(|faults| refuse(&faults))?;
-    let data = &settings.paths.data;
-    std::fs::create_dir_all(data).map_err(|error| {
-        complain(&format!("error: could not make {}: {error}", data.display()));
-        exit::UNAVAILABLE
-    })?;
-    let store = Sqlite::open(&SqliteOptions::at(Place::File(data.join(STORE_FILE))));
-    let store: Arc<dyn Store> = Arc::new(store.map_err(|error| {
+    if settings.database.url.is_none() {
+        let data = &settings.paths.data;
+        std::fs::create_dir_all(data).map_err(|error| {
+            complain(&format!("error: could not make {}: {error}", data.display()));
+            exit::UNAVAILABLE
+        })?;
+    }
+    let store = open_store(&settings, None).map_err(|error| {
         complain(&format!("error: {error}"));
         exit::UNAVAILABLE
-    })?);
+    })?;
     let pepper = auth::pepper(&settings).map_err(|error| {
         complain(&format!("error: {error}"));
         exit::UNAVAILABLE

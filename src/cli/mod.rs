@@ -12,6 +12,7 @@ mod detectors;
 mod health;
 mod init;
 pub mod keys;
+mod migrate;
 pub mod policy;
 mod scan;
 mod session;
@@ -55,6 +56,10 @@ pub enum Command {
     /// Manage API keys of the configured store.
     #[command(subcommand, after_help = "Example: orchestrator keys list")]
     Keys(keys::KeysCommand),
+    /// Bring the store's schema up to date; a database's as the owner of its tables.
+    #[command(after_help = "Example: ORCHESTRATION_DATABASE_URL=postgres://owner@db/orchestrator \
+        orchestrator migrate --dry-run")]
+    Migrate(MigrateArgs),
     /// Ask the service on this machine whether it is ready; exit 0 when it is, 69 when not.
     #[command(after_help = "Example: orchestrator health --listen 127.0.0.1:8000")]
     Health(ServeArgs),
@@ -72,6 +77,17 @@ pub struct ServeArgs {
     /// Address to listen on, over the settings; port 0 takes a free one.
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<std::net::SocketAddr>,
+}
+
+/// Options of `migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Tell what is missing and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Settings file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// Options of `check`.
@@ -260,6 +276,7 @@ pub fn run(command: Command) -> u8 {
         Command::Detectors(DetectorsCommand::Drift(args)) => detectors::drift(&args),
         Command::Policy(command) => policy::run(&command),
         Command::Keys(command) => keys::run(command),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Openapi => {
             print(&crate::api::openapi());

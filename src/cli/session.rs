@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use super::{complain, exit};
 use crate::detect::builtin;
-use crate::orchestrator::{Deps, STORE_FILE};
+use crate::orchestrator::{Deps, kept};
 use crate::settings::Settings;
 use crate::snapshot::{self, Files, Snapshot, Sources};
-use crate::store;
 use crate::yaml::fault::{Fault, FaultKind};
 
 /// One snapshot and everything to orchestrate with.
@@ -74,20 +73,19 @@ pub fn load(
     settings: &Settings,
     dir: Option<&Path>,
 ) -> Result<Snapshot, Vec<Fault>> {
-    let data = &settings.paths.data;
-    let file = dir.map_or_else(|| data.clone(), |dir| dir.join(data)).join(STORE_FILE);
-    let kinds = snapshot::KINDS.into_iter();
-    let stored =
-        kinds.map(|kind| store::objects_in_file(&file, kind)).collect::<Result<Vec<_>, _>>();
+    let stored = kept(settings, dir).and_then(|kept| {
+        let kinds = snapshot::KINDS.into_iter();
+        kinds.map(|kind| kept.objects(kind)).collect::<Result<Vec<_>, _>>()
+    });
     let stored = stored.map_err(|error| {
         vec![Fault {
             kind: FaultKind::Policy,
-            file: file.display().to_string(),
+            file: settings.database.url.as_ref().map_or("paths.data", |_| "database.url").into(),
             line: 0,
             column: 0,
             code: "unreadable",
             message: format!("what is stored could not be read: {error}"),
-            hint: Some("fix `paths.data`, or restore the file from a copy".into()),
+            hint: Some("name the store that the service uses, or restore it from a copy".into()),
         }]
     })?;
     Snapshot::from_files(files, sources, settings, None)?.beside(

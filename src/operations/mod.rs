@@ -54,14 +54,14 @@ operations! {
     ReadDecision "read_decision" "Decisions are read from the store.";
 }
 
-/// Five failures in a row open it; tried again after a second, at the latest every half minute.
+/// Five failures in a row open it; tried again every second, so that what is back is soon used.
 const SPEC: BreakerSpec = BreakerSpec {
     mode: BreakerMode::Consecutive,
     failures: 5,
     window: Duration::from_secs(60),
     failure_ratio: 1.0,
     open_for: Duration::from_secs(1),
-    open_max: Duration::from_secs(30),
+    open_max: Duration::from_secs(1),
     probes: 1,
     slow_call: None,
 };

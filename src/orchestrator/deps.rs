@@ -1,11 +1,11 @@
 //! What orchestrations work with, built from the settings.
 
-use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::{Arc, Mutex};
 
 use tokio_util::task::TaskTracker;
 
 use super::Deps;
+use super::opened::{open_file, open_store};
 use crate::auth;
 use crate::cache::{Cache, Memory};
 use crate::catalog;
@@ -16,7 +16,7 @@ use crate::outbound::AllowError;
 use crate::policy::Evaluator;
 use crate::seal::{DataKeys, Key, SealError};
 use crate::settings::Settings;
-use crate::store::{Guarded, Place, Sqlite, SqliteOptions, StoreError};
+use crate::store::{Place, Store, StoreError};
 
 /// Source revision of this build, where the builder told it.
 const REVISION: &str = match option_env!("ORCHESTRATOR_REVISION") {
@@ -33,20 +33,12 @@ pub enum DepsError {
     /// `security.outbound_allow` holds something else.
     #[error("security.outbound_allow: {0}")]
     Allow(#[from] AllowError),
-    /// The data folder could not be made.
-    #[error("could not make {folder}: {source}")]
-    Folder {
-        /// Which.
-        folder: String,
-        /// Why not.
-        source: std::io::Error,
-    },
     /// The key of hashed placeholders could not be read or made.
     #[error("the key for hashes in redacted text: {0}")]
     Key(#[from] SealError),
-    /// The keys of detectors' credentials, or of versions, could not be read or made.
+    /// A key of the service could not be read or made.
     #[error(transparent)]
-    DataKey(#[from] auth::Refusal),
+    Keys(#[from] auth::Refusal),
     /// Stored credentials could not be sealed anew.
     #[error("the stored credentials of detectors: {0}")]
     Vault(#[from] VaultError),
@@ -55,35 +47,32 @@ pub enum DepsError {
     Metrics(#[from] MetricsError),
 }
 
-/// The store's file in the data folder.
-pub const STORE_FILE: &str = "orchestrator.db";
 /// Bytes of a detector's reply.
 const REPLY_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a text that built-in detectors judge without changing threads.
 const INLINE_BYTES_MAX: usize = 2_000;
 
 impl Deps {
-    /// With the store in the data folder.
+    /// With the store that the settings name.
     pub fn with_store(settings: Arc<Settings>) -> Result<Deps, DepsError> {
-        let data = &settings.paths.data;
-        // What is made is its owner's alone; a folder that is there stays as it is.
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(data)
-            .map_err(|source| DepsError::Folder { folder: data.display().to_string(), source })?;
-        let place = Place::File(data.join(STORE_FILE));
-        let redaction_key = Key::load_or_create(&data.join("redaction.key"))?;
-        let keys = auth::data_keys(&settings)?;
-        let pepper = auth::pepper(&settings)?;
-        let deps = Self::build(settings, place, (redaction_key, keys, pepper))?;
+        // Before anything is opened: instances that share a database must share keys.
+        let keys = (
+            auth::redaction_key(&settings)?,
+            auth::data_keys(&settings)?,
+            auth::pepper(&settings)?,
+        );
+        let operations = Arc::new(Operations::default());
+        let store = open_store(&settings, Some(Arc::clone(&operations)))?;
+        let deps = Self::build(settings, (store, operations), keys)?;
         Ok(Deps { observing: Some(TaskTracker::new()), ..deps })
     }
 
     /// With a store, and keys for hashes and versions, that are gone with the process.
     pub fn without_store(settings: Arc<Settings>) -> Result<Deps, DepsError> {
-        let keys = DataKeys::new(&Key::random()?, None)?;
-        Self::build(settings, Place::Memory, (Key::random()?, keys, Key::random()?))
+        let keys = (Key::random()?, DataKeys::new(&Key::random()?, None)?, Key::random()?);
+        let operations = Arc::new(Operations::default());
+        let store = open_file(Place::Memory, &settings, Some(Arc::clone(&operations)))?;
+        Self::build(settings, (store, operations), keys)
     }
 
     /// Reads the credentials that are stored for detectors, sealed anew where the data key was
@@ -101,13 +90,9 @@ impl Deps {
 
     fn build(
         settings: Arc<Settings>,
-        place: Place,
+        (store, operations): (Arc<dyn Store>, Arc<Operations>),
         (redaction_key, keys, pepper): (Key, DataKeys, Key),
     ) -> Result<Deps, DepsError> {
-        let versions_max = settings.policy.versions_max;
-        let store = Sqlite::open(&SqliteOptions { versions_max, ..SqliteOptions::at(place) })?;
-        let operations = Arc::new(Operations::default());
-        let store = Guarded::new(store, Arc::clone(&operations));
         let metrics = Arc::new(Metrics::new(&settings.telemetry.tenant_labels, REVISION)?);
         let guard = Arc::new(catalog::guard(&settings)?);
         let cache = &settings.cache;
@@ -127,7 +112,7 @@ impl Deps {
             detectors: Arc::new(Detectors::new(config, keys)),
             evaluator: Evaluator::new(crate::snapshot::policy_limits(&settings))
                 .recording(Arc::clone(&metrics)),
-            store: Arc::new(store),
+            store,
             responses,
             redaction_key,
             pepper,

@@ -34,6 +34,7 @@ mod deps;
 mod facts;
 mod hold;
 mod judge;
+mod opened;
 mod plan;
 mod record;
 mod reuse;
@@ -41,9 +42,10 @@ mod shadow;
 mod split;
 mod stages;
 
-pub use deps::{DepsError, STORE_FILE};
+pub use deps::DepsError;
 pub use facts::{budget, plain_head, view_of};
 pub use hold::{Held, hold};
+pub use opened::{STORE_FILE, kept, migrate, open_store};
 pub use record::{Kept, KeptFinding, KeptReport};
 
 /// What an orchestration works with; all of it outlives the request.

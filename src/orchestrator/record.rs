@@ -9,7 +9,7 @@ use crate::domain::error::Error;
 use crate::domain::id::DetectorName;
 use crate::domain::outcome::Outcome;
 use crate::domain::report::{Report, ReportError, Status};
-use crate::store::{Accepted, Decision};
+use crate::store::Decision;
 
 /// Most records fit.
 const RECORD_BYTES: usize = 1_024;
@@ -21,7 +21,8 @@ pub(super) async fn keep(run: &Run<'_>, outcome: &Outcome) -> Result<(), Error> 
     // Texts, numbers and lists of them always serialise, as UTF-8.
     let _ = serde_json::to_writer(&mut record, &Record::of(outcome));
     let record = String::from_utf8(record).unwrap_or_default();
-    let accepted = run.deps.store.record_later(Decision {
+    // What is dropped, the store counts and tells.
+    let _ = run.deps.store.record_later(Decision {
         id: uuid::Uuid::now_v7().to_string(),
         tenant: run.tenant.id.clone(),
         request_id: outcome.request_id.clone(),
@@ -32,9 +33,6 @@ pub(super) async fn keep(run: &Run<'_>, outcome: &Outcome) -> Result<(), Error> 
         complete: outcome.coverage.complete,
         record,
     });
-    if accepted == Accepted::Dropped {
-        tracing::error!("a decision was not recorded: the store's queue is full");
-    }
     count(run, outcome);
     Ok(())
 }

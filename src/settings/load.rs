@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use validator::{Validate as _, ValidationErrors, ValidationErrorsKind};
 
-use super::{Env, Secrets, Settings, discovered};
+use super::{Env, Secret, Secrets, Settings, discovered};
 use crate::yaml::fault::{Fault, FaultKind};
 use crate::yaml::{self, Node};
 
@@ -21,7 +21,7 @@ const FLAT: [(&str, &str); 2] = [("ENV", "/env"), ("LOG_LEVEL", "/telemetry/log_
 /// Maps whose keys are names that an operator gives.
 const NAMED: [&str; 3] = ["/tiers", "/security/rate_limit/keys", "/security/rate_limit/routes"];
 /// Names that are promised and not built.
-const LATER: [&str; 3] = ["DATABASE_URL", "REDIS_URL", "NATS_URL"];
+const LATER: [&str; 2] = ["REDIS_URL", "NATS_URL"];
 
 impl Settings {
     /// The settings of this process: `file`, else `config/settings.yaml` where it exists, else the
@@ -82,7 +82,10 @@ impl Settings {
         discovered.sort_by(|a, b| a.name.cmp(&b.name));
         loading.faults.sort();
         match settings {
-            Some(settings) if loading.faults.is_empty() => {
+            Some(mut settings) if loading.faults.is_empty() => {
+                if let Some(url) = secrets.get(Secret::DatabaseUrl) {
+                    settings.database.url = Some(url.clone().into());
+                }
                 Ok(Settings { secrets, discovered, ..settings })
             }
             _ => Err(loading.faults),

@@ -10,6 +10,7 @@ use validator::{Validate, ValidationError};
 use crate::yaml::Span;
 
 mod concurrency;
+mod database;
 mod discovered;
 mod load;
 mod secrets;
@@ -18,6 +19,7 @@ mod tenancy;
 mod tests;
 
 pub use concurrency::Concurrency;
+pub use database::{Database, DatabaseUrl, Migrate};
 pub use discovered::Discovered;
 pub use load::read_secret_variable;
 pub use secrets::{Secret, Secrets};
@@ -49,6 +51,9 @@ pub struct Settings {
     /// What a policy may cost.
     #[validate(nested)]
     pub policy: Policy,
+    /// What instances share.
+    #[validate(nested)]
+    pub database: Database,
     /// What it tells operators.
     #[validate(nested)]
     pub telemetry: Telemetry,
@@ -71,6 +76,7 @@ impl Default for Settings {
             orchestration: Orchestration::default(),
             cache: Cache::default(),
             policy: Policy::default(),
+            database: Database::default(),
             telemetry: Telemetry::default(),
             secrets: Secrets::default(),
             discovered: Vec::new(),
@@ -457,6 +463,15 @@ impl Settings {
             (Some(mode), _) => mode,
             (None, Env::Development) => WafMode::Monitor,
             (None, Env::Staging | Env::Production) => WafMode::Block,
+        }
+    }
+
+    /// Who brings the schema of a database up to date.
+    pub fn migrate(&self) -> Migrate {
+        match (self.database.migrate, self.env) {
+            (Some(migrate), _) => migrate,
+            (None, Env::Development) => Migrate::Auto,
+            (None, Env::Staging | Env::Production) => Migrate::Check,
         }
     }
 

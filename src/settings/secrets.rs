@@ -3,6 +3,8 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::database::{DatabaseUrl, FORM};
+
 /// Bytes read of a file.
 const FILE_BYTES_MAX: u64 = 4096;
 
@@ -19,15 +21,18 @@ pub enum Secret {
     DataKeyPrevious,
     /// The key that becomes the first one on an empty store.
     BootstrapKey,
+    /// Where the database is, with its password.
+    DatabaseUrl,
 }
 
 impl Secret {
-    const ALL: [Secret; 5] = [
+    const ALL: [Secret; 6] = [
         Secret::KeyPepper,
         Secret::JwtSecretKey,
         Secret::DataKey,
         Secret::DataKeyPrevious,
         Secret::BootstrapKey,
+        Secret::DatabaseUrl,
     ];
 
     /// The variable, without prefix.
@@ -38,7 +43,13 @@ impl Secret {
             Secret::DataKey => "DATA_KEY",
             Secret::DataKeyPrevious => "DATA_KEY_PREVIOUS",
             Secret::BootstrapKey => "BOOTSTRAP_KEY",
+            Secret::DatabaseUrl => "DATABASE_URL",
         }
+    }
+
+    /// The variable that holds it.
+    pub fn variable(self) -> String {
+        format!("ORCHESTRATION_{}", self.name())
     }
 
     /// What is wrong with it, without showing it.
@@ -53,6 +64,7 @@ impl Secret {
             }
             // Its form is checked where it is used.
             Secret::BootstrapKey => None,
+            Secret::DatabaseUrl => (!DatabaseUrl::fits(value)).then_some(FORM),
         }
     }
 }

@@ -134,3 +134,35 @@ fn tiers_and_rates_are_data_and_wrong_ones_are_refused() {
         assert_eq!((faults.len(), faults[0].line), (1, 1), "{wrong}: {faults:?}");
     }
 }
+
+#[test]
+fn the_databases_address_comes_by_file_or_environment_and_is_never_shown() {
+    let url = "postgres://ana:canary@db/x";
+    let text = "database: {url: \"postgres://ana:canary@elsewhere/x\"}\n";
+    for variables in
+        [&[("ORCHESTRATION_DATABASE_URL", url)][..], &[("ORCHESTRATION_DATABASE__URL", url)]]
+    {
+        let settings = load(text, variables).unwrap();
+        let found = settings.database.url.clone().unwrap();
+        assert_eq!(secrecy::ExposeSecret::expose_secret(found.secret()), url);
+        let shown = format!("{settings:?} {}", serde_json::to_string(&settings).unwrap());
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+    let text = "database: {url: \"mysql://ana:canary@db/x\"}\n";
+    for faults in [
+        load(text, &[]).unwrap_err(),
+        load("", &[("ORCHESTRATION_DATABASE_URL", "mysql://ana:canary@db/x")]).unwrap_err(),
+    ] {
+        let told = format!("{faults:?}");
+        assert!(told.contains("postgres://USER") && !told.contains("canary"), "{told}");
+    }
+    assert_eq!(load("", &[("ORCHESTRATION_DATABASE_URL", "")]).unwrap().database.url, None);
+}
+
+#[test]
+fn only_development_migrates_unasked() {
+    let of = |env: &str| load("", &[("ORCHESTRATION_ENV", env)]).unwrap().migrate();
+    let found = ["development", "staging", "production"].map(of);
+    assert_eq!(found, [Migrate::Auto, Migrate::Check, Migrate::Check]);
+    assert_eq!(load("database: {migrate: check}\n", &[]).unwrap().migrate(), Migrate::Check);
+}

@@ -1,6 +1,8 @@
 //! The snapshot that serves, and what became of the last change.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
@@ -12,6 +14,9 @@ use crate::settings::Settings;
 use crate::store::{AuditEntry, Expected, Object, Store, StoreError};
 use crate::yaml::fault::Fault;
 
+/// Between two looks at whether another instance changed the store.
+const STORE_POLL: Duration = Duration::from_secs(1);
+
 /// The one holder of live state.
 pub struct Live {
     current: ArcSwap<Snapshot>,
@@ -19,6 +24,8 @@ pub struct Live {
     instance: String,
     state: Mutex<State>,
     store: Option<Arc<dyn Store>>,
+    /// Of the store, when it was last read.
+    generation: AtomicI64,
     /// Held by whoever makes the next snapshot, so that no change loses another.
     stored: Mutex<Stored>,
 }
@@ -26,8 +33,6 @@ pub struct Live {
 /// What the store holds, as it was last read.
 #[derive(Default)]
 struct Stored {
-    /// Of the store.
-    generation: i64,
     overlays: Vec<Arc<Overlay>>,
     rows: Vec<Arc<Row>>,
 }
@@ -140,7 +145,8 @@ impl Live {
         tell_broken(&first, None);
         Self {
             store,
-            stored: Mutex::new(Stored { generation: -1, overlays, rows }),
+            generation: AtomicI64::new(-1),
+            stored: Mutex::new(Stored { overlays, rows }),
             current: ArcSwap::from_pointee(first),
             sources,
             instance: uuid::Uuid::now_v7().to_string(),
@@ -205,13 +211,26 @@ impl Live {
         }
     }
 
+    /// Returns once the store holds what was not read from it, here or by another instance.
+    pub(super) async fn stored_anew(&self) {
+        let Some(store) = &self.store else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(STORE_POLL).await;
+            match store.generation().await {
+                Ok(generation) if generation != self.generation.load(Ordering::Relaxed) => return,
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "what is stored could not be looked at"),
+            }
+        }
+    }
+
     /// A store that does not answer changes nothing: what was read before stays.
     fn read_store(&self, stored: &mut Stored) -> Result<(), Vec<Fault>> {
         let Some(store) = &self.store else { return Ok(()) };
         let runtime = tokio::runtime::Handle::current();
         let read = runtime.block_on(async {
             let generation = store.generation().await?;
-            if generation == stored.generation {
+            if generation == self.generation.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             Ok(Some((generation, rows::stored(store.as_ref()).await?)))
@@ -221,7 +240,7 @@ impl Live {
             Ok(Some((generation, objects))) => {
                 stored.overlays = overlays::overlays(&objects);
                 stored.rows = rows::rows(&objects);
-                stored.generation = generation;
+                self.generation.store(generation, Ordering::Relaxed);
             }
             Err(error) => {
                 let error: StoreError = error;

@@ -1,4 +1,5 @@
-//! The reload loop: folders are watched, and contents compared every few seconds as a net.
+//! The reload loop: folders are watched, the store is asked every second, and contents compared
+//! every few seconds as a net.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,7 +50,11 @@ pub async fn watch(live: &Arc<Live>, settings: &Arc<Settings>, mut on: impl FnMu
     let _ = woken.try_send(());
     let mut known = None;
     loop {
-        let told = tokio::time::timeout(POLL, wake.recv()).await.is_ok();
+        let told = tokio::select! {
+            _ = wake.recv() => true,
+            () = live.stored_anew() => true,
+            () = tokio::time::sleep(POLL) => false,
+        };
         let Some((read, print)) = settled(live, known.as_ref()).await else {
             tracing::warn!("files keep changing; the last good state serves");
             let _ = woken.try_send(());

@@ -2,6 +2,8 @@
 
 use rusqlite::ErrorCode;
 
+use crate::domain::error::Code;
+
 /// Why the store could not do it. Messages name files and never values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -12,7 +14,9 @@ pub enum StoreError {
         doing: &'static str,
     },
     /// No confirmation in time. The row may still become durable.
-    #[error("{doing}: no answer within {waited_ms} ms; check the disk under paths.data")]
+    #[error(
+        "{doing}: no answer within {waited_ms} ms; check the disk under paths.data, or the database"
+    )]
     Slow {
         /// What was attempted.
         doing: &'static str,
@@ -20,7 +24,7 @@ pub enum StoreError {
         waited_ms: u128,
     },
     /// No space left.
-    #[error("{doing}: the disk is full; free space under paths.data")]
+    #[error("{doing}: the disk is full; free space under paths.data, or at the database")]
     Full {
         /// What was attempted.
         doing: &'static str,
@@ -56,6 +60,53 @@ pub enum StoreError {
         /// Highest that works here.
         served: i64,
     },
+    /// Nobody brought the database up to date.
+    #[error(
+        "opening the store: its schema is version {found}, this program needs {wanted}; run \
+         `orchestrator migrate` as the owner of the database"
+    )]
+    OlderSchema {
+        /// In the database; 0 where there is none.
+        found: i64,
+        /// What this program works on.
+        wanted: i64,
+    },
+    /// The address is none. It is not shown: it may hold a password.
+    #[error(
+        "opening the store: database.url is no address of PostgreSQL; write \
+         postgres://USER:PASSWORD@HOST/DATABASE"
+    )]
+    BadAddress,
+    /// The certificates cannot be read.
+    #[error("opening the store: database.ca_file `{file}`: {reason}; name a file in PEM")]
+    Authority {
+        /// The file.
+        file: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The database is away, or does not let us in.
+    #[error(
+        "{doing}: the database does not answer: {reason}; check the server and \
+         ORCHESTRATION_DATABASE_URL"
+    )]
+    Unreachable {
+        /// What was attempted.
+        doing: &'static str,
+        /// Why, without values.
+        reason: String,
+    },
+    /// The role that we log in as may not.
+    #[error(
+        "{doing}: the database refuses it: {reason}; run `orchestrator migrate` as the owner, then \
+         GRANT orch_app, orch_writer, orch_worker TO the role of ORCHESTRATION_DATABASE_URL"
+    )]
+    Denied {
+        /// What was attempted.
+        doing: &'static str,
+        /// What it says.
+        reason: String,
+    },
     /// Somebody else wrote first.
     #[error("writing {kind} `{name}`: version {found} is there; read it and try again")]
     Conflict {
@@ -89,6 +140,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What a caller is told who did not ask for something that contradicts it.
+    pub fn code(&self) -> Code {
+        if matches!(self, StoreError::Busy { .. }) {
+            Code::Overloaded
+        } else {
+            Code::StoreUnavailable
+        }
+    }
+
     /// Names the failure of `doing`.
     pub(super) fn of(doing: &'static str, error: &rusqlite::Error) -> StoreError {
         match error.sqlite_error_code() {

@@ -172,8 +172,7 @@ fn make(connection: &Connection, change: &KeyChange, now_ms: i64) -> Result<bool
 }
 
 fn insert(connection: &Connection, key: &ApiKey) -> Result<()> {
-    let roles = key.grant.roles.as_ref().map(|roles| joined(roles.iter().map(|role| role.name())));
-    let scopes = key.grant.scopes.map(|scopes| joined(scopes.iter().map(Scope::name)));
+    let Names { roles, scopes } = Names::of(&key.grant);
     connection
         .prepare_cached(
             "INSERT INTO keys (prefix, hash, tenant, roles, scopes, max_priority, label, \
@@ -197,22 +196,34 @@ fn insert(connection: &Connection, key: &ApiKey) -> Result<()> {
         .map(|_| ())
 }
 
-fn joined<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.collect::<Vec<_>>().join(",")
+/// The names of what a key may do, joined by commas; `None` where it claims none.
+pub(super) struct Names {
+    pub(super) roles: Option<String>,
+    pub(super) scopes: Option<String>,
+}
+
+impl Names {
+    pub(super) fn of(grant: &Grant) -> Names {
+        let joined = |names: Vec<&str>| names.join(",");
+        let roles = grant.roles.as_ref();
+        Names {
+            roles: roles.map(|roles| joined(roles.iter().map(|role| role.name()).collect())),
+            scopes: grant.scopes.map(|scopes| joined(scopes.iter().map(Scope::name).collect())),
+        }
+    }
+}
+
+/// What names grant. One that this version does not know grants nothing.
+pub(super) fn grant(roles: Option<String>, scopes: Option<String>) -> Grant {
+    Grant {
+        roles: roles.map(|names| names.split(',').filter_map(Role::parse).collect()),
+        scopes: scopes
+            .map(|names| -> Scopes { names.split(',').filter_map(Scope::parse).collect() }),
+    }
 }
 
 fn read_key(row: &Row<'_>) -> Result<Numbered<ApiKey>> {
     let optional = |column: &str| row.get::<_, Option<String>>(column);
-    // A name that this version does not know grants nothing.
-    let names = |text: String| -> Vec<String> { text.split(',').map(str::to_owned).collect() };
-    let roles = optional("roles")?.map(names);
-    let scopes = optional("scopes")?.map(names);
-    let grant = Grant {
-        roles: roles.map(|names| names.iter().filter_map(|name| Role::parse(name)).collect()),
-        scopes: scopes.map(|names| -> Scopes {
-            names.iter().filter_map(|name| Scope::parse(name)).collect()
-        }),
-    };
     let max_priority = optional("max_priority")?
         .map(|name| {
             Priority::parse(&name).ok_or(rusqlite::Error::InvalidColumnName("max_priority".into()))
@@ -222,7 +233,7 @@ fn read_key(row: &Row<'_>) -> Result<Numbered<ApiKey>> {
         prefix: row.get("prefix")?,
         hash: KeyHash(row.get("hash")?),
         tenant: tenant(row)?,
-        grant,
+        grant: grant(optional("roles")?, optional("scopes")?),
         max_priority,
         label: row.get("label")?,
         created_by: row.get("created_by")?,

@@ -11,9 +11,14 @@ use crate::domain::id::{BundleName, RequestId, TenantId};
 
 #[cfg(test)]
 mod contract;
+mod counts;
 mod error;
 mod guarded;
+mod kept;
 mod keys;
+mod migrated;
+mod next;
+mod postgres;
 mod queue;
 mod rows;
 mod secrets;
@@ -24,9 +29,12 @@ mod usage;
 
 pub use error::StoreError;
 pub use guarded::Guarded;
+pub use kept::Kept;
 pub use keys::{ApiKey, KeyChange, KeyHash, Keys};
+pub use migrated::Migrated;
+pub use postgres::{Postgres, PostgresOptions, migrate as migrate_database};
 pub use secrets::{SealedSecret, Secrets};
-pub use sqlite::{Place, Sqlite, SqliteOptions, decisions_in_file, objects_in_file};
+pub use sqlite::{Place, Sqlite, SqliteOptions, migrate_file};
 pub use usage::{HourUsed, Usage};
 
 /// What a store answers, once the work is done elsewhere.

@@ -4,12 +4,12 @@
 //! soon as the thread is free. Nobody is told of success before the commit.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::counts::Counts;
 use super::{StoreError, WriterStats};
 
 /// Rows per transaction at most.
@@ -46,9 +46,7 @@ pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
     rows_max: usize,
-    lost: AtomicU64,
-    batches: AtomicU64,
-    rows: AtomicU64,
+    counts: Counts,
 }
 
 impl Queue {
@@ -57,9 +55,7 @@ impl Queue {
             state: Mutex::default(),
             changed: Condvar::new(),
             rows_max,
-            lost: AtomicU64::new(0),
-            batches: AtomicU64::new(0),
-            rows: AtomicU64::new(0),
+            counts: Counts::default(),
         })
     }
 
@@ -82,22 +78,13 @@ impl Queue {
         Ok(())
     }
 
-    /// Counts lost rows and says so at 1, 2, 4, 8, … so that a flood cannot flood the log.
+    /// Counts lost rows.
     pub(super) fn count_lost(&self, rows: u64, why: &str) {
-        let before = self.lost.fetch_add(rows, Relaxed);
-        let lost = before + rows;
-        if rows > 0 && lost.ilog2() != before.checked_ilog2().unwrap_or(u32::MAX) {
-            tracing::error!(lost, why, "Decision records were lost");
-        }
+        self.counts.lose(rows, why);
     }
 
     pub(super) fn stats(&self) -> WriterStats {
-        WriterStats {
-            queued: self.lock().jobs.len(),
-            lost: self.lost.load(Relaxed),
-            batches: self.batches.load(Relaxed),
-            rows: self.rows.load(Relaxed),
-        }
+        self.counts.stats(self.lock().jobs.len())
     }
 
     /// Takes no more jobs; the writer ends once the queue is empty.
@@ -142,10 +129,7 @@ impl Queue {
         let mut waiting = Vec::with_capacity(batch.len());
         let result = write_all(connection, batch, &mut waiting);
         match &result {
-            Ok(()) => {
-                self.rows.fetch_add(rows, Relaxed);
-                self.batches.fetch_add(1, Relaxed);
-            }
+            Ok(()) => self.counts.committed(rows),
             Err(error) => self.count_lost(unawaited, &error.to_string()),
         }
         for finish in waiting {

@@ -3,10 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use crate::domain::action::Action;
-use crate::domain::digest::Digest;
 use crate::domain::id::{BundleName, RequestId, TenantId};
 
-use super::{AuditEntry, Decision, Expected, Numbered, Object, ObjectKey, Page, Version};
+use super::{AuditEntry, Decision, Numbered, Object, ObjectKey, Page, Version};
 
 const LIMIT_MAX: u32 = 1000;
 
@@ -152,44 +151,23 @@ pub(super) fn generation(connection: &Connection) -> Result<i64> {
         .query_row([], |row| row.get(0))
 }
 
-/// Writes the next version, or answers the version that contradicts `expected`.
-pub(super) fn write_object(
-    connection: &Connection,
-    key: &ObjectKey,
-    body: Option<String>,
-    expected: Expected,
-    at_ms: i64,
-) -> Result<std::result::Result<Object, u64>> {
-    let newest = newest(connection, key)?;
-    let last = newest.as_ref().map_or(0, |object| object.version);
-    let live = newest.filter(|object| object.body.is_some()).map_or(0, |object| object.version);
-    let agrees = match expected {
-        Expected::Any => body.is_some() || live > 0,
-        Expected::Absent => body.is_some() && live == 0,
-        Expected::Version(version) => version > 0 && version == live,
-    };
-    if !agrees {
-        return Ok(Err(live));
-    }
-    let version = last + 1;
-    let text = body.as_deref().unwrap_or_default();
-    let etag = Digest::of_all([&version.to_be_bytes()[..], text.as_bytes()]).hex();
-    let object = Object { key: key.clone(), version, at_ms, etag, body };
+/// Writes the version that follows.
+pub(super) fn insert_object(connection: &Connection, object: &Object) -> Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO objects (kind, tenant, name, version, at_ms, etag, body) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
-            key.kind,
-            scope(key),
-            key.name,
-            version.cast_signed(),
-            at_ms,
+            object.key.kind,
+            scope(&object.key),
+            object.key.name,
+            object.version.cast_signed(),
+            object.at_ms,
             object.etag,
             object.body
-        ])?;
-    Ok(Ok(object))
+        ])
+        .map(drop)
 }
 
 /// Deletes every version of an object up to and with `last`.

@@ -13,7 +13,7 @@ use crate::domain::id::TenantId;
 
 use super::queue::{Finish, Job, Queue, Refused};
 use super::{
-    Accepted, Answer, Audit, AuditEntry, Decision, Decisions, Expected, Numbered, Object,
+    Accepted, Answer, Audit, AuditEntry, Decision, Decisions, Expected, Migrated, Numbered, Object,
     ObjectKey, Objects, Page, Store, StoreError, Version, WriterStats, rows,
 };
 
@@ -22,8 +22,6 @@ mod migrations {
     refinery::embed_migrations!("migrations/sqlite");
 }
 
-/// How many schema versions ahead a file may be: changes only ever expand what we use.
-const NEWER_SCHEMAS_SERVED: i64 = 1;
 /// Where refinery keeps what was applied.
 const HISTORY: &str = "refinery_schema_history";
 /// How long SQLite waits for another process.
@@ -79,7 +77,7 @@ impl Sqlite {
     /// Opens or makes the file, brings its schema up to date, starts the writer. Blocks.
     pub fn open(options: &SqliteOptions) -> Result<Sqlite, StoreError> {
         let mut connection = connect(&options.place)?;
-        migrate(&mut connection)?;
+        migrate(&mut connection, false)?;
         let readers = match &options.place {
             Place::Memory => None,
             Place::File(path) => Some(Arc::new(Readers::open(path, options.readers.max(1))?)),
@@ -326,7 +324,7 @@ impl Readers {
 
 /// The current objects of `kind` in a store's file, which is only read; none where it is missing.
 /// Blocks.
-pub fn objects_in_file(path: &Path, kind: &str) -> Result<Vec<Object>, StoreError> {
+pub(super) fn objects_in_file(path: &Path, kind: &str) -> Result<Vec<Object>, StoreError> {
     if !path.exists() {
         return Ok(Vec::new());
     }
@@ -337,7 +335,7 @@ pub fn objects_in_file(path: &Path, kind: &str) -> Result<Vec<Object>, StoreErro
 
 /// The decisions of `tenant` in the store at `path`, beside a running service; none where there
 /// is no file. Blocks.
-pub fn decisions_in_file(
+pub(super) fn decisions_in_file(
     path: &Path,
     tenant: &TenantId,
     page: Page,
@@ -373,24 +371,29 @@ fn connect(place: &Place) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+fn migrate(connection: &mut Connection, dry_run: bool) -> Result<Migrated, StoreError> {
     const DOING: &str = "bringing the store's schema up to date";
     let failed =
         |error: refinery::Error| StoreError::Failed { doing: DOING, reason: error.to_string() };
     let runner = migrations::migrations::runner().set_abort_missing(false);
-    let known = runner.get_migrations().iter().map(|m| i64::from(m.version())).max().unwrap_or(0);
     let asked = |error: rusqlite::Error| StoreError::of(DOING, &error);
-    let found: i64 = if connection.table_exists(None, HISTORY).map_err(asked)? {
+    let before: i64 = if connection.table_exists(None, HISTORY).map_err(asked)? {
         let newest = format!("SELECT coalesce(max(version), 0) FROM {HISTORY}");
         connection.query_row(&newest, [], |row| row.get(0)).map_err(asked)?
     } else {
         0
     };
-    let served = known + NEWER_SCHEMAS_SERVED;
-    if found > served {
-        return Err(StoreError::NewerSchema { found, served });
+    let migrated = Migrated::of(runner.get_migrations(), before)?;
+    if !dry_run {
+        runner.run(connection).map_err(failed)?;
     }
-    runner.run(connection).map(|_| ()).map_err(failed)
+    Ok(migrated)
+}
+
+/// Brings the schema of the file at `path` up to date, or only tells what is missing. Blocks.
+pub fn migrate_file(path: &Path, dry_run: bool) -> Result<Migrated, StoreError> {
+    let place = if dry_run && !path.exists() { Place::Memory } else { Place::File(path.into()) };
+    migrate(&mut connect(&place)?, dry_run)
 }
 
 fn write_object(
@@ -399,12 +402,10 @@ fn write_object(
     body: Option<String>,
     (expected, keep): (Expected, u64),
 ) -> Result<Object, StoreError> {
-    let at_ms = jiff::Timestamp::now().as_millisecond();
     let failed = |error: rusqlite::Error| StoreError::of("writing an object", &error);
-    let written =
-        rows::write_object(connection, &key, body, expected, at_ms).map_err(failed)?.map_err(
-            |found| StoreError::Conflict { kind: key.kind.clone(), name: key.name.clone(), found },
-        )?;
+    let newest = rows::newest(connection, &key).map_err(failed)?;
+    let written = expected.next(&key, newest, body)?;
+    rows::insert_object(connection, &written).map_err(failed)?;
     rows::forget_versions(connection, &key, written.version.saturating_sub(keep.max(1)))
         .map_err(failed)?;
     Ok(written)

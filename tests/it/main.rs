@@ -40,6 +40,8 @@ mod operators;
 mod overlays;
 mod overload;
 mod policy_tools;
+#[path = "../postgres/mod.rs"]
+mod postgres;
 mod probe;
 mod quality;
 mod real;
@@ -48,6 +50,7 @@ mod registry;
 mod reload;
 mod review;
 mod scenarios;
+mod shared;
 mod signing;
 mod tenants;
 mod tighten;

@@ -1,7 +1,6 @@
 //! `orchestrator detectors drift`: whether recorded decisions change from week to week.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use comfy_table::{Table, presets};
 use jiff::civil::Weekday;
@@ -12,7 +11,7 @@ use crate::cli::{DriftArgs, Session, complain, exit, print};
 use crate::domain::drift::{CHANGED, Period, WORTH_A_LOOK};
 use crate::domain::id::{DetectorName, TenantId};
 use crate::domain::report::Status;
-use crate::orchestrator::{Kept, STORE_FILE};
+use crate::orchestrator::{self, Kept};
 use crate::store::{self, Page, StoreError};
 
 /// By the Monday that a week begins with, UTC.
@@ -34,12 +33,18 @@ pub(in crate::cli) fn run(args: &DriftArgs) -> u8 {
         complain(&format!("no such tenant; there are: {}", names.join(", ")));
         return exit::NO_INPUT;
     }
-    let file = session.deps.settings.paths.data.join(STORE_FILE);
+    let kept = match orchestrator::kept(&session.deps.settings, None) {
+        Ok(kept) => kept,
+        Err(error) => {
+            complain(&format!("error: {error}"));
+            return exit::UNAVAILABLE;
+        }
+    };
     let from = monday(Timestamp::now(), i64::from(args.weeks) - 1);
     let (mut weeks, mut unread) = (Weeks::new(), 0);
     for tenant in tenants {
-        if let Err(error) = gather(&file, tenant, &from, &mut weeks, &mut unread) {
-            complain(&format!("{}: {error}", file.display()));
+        if let Err(error) = gather(&kept, tenant, &from, &mut weeks, &mut unread) {
+            complain(&format!("{kept}: {error}"));
             return exit::NO_INPUT;
         }
     }
@@ -47,8 +52,7 @@ pub(in crate::cli) fn run(args: &DriftArgs) -> u8 {
         complain(&format!("{unread} records of another release could not be read"));
     }
     if weeks.is_empty() {
-        let file = file.display();
-        complain(&format!("{file} holds no decision since {from}; name another --config"));
+        complain(&format!("{kept} holds no decision since {from}; name another --config"));
         return exit::NO_INPUT;
     }
     let rows = rows(&weeks);
@@ -68,7 +72,7 @@ fn monday(at: Timestamp, back: i64) -> String {
 }
 
 fn gather(
-    file: &Path,
+    kept: &store::Kept,
     tenant: &TenantId,
     from: &str,
     weeks: &mut Weeks,
@@ -76,7 +80,7 @@ fn gather(
 ) -> Result<(), StoreError> {
     let mut before = None;
     loop {
-        let page = store::decisions_in_file(file, tenant, Page { limit: ROWS, before })?;
+        let page = kept.decisions(tenant, Page { limit: ROWS, before })?;
         let Some(last) = page.last() else { return Ok(()) };
         before = Some(last.sequence);
         for row in &page {

@@ -51,7 +51,6 @@ fn weighted(weights: &[(&str, f64)]) -> Arc<Detector> {
     };
     let context = LoadContext {
         env: Env::Development,
-        guard: &crate::outbound::Guard::default(),
         secret: &|_| None,
         tiers: &Settings::default().tiers,
         check_params: &|_| Ok(()),

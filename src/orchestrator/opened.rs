@@ -1,0 +1,78 @@
+//! The store that settings name: a database that instances share, else a file of one's own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::operations::Operations;
+use crate::settings::{DatabaseUrl, Settings};
+use crate::store::{
+    self, Guarded, Kept, Migrated, Place, Postgres, PostgresOptions, Sqlite, SqliteOptions, Store,
+    StoreError,
+};
+
+/// The store's file in the data folder.
+pub const STORE_FILE: &str = "orchestrator.db";
+
+/// Opens it, behind the breakers of `operations` where there are any. The data folder must exist
+/// where there is no database. Blocks.
+pub fn open_store(
+    settings: &Settings,
+    operations: Option<Arc<Operations>>,
+) -> Result<Arc<dyn Store>, StoreError> {
+    match &settings.database.url {
+        Some(url) => Ok(guarded(Postgres::open(&options(settings, url))?, operations)),
+        None => open_file(Place::File(settings.paths.data.join(STORE_FILE)), settings, operations),
+    }
+}
+
+pub(super) fn open_file(
+    place: Place,
+    settings: &Settings,
+    operations: Option<Arc<Operations>>,
+) -> Result<Arc<dyn Store>, StoreError> {
+    let versions_max = settings.policy.versions_max;
+    let options = SqliteOptions { versions_max, ..SqliteOptions::at(place) };
+    Ok(guarded(Sqlite::open(&options)?, operations))
+}
+
+/// What a service with these settings stored, for reading; a relative folder is below `dir`, else
+/// the working directory. Blocks.
+pub fn kept(settings: &Settings, dir: Option<&Path>) -> Result<Kept, StoreError> {
+    match &settings.database.url {
+        Some(url) => Postgres::open(&options(settings, url)).map(Box::new).map(Kept::Database),
+        None => Ok(Kept::File(file(settings, dir))),
+    }
+}
+
+/// Brings the schema up to date, or only tells what is missing. Blocks.
+pub fn migrate(settings: &Settings, dry_run: bool) -> Result<Migrated, StoreError> {
+    match &settings.database.url {
+        Some(url) => store::migrate_database(&options(settings, url), dry_run),
+        None => store::migrate_file(&file(settings, None), dry_run),
+    }
+}
+
+fn file(settings: &Settings, dir: Option<&Path>) -> PathBuf {
+    let data = &settings.paths.data;
+    dir.map_or_else(|| data.clone(), |dir| dir.join(data)).join(STORE_FILE)
+}
+
+fn options(settings: &Settings, url: &DatabaseUrl) -> PostgresOptions {
+    let database = &settings.database;
+    PostgresOptions {
+        ca_file: database.ca_file.clone(),
+        migrate: settings.migrate(),
+        connections_max: database.connections_max,
+        connection_wait: database.connection_wait.0,
+        statement_timeout: database.statement_timeout.0,
+        versions_max: settings.policy.versions_max,
+        ..PostgresOptions::at(url.secret().clone())
+    }
+}
+
+fn guarded(store: impl Store + 'static, operations: Option<Arc<Operations>>) -> Arc<dyn Store> {
+    match operations {
+        Some(operations) => Arc::new(Guarded::new(store, operations)),
+        None => Arc::new(store),
+    }
+}

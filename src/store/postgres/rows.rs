@@ -1,0 +1,187 @@
+//! Decisions and audit: rows in, rows out.
+
+use deadpool_postgres::Transaction;
+use futures_util::FutureExt as _;
+use tokio_postgres::Row;
+
+use super::fault::Fault;
+use super::{Postgres, Scope};
+use crate::domain::action::Action;
+use crate::domain::id::{BundleName, RequestId, TenantId};
+use crate::store::{
+    Accepted, Answer, Audit, AuditEntry, Decision, Decisions, Numbered, Page, StoreError,
+};
+
+const LIMIT_MAX: u32 = 1000;
+/// Named, here and elsewhere: a column that a newer program adds must not change what a prepared
+/// statement gives, or the server refuses it.
+const DECISION: &str = "sequence, id, tenant, request_id, at_ms, policy, revision, action, \
+    complete, record";
+
+impl Decisions for Postgres {
+    fn record(&self, decision: Decision) -> Answer<'_, ()> {
+        const DOING: &str = "recording a decision";
+        let added = self.writer.add(decision);
+        let patience = self.patience;
+        async move {
+            match tokio::time::timeout(patience, added?).await {
+                Err(_) => Err(StoreError::Slow { doing: DOING, waited_ms: patience.as_millis() }),
+                Ok(Err(_)) => Err(StoreError::Closed { doing: DOING }),
+                Ok(Ok(told)) => told,
+            }
+        }
+        .boxed()
+    }
+
+    fn record_later(&self, decision: Decision) -> Accepted {
+        self.writer.add_later(decision)
+    }
+
+    fn decision(&self, tenant: TenantId, id: String) -> Answer<'_, Option<Decision>> {
+        self.run("reading a decision", Scope::Tenant(tenant.clone()), move |t| {
+            async move {
+                let sql = format!("SELECT {DECISION} FROM decisions WHERE tenant = $1 AND id = $2");
+                let sql = t.prepare_cached(&sql).await?;
+                let row = t.query_opt(&sql, &[&tenant.as_str(), &id]).await?;
+                row.as_ref().map(read_decision).transpose().map(|row| row.map(|row| row.value))
+            }
+            .boxed()
+        })
+    }
+
+    fn decisions(&self, tenant: TenantId, page: Page) -> Answer<'_, Vec<Numbered<Decision>>> {
+        self.run("listing decisions", Scope::Tenant(tenant.clone()), move |t| {
+            async move {
+                let sql = format!(
+                    "SELECT {DECISION} FROM decisions WHERE tenant = $1 AND sequence < $2 \
+                     ORDER BY sequence DESC LIMIT $3"
+                );
+                let sql = t.prepare_cached(&sql).await?;
+                let of = [&tenant.as_str() as _, &before(page) as _, &limit(page) as _];
+                t.query(&sql, &of).await?.iter().map(read_decision).collect()
+            }
+            .boxed()
+        })
+    }
+}
+
+impl Audit for Postgres {
+    fn append(&self, entry: AuditEntry) -> Answer<'_, i64> {
+        self.alter("appending to the audit", Scope::of(entry.tenant.clone()), move |t| {
+            async move { append_audit(t, &entry).await }.boxed()
+        })
+    }
+
+    fn entries(
+        &self,
+        tenant: Option<TenantId>,
+        page: Page,
+    ) -> Answer<'_, Vec<Numbered<AuditEntry>>> {
+        self.run("listing the audit", Scope::of(tenant.clone()), move |t| {
+            async move {
+                let sql = "SELECT sequence, tenant, at_ms, actor, action, target, reason, before, \
+                           after FROM audit WHERE ($1::text IS NULL OR tenant = $1) \
+                           AND sequence < $2 ORDER BY sequence DESC LIMIT $3";
+                let sql = t.prepare_cached(sql).await?;
+                let of = tenant.as_ref().map(TenantId::as_str);
+                let rows = t.query(&sql, &[&of, &before(page), &limit(page)]).await?;
+                rows.iter().map(read_audit).collect()
+            }
+            .boxed()
+        })
+    }
+}
+
+pub(super) async fn append_audit(t: &Transaction<'_>, entry: &AuditEntry) -> Result<i64, Fault> {
+    let sql = "INSERT INTO audit (tenant, at_ms, actor, action, target, reason, before, after) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING sequence";
+    let sql = t.prepare_cached(sql).await?;
+    let tenant = entry.tenant.as_ref().map(TenantId::as_str);
+    // PostgreSQL keeps no NUL.
+    let kept = |text: &str| text.replace('\0', "\u{FFFD}");
+    let (actor, target, reason) = (kept(&entry.actor), kept(&entry.target), kept(&entry.reason));
+    let row = t
+        .query_one(
+            &sql,
+            &[
+                &tenant,
+                &entry.at_ms,
+                &actor,
+                &entry.action,
+                &target,
+                &reason,
+                &entry.before,
+                &entry.after,
+            ],
+        )
+        .await?;
+    Ok(row.try_get(0)?)
+}
+
+pub(super) fn before(page: Page) -> i64 {
+    page.before.unwrap_or(i64::MAX)
+}
+
+pub(super) fn limit(page: Page) -> i64 {
+    page.limit.min(LIMIT_MAX).into()
+}
+
+/// A column that only a hand-edited table can hold wrong values in.
+pub(super) fn parsed<T, E: std::fmt::Display>(
+    row: &Row,
+    column: &str,
+    parse: fn(&str) -> Result<T, E>,
+) -> Result<T, Fault> {
+    let text: &str = row.try_get(column)?;
+    parse(text).map_err(|error| {
+        let reason = format!("column {column}: {error}");
+        StoreError::Failed { doing: "reading a row", reason }.into()
+    })
+}
+
+/// Whose the row is, where it is one tenant's.
+pub(super) fn tenant(row: &Row) -> Result<Option<TenantId>, Fault> {
+    let tenant: Option<&str> = row.try_get("tenant")?;
+    tenant.map(|_| parsed(row, "tenant", TenantId::parse)).transpose()
+}
+
+/// The same, where an empty one is the shared scope.
+pub(super) fn scope(row: &Row) -> Result<Option<TenantId>, Fault> {
+    match row.try_get("tenant")? {
+        "" => Ok(None),
+        _ => parsed(row, "tenant", TenantId::parse).map(Some),
+    }
+}
+
+fn read_decision(row: &Row) -> Result<Numbered<Decision>, Fault> {
+    let action = |name: &str| {
+        let known = Action::ALL.into_iter().find(|known| known.name() == name);
+        known.ok_or("no action is called so")
+    };
+    let value = Decision {
+        id: row.try_get("id")?,
+        tenant: parsed(row, "tenant", TenantId::parse)?,
+        request_id: parsed(row, "request_id", RequestId::parse)?,
+        at_ms: row.try_get("at_ms")?,
+        policy: parsed(row, "policy", BundleName::parse)?,
+        revision: row.try_get("revision")?,
+        action: parsed(row, "action", action)?,
+        complete: row.try_get("complete")?,
+        record: row.try_get("record")?,
+    };
+    Ok(Numbered { sequence: row.try_get("sequence")?, value })
+}
+
+fn read_audit(row: &Row) -> Result<Numbered<AuditEntry>, Fault> {
+    let value = AuditEntry {
+        tenant: tenant(row)?,
+        at_ms: row.try_get("at_ms")?,
+        actor: row.try_get("actor")?,
+        action: row.try_get("action")?,
+        target: row.try_get("target")?,
+        reason: row.try_get("reason")?,
+        before: row.try_get("before")?,
+        after: row.try_get("after")?,
+    };
+    Ok(Numbered { sequence: row.try_get("sequence")?, value })
+}
