@@ -328,7 +328,8 @@ async fn a_tenant_far_over_its_rate_costs_another_no_answer() {
     for (id, limit) in
         [("noisy", "{per_minute: 300, burst: 10}"), ("calm", "{per_minute: 60000, burst: 1000}")]
     {
-        let text = format!("schema_version: 1\nid: {id}\nrate_limit: {limit}\n");
+        // The rate alone is to bind.
+        let text = format!("schema_version: 1\nid: {id}\ntier: unlimited\nrate_limit: {limit}\n");
         write(dir.path(), &format!("config/tenants/{id}.yaml"), &text);
     }
     let mut served = serve(

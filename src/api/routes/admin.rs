@@ -79,7 +79,7 @@ pub(super) async fn keep(
         .append(entry)
         .await
         .map(|_| ())
-        .map_err(|error| Error::new(Code::StoreUnavailable, unkept).caused_by(error))
+        .map_err(|error| Error::new(error.code(), unkept).caused_by(error))
 }
 
 /// What a reload found.

@@ -10,7 +10,7 @@ use super::policies::overlay::time;
 use super::{Answer, at, json, resource};
 use crate::api::Api;
 use crate::api::caller::tenant;
-use crate::domain::error::{Code, Error};
+use crate::domain::error::Error;
 use crate::store::AuditEntry;
 
 pub(super) fn configure(config: &mut ServiceConfig) {
@@ -78,9 +78,10 @@ pub(crate) async fn list(http: HttpRequest, api: Data<Api>) -> Answer {
         true => Some(tenant(&http, &caller, None, &api.live.current())?),
         false => None,
     };
-    let rows = api.deps.store.entries(whose, page).await.map_err(|error| {
-        Error::new(Code::StoreUnavailable, "the store does not answer").caused_by(error)
-    })?;
+    let rows =
+        api.deps.store.entries(whose, page).await.map_err(|error| {
+            Error::new(error.code(), "the store does not answer").caused_by(error)
+        })?;
     let (audit, next) = pages::cut(rows, page);
     json(&Acts { audit: audit.into_iter().map(Act::of).collect(), next })
 }

@@ -247,7 +247,7 @@ async fn never_before(api: &Api, id: &TenantId) -> Result<(), Error> {
     let versions = api.deps.store.versions(key, page).await;
     let versions = versions.map_err(|error| {
         let message = "the tenants before could not be read; send it again later";
-        Error::new(Code::StoreUnavailable, message).caused_by(error)
+        Error::new(error.code(), message).caused_by(error)
     })?;
     if versions.is_empty() {
         return Ok(());

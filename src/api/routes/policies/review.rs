@@ -250,5 +250,5 @@ fn unavailable(error: StoreError) -> Error {
     if matches!(error, StoreError::Conflict { .. }) {
         return precondition::failed("somebody else changed it meanwhile; read it again");
     }
-    Error::new(Code::StoreUnavailable, "the store does not answer").caused_by(error)
+    Error::new(error.code(), "the store does not answer").caused_by(error)
 }

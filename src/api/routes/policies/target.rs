@@ -216,7 +216,7 @@ impl Target {
             }
             ChangeError::Store(error) => {
                 let message = "the store does not answer; read it before you send it again";
-                Error::new(Code::StoreUnavailable, message).caused_by(error)
+                Error::new(error.code(), message).caused_by(error)
             }
         }
     }

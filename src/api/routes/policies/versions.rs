@@ -101,7 +101,7 @@ fn shown(version: store::Version, current: Option<u64>) -> Version {
 }
 
 fn unavailable(error: StoreError) -> Error {
-    Error::new(Code::StoreUnavailable, "the store does not answer").caused_by(error)
+    Error::new(error.code(), "the store does not answer").caused_by(error)
 }
 
 /// The way back.

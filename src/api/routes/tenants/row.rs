@@ -193,7 +193,7 @@ fn refusal(error: ChangeError, wording: &Wording) -> Error {
         }
         ChangeError::Store(error) => {
             let message = "the store does not answer; read it before you send it again";
-            Error::new(Code::StoreUnavailable, message).caused_by(error)
+            Error::new(error.code(), message).caused_by(error)
         }
     }
 }
