@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::pace::{CEILING, Pace, Seen};
+use super::pace::{Pace, START, Seen};
 use super::queue::{Claim, Pushed, Queue, Spot};
 use crate::domain::request::Priority;
 use crate::metrics::{Metrics, Shed};
@@ -59,7 +59,7 @@ impl Slots {
     /// With room for `queue_max` to wait.
     pub(super) fn new(concurrency: Concurrency, queue_max: usize, metrics: Arc<Metrics>) -> Self {
         let (limit, pace) = match concurrency {
-            Concurrency::Auto => (CEILING, Some(Mutex::default())),
+            Concurrency::Auto => (START, Some(Mutex::default())),
             Concurrency::Fixed(limit) => (limit, None),
         };
         Self {

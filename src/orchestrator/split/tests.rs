@@ -53,6 +53,7 @@ fn weighted(weights: &[(&str, f64)]) -> Arc<Detector> {
         env: Env::Development,
         secret: &|_| None,
         tiers: &Settings::default().tiers,
+        guard: &crate::outbound::Guard::default(),
         check_params: &|_| Ok(()),
     };
     let (catalog, _) = Catalog::load(&[file], &context).unwrap_or_else(|f| panic!("{f:#?}"));

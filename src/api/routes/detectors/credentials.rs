@@ -138,7 +138,7 @@ pub(crate) async fn put(
     let stored = detectors.store_credential(api.deps.store.as_ref(), &place, &parts, entry).await;
     stored.map_err(|error| {
         let message = "the store does not answer; read the detector before you send it again";
-        Error::new(error.code(), message).caused_by(error)
+        Error::new(Code::StoreUnavailable, message).caused_by(error)
     })?;
     json(&AuthView::from(detectors.credential(place.tenant.as_ref(), detector)))
 }
