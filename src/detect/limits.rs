@@ -75,10 +75,10 @@ impl RetryBudget {
     }
 }
 
-/// A bucket of bytes that holds those of one second; who takes more waits until it is paid back.
+/// A bucket of bytes that holds those of one second; who takes more waits until they have come.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
-    /// When the bucket is empty no more, or was the last time.
+    /// When all that was taken has come, or had the last time.
     paid_until: Mutex<Option<Instant>>,
 }
 
@@ -96,7 +96,7 @@ impl Drop for Taken<'_> {
 
 impl Throttle {
     /// Waits for its turn to send so many bytes; `None` at once, and nothing is taken, when that
-    /// would be after `latest`. A body larger than the bucket goes, and is paid afterwards.
+    /// would be after `latest`: nobody waits for a body that cannot go.
     pub(super) async fn pace(
         &self,
         bytes_per_second: NonZeroU32,
@@ -118,11 +118,9 @@ impl Throttle {
         let mut paid_until = lock(&self.paid_until);
         let full = now.checked_sub(RESERVE).unwrap_or(now);
         let from = paid_until.map_or(full, |until| until.max(full));
-        if from > latest {
-            return None;
-        }
-        *paid_until = Some(from + cost);
-        Some(from)
+        let turn = from.checked_add(cost).filter(|turn| *turn <= latest)?;
+        *paid_until = Some(turn);
+        Some(turn)
     }
 }
 
@@ -220,17 +218,16 @@ mod tests {
         for _ in 0..50 {
             assert!(throttle.pace(rate, 200, after(60)).await.is_some());
         }
-        // 10 000 bytes, of which a second's were there and the last need not be paid yet.
-        assert_eq!(start.elapsed().as_millis().div_ceil(100), 88);
-        assert!(throttle.pace(rate, 5000, after(60)).await.is_some());
-        let asked = Instant::now();
-        assert!(throttle.pace(rate, 1, after(13)).await.is_none());
-        assert_eq!(asked.elapsed(), Duration::ZERO, "at once");
+        // 10 000 bytes, of which a second's were there.
+        assert_eq!(start.elapsed().as_millis().div_ceil(100), 90);
+        assert!(throttle.pace(rate, 5000, after(13)).await.is_none(), "it would go after 14 s");
+        assert_eq!(start.elapsed().as_millis().div_ceil(100), 90, "at once");
+        assert!(throttle.pace(rate, 100, after(10)).await.is_some(), "nobody waits for it");
         {
             let waiting = std::pin::pin!(throttle.pace(rate, 5000, after(60)));
             assert!(futures_util::poll!(waiting).is_pending());
         }
-        assert!(throttle.pace(rate, 1, after(15)).await.is_some(), "who leaves gives back");
+        assert!(throttle.pace(rate, 1, after(10)).await.is_some(), "who leaves gives back");
     }
 
     #[test]

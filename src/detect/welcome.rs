@@ -37,8 +37,8 @@ pub enum Standing {
 /// What a service says of itself at `GET …/capabilities`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Capabilities {
-    /// What it can find. Never empty.
-    pub categories: BTreeSet<Category>,
+    /// What it can find, the first of them what it flags without a known name. Never empty.
+    pub categories: Vec<Category>,
     /// What it judges.
     #[serde(default = "text")]
     pub types: BTreeSet<ContentType>,
@@ -218,6 +218,9 @@ mod tests {
     fn a_reply_is_read_strictly_and_never_repeated() {
         let told = read(br#"{"categories": ["pii.email"], "version": "2"}"#).unwrap();
         assert_eq!(told.types, text());
+        let told = read(br#"{"categories": ["toxicity", "hate"]}"#).unwrap();
+        let names: Vec<&str> = told.categories.iter().map(Category::as_str).collect();
+        assert_eq!(names, ["toxicity", "hate"], "the first is what an unknown label means");
         for hostile in [
             &b"secret"[..],
             br#"{"categories": []}"#,

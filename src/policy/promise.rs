@@ -59,6 +59,7 @@ pub(super) fn check(view: &View, path: &[String], limits: &Limits) -> Result<(),
         .take(HEADS + 1)
         .map(|sample| Value::from(sample.document))
         .collect();
+    let all = everything(view, &words);
     for (first, is_thorough) in firsts(view, &words) {
         // Most are tried under one head: a load must not take long.
         for head in heads.iter().skip(1).take(if is_thorough { HEADS } else { 1 }) {
@@ -70,7 +71,7 @@ pub(super) fn check(view: &View, path: &[String], limits: &Limits) -> Result<(),
             if before.action != Action::Block {
                 continue;
             }
-            let milder = laters(&first).into_iter().filter_map(ask);
+            let milder = laters(&first, &all).into_iter().filter_map(ask);
             if let Some(after) = milder.into_iter().find(|after| after.action != Action::Block) {
                 let layer = lost(&before.rules, &after.rules).unwrap_or_else(|| dotted(path));
                 return Err(refuse(&layer, "block", "a further report makes `block` milder"));
@@ -116,11 +117,7 @@ fn lost(before: &VerdictRules, after: &VerdictRules) -> Option<String> {
 /// Reports that may give a block: one per category, and per label where rules read labels, that the
 /// rules or the table name, and all categories at once. Those to be tried thoroughly are marked.
 fn firsts(view: &View, words: &BTreeSet<String>) -> Vec<(Report, bool)> {
-    let table = view.settings.get("actions").and_then(serde_json::Value::as_object);
-    let named = table.into_iter().flat_map(|table| table.keys()).chain(words);
-    let mut categories: Vec<Category> =
-        named.filter_map(|word| Category::parse(word).ok()).take(WORDS_MAX).collect();
-    categories.extend(Category::parse("pii.email"));
+    let categories = categories(view, words);
     let of = |category: &Category, label: &str| {
         let score = if label == "X" { 0.95 } else { 0.8 };
         found(category, label, (score, Severity::Critical), 0)
@@ -135,8 +132,26 @@ fn firsts(view: &View, words: &BTreeSet<String>) -> Vec<(Report, bool)> {
     lists.map(|(findings, thorough)| (answered("a", findings), thorough)).collect()
 }
 
-/// What another detector may say after `first`.
-fn laters(first: &Report) -> Vec<Report> {
+/// Categories that the rules or the table name.
+fn categories(view: &View, words: &BTreeSet<String>) -> Vec<Category> {
+    let table = view.settings.get("actions").and_then(serde_json::Value::as_object);
+    let named = table.into_iter().flat_map(|table| table.keys()).chain(words);
+    let categories = named.filter_map(|word| Category::parse(word).ok()).take(WORDS_MAX);
+    categories.chain(Category::parse("pii.email")).collect()
+}
+
+/// A finding of each category and of each label that the rules or the table name.
+fn everything(view: &View, words: &BTreeSet<String>) -> Vec<Finding> {
+    let categories = categories(view, words);
+    let labels = words.iter().take(WORDS_MAX).zip(categories.iter().cycle());
+    let labelled = labels.map(|(word, category)| (category, word.as_str()));
+    let all = categories.iter().map(|category| (category, "OTHER")).chain(labelled);
+    let place = |(at, (category, label))| found(category, label, (0.6, Severity::Low), 30 + at * 5);
+    all.enumerate().map(place).collect()
+}
+
+/// What another detector may say after `first`, also that it found `all` there is.
+fn laters(first: &Report, all: &[Finding]) -> Vec<Report> {
     let Some(known) = first.findings.first() else { return Vec::new() };
     let clean =
         Report { label: Some("clean".into()), score: Some(0.99), ..answered("b", Vec::new()) };
@@ -150,7 +165,8 @@ fn laters(first: &Report) -> Vec<Report> {
     let weaker = found(&known.category, "OTHER", (0.6, Severity::Low), 5);
     let other = Category::parse("topic").map(|topic| found(&topic, "T", (0.9, Severity::Low), 5));
     let failed = Report::unsent(name("b"), "1".into(), ReportError::Communication);
-    let said = [vec![surer], vec![weaker], other.into_iter().collect(), Vec::new()];
+    let other = other.into_iter().collect();
+    let said = [vec![surer], vec![weaker], other, all.to_vec(), Vec::new()];
     said.map(|findings| answered("b", findings)).into_iter().chain([clean, failed]).collect()
 }
 
@@ -187,7 +203,7 @@ fn ask(view: &View, head: &Value, reports: &[Report], limits: &Limits) -> Option
         pointer: "/content".into(),
         content_type: ContentType::Text,
         text: None,
-        chars: 10,
+        chars: 1_000,
     }];
     let plan = Plan {
         required: reports.iter().map(|report| report.detector.clone()).collect(),

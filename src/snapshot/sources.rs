@@ -49,7 +49,7 @@ pub struct Sources {
 }
 
 /// What a service can find, and in which types of content.
-pub type Told = (BTreeSet<Category>, BTreeSet<ContentType>);
+pub type Told = (Vec<Category>, BTreeSet<ContentType>);
 
 /// Everything that was read, as it was read.
 #[derive(Debug, Clone, Default)]
@@ -168,7 +168,7 @@ impl Sources {
 
 /// Until its service says what it can, a detector finds what no table knows.
 fn stands_for(found: &Discovered, told: Option<&Told>) -> SourceFile {
-    let unknown = || (BTreeSet::from([Category::other(&found.name)]), BTreeSet::default());
+    let unknown = || (vec![Category::other(&found.name)], BTreeSet::default());
     let (categories, types) = told.cloned().unwrap_or_else(unknown);
     let mut document = serde_json::json!({
         "name": found.name,

@@ -233,6 +233,15 @@ async fn a_credential_goes_to_the_one_address_it_was_stored_for() {
     assert_eq!(put.json()["auth"], json!({"type": "none", "configured": false}), "{}", put.text);
     until(&app, &own, &at, ("status", json!("active"))).await;
     assert_eq!(sent(&second).await, None);
+    // Nor does another detector of the name at the same address, once this one is deleted.
+    assert_eq!(write(&app, ("PUT", &keep), &own, &secret("globex's")).await.status, 200);
+    assert_eq!(sent(&second).await.as_deref(), Some("globex's"));
+    let tag = app.send("GET", &at, &own, b"").await.header("etag").to_owned();
+    let headers = [own[0], ("if-match", &tag)];
+    let gone = app.send("DELETE", &format!("{at}?reason=gone"), &headers, b"").await;
+    assert_eq!(gone.status, 204, "{}", gone.text);
+    let heir = register(&app, &own, &native("vendor", &second)).await;
+    assert_eq!(heir.json()["auth"], json!({"type": "none", "configured": false}), "{}", heir.text);
     let acme = json!({"content": "x", "tenant_id": "acme", "detectors": {"add": ["vendor"]}});
     assert_eq!(app.ask(&acme).await.status, 200);
     let calls = vendor.received_requests().await.unwrap();

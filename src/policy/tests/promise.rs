@@ -39,6 +39,8 @@ fn a_bundle_whose_block_gets_milder_with_a_further_report_is_refused_at_the_rule
     for rules in [
         "block contains \"alone\" if count(input.findings) == 1",
         "block contains \"unseen\" if not \"b\" in {r.detector | some r in input.results; r.status == \"success\"}\n",
+        "block contains \"odd\" if {\n\tsome f in input.findings\n\t\"toxicity\" in f.path\n\tcount([g | some g in input.findings; \"hate\" in g.path]) == 0\n}",
+        "block contains \"mild\" if {\n\tsome f in input.findings\n\tf.category == \"toxicity\"\n\tnot far\n}\n\nfar if {\n\tsome g in input.findings\n\tg.span.start > 20\n}",
         "block contains \"one\" if {\n\tsome c in input.categories\n\tcount(c.voters) == 1\n}",
         "block contains \"all\" if {\n\tsome c in input.categories\n\tcount(c.flagged_by) > 0\n\tcount(c.cleared_by) == 0\n}",
         "block contains \"label\" if {\n\tsome f in input.findings\n\tf.label == \"jailbreak\"\n\tf.category == \"toxicity\"\n}",

@@ -14,7 +14,7 @@ use crate::catalog::detector::Auth;
 use crate::catalog::{CredentialParts, Detector, PartFault};
 use crate::detect::CredentialPlace;
 use crate::domain::error::{Code, Error};
-use crate::domain::id::DetectorName;
+use crate::domain::id::{DetectorName, TenantId};
 use crate::snapshot::Snapshot;
 use crate::store::AuditEntry;
 
@@ -123,6 +123,17 @@ pub(crate) async fn put(
     let reason = reason(request.reason.take())?;
     let parts = request.parts();
     check(&api, detector, &parts)?;
+    store(&api, &caller, (&place, detector), (&parts, reason)).await?;
+    let held = api.deps.detectors.credential(place.tenant.as_ref(), detector);
+    json(&AuthView::from(held))
+}
+
+async fn store(
+    api: &Api,
+    caller: &Caller,
+    (place, detector): (&CredentialPlace, &Detector),
+    (parts, reason): (&CredentialParts, String),
+) -> Result<(), Error> {
     let detectors = &api.deps.detectors;
     let kind = |kind: &str| Some(serde_json::json!({ "type": kind }).to_string());
     let entry = AuditEntry {
@@ -135,12 +146,27 @@ pub(crate) async fn put(
         before: kind(&detectors.credential(place.tenant.as_ref(), detector).kind),
         after: kind(&parts.kind),
     };
-    let stored = detectors.store_credential(api.deps.store.as_ref(), &place, &parts, entry).await;
+    let stored = detectors.store_credential(api.deps.store.as_ref(), place, parts, entry).await;
     stored.map_err(|error| {
         let message = "the store does not answer; read the detector before you send it again";
         Error::new(Code::StoreUnavailable, message).caused_by(error)
-    })?;
-    json(&AuthView::from(detectors.credential(place.tenant.as_ref(), detector)))
+    })
+}
+
+/// Takes back what was stored for a registered detector that is gone: another one of its name and
+/// address would be its heir.
+pub(super) async fn forget(
+    api: &Api,
+    (caller, tenant): (&Caller, &TenantId),
+    gone: &Detector,
+    reason: String,
+) -> Result<(), Error> {
+    if !api.deps.detectors.credential(Some(tenant), gone).configured {
+        return Ok(());
+    }
+    let place = CredentialPlace::of(Some(tenant), gone);
+    let none = CredentialParts { kind: "none".to_owned(), ..CredentialParts::default() };
+    store(api, caller, (&place, gone), (&none, reason)).await
 }
 
 /// Whose credential of which detector. Who acts across tenants and names none means all of them.

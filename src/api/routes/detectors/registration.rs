@@ -283,8 +283,13 @@ pub(crate) async fn delete(http: HttpRequest, name: Path<String>, api: Data<Api>
         return Err(super::unknown().into());
     }
     let expected = row::expected(&http, target.row())?;
-    let wanted = Wanted { act: "detector.delete", body: None, expected, reason };
+    let own = target.snapshot.catalog.private.get(&target.tenant);
+    let gone = own.and_then(|own| own.get(&target.name)).cloned();
+    let wanted = Wanted { act: "detector.delete", body: None, expected, reason: reason.clone() };
     let snapshot = target.change(&http, &api, wanted).await?;
+    if let Some(gone) = gone {
+        super::credentials::forget(&api, (&target.caller, &target.tenant), &gone, reason).await?;
+    }
     let mut answer = HttpResponse::NoContent();
     Ok(answer.insert_header(("x-policy-revision", snapshot.revision.as_str())).finish())
 }
