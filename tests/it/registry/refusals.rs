@@ -21,6 +21,12 @@ async fn what_a_tenant_may_not_say_of_its_detector_is_refused_before_it_is_store
     let unsaid =
         write(&app, ("POST", AT), &acme, &json!({"detector": named("own"), "reason": " "})).await;
     assert_eq!((unsaid.status, &unsaid.json()["errors"][0]["pointer"]), (400, &json!("/reason")));
+    let misspelt = json!({"name": "own", "protocol": "native", "categories": ["toxicty"],
+        "endpoint": "https://detect.example/x", "wieght": 2});
+    let told = register(&app, &acme, &misspelt).await.json();
+    let details: Vec<_> = (0..2).map(|at| told["errors"][at]["detail"].clone()).collect();
+    assert!(details[0].as_str().unwrap().ends_with(": write `toxicity`"), "{told}");
+    assert!(details[1].as_str().unwrap().ends_with(": write `weight`"), "{told}");
     assert_eq!(rows(&app, "acme").await, 0, "something was stored");
     assert_eq!(server.received_requests().await.unwrap().len(), 0);
 }

@@ -233,8 +233,12 @@ pub(in crate::api::routes) fn pointed(
         let at = usize::try_from(line).ok().and_then(|line| line.checked_sub(1));
         if let Some(pointer) = at.and_then(|at| lines.get(at)) {
             detail.pointer.clone_from(pointer);
-            detail.place = None;
+            let hint = detail.place.take().and_then(|place| place.hint);
+            detail.detail.extend(hint.map(|hint| format!(": {hint}")));
         }
+    }
+    if let Some(first) = error.details.first() {
+        error.message.clone_from(&first.detail);
     }
     error
 }
