@@ -8,23 +8,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use detector_orchestrator::domain::action::Action;
 use detector_orchestrator::domain::category::Category;
 use detector_orchestrator::domain::conflict::{self, Candidate, Hints};
-use detector_orchestrator::domain::content::{ContentType, Direction, Piece};
+use detector_orchestrator::domain::content::{Body, Content, ContentType, Direction, Piece};
 use detector_orchestrator::domain::coverage::{self, Abilities};
 use detector_orchestrator::domain::finding::Severity;
 use detector_orchestrator::domain::head::{Head, OptIn, RequestFacts, TenantFacts};
-use detector_orchestrator::domain::id::{BundleName, DetectorName, TenantId};
+use detector_orchestrator::domain::id::{BundleName, DetectorName, RequestId, TenantId};
 use detector_orchestrator::domain::judgement::{JudgedFinding, Judgement};
+use detector_orchestrator::domain::outcome::{CacheUse, Outcome};
 use detector_orchestrator::domain::overlap::{self, Mark, Rule};
 use detector_orchestrator::domain::plan::{Plan, ResolveSpec};
 use detector_orchestrator::domain::redaction::{self, Placeholders, Style};
 use detector_orchestrator::domain::report::{Report, ReportError, Status};
 use detector_orchestrator::domain::request::Priority;
 use detector_orchestrator::domain::span::Span;
+use detector_orchestrator::domain::verdict::{Joined, Mode, Verdict};
+use detector_orchestrator::evidence::{self, Trail};
 use detector_orchestrator::policy::{
     DetectorFacts, Evaluator, Limits, Policies, Source, TenantScope, VerdictFacts,
 };
+use detector_orchestrator::seal::Salt;
 
 const SPANS: usize = 100_000;
 const DETECTORS: usize = 5;
@@ -117,9 +122,8 @@ fn measure(criterion: &mut Criterion) {
     });
 }
 
-/// The shipped `standard` bundle: from the memo, and asked on a policy thread, the way there
-/// included.
-fn policy(criterion: &mut Criterion) {
+/// The shipped `standard` bundle.
+fn shipped(tenant: &TenantId, bundle: &BundleName) -> Policies {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
     let read = |path: &&str| Source {
         path: (*path).to_owned(),
@@ -133,12 +137,19 @@ fn policy(criterion: &mut Criterion) {
         "standard/plan.rego",
         "standard/verdict.rego",
     ];
-    let tenant = TenantId::parse("default").unwrap();
-    let bundle = BundleName::parse("standard").unwrap();
     let tenants = [TenantScope { id: tenant.clone(), bundles: vec![bundle.clone()] }];
     let sources: Vec<Source> = files.iter().map(read).collect();
     let loaded = Policies::load(&sources, &tenants, &Limits::default(), None).unwrap();
-    let view = loaded.policies.view(&tenant, &bundle).unwrap();
+    loaded.policies
+}
+
+/// The shipped `standard` bundle: from the memo, and asked on a policy thread, the way there
+/// included.
+fn policy(criterion: &mut Criterion) {
+    let tenant = TenantId::parse("default").unwrap();
+    let bundle = BundleName::parse("standard").unwrap();
+    let loaded = shipped(&tenant, &bundle);
+    let view = loaded.view(&tenant, &bundle).unwrap();
     let head = head(tenant.clone(), bundle.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let warm = Evaluator::new(Limits::default());
@@ -203,5 +214,78 @@ fn finding(id: u32) -> JudgedFinding {
     }
 }
 
-criterion_group!(benches, redact, settle, measure, policy);
+/// The record of a decision with five findings and five reports, and the commitment to its content.
+fn record(criterion: &mut Criterion) {
+    let tenant = TenantId::parse("default").unwrap();
+    let bundle = BundleName::parse("standard").unwrap();
+    let loaded = shipped(&tenant, &bundle);
+    let view = loaded.view(&tenant, &bundle).unwrap();
+    let findings: Vec<JudgedFinding> = (0..5).map(finding).collect();
+    let report = |name| Report::unsent(name, Arc::from("1"), ReportError::Deadline);
+    let reports: Vec<Report> = names().into_iter().map(report).collect();
+    let plan = Plan { required: names().into_iter().collect(), ..Plan::default() };
+    let outcome = Outcome {
+        request_id: RequestId::parse("r-1").unwrap(),
+        head: head(tenant.clone(), bundle.clone()),
+        policy: bundle,
+        revision: "0".repeat(64),
+        layers: view.layers().to_vec(),
+        pieces: Arc::default(),
+        coverage: coverage::measure(&plan, &reports, &[], &Abilities::new()),
+        plan,
+        reports,
+        shadows: Vec::new(),
+        judgement: Judgement { findings: findings.clone(), ..Judgement::default() },
+        verdict: Verdict::default(),
+        redacted: None,
+        health: Vec::new(),
+        projected: None,
+        explain: Vec::new(),
+        degraded: Vec::new(),
+        cache: CacheUse::Off,
+        evidence: None,
+        duration: Duration::ZERO,
+        overhead: Duration::ZERO,
+    };
+    let joined = Joined {
+        on_incomplete: Action::Review,
+        floor_on_incomplete: None,
+        plan_failure: None,
+        mode: Mode::Enforce,
+    };
+    let trail = Trail {
+        plan_failed: None,
+        conflict: None,
+        verdict_failed: None,
+        raw: findings,
+        joined,
+        hurried: false,
+    };
+    let salt = Salt::random().unwrap();
+    let body = Body::Content(Content::Text("a".repeat(1_000).into()));
+    let wished = BTreeMap::new();
+    let commitment = evidence::commit(&salt, &body).unwrap();
+    criterion.bench_function("record, commitment to 1000 characters", |b| {
+        b.iter(|| evidence::commit(&salt, black_box(&body)).unwrap());
+    });
+    criterion.bench_function("record, 5 findings and 5 reports", |b| {
+        b.iter(|| {
+            let decided = evidence::Decided {
+                id: "01a20113-7df9-749b-b5c9-9278261115bb",
+                at: "2026-01-31T12:00:00.000Z",
+                actor: "bench",
+                commitment,
+                outcome: black_box(&outcome),
+                trail: &trail,
+                view,
+                detectors: (&[], commitment),
+                strategy: None,
+                wished: &wished,
+            };
+            evidence::write(&decided).unwrap()
+        });
+    });
+}
+
+criterion_group!(benches, redact, settle, measure, policy, record);
 criterion_main!(benches);

@@ -14,6 +14,7 @@ pub mod seal;
 pub mod settings;
 pub mod telemetry;
 // Floor 2
+pub mod bus;
 pub mod cache;
 pub mod catalog;
 pub mod policy;
@@ -21,9 +22,11 @@ pub mod store;
 // Floor 3
 pub mod auth;
 pub mod detect;
+pub mod evidence;
 pub mod snapshot;
 // Floor 4
 pub mod admission;
+pub mod events;
 // Floor 5
 pub mod orchestrator;
 // Floor 6

@@ -38,7 +38,15 @@ fn every_dependency_is_permissive_wanted_and_from_crates_io() {
         .collect();
     assert!(allow.contains("MIT") && banned.contains(&"openssl"), "deny.toml was not understood");
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--prefix", "none", "--edges", "normal,build,dev"])
+        .args([
+            "tree",
+            "--locked",
+            "--all-features",
+            "--prefix",
+            "none",
+            "--edges",
+            "normal,build,dev",
+        ])
         .args(["--format", "{p}|{l}"])
         .current_dir(root)
         .output()

@@ -28,6 +28,9 @@ fn main() {
         ["secrets"] => beside::secrets(),
         ["injection"] => injection::report(),
         ["train-injection"] => injection::train(),
+        ["training-texts"] => injection::texts(),
+        #[cfg(feature = "ml")]
+        ["injection-onnx"] => injection::beside(),
         ["toxicity"] => toxicity::run(),
         ["urls"] => urls::run(),
         ["language"] => language::run(),
@@ -35,8 +38,9 @@ fn main() {
         ["ordinary"] => ordinary::run(),
         ["speed"] => speed::run(),
         _ => panic!(
-            "bench-quality pii | secrets | injection | train-injection | toxicity | urls | \
-             language | code | ordinary | speed"
+            "bench-quality pii | secrets | injection | train-injection | training-texts | \
+             injection-onnx (with the feature ml) | toxicity | urls | language | code | ordinary | \
+             speed"
         ),
     }
 }

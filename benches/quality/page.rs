@@ -1,10 +1,10 @@
 //! What the pages of docs/quality have in common: figures, speed, memory, where and when.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use detector_orchestrator::catalog::detector::Builtin;
-use detector_orchestrator::detect::builtin::{Prepared, prepare};
+use detector_orchestrator::detect::builtin::{Prepared, load, prepare};
 use serde_json::Value;
 
 /// From this score on a finding counts, unless a table says otherwise.
@@ -95,8 +95,14 @@ pub(crate) fn share(part: usize, all: usize) -> String {
 
 /// The detector and what it costs; to be asked before anything else takes memory.
 pub(crate) fn costs(kind: Builtin) -> (Prepared, Cost) {
+    costs_with(kind, &Value::Null)
+}
+
+/// `costs` of the detector with these parameters.
+pub(crate) fn costs_with(kind: Builtin, params: &Value) -> (Prepared, Cost) {
     let before = resident();
-    let detector = prepare(kind, &Value::Null).ok().unwrap();
+    load(kind, params).unwrap();
+    let detector = prepare(kind, params).ok().unwrap();
     detector.judge("you are here: https://example.com, it is a long sentence in plain words");
     let memory = resident() - before;
     let rows = rows("ordinary");
@@ -151,14 +157,41 @@ pub(crate) fn write(page: &Page) {
 
 /// Writes what was measured, where and when, behind the marker of the page.
 pub(crate) fn write_body(name: &str, body: &str) {
-    let path = Path::new("docs/quality").join(format!("{name}.md"));
+    let path = path(name);
     let page = std::fs::read_to_string(&path).unwrap();
     let (head, _) = page.split_once(MARKER).unwrap();
+    let stamp = stamp(name);
+    let page = format!("{head}{MARKER}\n\n## Measured\n\n{stamp}\n\n{}\n", body.trim());
+    std::fs::write(&path, page).unwrap();
+    println!("wrote {}", path.display());
+}
+
+/// Writes what `scripts/quality part` measured between that part's two markers on the page.
+#[cfg(feature = "ml")]
+pub(crate) fn write_part(name: &str, part: &str, body: &str) {
+    let path = path(name);
+    let page = std::fs::read_to_string(&path).unwrap();
+    let start = format!("<!-- {part}: rewritten by scripts/quality {part} -->");
+    let end = format!("<!-- end of {part} -->");
+    let (head, rest) = page.split_once(&start).unwrap();
+    let (_, tail) = rest.split_once(&end).unwrap();
+    let stamp = stamp(part);
+    let page = format!("{head}{start}\n\n{stamp}\n\n{}\n\n{end}{tail}", body.trim());
+    std::fs::write(&path, page).unwrap();
+    println!("wrote {}", path.display());
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new("docs/quality").join(format!("{name}.md"))
+}
+
+/// When and where it was measured.
+fn stamp(name: &str) -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let changed = said("git", &["status", "--porcelain", "src", "benches", "policies"]);
-    let stamp = format!(
+    format!(
         "`scripts/quality {name}` on {} after commit {}{}: {} cores of {}, load average {} at \
          the end{}.",
         said("date", &["-u", "+%F"]),
@@ -168,10 +201,7 @@ pub(crate) fn write_body(name: &str, body: &str) {
         cpu.trim_start_matches([' ', '\t', ':']),
         load.split(' ').next().unwrap_or("unknown"),
         if cfg!(debug_assertions) { ", **not optimised**" } else { "" },
-    );
-    let page = format!("{head}{MARKER}\n\n## Measured\n\n{stamp}\n\n{}\n", body.trim());
-    std::fs::write(&path, page).unwrap();
-    println!("wrote {}", path.display());
+    )
 }
 
 /// Replaces the detector's row in the table over all.

@@ -32,7 +32,7 @@ pub(crate) fn run() {
 }
 
 /// Seconds of one call; the first, which compiles patterns, does not count.
-fn median(detector: &Prepared, text: &str) -> f64 {
+pub(crate) fn median(detector: &Prepared, text: &str) -> f64 {
     let seconds = |calls: u32| {
         let start = page::processor_seconds();
         for _ in 0..calls {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::cache::Redis;
 use crate::domain::error::{Code, Error};
 use crate::domain::id::TenantId;
 use crate::domain::request::{Priority, Request};
@@ -20,12 +21,14 @@ use crate::store::{Store, StoreError};
 mod bodies;
 pub mod fairness;
 mod pace;
-mod queue;
+pub mod queue;
+mod shared;
 mod slots;
 mod used;
 mod windows;
 
 pub use bodies::Held;
+pub use shared::Shared;
 pub use slots::Slot;
 pub use used::Spent;
 pub use windows::{Bucket, Level, Local, Windows};
@@ -126,16 +129,24 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Over counts of this process, with what `store` kept of this hour's quotas. Rates, quotas and
-    /// places refuse nobody unless it `enforces`; the service's own limits always do.
+    /// Over counts of this process, beside those that instances share where there is a `redis`, with
+    /// what `store` kept of this hour's quotas. Rates, quotas and places refuse nobody unless it
+    /// `enforces`; the service's own limits always do.
     pub async fn open(
         (rates, limits): (&RateLimit, &Limits),
         enforces: bool,
         metrics: Arc<Metrics>,
+        redis: Option<Arc<Redis>>,
         store: &dyn Store,
     ) -> Result<Admission, StoreError> {
         let now = Moment::now();
-        let admission = Self { enforces, ..Self::new((rates, limits), metrics, now.at) };
+        let mut admission =
+            Self { enforces, ..Self::new((rates, limits), Arc::clone(&metrics), now.at) };
+        if let Some(redis) = redis {
+            let routes = admission.routes.iter();
+            let names = routes.map(|(method, path, _)| format!("{method} {path}")).collect();
+            admission.windows = Box::new(Shared::new(redis, names, metrics));
+        }
         admission.used.restore(store.used(now.hour()).await?);
         Ok(admission)
     }
@@ -156,6 +167,11 @@ impl Admission {
         let slots = slots::Slots::new(concurrency, queue_max, Arc::clone(&metrics));
         let bodies = Arc::new(bodies::Bodies::new(bodies_bytes_max));
         Admission { enforces: true, windows, limits, routes, used, slots, bodies, metrics }
+    }
+
+    /// What rates need beside the requests, for as long as the service runs.
+    pub async fn beside(&self) {
+        self.windows.beside().await;
     }
 
     /// Whether anybody is refused.
@@ -321,6 +337,11 @@ impl Admission {
             self.metrics.tasks(now as f64 - tasks as f64);
             tasks = now;
         }
+    }
+
+    /// How many requests are judged now, and how many may be.
+    pub fn busy(&self) -> (usize, usize) {
+        self.slots.busy()
     }
 
     /// What a tenant has spent.

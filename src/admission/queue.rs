@@ -16,30 +16,35 @@ const WEIGHT_MIN: f64 = 0.1;
 
 /// Whose entry, how urgent, and how much of the service it takes: 1 for an ordinary request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Claim<'a> {
+pub struct Claim<'a> {
+    /// Whose.
     pub tenant: &'a TenantId,
+    /// How urgent.
     pub priority: Priority,
+    /// Of the tenant.
     pub weight: f64,
+    /// Of the entry.
     pub cost: f64,
 }
 
 /// Where an entry stands; smaller is served earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Spot {
+pub struct Spot {
     priority: Priority,
     finish: u64,
     number: u64,
 }
 
 impl Spot {
-    pub(super) fn priority(self) -> Priority {
+    /// How urgent it is.
+    pub fn priority(self) -> Priority {
         self.priority
     }
 }
 
 /// A bounded queue.
 #[derive(Debug)]
-pub(super) struct Queue<T> {
+pub struct Queue<T> {
     entries: BTreeMap<Spot, T>,
     clocks: [Clock; CLASSES],
     most: usize,
@@ -56,7 +61,7 @@ struct Clock {
 
 /// What became of an entry that was to wait.
 #[derive(Debug)]
-pub(super) enum Pushed<T> {
+pub enum Pushed<T> {
     /// It waits.
     Waits(Spot),
     /// It waits, and a less urgent one had to leave.
@@ -67,23 +72,29 @@ pub(super) enum Pushed<T> {
 
 impl<T> Queue<T> {
     /// For `most` entries.
-    pub(super) fn new(most: usize) -> Self {
+    pub fn new(most: usize) -> Self {
         Self { entries: BTreeMap::new(), clocks: Default::default(), most, number: 0 }
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How many wait.
+    pub fn len(&self) -> usize {
         self.entries.len()
     }
 
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Whether nobody of `priority` could find room, whatever its tenant and cost.
-    pub(super) fn is_lost(&self, priority: Priority) -> bool {
+    pub fn is_lost(&self, priority: Priority) -> bool {
         let last = self.entries.last_key_value();
         self.entries.len() >= self.most && last.is_some_and(|(last, _)| last.priority < priority)
     }
 
     /// Puts `item` in its place. A full queue gives up the last of the least urgent, which of a
     /// priority is the one whose tenant is furthest beyond its share.
-    pub(super) fn push(&mut self, claim: Claim<'_>, item: T) -> Pushed<T> {
+    pub fn push(&mut self, claim: Claim<'_>, item: T) -> Pushed<T> {
         let priority = claim.priority;
         let part = (claim.cost / claim.weight.max(WEIGHT_MIN) * UNIT).max(1.0) as u64;
         let Some(clock) = self.clocks.get_mut(priority as usize) else { return Pushed::Full };
@@ -108,8 +119,14 @@ impl<T> Queue<T> {
     }
 
     /// Takes the next.
-    pub(super) fn pop(&mut self) -> Option<(Spot, T)> {
-        let (spot, item) = self.entries.pop_first()?;
+    pub fn pop(&mut self) -> Option<(Spot, T)> {
+        self.pop_where(|_| true)
+    }
+
+    /// Takes the first that `fits`.
+    pub fn pop_where(&mut self, fits: impl Fn(&T) -> bool) -> Option<(Spot, T)> {
+        let spot = *self.entries.iter().find(|(_, item)| fits(item))?.0;
+        let item = self.entries.remove(&spot)?;
         if let Some(clock) = self.clocks.get_mut(spot.priority as usize) {
             clock.now = clock.now.max(spot.finish);
         }
@@ -118,12 +135,18 @@ impl<T> Queue<T> {
     }
 
     /// Takes one that waits no longer; whether it still stood there.
-    pub(super) fn remove(&mut self, spot: Spot) -> bool {
+    pub fn remove(&mut self, spot: Spot) -> bool {
         let there = self.entries.remove(&spot).is_some();
         if there {
             self.left(spot.priority);
         }
         there
+    }
+
+    /// Takes the last that `is` so; whether there was one.
+    pub fn remove_last(&mut self, is: impl Fn(&T) -> bool) -> bool {
+        let last = self.entries.iter().rev().find(|(_, item)| is(item)).map(|(spot, _)| *spot);
+        last.is_some_and(|spot| self.remove(spot))
     }
 
     /// An empty class owes nobody anything.

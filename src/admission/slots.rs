@@ -73,6 +73,11 @@ impl Slots {
         }
     }
 
+    /// Slots taken, and slots there are.
+    pub(super) fn busy(&self) -> (usize, usize) {
+        (self.running.load(Ordering::Relaxed), self.limit.load(Ordering::Relaxed))
+    }
+
     /// A slot, where one is free and nobody waits.
     pub(super) fn at_once(&self) -> Option<Slot<'_>> {
         let free = self.waiting.load(Ordering::SeqCst) == 0 && self.take_one();

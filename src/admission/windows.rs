@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, pending};
 use tokio::time::Instant;
 
 use crate::settings::Rate;
@@ -54,30 +55,23 @@ pub trait Windows: Send + Sync {
     fn take(&self, bucket: Bucket<'_>, rate: Rate, now: Instant) -> Level;
     /// Gives back what was taken for a request that another bucket refused.
     fn give_back(&self, bucket: Bucket<'_>, rate: Rate);
+    /// What must run beside the requests, for as long as the service does.
+    fn beside(&self) -> BoxFuture<'_, ()> {
+        Box::pin(pending())
+    }
 }
 
 /// The counts of this process alone; lost with it, as a minute is soon over. Holds a bucket for each
 /// tenant that ever asked, and for the keys and routes of the settings.
 pub struct Local {
     origin: Instant,
-    tenants: Shards,
-    keys: Shards,
-    routes: Vec<Shards>,
+    cells: Buckets<AtomicU64>,
 }
 
 impl Local {
     /// All buckets full, for `routes` routes with rates of their own.
     pub fn new(routes: usize, now: Instant) -> Local {
-        let routes = (0..routes).map(|_| Shards::default()).collect();
-        Local { origin: now, tenants: Shards::default(), keys: Shards::default(), routes }
-    }
-
-    fn with<T>(&self, bucket: Bucket<'_>, act: impl Fn(&AtomicU64) -> T) -> Option<T> {
-        Some(match bucket {
-            Bucket::Tenant(name) => self.tenants.with(name, act),
-            Bucket::Key(name) => self.keys.with(name, act),
-            Bucket::Route { tenant, route } => self.routes.get(route)?.with(tenant, act),
-        })
+        Local { origin: now, cells: Buckets::new(routes) }
     }
 }
 
@@ -85,11 +79,11 @@ impl Windows for Local {
     fn take(&self, bucket: Bucket<'_>, rate: Rate, now: Instant) -> Level {
         let now = nanoseconds(now.saturating_duration_since(self.origin));
         let full = Level { rate, left: rate.burst(), full_in: Duration::ZERO, wait: None };
-        self.with(bucket, |cell| take(cell, rate, now)).unwrap_or(full)
+        self.cells.with(bucket, |cell| take(cell, rate, now)).unwrap_or(full)
     }
 
     fn give_back(&self, bucket: Bucket<'_>, rate: Rate) {
-        self.with(bucket, |cell| {
+        self.cells.with(bucket, |cell| {
             let back = |at: u64| Some(at.saturating_sub(step(rate)));
             // The closure never refuses.
             let _ = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, back);
@@ -102,7 +96,7 @@ fn nanoseconds(span: Duration) -> u64 {
 }
 
 /// Nanoseconds that one request is worth.
-fn step(rate: Rate) -> u64 {
+pub(super) fn step(rate: Rate) -> u64 {
     MINUTE_NS / u64::from(rate.per_minute.max(1))
 }
 
@@ -132,17 +126,40 @@ fn take(cell: &AtomicU64, rate: Rate, now: u64) -> Level {
     }
 }
 
-/// Cells by name. A known name is found under a shared lock and costs no memory.
-#[derive(Default)]
-struct Shards {
-    hasher: RandomState,
-    shards: [RwLock<HashMap<Box<str>, AtomicU64>>; SHARDS],
+/// A cell for each bucket.
+pub(super) struct Buckets<C> {
+    tenants: Shards<C>,
+    keys: Shards<C>,
+    routes: Vec<Shards<C>>,
 }
 
-impl Shards {
-    fn with<T>(&self, name: &str, act: impl Fn(&AtomicU64) -> T) -> T {
+impl<C: Default> Buckets<C> {
+    pub(super) fn new(routes: usize) -> Self {
+        let routes = (0..routes).map(|_| Shards::default()).collect();
+        Buckets { tenants: Shards::default(), keys: Shards::default(), routes }
+    }
+
+    /// `None` where there is no such route.
+    pub(super) fn with<T>(&self, bucket: Bucket<'_>, act: impl Fn(&C) -> T) -> Option<T> {
+        Some(match bucket {
+            Bucket::Tenant(name) => self.tenants.with(name, act),
+            Bucket::Key(name) => self.keys.with(name, act),
+            Bucket::Route { tenant, route } => self.routes.get(route)?.with(tenant, act),
+        })
+    }
+}
+
+/// Cells by name. A known name is found under a shared lock and costs no memory.
+#[derive(Default)]
+struct Shards<C> {
+    hasher: RandomState,
+    shards: [RwLock<HashMap<Box<str>, C>>; SHARDS],
+}
+
+impl<C: Default> Shards<C> {
+    fn with<T>(&self, name: &str, act: impl Fn(&C) -> T) -> T {
         let at = self.hasher.hash_one(name) as usize % SHARDS;
-        let Some(shard) = self.shards.get(at) else { return act(&AtomicU64::new(0)) };
+        let Some(shard) = self.shards.get(at) else { return act(&C::default()) };
         if let Some(cell) = shard.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return act(cell);
         }

@@ -1,7 +1,7 @@
 //! Who may ask what: one table. The guard enforces it, the OpenAPI document and docs/security.md
 //! are written from it. A route that is not in it is served to nobody.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
@@ -17,6 +17,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 
 use super::caller::mismatch;
 use super::edge::Failed;
+use super::routes::health::Operators;
 use super::routes::{PREFIX, other_method};
 use super::{Api, admit, body};
 use crate::admission::Entrant;
@@ -44,6 +45,17 @@ pub type Rule = (&'static str, &'static str, Need);
 pub const RULES: &[Rule] = &[
     ("POST", "/orchestrate", Need::Has(Scope::OrchestrateWrite)),
     ("POST", "/orchestrate/batch", Need::Has(Scope::OrchestrateWrite)),
+    ("GET", "/jobs", Need::Has(Scope::OrchestrateStatus)),
+    ("POST", "/jobs", Need::Has(Scope::OrchestrateWrite)),
+    ("GET", "/jobs/{id}", Need::Has(Scope::OrchestrateStatus)),
+    ("DELETE", "/jobs/{id}", Need::Has(Scope::OrchestrateWrite)),
+    ("GET", "/jobs/{id}/attempts", Need::Has(Scope::OrchestrateStatus)),
+    ("GET", "/jobs/{id}/transitions", Need::Has(Scope::OrchestrateStatus)),
+    ("POST", "/jobs/{id}/pause", Need::Has(Scope::OrchestrateWrite)),
+    ("POST", "/jobs/{id}/resume", Need::Has(Scope::OrchestrateWrite)),
+    ("POST", "/jobs/{id}/cancel", Need::Has(Scope::OrchestrateWrite)),
+    ("POST", "/jobs/{id}/retry", Need::Has(Scope::OrchestrateWrite)),
+    ("GET", "/workflows", Need::Has(Scope::OrchestrateStatus)),
     ("GET", "/detectors", Need::Has(Scope::RegistryRead)),
     ("POST", "/detectors", Need::Has(Scope::RegistryWrite)),
     ("GET", "/detectors/{name}", Need::Has(Scope::RegistryRead)),
@@ -67,11 +79,28 @@ pub const RULES: &[Rule] = &[
     ("GET", "/cache/stats", Need::Has(Scope::MetricsRead)),
     ("DELETE", "/cache", Need::Has(Scope::CacheWrite)),
     ("GET", "/operations", Need::Has(Scope::MetricsRead)),
+    ("GET", "/performance", Need::Has(Scope::MetricsRead)),
     ("GET", "/audit", Need::Has(Scope::AuditRead)),
+    ("GET", "/audit/verify", Need::Has(Scope::AuditRead)),
+    ("GET", "/evidence/keys", Need::Nothing),
+    ("GET", "/evidence/{id}", Need::Has(Scope::AuditRead)),
+    ("GET", "/evidence/{id}/chain", Need::Has(Scope::AuditRead)),
+    ("GET", "/evidence/{id}/proof", Need::Has(Scope::AuditRead)),
+    ("GET", "/evidence/{id}/package", Need::Has(Scope::AuditRead)),
+    ("POST", "/evidence/{id}/verify", Need::Has(Scope::AuditRead)),
+    ("POST", "/evidence/{id}/hold", Need::Has(Scope::TenantsWrite)),
+    ("POST", "/evidence/{id}/release", Need::Has(Scope::TenantsWrite)),
+    ("GET", "/events", Need::Has(Scope::OrchestrateStatus)),
+    ("POST", "/events/ack", Need::Has(Scope::OrchestrateStatus)),
+    ("GET", "/events/incidents", Need::Has(Scope::OrchestrateStatus)),
+    ("GET", "/events/stream", Need::Has(Scope::OrchestrateStatus)),
     ("GET", "/generations", Need::Has(Scope::RegistryRead)),
     ("GET", "/orchestrator/config", Need::Has(Scope::RegistryRead)),
     ("PUT", "/orchestrator/config", Need::Has(Scope::AdminConfig)),
     ("POST", "/admin/reload", Need::Has(Scope::AdminConfig)),
+    ("GET", "/admin/dlq", Need::Has(Scope::JobsAdmin)),
+    ("POST", "/admin/dlq/{letter}/requeue", Need::Has(Scope::JobsAdmin)),
+    ("POST", "/admin/dlq/{letter}/discard", Need::Has(Scope::JobsAdmin)),
     ("GET", "/keys", Need::Has(Scope::KeysWrite)),
     ("POST", "/keys", Need::Has(Scope::KeysWrite)),
     ("GET", "/keys/{prefix}", Need::Has(Scope::KeysWrite)),
@@ -83,6 +112,8 @@ pub const RULES: &[Rule] = &[
     ("DELETE", "/tenants/{tenant}", Need::Has(Scope::TenantsWrite)),
     ("POST", "/admin/tenants/{tenant}/pause", Need::Has(Scope::TenantsWrite)),
     ("POST", "/admin/tenants/{tenant}/resume", Need::Has(Scope::TenantsWrite)),
+    ("POST", "/admin/tenants/{tenant}/hold", Need::Has(Scope::TenantsWrite)),
+    ("POST", "/admin/tenants/{tenant}/release", Need::Has(Scope::TenantsWrite)),
     ("GET", "/quotas/{tenant}", Need::Has(Scope::QuotaRead)),
     ("PUT", "/quotas/{tenant}", Need::Has(Scope::TenantsWrite)),
     ("GET", "/fairness", Need::Has(Scope::MetricsRead)),
@@ -95,8 +126,20 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// Pages that show the service and no data; all are GET and need nothing.
-const PAGES: [&str; 5] =
-    ["/docs", "/docs/errors", "/docs/{_:.*}", "/openapi.json", "/.well-known/jwks.json"];
+const PAGES: [&str; 7] = [
+    "/docs",
+    "/docs/errors",
+    "/docs/{_:.*}",
+    "/console",
+    "/console/{file:.*}",
+    "/openapi.json",
+    "/.well-known/jwks.json",
+];
+
+/// Whether the route of `pattern` has the method.
+pub(super) fn serves(method: &str, pattern: &str) -> bool {
+    need(method, pattern).is_some()
+}
 
 /// What `method` on the matched `pattern` demands; `None` where nothing is served.
 fn need(method: &str, pattern: &str) -> Option<Need> {
@@ -147,6 +190,9 @@ async fn enter(
     pattern: &str,
     need: Need,
 ) -> Result<Option<Arc<Tenant>>, Error> {
+    if request.app_data::<Operators>().is_some() {
+        return Ok(None);
+    }
     let scope = match need {
         Need::Nothing => return Ok(None),
         Need::HasUnlessLocal(_) if is_local(request) => return Ok(None),
@@ -154,13 +200,10 @@ async fn enter(
     };
     let api = api_of(request)?;
     let headers = request.headers();
-    let forwarded: Vec<&str> =
-        headers.get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
-    let peer = request.peer_addr().map_or([0, 0, 0, 0].into(), |peer| peer.ip());
-    let from = api.gate.source(peer, &forwarded);
+    let from = source(api, request.peer_addr(), headers);
     let counted = &api.deps.operations;
     let running = counted.begin(operations::Operation::Authenticate)?;
-    let caller = api.gate.authenticate(given(request), from).await;
+    let caller = api.gate.authenticate(given(headers), from).await;
     running.answered(&caller);
     let caller = caller?;
     let running = counted.begin(operations::Operation::CheckPermission)?;
@@ -264,9 +307,17 @@ fn is_local(request: &ServiceRequest) -> bool {
         && !request.headers().contains_key("x-forwarded-for")
 }
 
+/// Where a request comes from.
+pub(super) fn source(api: &Api, peer: Option<SocketAddr>, headers: &HeaderMap) -> IpAddr {
+    let forwarded: Vec<&str> =
+        headers.get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
+    let peer = peer.map_or([0, 0, 0, 0].into(), |peer| peer.ip());
+    api.gate.source(peer, &forwarded)
+}
+
 /// The one credential of a request.
-fn given(request: &ServiceRequest) -> Given<'_> {
-    let of = |name: HeaderName| request.headers().get_all(name);
+pub(super) fn given(headers: &HeaderMap) -> Given<'_> {
+    let of = |name: HeaderName| headers.get_all(name);
     let keys = of(HeaderName::from_static("x-api-key")).map(|value| value.to_str().ok());
     let bearers = of(AUTHORIZATION).map(|value| {
         let (scheme, credential) = value.to_str().ok()?.split_once(' ')?;

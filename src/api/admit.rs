@@ -95,9 +95,20 @@ pub(super) enum Part {
     Further,
 }
 
-/// Counts one thing to be judged against the quota of `tenant`, and against its rates where the
-/// guard did not: where it knew no tenant, and for all of a batch but the first.
+/// Counts one thing to be judged against what it was not held against yet.
 pub(super) fn count(
+    api: &Api,
+    http: &HttpRequest,
+    (caller, snapshot): (&Caller, &Snapshot),
+    (tenant, part): (&TenantId, Part),
+) -> Result<(), Error> {
+    rate(api, http, (caller, snapshot), (tenant, part))?;
+    quota((api, http), snapshot, tenant)
+}
+
+/// Counts one thing against the rates of `tenant` where the guard did not: where it knew no tenant,
+/// and for all of a batch but the first.
+pub(super) fn rate(
     api: &Api,
     http: &HttpRequest,
     (caller, snapshot): (&Caller, &Snapshot),
@@ -105,16 +116,25 @@ pub(super) fn count(
 ) -> Result<(), Error> {
     let Some(tenant) = snapshot.catalog.tenants.get(tenant) else { return Ok(()) };
     let further = part == Part::Further;
-    if further || caller.tenant.is_none() {
-        let pattern = http.match_pattern().unwrap_or_default();
-        let path = pattern.strip_prefix(PREFIX).unwrap_or(&pattern);
-        let key = caller.key_prefix.as_deref().filter(|_| further);
-        let tenant = Some((&tenant.id, tenant.rate_limit));
-        enter(api, http, Entrant { tenant, key, route: (http.method().as_str(), path) })?;
+    if !further && caller.tenant.is_some() {
+        return Ok(());
     }
+    let pattern = http.match_pattern().unwrap_or_default();
+    let path = pattern.strip_prefix(PREFIX).unwrap_or(&pattern);
+    let key = caller.key_prefix.as_deref().filter(|_| further);
+    let tenant = Some((&tenant.id, tenant.rate_limit));
+    enter(api, http, Entrant { tenant, key, route: (http.method().as_str(), path) })
+}
+
+/// Counts one thing to be judged against the quota of `tenant`.
+pub(super) fn quota(
+    (api, http): (&Api, &HttpRequest),
+    snapshot: &Snapshot,
+    tenant: &TenantId,
+) -> Result<(), Error> {
+    let Some(tenant) = snapshot.catalog.tenants.get(tenant) else { return Ok(()) };
     let counted = api.admission.count(&tenant.id, &snapshot.limits(tenant), Moment::now());
-    let counted = counted.map_err(refusal)?;
-    if counted.burst {
+    if counted.map_err(refusal)?.burst {
         tell(http, |told| told.burst = true);
     }
     Ok(())

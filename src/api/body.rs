@@ -1,4 +1,5 @@
 //! Reads a request body within its limits: bytes, time, and rate. actix itself bounds none in time.
+//! An answer that is being sent is held to the same time and rate (`stream`).
 
 use std::time::Duration;
 
@@ -12,16 +13,37 @@ use tokio::time::{Instant, timeout_at};
 use super::admit::refusal;
 use super::{Api, strict};
 use crate::domain::error::{Code, Error};
+use crate::settings::Limits;
+
+/// Room that is made for a body before a byte of it has come.
+const ROOM_BYTES_MAX: usize = 128 << 10;
 
 /// Limits of a body.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimits {
     /// Bytes.
     pub bytes_max: usize,
-    /// Free time for the whole body.
+    /// Free time for the whole body, and the longest without a byte of it.
     pub grace: Duration,
     /// Bytes per second that keep a slower body alive.
     pub rate_min: u64,
+}
+
+impl BodyLimits {
+    /// Those of the settings.
+    pub fn of(limits: &Limits) -> Self {
+        Self {
+            bytes_max: limits.body_bytes_max,
+            grace: limits.body_timeout.0,
+            rate_min: limits.body_bytes_per_second_min,
+        }
+    }
+
+    /// When a body that began at `started`, and of which `bytes` came until `last`, is too slow.
+    pub(super) fn until(&self, started: Instant, last: Instant, bytes: usize) -> Instant {
+        let earned = Duration::from_millis(bytes as u64 * 1000 / self.rate_min.max(1));
+        (started + self.grace.max(earned)).min(last + self.grace)
+    }
 }
 
 /// Reads and parses a JSON body.
@@ -30,9 +52,30 @@ pub async fn json<T: DeserializeOwned>(
     payload: Payload,
     limits: BodyLimits,
 ) -> Result<T, Error> {
+    strict::parse(&bytes(request, payload, limits).await?)
+}
+
+/// Reads a JSON body, unparsed.
+pub(super) async fn bytes(
+    request: &HttpRequest,
+    payload: Payload,
+    limits: BodyLimits,
+) -> Result<Bytes, Error> {
     check_headers(request, limits)?;
-    let bytes = read(request, payload, limits).await?;
-    strict::parse(&bytes)
+    read(request, payload, limits).await
+}
+
+/// The same with the whole as a value.
+pub(super) async fn json_and_value<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: Payload,
+    limits: BodyLimits,
+) -> Result<(T, serde_json::Value), Error> {
+    let bytes = bytes(request, payload, limits).await?;
+    // The typed one first: it names faults by their fields.
+    let typed = strict::parse(&bytes)?;
+    let strict::Value(value) = strict::parse(&bytes)?;
+    Ok((typed, value))
 }
 
 fn check_headers(request: &HttpRequest, limits: BodyLimits) -> Result<(), Error> {
@@ -71,16 +114,16 @@ pub(super) async fn read(
     limits: BodyLimits,
 ) -> Result<Bytes, Error> {
     let started = Instant::now();
-    let mut body = BytesMut::new();
+    // What is declared is room at first, and no more than a moderate body: bytes must come to count.
+    let room = declared(request).unwrap_or(0).min(limits.bytes_max).min(ROOM_BYTES_MAX);
+    let (mut body, mut last) = (BytesMut::with_capacity(room), started);
     let api = request.app_data::<Data<Api>>();
     let mut held = match api {
         Some(api) => Some(api.admission.body(declared(request).unwrap_or(0)).map_err(refusal)?),
         None => None,
     };
     loop {
-        let earned = Duration::from_millis(body.len() as u64 * 1000 / limits.rate_min.max(1));
-        let until = started + limits.grace.max(earned);
-        match timeout_at(until, payload.next()).await {
+        match timeout_at(limits.until(started, last, body.len()), payload.next()).await {
             Err(_) => {
                 let message = format!("the body did not arrive in time ({} bytes did)", body.len());
                 return Err(Error::new(Code::RequestTimeout, message));
@@ -103,6 +146,7 @@ pub(super) async fn read(
                     return Err(refusal(api.admission.no_room()));
                 }
                 body.extend_from_slice(&chunk);
+                last = Instant::now();
             }
         }
     }

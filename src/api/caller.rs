@@ -31,12 +31,7 @@ impl Api {
 
     /// Limits of bodies.
     pub(super) fn body_limits(&self) -> BodyLimits {
-        let limits = &self.deps.settings.server.limits;
-        BodyLimits {
-            bytes_max: limits.body_bytes_max,
-            grace: limits.body_timeout.0,
-            rate_min: limits.body_bytes_per_second_min,
-        }
+        BodyLimits::of(&self.deps.settings.server.limits)
     }
 }
 

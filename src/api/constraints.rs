@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::domain::access::{Role, Scope};
 use crate::domain::id::{BundleName, DetectorName, TenantId};
+use crate::domain::job::{JobState, JobType};
 use crate::domain::redaction::Style;
 use crate::domain::request::Priority;
 
@@ -14,6 +15,12 @@ const IDENTIFIER: &str = "^[A-Za-z0-9_.:/-]{0,128}$";
 const WORD: &str = r"^[^\x00-\x1f\x7f-\x9f]{1,128}$";
 /// The same with something to see.
 const LABEL: &str = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
+/// What 32 bytes are written as.
+const HASH: &str = "^[0-9a-fA-F]{64}$";
+/// Ids of decisions.
+const EVIDENCE_ID: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
+/// Ids of dead letters: a job's or a delivery's.
+const LETTER: &str = "^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{64})$";
 const DIRECTIONS: [&str; 5] = ["input", "output", "tool_call", "tool_result", "retrieval"];
 const CONTENT_TYPES: [&str; 4] = ["text", "document", "code", "image"];
 const SPEAKERS: [&str; 4] = ["system", "user", "assistant", "tool"];
@@ -66,9 +73,17 @@ fn parameter(parameter: &mut Value) {
         "name" | "detector" => matching(DetectorName::PATTERN),
         "bundle" | "policy" => matching(BundleName::PATTERN),
         "prefix" => matching("^orch_[0-9a-f]{12}$"),
+        "id" => matching(EVIDENCE_ID),
+        "head" => matching(HASH),
         "how" => json!({ "enum": ["reset", "open", "close"] }),
         "status" => json!({ "enum": ["active", "pending", "shadow"] }),
+        "state" => {
+            json!({ "enum": JobState::ALL.iter().map(|state| state.name()).collect::<Vec<_>>() })
+        }
+        "kind" => json!({ "enum": ["jobs", "webhooks"] }),
+        "letter" => matching(LETTER),
         "type" => json!({ "enum": CONTENT_TYPES }),
+        "Idempotency-Key" => matching("^[ -~]{1,255}$"),
         "reason" if required => reason(),
         "reason" => json!({ "maxLength": 500 }),
         _ => json!({}),
@@ -104,6 +119,7 @@ fn refuses(operation: &mut Value) {
 /// Pointers below the schemas, and what is said there. It overrides.
 fn fields() -> Vec<(String, Value)> {
     let mut all = request();
+    all.extend(jobs());
     all.extend(administration());
     all.into_iter().map(|(pointer, said)| (pointer.replace('.', "/properties/"), said)).collect()
 }
@@ -164,6 +180,27 @@ fn request() -> Vec<(&'static str, Value)> {
         ("ToolCall.id", matching(IDENTIFIER)),
         ("FunctionCall.name", matching(IDENTIFIER)),
         ("BatchRequest.requests", json!({ "minItems": 1, "maxItems": 100 })),
+        (
+            "Acknowledgement.ids",
+            json!({ "items": { "type": "string", "pattern": "^[0-9a-f]{64}$" } }),
+        ),
+    ]
+}
+
+/// `POST /jobs`.
+fn jobs() -> Vec<(&'static str, Value)> {
+    let of = |job_type: &str, body: &str| {
+        let data = json!({ "$ref": format!("#/components/schemas/{body}") });
+        json!({ "properties": { "job_type": { "const": job_type }, "job_data": data } })
+    };
+    let all = [of("orchestrate", "OrchestrateRequest"), of("batch", "BatchRequest")];
+    let names = JobType::ALL.iter().map(|known| known.name()).collect::<Vec<_>>();
+    vec![
+        ("JobRequest", json!({ "oneOf": all })),
+        ("JobRequest.job_type", among(&names)),
+        ("JobRequest.priority", among_or_null(&Priority::ALL.map(Priority::name))),
+        ("JobRequest.callback_url", json!({ "format": "uri" })),
+        ("JobRequest.not_before", json!({ "format": "date-time" })),
     ]
 }
 
@@ -211,9 +248,11 @@ fn administration() -> Vec<(&'static str, Value)> {
             ] }),
         ),
         ("OverlayRequest.modules", json!({ "maxItems": 32 })),
+        ("PolicyDraft.modules", json!({ "maxItems": 32 })),
         ("OverlayRequest.reason", json!({ "maxLength": 500 })),
         ("Rollback.reason", json!({ "maxLength": 500 })),
     ];
+    all.extend(evidence());
     let pointers = [
         "CredentialRequest.reason",
         "DetectorRequest.reason",
@@ -228,6 +267,21 @@ fn administration() -> Vec<(&'static str, Value)> {
     ];
     all.extend(pointers.map(|pointer| (pointer, reason())));
     all
+}
+
+/// `POST /evidence/{id}/verify`.
+fn evidence() -> Vec<(&'static str, Value)> {
+    let checked = json!({ "type": ["boolean", "string"], "enum": [true, false, "not_checked"] });
+    let parts = json!({ "type": ["string", "array", "null"], "items": { "type": "object" } });
+    vec![
+        ("Checks.content_hash", checked.clone()),
+        ("Checks.signature", checked.clone()),
+        ("Checks.chain_of_custody", checked.clone()),
+        ("Checks.timestamp", checked.clone()),
+        ("Checks.inclusion", checked),
+        ("VerifyRequest.content", parts),
+        ("VerifyRequest.salt", matching(HASH)),
+    ]
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! The OpenAPI document, generated from the routes, and its offline page.
 
+use std::sync::LazyLock;
+
 use actix_web::HttpResponse;
 use actix_web::web::ServiceConfig;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::routes::{
-    admin, audit, breakers, cache, detectors, health, keys, live, operations, orchestrate,
-    policies, quotas, strategies, tenants,
+    admin, audit, breakers, cache, dead_letters, detectors, events, evidence, health, jobs, keys,
+    live, operations, orchestrate, performance, policies, quotas, strategies, tenants,
 };
 use super::wire::content::ContentSchema;
 use super::wire::request::OrchestrateRequest;
@@ -22,6 +24,20 @@ use super::wire::request::OrchestrateRequest;
     paths(
         orchestrate::orchestrate,
         orchestrate::batch,
+        jobs::post,
+        jobs::list,
+        jobs::one,
+        jobs::delete,
+        jobs::attempts,
+        jobs::transitions,
+        jobs::pause,
+        jobs::resume,
+        jobs::cancel,
+        jobs::retry,
+        jobs::workflows,
+        dead_letters::list,
+        dead_letters::requeue,
+        dead_letters::discard,
         detectors::list,
         detectors::one,
         detectors::health,
@@ -45,7 +61,23 @@ use super::wire::request::OrchestrateRequest;
         cache::stats,
         cache::clear,
         operations::list,
+        performance::performance,
         audit::list,
+        audit::verify,
+        evidence::one,
+        evidence::chain,
+        evidence::prove,
+        evidence::package,
+        evidence::verify,
+        evidence::published::keys,
+        evidence::hold::hold,
+        evidence::hold::release,
+        evidence::hold::hold_tenant,
+        evidence::hold::release_tenant,
+        events::list,
+        events::acknowledge,
+        events::incidents,
+        events::listen::listen,
         live::generations,
         strategies::get,
         strategies::put,
@@ -66,7 +98,7 @@ use super::wire::request::OrchestrateRequest;
         quotas::fairness,
         health::live,
         health::ready,
-        health::detailed,
+        health::detailed::detailed,
         health::metrics,
     ),
     components(schemas(OrchestrateRequest, ContentSchema, super::problem::FieldFaultSchema))
@@ -88,7 +120,9 @@ fn whole() -> serde_json::Value {
 
 /// Serves the document.
 pub(super) async fn document() -> HttpResponse {
-    HttpResponse::Ok().content_type("application/json").body(openapi())
+    // It costs more to make than to send, and everybody may ask for it.
+    static TEXT: LazyLock<String> = LazyLock::new(openapi);
+    HttpResponse::Ok().content_type("application/json").body(TEXT.as_str())
 }
 
 pub(super) fn configure(config: &mut ServiceConfig) {

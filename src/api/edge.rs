@@ -11,12 +11,12 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
 use futures_util::FutureExt as _;
-use tracing_actix_web::RootSpanBuilder;
 
 use super::connections::{self, Turn};
-use super::{Api, admit, envelope, framing, problem};
+use super::{Api, access, admit, envelope, framing, pieces, problem, trace, workers};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::RequestId;
+use crate::domain::trace::TraceContext;
 use crate::telemetry::DecisionLine;
 
 /// A domain error on its way through actix; `edge` turns it into a problem.
@@ -74,7 +74,8 @@ pub async fn edge<B: MessageBody + 'static>(
         (Err(error), _) => (fresh_id(), Some(error)),
     };
     request.extensions_mut().insert(id.clone());
-    let mut asked = Asked { id, path: request.path().to_owned(), route: None };
+    let (path, trace) = (request.path().to_owned(), trace::take(&request));
+    let mut asked = Asked { id, path, route: None, trace };
     let mut gone = Gone(api.map(|api| (api, &asked, method.as_str(), started)));
     // The request must not be cloned before it is routed, so what is lost on the way is answered
     // from `asked` alone.
@@ -100,7 +101,7 @@ pub async fn edge<B: MessageBody + 'static>(
     drop(gone);
     match outcome {
         Ok(response) => {
-            let mut response = response.map_into_boxed_body();
+            let mut response = response.map_body(|_, body| pieces::of(body.boxed()));
             asked.route = response.request().match_pattern();
             if let Some(refused) = refusal(api, response.response(), &asked) {
                 response = response.into_response(refused);
@@ -145,11 +146,25 @@ struct Asked {
     id: RequestId,
     path: String,
     route: Option<String>,
+    trace: Option<TraceContext>,
 }
 
 impl Asked {
     fn route(&self) -> &str {
         self.route.as_deref().unwrap_or("unmatched")
+    }
+
+    /// What is known of it whatever became of it.
+    fn line(&self, status: u16, code: &'static str) -> DecisionLine<'_> {
+        DecisionLine {
+            request_id: self.id.as_str(),
+            trace_id: self.trace.as_ref().map_or("", TraceContext::trace_id),
+            span_id: self.trace.as_ref().map_or("", TraceContext::span_id),
+            route: self.route(),
+            status,
+            code: Some(code),
+            ..DecisionLine::default()
+        }
     }
 }
 
@@ -165,13 +180,7 @@ impl Drop for Gone<'_> {
         let code = CLIENT_GONE.to_string();
         api.deps.metrics.http_request(asked.route(), method, &code, started.elapsed());
         if let Some(log) = &api.log {
-            log.decision_line(&DecisionLine {
-                request_id: asked.id.as_str(),
-                route: asked.route(),
-                status: CLIENT_GONE,
-                code: Some("client_gone"),
-                ..DecisionLine::default()
-            });
+            log.decision_line(&asked.line(CLIENT_GONE, "client_gone"));
         }
     }
 }
@@ -184,13 +193,8 @@ fn refusal(api: Option<&Api>, response: &HttpResponse, asked: &Asked) -> Option<
 
 fn refuse(api: Option<&Api>, error: &Error, asked: &Asked) -> HttpResponse {
     if let Some(log) = api.and_then(|api| api.log.as_ref()) {
-        log.decision_line(&DecisionLine {
-            request_id: asked.id.as_str(),
-            route: asked.route(),
-            status: problem::status(error.code).as_u16(),
-            code: Some(error.code.info().name),
-            ..DecisionLine::default()
-        });
+        let status = problem::status(error.code).as_u16();
+        log.decision_line(&asked.line(status, error.code.info().name));
     }
     if let Some(cause) = &error.cause {
         tracing::error!(code = error.code.info().name, %cause, "a request failed");
@@ -212,10 +216,22 @@ fn finish(
         set(response, "x-policy-revision", &api.live.current().revision);
     }
     if !api.accepts_work() {
-        set(response, "connection", "close");
+        response.head_mut().set_connection_type(ConnectionType::Close);
     }
     let status = response.status();
+    // A method that the route does not have is a word of the caller's.
+    let foreign = status.is_client_error() && !access::serves(method, asked.route());
+    let method = if foreign { "other" } else { method };
     api.deps.metrics.http_request(asked.route(), method, status.as_str(), took);
+    if is_judging(asked.route()) {
+        let shed = status == actix_web::http::StatusCode::SERVICE_UNAVAILABLE;
+        workers::served(took, status.is_server_error() && !shed);
+    }
+}
+
+/// Whether content is judged there.
+fn is_judging(route: &str) -> bool {
+    ["/api/v1/orchestrate", "/api/v1/orchestrate/batch"].contains(&route)
 }
 
 fn set(response: &mut HttpResponse, name: &'static str, value: &str) {
@@ -235,30 +251,4 @@ fn take_id(request: &ServiceRequest) -> Result<RequestId, Error> {
             "X-Request-ID must match ^[A-Za-z0-9_-]{1,100}$; send such an id or none",
         )
     })
-}
-
-/// The root span of a request: never path parameters, never content.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RootSpan;
-
-/// Builds the middleware that opens the root span.
-pub fn root_span() -> tracing_actix_web::TracingLogger<RootSpan> {
-    tracing_actix_web::TracingLogger::new()
-}
-
-impl RootSpanBuilder for RootSpan {
-    fn on_request_start(request: &ServiceRequest) -> tracing::Span {
-        // At `debug`, so that at `info` a request costs neither a span nor the look for its route.
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return tracing::Span::none();
-        }
-        let route = request.match_pattern().unwrap_or_default();
-        tracing::debug_span!("request", method = %request.method(), route)
-    }
-
-    fn on_request_end<B: MessageBody>(
-        _: tracing::Span,
-        _: &Result<ServiceResponse<B>, actix_web::Error>,
-    ) {
-    }
 }

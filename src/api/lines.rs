@@ -21,6 +21,10 @@ pub(super) struct Lines {
     body: Body,
     /// Whether the head has a line yet.
     begun: bool,
+    /// Whether a byte has come since the last head or body ended.
+    touched: bool,
+    /// Heads that have ended.
+    heads: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +56,8 @@ impl Default for Lines {
             last: 0,
             body: Body::Length(0),
             begun: false,
+            touched: false,
+            heads: 0,
         }
     }
 }
@@ -70,6 +76,11 @@ impl Lines {
         }
     }
 
+    /// The number of a head that has begun and not ended.
+    pub(super) fn unfinished(&self) -> Option<usize> {
+        (self.touched && self.state == State::Head).then_some(self.heads)
+    }
+
     fn skip(&mut self, bytes: &[u8], left: u64, then: State, more: fn(u64) -> State) -> usize {
         let taken = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         let left = left - taken as u64;
@@ -79,6 +90,7 @@ impl Lines {
 
     /// Reads to the end of the line, or of the bytes.
     fn read(&mut self, bytes: &mut [u8]) -> usize {
+        self.touched |= self.state == State::Head;
         let end = bytes.iter().position(|byte| *byte == b'\n');
         let part = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
         let room = LINE_MAX - self.line.len();
@@ -128,7 +140,8 @@ impl Lines {
             Body::Chunks => State::Size,
             Body::Unclear => State::Lost,
         };
-        (self.body, self.begun) = (Body::Length(0), false);
+        (self.body, self.begun, self.touched) = (Body::Length(0), false, false);
+        self.heads += 1;
     }
 }
 
@@ -218,6 +231,19 @@ mod tests {
             check(&format!("{whole}{head}\r\n"), None);
             check(&format!("{whole}{bad}"), Some(whole.len() + 14));
         }
+    }
+
+    #[test]
+    fn a_head_is_unfinished_from_its_first_byte_to_its_empty_line() {
+        let text = "GET / HTTP/1.1\r\n\r\n\r\nPOST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nabG";
+        let mut lines = Lines::default();
+        let mut told = Vec::new();
+        for byte in text.bytes() {
+            lines.follow(&mut [byte]);
+            told.push(lines.unfinished());
+        }
+        told.dedup();
+        assert_eq!(told, [Some(0), None, Some(1), None, Some(2)]);
     }
 
     proptest! {

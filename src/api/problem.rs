@@ -32,6 +32,15 @@ pub struct Problem<'a> {
     /// The fields at fault.
     #[schema(value_type = Vec<FieldFaultSchema>)]
     pub errors: &'a [FieldFault],
+    /// Of INVALID_STATE_TRANSITION: where the job stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<&'static str>,
+    /// Of INVALID_STATE_TRANSITION: where it should have gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<&'static str>,
+    /// Of INVALID_STATE_TRANSITION: where it may go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<Vec<&'static str>>,
 }
 
 /// A field at fault.
@@ -71,9 +80,11 @@ pub fn status(code: Code) -> StatusCode {
         | Code::IpNotAllowed
         | Code::PolicyDenied
         | Code::PolicyNotAllowed => StatusCode::FORBIDDEN,
-        Code::EndpointForbidden => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::EndpointForbidden | Code::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Code::NotFound => StatusCode::NOT_FOUND,
-        Code::AlreadyExists | Code::InvalidStateTransition => StatusCode::CONFLICT,
+        Code::AlreadyExists | Code::IdempotencyInFlight | Code::InvalidStateTransition => {
+            StatusCode::CONFLICT
+        }
         Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         Code::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
         Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -81,7 +92,7 @@ pub fn status(code: Code) -> StatusCode {
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::RateLimited | Code::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
         Code::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
-        Code::Overloaded | Code::StoreUnavailable | Code::ShuttingDown => {
+        Code::Overloaded | Code::StoreUnavailable | Code::AuditUnavailable | Code::ShuttingDown => {
             StatusCode::SERVICE_UNAVAILABLE
         }
     }
@@ -89,7 +100,7 @@ pub fn status(code: Code) -> StatusCode {
 
 /// The problem of `error` as a value.
 pub fn of<'a>(error: &'a Error, request_id: &'a str, instance: &'a str) -> Problem<'a> {
-    let info = error.code.info();
+    let (info, refused) = (error.code.info(), error.refused_move.as_deref());
     Problem {
         kind: format!("/docs/errors#{}", info.name.to_lowercase()),
         title: info.meaning,
@@ -98,8 +109,11 @@ pub fn of<'a>(error: &'a Error, request_id: &'a str, instance: &'a str) -> Probl
         instance,
         code: info.name,
         request_id,
-        retryable: info.retryable,
+        retryable: error.retryable(),
         errors: &error.details,
+        from: refused.map(|refused| refused.from.name()),
+        to: refused.map(|refused| refused.to.name()),
+        allowed: refused.map(|to| to.allowed.iter().map(|state| state.name()).collect()),
     }
 }
 
@@ -116,7 +130,7 @@ pub fn with_status(
 ) -> HttpResponse {
     let mut builder = HttpResponseBuilder::new(status);
     builder.insert_header((CONTENT_TYPE, "application/problem+json"));
-    if error.code.info().retryable && status != StatusCode::INTERNAL_SERVER_ERROR {
+    if error.retryable() && status != StatusCode::INTERNAL_SERVER_ERROR {
         builder.insert_header((RETRY_AFTER, retry_after(error).to_string()));
     }
     if status == StatusCode::UNAUTHORIZED {

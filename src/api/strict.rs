@@ -42,6 +42,7 @@ fn refused(pointer: &str, error: &serde_json::Error) -> Error {
         Category::Data if message.starts_with("unknown field") => "unknown_field",
         Category::Data if message.starts_with("duplicate") => "duplicate_key",
         Category::Data if message.starts_with("missing field") => "missing_field",
+        Category::Data if message.starts_with(TOO_LONG) => "too_long",
         Category::Data => "wrong_type",
         Category::Syntax if message.contains("recursion limit") => "too_deep",
         Category::Io | Category::Syntax | Category::Eof => "invalid_json",
@@ -66,6 +67,9 @@ fn shorten(message: &str) -> String {
     message.chars().take(300).collect()
 }
 
+/// Characters of a key that a pointer shows: what was sent is not sent back by the megabyte.
+const KEY_SHOWN_MAX: usize = 100;
+
 fn pointer_of(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     let mut pointer = String::new();
@@ -74,12 +78,56 @@ fn pointer_of(path: &serde_path_to_error::Path) -> String {
             Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
             Segment::Map { key } => {
                 pointer.push('/');
-                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+                let shown: String = key.chars().take(KEY_SHOWN_MAX).collect();
+                pointer.push_str(&shown.replace('~', "~0").replace('/', "~1"));
             }
             Segment::Enum { .. } | Segment::Unknown => {}
         }
     }
     pointer
+}
+
+/// Of one list of a request.
+pub const ENTRIES_MAX: usize = 1_000;
+const TOO_LONG: &str = "holds more than";
+
+/// Reads the rest of a list of at most [`ENTRIES_MAX`] entries: of one that is longer, no more is read
+/// than shows it.
+pub fn entries<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(
+    mut list: A,
+) -> Result<Vec<T>, A::Error> {
+    let mut entries = Vec::new();
+    while let Some(entry) = list.next_element()? {
+        if entries.len() >= ENTRIES_MAX {
+            let most = ENTRIES_MAX;
+            let detail = format_args!("{TOO_LONG} {most} entries; send at most {most}");
+            return Err(A::Error::custom(detail));
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+/// A list of at most [`ENTRIES_MAX`] entries, or none.
+pub fn list<'de, T, D>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    struct List<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+        type Value = Option<Vec<T>>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+            entries(list).map(Some)
+        }
+    }
+    deserializer.deserialize_any(List(PhantomData))
 }
 
 /// A free-form JSON value in which no object repeats a key.

@@ -10,7 +10,7 @@ use actix_server::ServerBuilder;
 use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::dev::{AppConfig, Server};
 use actix_web::middleware::from_fn;
-use actix_web::web::Data;
+use actix_web::web::{Data, ServiceConfig};
 use actix_web::{App, Error};
 use tokio::net::TcpStream;
 
@@ -26,18 +26,20 @@ const DISCONNECT: Duration = Duration::from_secs(1);
 const SHUTDOWN_SECONDS: u64 = 30;
 
 /// Serves `api` on `listener` once it is awaited.
+///
+/// `admin`, where there is one, serves health and metrics by the same threads.
 pub(super) fn serve_on(
-    listener: TcpListener,
+    (listener, admin): (TcpListener, Option<TcpListener>),
     api: &Data<Api>,
     settings: &Settings,
 ) -> Result<Server, StartError> {
-    let data = api.clone();
     let limits = &settings.server.limits;
     let header_timeout = limits.header_timeout.0;
     let workers = settings
         .server
         .workers
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let bodies = api::BodyLimits::of(limits);
     let connections = api::Connections::new(limits.connections_per_address_max);
     let builder = ServerBuilder::default()
         .workers(workers)
@@ -45,43 +47,58 @@ pub(super) fn serve_on(
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
-    let service = move || {
+    let serving = |routes: fn(&mut ServiceConfig), data: Data<Api>| {
         let (stopping, connections) = (stopping.clone(), Arc::clone(&connections));
+        move || {
+            let (stopping, connections) = (stopping.clone(), Arc::clone(&connections));
+            let app = App::new()
+                .app_data(data.clone())
+                .wrap(from_fn(api::guard))
+                .wrap(from_fn(api::edge))
+                .wrap(api::root_span())
+                .configure(routes)
+                .into_factory()
+                .map_err(|error: Error| error.error_response());
+            let http = HttpService::build()
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                .keep_alive(KEEP_ALIVE)
+                .client_request_timeout(header_timeout)
+                .client_disconnect_timeout(DISCONNECT)
+                .h1_allow_half_closed(false)
+                .on_connect_ext(move |io: &Stream, extensions: &mut actix_http::Extensions| {
+                    connections.admit(io.tcp(), extensions);
+                })
+                .finish(map_config(app, |()| AppConfig::default()));
+            fn_service(move |tcp: TcpStream| async move {
+                let peer = tcp.peer_addr().ok();
+                let stream = Stream::new(tcp, bodies, header_timeout);
+                Ok::<_, actix_http::error::DispatchError>((stream, Protocol::Http1, peer))
+            })
+            .and_then(http)
+        }
+    };
+    let (service, threads) = (serving(api::configure, api.clone()), api.clone());
+    let public = move || {
         // This runs once on each serving thread, and the task ends with the thread.
-        let api = data.clone();
+        let api = threads.clone();
+        let worker = api.workers.join();
         actix_web::rt::spawn(async move {
-            api.admission.keep_pace(|| api.deps.detectors.late()).await;
+            let pace = api.admission.keep_pace(|| api.deps.detectors.late());
+            tokio::join!(pace, worker.live());
         });
-        let app = App::new()
-            .app_data(data.clone())
-            .wrap(from_fn(api::guard))
-            .wrap(from_fn(api::edge))
-            .wrap(api::root_span())
-            .configure(api::configure)
-            .into_factory()
-            .map_err(|error: Error| error.error_response());
-        let http = HttpService::build()
-            .graceful_shutdown_signal(move || {
-                let stopping = stopping.clone();
-                async move { stopping.notified().await }
-            })
-            .keep_alive(KEEP_ALIVE)
-            .client_request_timeout(header_timeout)
-            .client_disconnect_timeout(DISCONNECT)
-            .h1_allow_half_closed(false)
-            .on_connect_ext(move |io: &Stream, extensions: &mut actix_http::Extensions| {
-                connections.admit(io.tcp(), extensions);
-            })
-            .finish(map_config(app, |()| AppConfig::default()));
-        fn_service(|tcp: TcpStream| async {
-            let peer = tcp.peer_addr().ok();
-            Ok::<_, actix_http::error::DispatchError>((Stream::new(tcp), Protocol::Http1, peer))
-        })
-        .and_then(http)
+        service()
     };
     let address = settings.server.listen;
-    let server = builder
-        .listen("http", listener, service)
+    let mut server = builder
+        .listen("http", listener, public)
         .map_err(|source| StartError::Listen { address, source })?;
+    if let (Some(listener), Some(address)) = (admin, settings.server.admin_listen) {
+        server = server
+            .listen("admin", listener, serving(api::configure_operators, api.clone()))
+            .map_err(|source| StartError::Listen { address, source })?;
+    }
     Ok(server.run())
 }

@@ -12,8 +12,11 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use crate::api::{self, Api};
 use crate::auth::Gate;
+use crate::catalog;
 use crate::cli::{ServeArgs, complain, exit, load_settings};
 use crate::detect::builtin;
+use crate::events::{self, Feed};
+use crate::evidence::Log;
 use crate::orchestrator::{Deps, DepsError};
 use crate::settings::{Env, LogFormat, Settings};
 use crate::snapshot::{self, Live, Snapshot, Sources};
@@ -21,13 +24,19 @@ use crate::telemetry::{self, Telemetry};
 
 mod listen;
 mod start;
+mod traces;
 
 pub use start::StartError;
+
+/// How long a start waits for the answers of registered detectors.
+const MEET: Duration = Duration::from_secs(1);
 
 /// A service that listens, ready to run.
 pub struct Application {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it serves health and metrics alone, if it does.
+    pub admin_address: Option<SocketAddr>,
     /// What the routes work with.
     pub api: Data<Api>,
     server: Server,
@@ -44,15 +53,24 @@ impl Application {
         log: Option<Telemetry>,
     ) -> Result<Application, StartError> {
         let listener = start::bind(settings.server.listen)?;
+        let admin = settings.server.admin_listen.map(start::bind).transpose()?;
         let address = listener
             .local_addr()
             .map_err(|source| StartError::Listen { address: settings.server.listen, source })?;
-        let snapshot = Snapshot::load(&sources, &settings, None).map_err(StartError::Faults)?;
+        if let Some(remote) = sources.remote() {
+            remote.start(&settings).await.map_err(StartError::Remote)?;
+        }
+        let snapshot = Snapshot::first(&sources, &settings).map_err(StartError::Faults)?;
         let settings = Arc::new(settings);
         let deps = Deps::with_store(Arc::clone(&settings))?;
         let stored = snapshot::stored(deps.store.as_ref()).await.map_err(DepsError::Store)?;
         let snapshot = snapshot.beside(&stored, &sources, &settings).map_err(StartError::Faults)?;
         deps.open_credentials().await?;
+        if let Some(redis) = &deps.redis
+            && !redis.look().await
+        {
+            tracing::warn!("Redis does not answer; memory of this instance stands in");
+        }
         let store = Arc::clone(&deps.store);
         let gate = Gate::for_start(&settings, address.ip(), store).await?;
         let limits = &settings.security.rate_limit;
@@ -62,24 +80,37 @@ impl Application {
             (limits, &settings.server.limits),
             !gate.is_open(),
             metrics,
+            deps.redis.clone(),
             deps.store.as_ref(),
         );
         let admission = admission.await.map_err(DepsError::Store)?;
         deps.adopt(&snapshot);
+        deps.detectors.meet(MEET).await;
         let live = Arc::new(Live::new(snapshot, sources, Some(Arc::clone(&deps.store))));
+        let crew = Arc::new(start::crew(&deps)?);
+        let callbacks = Arc::new(catalog::guard(&settings).map_err(DepsError::Allow)?);
+        let listeners_max = settings.events.streams_per_tenant_max;
+        let feed = Arc::new(Feed::new(Arc::clone(&deps.store), listeners_max));
         let api = Data::new(Api {
             deps: Arc::new(deps),
+            feed,
             live,
             log,
             gate,
             admission,
+            published: api::Published::default(),
             checks: api::Turns::new(2),
+            repeats: api::Repeats::default(),
+            workers: api::Workers::default(),
+            crew,
+            callbacks,
             draining: std::sync::atomic::AtomicBool::new(false),
         });
         let stop = tokio_util::sync::CancellationToken::new();
         let tasks = start::tasks(&api, &stop);
-        let server = listen::serve_on(listener, &api, &settings)?;
-        Ok(Application { address, api, server, tasks, stop })
+        let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+        let server = listen::serve_on((listener, admin), &api, &settings)?;
+        Ok(Application { address, admin_address, api, server, tasks, stop })
     }
 
     /// Serves until a signal or `handle().stop()`, then drains and flushes.
@@ -87,17 +118,33 @@ impl Application {
         let Application { api, server, tasks, stop, .. } = self;
         let handle = server.handle();
         let drain = tokio::task::spawn_local(drain_on_signal(api.clone(), handle));
+        let broken = tokio::task::spawn_local(stop_when_broken(api.clone(), server.handle()));
         let result = server.await;
+        api.feed.close();
         drain.abort();
+        broken.abort();
         stop.cancel();
+        api.crew.stop();
         tasks.close();
         let observing = api.deps.observing.clone().unwrap_or_default();
         observing.close();
         let ended = async { tokio::join!(tasks.wait(), observing.wait()) };
         let _ = tokio::time::timeout(Duration::from_secs(5), ended).await;
         start::keep_quotas(&api).await;
+        start::keep_sources(&api).await;
+        let deps = &api.deps;
+        events::flush(&deps.announcer, &*deps.store, &*deps.bus).await;
+        if let Some(log) = &api.deps.log {
+            log.close().await;
+        }
         let store = Arc::clone(&api.deps.store);
         let _ = tokio::task::spawn_blocking(move || store.close()).await;
+        let told = api.clone();
+        let end_traces = move || told.log.iter().for_each(Telemetry::end_traces);
+        let _ = tokio::task::spawn_blocking(end_traces).await;
+        if api.deps.log.as_ref().is_some_and(Log::is_broken) {
+            return Err(std::io::Error::other("the disk failed; replace it and start again"));
+        }
         result
     }
 
@@ -107,6 +154,15 @@ impl Application {
     }
 }
 
+/// Ends a service that can no longer say what is durable.
+async fn stop_when_broken(api: Data<Api>, handle: ServerHandle) {
+    match &api.deps.log {
+        Some(log) => log.broken().await,
+        None => std::future::pending().await,
+    }
+    handle.stop(false).await;
+}
+
 /// First signal: not ready, wait, stop accepting, drain. Second signal: stop at once.
 async fn drain_on_signal(api: Data<Api>, handle: ServerHandle) {
     if !start::signal().await {
@@ -114,6 +170,9 @@ async fn drain_on_signal(api: Data<Api>, handle: ServerHandle) {
     }
     tracing::info!("stopping: draining requests");
     api.draining.store(true, Ordering::Relaxed);
+    // Other instances go on with its jobs at once.
+    api.crew.stop();
+    api.feed.close();
     let drain = async {
         tokio::time::sleep(api.deps.settings.shutdown_delay()).await;
         handle.stop(true).await;
@@ -138,7 +197,14 @@ pub fn serve(args: &ServeArgs) -> u8 {
         LogFormat::Json => telemetry::LogFormat::Json,
         LogFormat::Pretty => telemetry::LogFormat::Pretty,
     };
-    let log = match telemetry::init(&settings.telemetry.log_level, format) {
+    let export = match traces::export(&settings.telemetry) {
+        Ok(export) => export,
+        Err(error) => {
+            complain(&format!("the thread that sends spans could not be made: {error}"));
+            return exit::INTERNAL;
+        }
+    };
+    let log = match telemetry::init(&settings.telemetry.log_level, format, export) {
         Ok(log) => log,
         Err(error) => {
             complain(&error.to_string());
@@ -171,6 +237,9 @@ fn refuse(error: &StartError) -> u8 {
 /// Says where it listens, and in development how to ask.
 fn announce(application: &Application, env: Env) {
     let address = application.address;
+    if let Some(address) = application.admin_address {
+        tracing::info!(address = %address, "Health and metrics");
+    }
     tracing::info!(address = %address, "Listening");
     if env != Env::Development {
         return;

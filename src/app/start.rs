@@ -1,6 +1,7 @@
 //! The parts of a start that can fail, and the tasks that run beside the server.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web::Data;
@@ -8,11 +9,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Moment;
-use crate::api::Api;
 use crate::api::access::RULES;
-use crate::auth::Refusal;
+use crate::api::{Api, perform};
+use crate::auth::{self, Refusal};
+use crate::bus::Ring;
+use crate::catalog::RETENTION_DAYS;
 use crate::cli::exit;
-use crate::orchestrator::DepsError;
+use crate::domain::id::TenantId;
+use crate::events::{self, Handlers, Publisher, Watcher};
+use crate::evidence;
+use crate::jobs::webhook::Webhooks;
+use crate::jobs::{self, Crew};
+use crate::orchestrator::{Deps, DepsError};
 use crate::settings::RateLimit;
 use crate::snapshot;
 use crate::yaml;
@@ -22,10 +30,18 @@ use crate::yaml::fault::{Fault, FaultKind};
 const QUOTAS_EVERY: Duration = Duration::from_secs(1);
 /// Batches between two looks at fairness.
 const FAIRNESS_TICKS: u64 = 10;
+/// Between looks whether something else serves, whose sources must be kept.
+const SOURCES_EVERY: Duration = Duration::from_millis(100);
 /// Between looks at what discovered services said.
 const DISCOVERY_EVERY: Duration = Duration::from_millis(500);
+/// Between looks for records that are older than their tenant keeps them.
+const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// Between looks for detectors' credentials that another instance stored.
 const CREDENTIALS_POLL: Duration = Duration::from_secs(1);
+
+/// Between looks for idempotency keys whose time is over, and how many a look takes at once.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+const FORGET_AT_ONCE: u32 = 1_000;
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +49,9 @@ pub enum StartError {
     /// Settings, detectors, tenants, strategies or policies are at fault.
     #[error("{}", listed(.0))]
     Faults(Vec<Fault>),
+    /// Policies are elsewhere, cannot be had, and none were kept.
+    #[error("{}", listed(.0))]
+    Remote(Vec<Fault>),
     /// The address is taken or not ours.
     #[error("could not listen on {address}: {source}; choose another with --listen")]
     Listen {
@@ -59,20 +78,31 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Faults(_) => exit::DATA,
-            StartError::Listen { .. } | StartError::Deps(_) => exit::UNAVAILABLE,
+            StartError::Listen { .. } | StartError::Deps(_) | StartError::Remote(_) => {
+                exit::UNAVAILABLE
+            }
             StartError::Refused(_) => exit::USAGE,
         }
     }
 }
 
+/// What the system keeps of an answer beyond what is under way to its reader.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 16 * 1024;
+
 pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     let listener =
         TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
+    // Connections inherit it. Else the system keeps megabytes of answers for each slow reader.
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(&listener)
+        .set_tcp_notsent_lowat(UNSENT_BYTES)
+        .map_err(|source| StartError::Listen { address, source })?;
     listener.set_nonblocking(true).map_err(|source| StartError::Listen { address, source })?;
     Ok(listener)
 }
 
-/// The reload loop, the health probes, and the keeping of quotas.
+/// The reload loops, the health probes, and the keeping of quotas.
 pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
     let tasks = TaskTracker::new();
     let reload = {
@@ -80,61 +110,36 @@ pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
         let deps = std::sync::Arc::clone(&api.deps);
         async move {
             let settings = &deps.settings;
-            snapshot::watch(&api.live, settings, |event| match event {
+            let tell = |event: snapshot::Event| match event {
                 // Somebody may have asked for a reload meanwhile: what counts is what serves.
                 snapshot::Event::Swapped(_) => deps.adopt(&api.live.current()),
                 snapshot::Event::Refused(faults) => deps.refused(&faults),
-            })
-            .await;
+            };
+            tokio::join!(
+                snapshot::watch(&api.live, settings, tell),
+                snapshot::follow(&api.live, settings, tell)
+            );
         }
     };
     let health = {
         let api = api.clone();
         async move { api.deps.detectors.health_loop().await }
     };
-    let quotas = {
-        let api = api.clone();
-        async move {
-            for tick in 1_u64.. {
-                tokio::time::sleep(QUOTAS_EVERY).await;
-                keep_quotas(&api).await;
-                if tick.is_multiple_of(FAIRNESS_TICKS) {
-                    api.admission.fairness(&api.live.current(), Moment::now());
-                }
-            }
-        }
-    };
-    let tokens = {
-        let api = api.clone();
-        async move { api.gate.keep_fresh().await }
-    };
-    let credentials = {
-        let api = api.clone();
-        async move {
-            loop {
-                tokio::time::sleep(CREDENTIALS_POLL).await;
-                if let Err(error) = api.deps.detectors.load_credentials(&*api.deps.store).await {
-                    tracing::debug!(%error, "credentials could not be read; the last ones stay");
-                }
-            }
-        }
-    };
-    let discovery = {
-        let api = api.clone();
-        async move {
-            while !api.deps.settings.discovered.is_empty() {
-                tokio::time::sleep(DISCOVERY_EVERY).await;
-                discover(&api).await;
-            }
-        }
-    };
+    let fresh = api.clone();
+    let tokens = async move { fresh.gate.keep_fresh().await };
     for task in [
-        Box::pin(discovery) as std::pin::Pin<Box<dyn std::future::Future<Output = ()>>>,
+        Box::pin(discovering(api.clone()))
+            as std::pin::Pin<Box<dyn std::future::Future<Output = ()>>>,
+        Box::pin(forgetting(api.clone())),
         Box::pin(reload),
         Box::pin(health),
-        Box::pin(quotas),
+        Box::pin(quotas(api.clone())),
         Box::pin(tokens),
-        Box::pin(credentials),
+        Box::pin(credentials(api.clone())),
+        Box::pin(share(api.clone())),
+        Box::pin(tell(api.clone())),
+        Box::pin(purging(api.clone())),
+        Box::pin(keeping(api.clone())),
     ] {
         let stop = stop.clone();
         tasks.spawn_local(async move {
@@ -144,7 +149,90 @@ pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
             }
         });
     }
+    let webhooks = Webhooks::new(std::sync::Arc::clone(&api.callbacks));
+    let (crew, live) = (std::sync::Arc::clone(&api.crew), std::sync::Arc::clone(&api.live));
+    // Ended by the crew itself, which has jobs to hand back.
+    tasks.spawn_local(jobs::run(crew, live, perform(api.clone()), webhooks));
     tasks
+}
+
+/// Keeps what tenants used, and looks at how fairly they are served.
+async fn quotas(api: Data<Api>) {
+    for tick in 1_u64.. {
+        tokio::time::sleep(QUOTAS_EVERY).await;
+        keep_quotas(&api).await;
+        if tick.is_multiple_of(FAIRNESS_TICKS) {
+            api.admission.fairness(&api.live.current(), Moment::now());
+        }
+    }
+}
+
+/// Reads what other instances stored for detectors.
+async fn credentials(api: Data<Api>) {
+    loop {
+        tokio::time::sleep(CREDENTIALS_POLL).await;
+        if let Err(error) = api.deps.detectors.load_credentials(&*api.deps.store).await {
+            tracing::debug!(%error, "credentials could not be read; the last ones stay");
+        }
+    }
+}
+
+/// The jobs of this instance.
+pub(super) fn crew(deps: &Deps) -> Result<Crew, StartError> {
+    let keys = (auth::data_keys(&deps.settings)?, auth::callback_key(&deps.settings)?);
+    let (store, bus, metrics) =
+        (Arc::clone(&deps.store), Arc::clone(&deps.bus), Arc::clone(&deps.metrics));
+    Ok(Crew::new((store, bus), keys, metrics, deps.settings.jobs.clone()))
+}
+
+/// Keeps the way to Redis, and pays what rates have spent.
+async fn share(api: Data<Api>) {
+    let keep = async {
+        if let Some(redis) = &api.deps.redis {
+            redis.keep().await;
+        }
+    };
+    tokio::join!(keep, api.admission.beside());
+}
+
+/// Tells what happens: into the store, and from there to the bus and to whoever listens.
+async fn tell(api: Data<Api>) {
+    let deps = &api.deps;
+    let (store, bus, metrics) =
+        (Arc::clone(&deps.store), Arc::clone(&deps.bus), Arc::clone(&deps.metrics));
+    let handlers = Handlers::new(Arc::clone(&metrics)).with("log", events::said);
+    let publisher = Publisher::new(Arc::clone(&store), Arc::clone(&bus), handlers, metrics);
+    let (live, detectors) = (Arc::clone(&api.live), Arc::clone(&deps.detectors));
+    let announcer = Arc::clone(&deps.announcer);
+    let watcher = Watcher::new(live, detectors, announcer, Arc::clone(&bus));
+    let hastening = async {
+        let mut rings = bus.listen(Ring::Stored);
+        while rings.changed().await.is_ok() {
+            api.live.hasten();
+        }
+    };
+    let waking = async {
+        let mut rings = bus.listen(Ring::Jobs);
+        while rings.changed().await.is_ok() {
+            api.crew.wake();
+        }
+    };
+    tokio::join!(
+        waking,
+        bus.keep(),
+        events::record(&deps.announcer, &*store, &*bus),
+        publisher.run(),
+        api.feed.run(&*bus),
+        watcher.run(),
+        hastening,
+    );
+}
+
+async fn discovering(api: Data<Api>) {
+    while !api.deps.settings.discovered.is_empty() {
+        tokio::time::sleep(DISCOVERY_EVERY).await;
+        discover(&api).await;
+    }
 }
 
 /// Serves what discovered services said of themselves since the last time.
@@ -161,11 +249,72 @@ async fn discover(api: &Api) {
     }
 }
 
+/// Forgets the idempotency keys whose time is over, some at a time.
+async fn forgetting(api: Data<Api>) {
+    loop {
+        tokio::time::sleep(FORGET_EVERY).await;
+        loop {
+            match api.deps.store.forget_claims(FORGET_AT_ONCE).await {
+                Ok(gone) if gone >= u64::from(FORGET_AT_ONCE) => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::debug!(%error, "old idempotency keys stay until the next look");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Takes away what is kept no longer.
+async fn purging(api: Data<Api>) {
+    loop {
+        purge_expired(&api).await;
+        tokio::time::sleep(PURGE_EVERY).await;
+    }
+}
+
+/// Keeps what decisions are made of from now on.
+async fn keeping(api: Data<Api>) {
+    let mut kept = String::new();
+    loop {
+        let current = api.live.current();
+        if current.revision != kept && keep_sources(&api).await {
+            kept.clone_from(&current.revision);
+        }
+        tokio::time::sleep(SOURCES_EVERY).await;
+    }
+}
+
+/// Takes records away that are older than their tenant keeps them.
+async fn purge_expired(api: &Api) {
+    let snapshot = api.live.current();
+    let days = |tenant: &TenantId| {
+        let tenant = snapshot.catalog.tenants.get(tenant);
+        tenant.map_or(RETENTION_DAYS, |tenant| tenant.retention_days)
+    };
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    match evidence::retention::purge(&*api.deps.store, now_ms, days).await {
+        Ok(0) => {}
+        Ok(records) => tracing::info!(records, "Expired records were purged"),
+        Err(error) => tracing::warn!(%error, "expired records could not be purged yet"),
+    }
+}
+
 /// Writes what tenants have used since the last time.
 pub(super) async fn keep_quotas(api: &Api) {
     if let Err(error) = api.admission.keep(api.deps.store.as_ref()).await {
         tracing::warn!(%error, "used quotas could not be kept; the next batch holds them");
     }
+}
+
+/// Stores what the decisions of now are made of; false where that failed and must be tried again.
+pub(super) async fn keep_sources(api: &Api) -> bool {
+    let kept = api.deps.keep_sources(api.live.current()).await;
+    if let Err(error) = &kept {
+        tracing::warn!(%error, "the sources of decisions could not be kept; they are tried again");
+    }
+    kept.is_ok()
 }
 
 /// Routes of `security.rate_limit.routes` that there are none of.

@@ -28,7 +28,10 @@ pub mod waf;
 pub use keys::Keyring;
 pub use manage::{Minted, Wanted};
 pub use signing::Presented;
-pub use start::{DevelopmentKey, Refusal, data_keys, pepper, redaction_key};
+pub use start::{
+    DevelopmentKey, Refusal, callback_key, data_keys, evidence_key, pepper, redaction_key,
+    redis_key,
+};
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]

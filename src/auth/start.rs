@@ -63,9 +63,9 @@ pub enum Refusal {
         /// Why not.
         source: std::io::Error,
     },
-    /// Instances that share a database would have keys of their own.
+    /// Instances that share a database or Redis would have keys of their own.
     #[error(
-        "a shared database needs {0}, the same for every instance; make each once with \
+        "a shared database or Redis needs {0}, the same for every instance; make each once with \
          `openssl rand -hex 32`"
     )]
     Shared(String),
@@ -121,7 +121,7 @@ impl Gate {
 fn network(raw: &str) -> Result<Allow, Refusal> {
     match Allow::parse(raw) {
         Ok(net @ Allow::Net(..)) => Ok(net),
-        Ok(Allow::Host(_)) | Err(_) => {
+        Ok(Allow::Host(_) | Allow::Port(..)) | Err(_) => {
             Err(Refusal::Proxy(raw.chars().take(80).flat_map(char::escape_debug).collect()))
         }
     }
@@ -143,16 +143,36 @@ pub fn data_keys(settings: &Settings) -> Result<DataKeys, Refusal> {
     Ok(DataKeys::new(&current, previous.as_ref())?)
 }
 
-/// The key of hashes in redacted text: a file's, or where instances share a database the data key's,
+/// The seed of the log's signatures, found in the same way.
+pub fn evidence_key(settings: &Settings) -> Result<Key, Refusal> {
+    let lost = "the log of records; without it another log begins";
+    kept(settings, (Secret::EvidenceKey, "evidence"), lost)
+}
+
+/// The key of hashes in redacted text: a file's, or where instances share anything the data key's,
 /// so that they all write the same.
 pub fn redaction_key(settings: &Settings) -> Result<Key, Refusal> {
-    if settings.database.url.is_some() {
-        let data = kept(settings, (Secret::DataKey, "data"), "")?;
-        return Ok(Key::from_bytes(data.hash([&b"redaction"[..]])));
+    if settings.database.url.is_some() || settings.redis.url.is_some() {
+        return derived(settings, b"redaction");
     }
     let data = &settings.paths.data;
     make_directory(data)?;
     Ok(Key::load_or_create(&data.join("redaction.key"))?)
+}
+
+/// The key of names and values in Redis, made of the data key.
+pub fn redis_key(settings: &Settings) -> Result<Key, Refusal> {
+    derived(settings, b"redis")
+}
+
+/// The key of which secrets of callbacks are made, made of the data key.
+pub fn callback_key(settings: &Settings) -> Result<Key, Refusal> {
+    derived(settings, b"callbacks")
+}
+
+fn derived(settings: &Settings, purpose: &[u8]) -> Result<Key, Refusal> {
+    let data = kept(settings, (Secret::DataKey, "data"), "")?;
+    Ok(Key::from_bytes(data.hash([purpose])))
 }
 
 fn kept(
@@ -165,10 +185,14 @@ fn kept(
     {
         return Ok(key);
     }
-    if settings.database.url.is_some() {
-        let needed = [Secret::DataKey, Secret::KeyPepper].into_iter();
-        let missing = needed.filter(|secret| settings.secrets.get(*secret).is_none());
-        let missing: Vec<String> = missing.map(Secret::variable).collect();
+    let needed: &[Secret] = match (&settings.database.url, &settings.redis.url) {
+        (Some(_), _) => &[Secret::DataKey, Secret::KeyPepper, Secret::EvidenceKey],
+        (None, Some(_)) => &[Secret::DataKey],
+        (None, None) => &[],
+    };
+    if needed.contains(&secret) {
+        let missing = needed.iter().filter(|secret| settings.secrets.get(**secret).is_none());
+        let missing: Vec<String> = missing.map(|secret| secret.variable()).collect();
         return Err(Refusal::Shared(missing.join(" and ")));
     }
     let directory = settings.paths.data.join("keys");

@@ -21,17 +21,22 @@ pub struct Memory {
     counts: Arc<Counts>,
 }
 
+/// What happened since the start.
 #[derive(Default)]
-struct Counts {
-    hits: AtomicU64,
-    misses: AtomicU64,
-    loads: AtomicU64,
+pub(super) struct Counts {
+    pub(super) hits: AtomicU64,
+    pub(super) misses: AtomicU64,
+    pub(super) loads: AtomicU64,
     evictions: AtomicU64,
-    invalidations: AtomicU64,
+    pub(super) invalidations: AtomicU64,
 }
 
-fn count(counter: &AtomicU64) {
+pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(super) fn told(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }
 
 impl Memory {
@@ -78,7 +83,6 @@ impl Cache for Memory {
     fn stats(&self) -> BoxFuture<'_, CacheStats> {
         // Otherwise what is gone would be counted until somebody asks for it.
         self.values.run_pending_tasks();
-        let told = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Box::pin(ready(CacheStats {
             entries: self.values.entry_count(),
             capacity: self.values.policy().max_capacity().unwrap_or_default(),

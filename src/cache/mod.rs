@@ -8,7 +8,13 @@ use futures_util::future::BoxFuture;
 use crate::domain::digest::Digest;
 
 mod memory;
+mod redis;
+/// A real server, for the tests of those who use one.
+#[cfg(test)]
+#[path = "../../tests/redis/mod.rs"]
+pub(crate) mod redis_server;
 
+pub use self::redis::{Lent, Redis, RedisError, RedisOptions};
 pub use memory::Memory;
 
 /// Values by key, each for a limited time.

@@ -76,6 +76,8 @@ pub struct Detector {
     pub delegation: Option<String>,
     /// Texts per call; `None` takes the protocol's.
     pub batch: Option<NonZeroUsize>,
+    /// How long a call waits for texts of other requests.
+    pub batch_delay: Duration,
     /// In conflicts.
     pub weight: f64,
     /// Relative cost, for cascades.

@@ -118,6 +118,11 @@ fn one(tree: &Node, file: &SourceFile, context: &LoadContext<'_>) -> Result<Dete
         let hint = "remove it; for `http`, send {{contents}} and name `response.lists`";
         fields.refuse("batch", "bad_value", message, hint);
     }
+    let native = |spoken: &Spoken| matches!(spoken.protocol, Protocol::Native);
+    if !limits.batch_delay.is_zero() && !spoken.as_ref().is_none_or(native) {
+        let message = "requests share calls over our own protocol only".to_owned();
+        fields.refuse("/batch/max_delay", "bad_value", message, "remove it");
+    }
     governance(&mut fields, context.env);
     let detector = rest(&mut fields, file);
     let mut faults = fields.finish();
@@ -153,7 +158,9 @@ pub(super) fn registered(
         found.retain(|fault| !fault.message.starts_with("`weight`"));
         refused.extend(found);
     }
-    match read(file, context) {
+    // What is refused anyway is not prepared either, nor does it open a file that it names.
+    let unchecked = LoadContext { check_params: &|_| Ok(()), ..*context };
+    match read(file, if refused.is_empty() { context } else { &unchecked }) {
         Ok(detector) if refused.is_empty() => Ok(detector.private(tenant)),
         Ok(_) => Err(refused),
         Err(faults) => Err(refused.into_iter().chain(faults).collect()),
@@ -192,6 +199,7 @@ fn join(mut detector: Detector, spoken: Spoken, limits: Limits) -> Detector {
         throttle: limits.throttle,
         health: limits.health,
         batch: limits.batch,
+        batch_delay: limits.batch_delay,
         ..detector
     }
 }
@@ -246,6 +254,7 @@ fn rest(fields: &mut Fields<'_>, file: &SourceFile) -> Option<Detector> {
         throttle: None,
         health: limits.health,
         batch: limits.batch,
+        batch_delay: limits.batch_delay,
         auth: Auth::None,
         delegation: None,
         weight,

@@ -29,7 +29,7 @@ pub use detector::Detector;
 pub use load::{LoadContext, ParamFault, SourceFile};
 pub use reach::guard;
 pub use signing::Signing;
-pub use tenant::Tenant;
+pub use tenant::{AuditMode, RETENTION_DAYS, Tenant};
 
 /// Everything live but the policies. Immutable.
 #[derive(Debug, Clone, Default)]

@@ -15,6 +15,9 @@ use crate::domain::verdict::Mode;
 use crate::outbound::Allow;
 use crate::settings::{Rate, Tier};
 
+/// Days that records are kept, unless a tenant says otherwise.
+pub const RETENTION_DAYS: u32 = 365;
+
 /// A tenant as its file describes it, validated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tenant {
@@ -56,10 +59,29 @@ pub struct Tenant {
     pub allow_ips: Vec<Allow>,
     /// Whether and how the tenant's requests are signed.
     pub signing: Signing,
+    /// How durable its decisions' records are.
+    pub audit: AuditMode,
+    /// Days that records of decisions are kept, 1 to 3650.
+    pub retention_days: u32,
+    /// Whether its requests become jobs where they take long, as if each asked for it.
+    pub prefer_async: bool,
     /// True when its file says that every request is refused.
     pub paused: bool,
     /// Where the definition came from.
     pub source: String,
+}
+
+/// How durable the record of a decision is when its answer is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditMode {
+    /// It is durable, or there is no answer.
+    Strict,
+    /// It is durable within 100 ms.
+    #[default]
+    Standard,
+    /// There is none.
+    Off,
 }
 
 /// What happens to the action when the plan point fails.

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::load::{LoadContext, SourceFile, named_as_file, not_built, schema_version, tree};
+use super::load::{LoadContext, SourceFile, named_as_file, schema_version, tree};
 use super::signing;
-use super::tenant::{DefaultPlan, Redaction, Sla, Tenant};
+use super::tenant::{DefaultPlan, RETENTION_DAYS, Redaction, Sla, Tenant};
 use crate::domain::action::Action;
 use crate::domain::category::{Category, TREE};
 use crate::domain::head::TenantFacts;
@@ -19,9 +19,6 @@ use crate::settings::{Rate, Tier, Tiers};
 use crate::yaml::fault::Fault;
 use crate::yaml::{self, Fields, Source};
 
-/// Keys of the design whose behaviour comes later.
-const NOT_BUILT: [&str; 3] = ["audit", "retention_days", "prefer_async"];
-
 /// Reads one file; all its faults at once.
 pub(super) fn read(file: &SourceFile, context: &LoadContext<'_>) -> Result<Tenant, Vec<Fault>> {
     let tree = tree(file)?;
@@ -31,7 +28,6 @@ pub(super) fn read(file: &SourceFile, context: &LoadContext<'_>) -> Result<Tenan
         fields.missing("schema_version");
     }
     schema_version(&mut fields);
-    not_built(&mut fields, &NOT_BUILT);
     let id: Option<TenantId> = fields.need("id");
     if let Some(id) = &id {
         named_as_file(&mut fields, "id", id.as_str(), file);
@@ -58,6 +54,9 @@ pub(super) fn read(file: &SourceFile, context: &LoadContext<'_>) -> Result<Tenan
     let redaction = redaction(&mut fields);
     let allow_ips = allow_ips(&mut fields);
     let signing = signing::read(&mut fields, source, context);
+    let audit = fields.take("audit").unwrap_or_default();
+    let retention_days = retention_days(&mut fields);
+    let prefer_async = fields.take("prefer_async").unwrap_or_default();
     let paused = fields.take("paused").unwrap_or_default();
     let faults = fields.finish();
     let (Some(id), Some(default_policy), true) = (id, default_policy, faults.is_empty()) else {
@@ -83,6 +82,9 @@ pub(super) fn read(file: &SourceFile, context: &LoadContext<'_>) -> Result<Tenan
         redaction,
         allow_ips,
         signing,
+        audit,
+        retention_days,
+        prefer_async,
         paused,
         source: file.path.clone(),
     })
@@ -119,6 +121,15 @@ fn rate_limit(fields: &mut Fields<'_>) -> Option<Rate> {
         fields.refuse("rate_limit", "out_of_range", message, "choose values inside the range");
     }
     rate
+}
+
+fn retention_days(fields: &mut Fields<'_>) -> u32 {
+    let days = fields.take("retention_days").unwrap_or(RETENTION_DAYS);
+    if !(1..=3_650).contains(&days) {
+        let message = format!("`retention_days` holds {days}, which is outside 1..=3650");
+        fields.refuse("retention_days", "out_of_range", message, "choose a value inside the range");
+    }
+    days
 }
 
 fn policies(fields: &mut Fields<'_>) -> (Vec<BundleName>, Option<BundleName>) {
@@ -178,7 +189,7 @@ fn allow_ips(fields: &mut Fields<'_>) -> Vec<Allow> {
     for (index, raw) in given.iter().enumerate() {
         match Allow::parse(raw) {
             Ok(net @ Allow::Net(..)) => networks.push(net),
-            Ok(Allow::Host(_)) | Err(_) => {
+            Ok(Allow::Host(_) | Allow::Port(..)) | Err(_) => {
                 let message = format!("`{}` is no address and no network", yaml::shown(raw));
                 let at = format!("/allow_ips/{index}");
                 fields.refuse(&at, "bad_value", message, "write it like `203.0.113.0/24`");

@@ -9,6 +9,7 @@ use crate::domain::redaction::Style;
 mod attach;
 mod check;
 mod detectors;
+pub mod evidence;
 mod health;
 mod init;
 pub mod keys;
@@ -53,6 +54,9 @@ pub enum Command {
     /// Write, check, test and try policies.
     #[command(subcommand, after_help = "Example: orchestrator policy new demo --tenant acme")]
     Policy(policy::PolicyCommand),
+    /// Look at what is recorded of decisions, without a server.
+    #[command(subcommand, after_help = "Example: orchestrator evidence replay --all")]
+    Evidence(evidence::EvidenceCommand),
     /// Manage API keys of the configured store.
     #[command(subcommand, after_help = "Example: orchestrator keys list")]
     Keys(keys::KeysCommand),
@@ -275,6 +279,7 @@ pub fn run(command: Command) -> u8 {
         Command::Detectors(DetectorsCommand::Calibrate(args)) => detectors::calibrate(&args),
         Command::Detectors(DetectorsCommand::Drift(args)) => detectors::drift(&args),
         Command::Policy(command) => policy::run(&command),
+        Command::Evidence(command) => evidence::run(&command),
         Command::Keys(command) => keys::run(command),
         Command::Migrate(args) => migrate::run(&args),
         Command::Health(args) => health::run(&args),

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use super::excerpt::{Excerpt, Texts};
 use super::fit::{self, Fit};
@@ -16,14 +18,16 @@ use super::member::Member;
 use super::merge::{self, Ending};
 use super::protocol;
 use super::sending::{self, About, Answer, Fail, Failed, Landing, Sending, bad};
-use super::{Ask, Detectors, Work, unsent};
+use super::{Ask, Detectors, Work, series, unsent};
 use crate::catalog::Detector;
 use crate::catalog::detector::{Builtin, Protocol};
 use crate::domain::content::Piece;
 use crate::domain::digest::Digest;
+use crate::domain::finding::Place;
 use crate::domain::report::{Report, ReportError, Status};
 use crate::operations::breaker::Ended;
 use crate::outbound::{Reply, SendError};
+use crate::telemetry::traces::{self, SPANS};
 
 /// What all calls of one fan-out share.
 #[derive(Clone, Copy)]
@@ -53,6 +57,18 @@ struct Called {
 
 impl Run<'_> {
     pub(super) async fn ask(&self, ask: &Ask) -> Report {
+        let span = tracing::trace_span!(target: SPANS, "detector",
+            otel.name = format!("detector {}", ask.name), otel.kind = "client",
+            otel.status_code = Empty, detector.name = ask.name.as_str(), detector.version = Empty,
+            detector.status = Empty, detector.error = Empty, detector.attempts = Empty);
+        let report = self.report(ask).instrument(span.clone()).await;
+        if !span.is_disabled() {
+            tell(&span, &report);
+        }
+        report
+    }
+
+    async fn report(&self, ask: &Ask) -> Report {
         let Some(detector) = &ask.detector else {
             return unsent(ask, ReportError::NotRegistered);
         };
@@ -93,7 +109,7 @@ impl Run<'_> {
                     report.findings.extend(judged.findings);
                     let ending = |excerpt| Ending { excerpt, left_out: None };
                     endings.extend(batch.iter().map(ending));
-                    gaps.extend(judged.gaps);
+                    judged.gaps.into_iter().for_each(|gap| merge::add(&mut gaps, gap));
                 }
                 Err(fail) => failed.push((batch, fail)),
             }
@@ -130,14 +146,32 @@ impl Run<'_> {
     }
 }
 
+/// Writes into `span` how it ended.
+fn tell(span: &Span, report: &Report) {
+    span.record("detector.version", &*report.version);
+    span.record("detector.status", report.status.name());
+    span.record("detector.attempts", report.attempts);
+    if let Some(error) = report.error {
+        span.record("detector.error", error.name());
+    }
+    if !matches!(report.status, Status::Success | Status::Skipped) {
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
 fn fail_report(mut report: Report, fail: &Fail) -> Report {
     (report.status, report.error) = match fail {
         Fail::Error(error) | Fail::Told(error, _) => (error.status(), Some(*error)),
         Fail::Timeout { .. } => (Status::Timeout, None),
     };
     report.cut_by_deadline = *fail == Fail::Timeout { cut: true };
-    if let Fail::Told(_, detail) = fail {
-        report.detail = Some(Arc::clone(detail));
+    match fail {
+        Fail::Told(_, detail) => report.detail = Some(Arc::clone(detail)),
+        Fail::Error(ReportError::BulkheadFull) => {
+            let why = "too many calls of it are under way and wait; see `bulkhead` and `throttle`";
+            report.detail = Some(why.into());
+        }
+        Fail::Error(_) | Fail::Timeout { .. } => {}
     }
     if report.attempts == 0 {
         report.duration = Duration::ZERO;
@@ -197,7 +231,14 @@ impl One<'_> {
         let sending = self.sending(batch);
         let shares = self.run.texts.work.request.shares();
         let key = shares.then(|| self.key(&sending, batch));
-        let call = |progress| sending.run(progress);
+        let gathered = self.gathering(&sending);
+        let call = |progress| match gathered {
+            Some((key, patience)) => {
+                let gatherings = Arc::clone(&detectors.gatherings);
+                Either::Left(gatherings.run(key, sending, (progress, patience)))
+            }
+            None => Either::Right(sending.run(progress)),
+        };
         let ticket = detectors.flights.board(key, deadline, call);
         let joined = ticket.joined;
         let (attempts, end) = match ticket.wait(deadline).await {
@@ -208,6 +249,16 @@ impl One<'_> {
         };
         let end = end.and_then(|answer| self.read(batch, &answer));
         Called { attempts, joined, end }
+    }
+
+    /// With whom a call may be made together, and how long it waits for them. Over our own protocol
+    /// each item says all that it is about.
+    fn gathering(&self, sending: &Sending) -> Option<(Digest, Duration)> {
+        let own = Some(self.detector.batch_delay).filter(|delay| !delay.is_zero());
+        let patience = self.run.texts.work.request.gather.or(own)?;
+        let native = matches!(self.detector.protocol, Protocol::Native);
+        self.detector.batch.filter(|_| native)?;
+        Some((self.with(sending, b""), patience))
     }
 
     fn read(&self, batch: &[Excerpt<'_>], answer: &Answer) -> Result<Judged, Fail> {
@@ -228,7 +279,7 @@ impl One<'_> {
 
     fn sending(&self, batch: &[Excerpt<'_>]) -> Sending {
         let texts = self.run.texts;
-        let Work { request, caller, traceparent, .. } = texts.work;
+        let Work { request, caller, .. } = texts.work;
         Sending {
             line: Arc::clone(&self.run.detectors.line),
             detector: Arc::clone(self.detector),
@@ -237,7 +288,7 @@ impl One<'_> {
                 request: request.id.clone(),
                 tenant: request.tenant.clone(),
                 caller: (*caller).to_owned(),
-                traceparent: traceparent.clone(),
+                trace: traces::current().or_else(|| request.trace.clone()),
             },
             timeout: self.ask.timeout,
             uris: protocol::targets(self.detector, request),
@@ -249,6 +300,11 @@ impl One<'_> {
     /// name, version and file: the call keeps it alive, and a changed file is another one.
     fn key(&self, sending: &Sending, batch: &[Excerpt<'_>]) -> Digest {
         let body = protocol::without_id(self.detector, self.params, self.run.texts, batch);
+        self.with(sending, body.as_ref().unwrap_or(&sending.body))
+    }
+
+    /// Of everything that a call is but its texts, and of `body`.
+    fn with(&self, sending: &Sending, body: &[u8]) -> Digest {
         let definition = Arc::as_ptr(self.detector) as usize;
         let uri = sending.uris.first().map(ToString::to_string).unwrap_or_default();
         let caller = self.detector.delegation.as_ref().map_or("", |_| &sending.about.caller);
@@ -258,19 +314,20 @@ impl One<'_> {
             &self.ask.timeout.as_nanos().to_ne_bytes(),
             uri.as_bytes(),
             caller.as_bytes(),
-            body.as_ref().unwrap_or(&sending.body),
+            body,
         ])
     }
 
     async fn judge(&self, kind: Builtin, batch: &[Excerpt<'_>]) -> Called {
         let deadline = self.run.deadline;
-        let bulkhead = self.member.bulkhead();
-        let patience = deadline.min(Instant::now() + self.ask.timeout);
+        let (bulkhead, began) = (self.member.bulkhead(), Instant::now());
+        let patience = deadline.min(began + self.ask.timeout);
         let room = match timeout_at(patience, bulkhead.enter()).await {
             Ok(Some(room)) => room,
             Err(_) if patience == deadline => return unsent_for(ReportError::Deadline),
             Ok(None) | Err(_) => return unsent_for(ReportError::BulkheadFull),
         };
+        self.run.detectors.config.metrics.turn(series(self.detector), began.elapsed());
         self.member.budget().call();
         let Some(text) = batch.first() else {
             return unsent_for(ReportError::UnsupportedContentType);
@@ -307,6 +364,12 @@ fn local_end(end: Result<Judged, Trouble>, text: &Excerpt<'_>) -> Result<Judged,
                 let span = found.place.and_then(|place| place.span);
                 let spot = text.spot_of(span).ok_or_else(|| bad(ReportError::BadResponse))?;
                 (found.place, found.view) = (spot.place, spot.view);
+            }
+            for gap in &mut judged.gaps {
+                let spot = text.spot_of(gap.span).and_then(|spot| spot.place);
+                let Place { piece, span } = spot.ok_or_else(|| bad(ReportError::BadResponse))?;
+                (gap.piece, gap.span) = (piece, span);
+                gap.chars = span.map_or(gap.chars, |span| span.end - span.start);
             }
             Ok(judged)
         }

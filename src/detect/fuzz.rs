@@ -13,7 +13,7 @@ pub fn read_reply(
     pieces: &[Piece],
     reply: &[u8],
 ) -> Result<Judged, String> {
-    let work = Work { request, caller: "system", pieces, traceparent: None };
+    let work = Work { request, caller: "system", pieces };
     let texts = Texts::new(&work);
     let excerpts = (0..pieces.len()).flat_map(|piece| texts.excerpts(piece, detector)).collect();
     let batches = protocol::batches(detector, request, excerpts);

@@ -15,14 +15,16 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::member::{Member, lock};
 use super::place::Place;
+use super::sending::Line;
 use super::welcome::welcome;
-use super::{Ask, Detectors, Work};
+use super::{Ask, Detectors, Work, series};
 use crate::catalog::Detector;
 use crate::catalog::detector::Health;
 use crate::domain::content::{Body, Content, Part};
 use crate::domain::id::{RequestId, TenantId};
 use crate::domain::report::{Report, ReportError};
 use crate::domain::request::{Context, Request};
+use crate::metrics::Discovery;
 use crate::outbound::{Call, Client};
 
 /// What probes say.
@@ -163,7 +165,7 @@ impl Detectors {
                 }
                 busy.insert(own, whose);
                 running.push(async move {
-                    check(&self.line.client, &member, &place).await;
+                    check(&self.line, &member, &place).await;
                     own
                 });
             }
@@ -176,6 +178,20 @@ impl Detectors {
                 }
             }
         }
+    }
+
+    /// Asks everyone who was never asked whether it takes part, for at most `time`: what tenants
+    /// registered is to serve after a start as before it.
+    pub async fn meet(&self, time: Duration) {
+        let members = self.all();
+        let pending = members.iter().filter(|member| lock(&member.welcome).is_pending());
+        let places = pending.filter_map(|member| Some((member, member.places.each().first()?)));
+        let each = futures_util::stream::iter(places);
+        let met = each.for_each_concurrent(PROBES_AT_ONCE, |(member, place)| {
+            check(&self.line, member, place)
+        });
+        // Who is silent is pending, and asked again beside requests.
+        let _ = timeout(time, met).await;
     }
 
     /// Asks its health and gives it a sample, as `orchestrator detectors probe` shows.
@@ -200,12 +216,7 @@ impl Detectors {
         let report = match sample_request(&[text], detector) {
             Some(request) => {
                 let pieces = request.body.pieces(request.judge, request.content_type);
-                let work = Work {
-                    request: &request,
-                    caller: "system",
-                    pieces: &pieces,
-                    traceparent: None,
-                };
+                let work = Work { request: &request, caller: "system", pieces: &pieces };
                 self.fan_out(&asks, &work, deadline).await.pop()
             }
             None => None,
@@ -242,14 +253,21 @@ pub(super) fn sample_request(samples: &[&str], detector: &Detector) -> Option<Re
     Some(request)
 }
 
-async fn check(client: &Client, member: &Member, place: &Place) {
-    let spec = member.detector().health.clone();
+async fn check(line: &Line, member: &Member, place: &Place) {
+    let (detector, began) = (member.detector(), Instant::now());
+    let spec = detector.health.clone();
     let seen = match spec.path.is_empty() {
         true => None,
-        false => Some(ping(client, &place.uri, &spec).await),
+        false => Some(ping(&line.client, &place.uri, &spec).await),
     };
+    if let Some(seen) = seen {
+        line.metrics.health_check(series(&detector), seen.name(), began.elapsed());
+    }
     let pending = lock(&member.welcome).is_pending();
-    let outdated = pending && !welcome(client, (member, &place.uri), seen).await;
+    let outdated = pending && !welcome(&line.client, (member, &place.uri), seen).await;
+    if pending && !lock(&member.welcome).is_pending() {
+        line.metrics.discovery(series(&detector), Discovery::Discovered);
+    }
     let now = Instant::now();
     let failing = {
         let mut probes = lock(&place.probes);

@@ -34,6 +34,16 @@ pub trait Judge: Send + Sync {
     /// Judges one text; deterministic, no I/O.
     fn judge(&self, text: &str) -> Judged;
 
+    /// Judges one text, or a part of it once `wanted` says that nobody waits any more.
+    fn judge_while(&self, text: &str, _wanted: &dyn Fn() -> bool) -> Judged {
+        self.judge(text)
+    }
+
+    /// Whether a short text takes microseconds, so that the thread that serves may judge it.
+    fn is_quick(&self) -> bool {
+        true
+    }
+
     /// Builds what is built once, such as tables and patterns, before a request needs it.
     fn warm(&self) {}
 }
@@ -140,16 +150,23 @@ impl Pool {
     ) -> Result<Judged, Trouble> {
         let (prepare, prepared) = (self.prepare, Arc::clone(&self.prepared));
         let params = params.clone();
+        let fetched = move || {
+            let fetch = || fetch(&prepared, prepare, kind, &params).ok_or(Trouble::Params);
+            catch_unwind(AssertUnwindSafe(fetch)).unwrap_or(Err(Trouble::Panic))
+        };
         let short = self.is_short(&text);
+        let known = if short { Some(fetched()?) } else { None };
+        let inline = known.as_ref().is_some_and(|judge| judge.is_quick());
+        // Gone with this future, at its deadline or when the caller leaves.
+        let waiter = Arc::new(());
+        let waits = Arc::downgrade(&waiter);
         let job = move || {
             let _slot = slot;
-            catch_unwind(AssertUnwindSafe(|| {
-                let judge = fetch(&prepared, prepare, kind, &params).ok_or(Trouble::Params)?;
-                Ok(judge.judge(&text))
-            }))
-            .unwrap_or(Err(Trouble::Panic))
+            let judge = known.map_or_else(fetched, Ok)?;
+            let judged = || judge.judge_while(&text, &|| waits.strong_count() > 0);
+            catch_unwind(AssertUnwindSafe(judged)).map_err(|_| Trouble::Panic)
         };
-        if short { job() } else { self.off(priority, job).await.unwrap_or(Err(Trouble::Panic)) }
+        if inline { job() } else { self.off(priority, job).await.unwrap_or(Err(Trouble::Panic)) }
     }
 
     /// Runs `job` on the pool's threads, after all that are more urgent, unless nobody waits any
@@ -222,6 +239,7 @@ mod tests {
             reply_bytes_max: 0,
             inline_bytes_max: 0,
             prepare: |_, _| None,
+            metrics: Arc::new(crate::metrics::Metrics::new(&[], "test").unwrap()),
         };
         let (pool, order) = (Pool::new(&config), Arc::new(Mutex::new(Vec::new())));
         let (begin, begun) = std::sync::mpsc::channel::<()>();
@@ -237,5 +255,52 @@ mod tests {
         begin.send(()).unwrap();
         all.await;
         assert_eq!(*lock(&order), [3, 1, 0, 2]);
+    }
+
+    /// Judges until nobody waits any more.
+    struct Endless;
+
+    static TOLD: Mutex<Option<std::sync::mpsc::Sender<String>>> = Mutex::new(None);
+
+    impl Judge for Endless {
+        fn judge(&self, _: &str) -> Judged {
+            Judged::default()
+        }
+
+        fn judge_while(&self, _: &str, wanted: &dyn Fn() -> bool) -> Judged {
+            let tell = |what: &str| lock(&TOLD).as_ref().unwrap().send(what.to_owned()).unwrap();
+            tell(std::thread::current().name().unwrap_or_default());
+            while wanted() {
+                std::thread::yield_now();
+            }
+            tell("ended");
+            Judged::default()
+        }
+
+        fn is_quick(&self) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn a_costly_judge_leaves_the_serving_thread_and_ends_when_nobody_waits() {
+        let (tell, told) = std::sync::mpsc::channel();
+        *lock(&TOLD) = Some(tell);
+        let pool = Pool::new(&DetectConfig {
+            guard: Arc::new(Guard::new(Env::Development, vec![])),
+            parallel_max: 1,
+            threads: 1,
+            reply_bytes_max: 0,
+            inline_bytes_max: 100,
+            prepare: |_, _| Some(Arc::new(Endless)),
+            metrics: Arc::new(crate::metrics::Metrics::new(&[], "test").unwrap()),
+        });
+        let slot = Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap();
+        let (kind, text) = ((Builtin::Echo, &Value::Null), Arc::from("x"));
+        let mut judging = pool.judge(kind, text, Priority::Normal, slot).boxed();
+        assert!(futures_util::poll!(judging.as_mut()).is_pending());
+        assert_eq!(told.recv().unwrap(), "judge-0");
+        drop(judging);
+        assert_eq!(told.recv().unwrap(), "ended");
     }
 }

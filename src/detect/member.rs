@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Uri;
 use tokio::time::Instant;
 
-use super::health::HealthView;
+use super::health::{HealthState, HealthView};
 use super::limits::{Bulkhead, Latency, RetryBudget, Throttle};
 use super::place::{Moment, Place, Places};
 use super::welcome::Welcome;
@@ -63,6 +63,21 @@ pub struct BreakerView {
     pub next_attempt: Option<Duration>,
     /// Since start.
     pub stats: BreakerStats,
+}
+
+/// How one version of a detector stands, for whoever watches over time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Watched {
+    /// The tenant that registered the detector; `None` for everyone's.
+    pub private_to: Option<TenantId>,
+    /// The detector.
+    pub name: DetectorName,
+    /// Its version.
+    pub version: Arc<str>,
+    /// What probes say.
+    pub health: HealthState,
+    /// How often its breaker opened and closed since start.
+    pub turns: u64,
 }
 
 impl BreakerView {
@@ -165,6 +180,21 @@ impl Member {
 
     pub(super) fn health_view(&self) -> HealthView {
         self.places.health()
+    }
+
+    pub(super) fn watched(&self) -> Option<Watched> {
+        let (health, turns) = (self.health_view().state, self.breaker().turns());
+        if turns == 0 && health == HealthState::Unknown {
+            return None;
+        }
+        let detector = self.detector();
+        Some(Watched {
+            private_to: detector.private_to.clone(),
+            name: detector.name.clone(),
+            version: Arc::clone(&detector.version),
+            health,
+            turns,
+        })
     }
 
     pub(super) fn view(&self, now: Instant) -> BreakerView {

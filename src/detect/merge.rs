@@ -99,6 +99,15 @@ pub(super) fn gaps(endings: &[Ending<'_, '_>], chars: &dyn Fn(usize) -> usize) -
     joined(gaps)
 }
 
+/// Adds what of `gap` no other one of its piece names.
+pub(super) fn add(gaps: &mut Vec<Gap>, gap: Gap) {
+    let Some(span) = gap.span else { return gaps.push(gap) };
+    let same = gaps.iter().filter(|other| other.piece == gap.piece);
+    let mut known: Vec<Span> = same.filter_map(|other| other.span).collect();
+    let rest = without(span, &mut known).into_iter().filter(|rest| rest.start < rest.end);
+    gaps.extend(rest.map(|rest| Gap { span: Some(rest), chars: rest.end - rest.start, ..gap }));
+}
+
 /// What of `span` none of `taken` covers.
 fn without(span: Span, taken: &mut [Span]) -> Vec<Span> {
     taken.sort_unstable();
@@ -130,4 +139,25 @@ fn joined(mut gaps: Vec<Gap>) -> Vec<Gap> {
         (Some(_) | None, _) => false,
     });
     gaps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_added_without_what_another_one_names_already() {
+        let gap = |piece, start, end| Gap {
+            piece,
+            span: Some(Span { start, end }),
+            chars: end - start,
+            reason: ReportError::TooLong,
+        };
+        let mut gaps = vec![gap(0, 10, 20), gap(1, 0, 99)];
+        add(&mut gaps, gap(0, 12, 18));
+        add(&mut gaps, gap(0, 5, 25));
+        add(&mut gaps, gap(0, 0, 25));
+        let added: Vec<&Gap> = gaps.iter().skip(2).collect();
+        assert_eq!(added, [&gap(0, 5, 10), &gap(0, 20, 25), &gap(0, 0, 5)]);
+    }
 }

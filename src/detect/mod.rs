@@ -1,6 +1,6 @@
 //! Asks detectors under one deadline; every trouble is a `Report`, never an error of the request.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::domain::finding::TextView;
 use crate::domain::id::{DetectorName, TenantId};
 use crate::domain::report::{Report, ReportError};
 use crate::domain::request::Request;
+use crate::metrics::{Discovery, Metrics, REGISTERED};
 use crate::operations::breaker::{BreakerState, Force};
 use crate::outbound::{Client, Guard, Reply, SendError};
 use crate::seal::DataKeys;
@@ -30,6 +31,7 @@ mod fit;
 mod flight;
 #[cfg(feature = "fuzz")]
 mod fuzz;
+mod gather;
 mod health;
 mod label;
 mod limits;
@@ -48,12 +50,13 @@ pub use fuzz::read_reply;
 
 pub use health::{HealthState, HealthView, ProbeView};
 pub use local::{Judge, Judged, Prepare};
-pub use member::BreakerView;
+pub use member::{BreakerView, Watched};
 pub use vault::{CredentialPlace, CredentialView, VaultError};
 pub use welcome::{Capabilities, Standing};
 
 use excerpt::Texts;
 use flight::Flights;
+use gather::Gatherings;
 use member::{Key, Member, lock};
 use sending::{Landing, Line};
 
@@ -71,6 +74,8 @@ pub struct DetectConfig {
     pub inline_bytes_max: usize,
     /// Makes built-in detectors.
     pub prepare: Prepare,
+    /// What probes, waits and comings are counted in.
+    pub metrics: Arc<Metrics>,
 }
 
 /// One detector to be asked.
@@ -95,8 +100,6 @@ pub struct Work<'a> {
     pub caller: &'a str,
     /// What of it is judged.
     pub pieces: &'a [Piece],
-    /// W3C trace context to be sent on.
-    pub traceparent: Option<String>,
 }
 
 /// Whether these reports, in the order of the asks, suffice; those that are still to come stand
@@ -118,6 +121,7 @@ pub struct Detectors {
     config: DetectConfig,
     line: Arc<Line>,
     flights: Flights<Landing>,
+    gatherings: Arc<Gatherings>,
     pool: local::Pool,
     members: RwLock<HashMap<Key, Arc<Member>>>,
     serving: RwLock<Serving>,
@@ -130,8 +134,11 @@ impl Detectors {
         let pool = local::Pool::new(&config);
         let (members, serving) = (RwLock::default(), RwLock::default());
         let reply_bytes_max = config.reply_bytes_max;
-        let line = Arc::new(Line { client, vault: vault::Vault::new(keys), reply_bytes_max });
-        Self { config, line, flights: Flights::default(), pool, members, serving }
+        let metrics = Arc::clone(&config.metrics);
+        let vault = vault::Vault::new(keys);
+        let line = Arc::new(Line { client, vault, reply_bytes_max, metrics });
+        let gatherings = Arc::default();
+        Self { config, line, flights: Flights::default(), gatherings, pool, members, serving }
     }
 
     /// After a swap: detectors with unchanged version and endpoint keep their state, replicas each
@@ -139,6 +146,10 @@ impl Detectors {
     pub fn retain(&self, catalog: &Catalog) {
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         let (mut next, mut serving) = (HashMap::new(), HashMap::new());
+        let names = |keys: &HashMap<Key, Arc<Member>>| -> HashSet<_> {
+            keys.values().map(|member| series(&member.detector()).to_owned()).collect()
+        };
+        let before_it = names(&members);
         for detector in catalog.all().flat_map(Detector::definitions) {
             let key = Key::of(detector);
             let member = members.remove(&key).unwrap_or_else(|| {
@@ -154,6 +165,13 @@ impl Detectors {
             next.insert(key, member);
         }
         *members = next;
+        let after_it = names(&members);
+        for (names, others, what) in [
+            (&after_it, &before_it, Discovery::Registered),
+            (&before_it, &after_it, Discovery::Unregistered),
+        ] {
+            names.difference(others).for_each(|name| self.config.metrics.discovery(name, what));
+        }
         let mut known = self.serving.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut known.now, serving);
         known.before = before;
@@ -226,7 +244,7 @@ impl Detectors {
         let ask = health::asking(detector);
         let request = health::sample_request(texts, detector)?;
         let pieces = request.body.pieces(request.judge, request.content_type);
-        let work = Work { request: &request, caller: "system", pieces: &pieces, traceparent: None };
+        let work = Work { request: &request, caller: "system", pieces: &pieces };
         let (texts, slots) = (Texts::new(&work), Semaphore::new(1));
         let deadline = Instant::now() + detector.timeout;
         let run = call::Run { detectors: self, texts: &texts, slots: &slots, deadline };
@@ -247,6 +265,11 @@ impl Detectors {
         };
         views.sort_by_cached_key(place);
         views
+    }
+
+    /// Those about whom there is something to tell: probed, or with a breaker that ever opened.
+    pub fn watched(&self) -> Vec<Watched> {
+        self.all().iter().filter_map(|member| member.watched()).collect()
     }
 
     /// Manual control over all versions of a detector, a tenant's or everyone's; false when there is
@@ -336,6 +359,11 @@ impl Detectors {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
         members.values().cloned().collect()
     }
+}
+
+/// Its label in metrics: what tenants registered shares one.
+fn series(detector: &Detector) -> &str {
+    if detector.private_to.is_some() { REGISTERED } else { detector.name.as_str() }
 }
 
 fn unsent(ask: &Ask, error: ReportError) -> Report {

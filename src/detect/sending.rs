@@ -19,10 +19,13 @@ use super::member::{Member, Trying, lock};
 use super::oauth::NoToken;
 use super::place::Place;
 use super::protocol;
+use super::series;
 use super::vault::{Unauthorised, Vault};
 use crate::catalog::Detector;
 use crate::domain::id::{RequestId, TenantId};
 use crate::domain::report::ReportError;
+use crate::domain::trace::TraceContext;
+use crate::metrics::Metrics;
 use crate::operations::breaker::Ended;
 use crate::outbound::{Call, Client, Reply, SendError};
 
@@ -35,6 +38,7 @@ pub(super) struct Line {
     pub(super) vault: Vault,
     /// Longest reply body in bytes.
     pub(super) reply_bytes_max: usize,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// For whom a call is made.
@@ -43,7 +47,8 @@ pub(super) struct About {
     pub(super) request: RequestId,
     pub(super) tenant: TenantId,
     pub(super) caller: String,
-    pub(super) traceparent: Option<String>,
+    /// The span it is made in.
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// A call that is ready to be sent.
@@ -69,7 +74,8 @@ pub(super) struct Landing {
 /// A 2xx. Whether it counts as a success, the first who reads it says.
 pub(super) struct Answer {
     pub(super) body: Bytes,
-    open: Mutex<Option<(Trying, Duration)>>,
+    /// Shared by the parts of a reply to several requests.
+    open: Arc<Mutex<Option<(Trying, Duration)>>>,
 }
 
 /// Why a call has no judgement.
@@ -120,6 +126,16 @@ impl Failed {
     }
 }
 
+impl Landing {
+    /// The same end with another body, where it has one.
+    pub(super) fn with_body(&self, body: impl FnOnce() -> Bytes) -> Landing {
+        let part = |answer: &Arc<Answer>| {
+            Arc::new(Answer { body: body(), open: Arc::clone(&answer.open) })
+        };
+        Landing { attempts: self.attempts, end: self.end.as_ref().map(part).map_err(Clone::clone) }
+    }
+}
+
 impl Answer {
     /// Tells the breaker how the call ended; true for the first who does.
     pub(super) fn settle(&self, member: &Member, ended: Ended) -> bool {
@@ -162,11 +178,13 @@ impl Drop for Underway<'_> {
 impl Sending {
     /// Sends, again where that may help, until everybody who waits has left.
     pub(super) async fn run(self, progress: Arc<Progress>) -> Landing {
+        let began = Instant::now();
         let bulkhead = self.member.bulkhead();
         let Ok(Some(_room)) = timeout(self.timeout, bulkhead.enter()).await else {
             let end = Err(Fail::Error(ReportError::BulkheadFull));
             return Landing { attempts: 0, end };
         };
+        self.line.metrics.turn(series(&self.detector), began.elapsed());
         self.member.budget().call();
         let mut backoff = self.detector.retry.backoff;
         let attempts_max = self.detector.retry.attempts.max(1);
@@ -261,7 +279,7 @@ impl Sending {
         match timeout(timeout_of_try, self.send(uri, &place)).await {
             Ok(Ok(body)) => {
                 let open = underway.trying.take().map(|trying| (trying, start.elapsed()));
-                Ok(Answer { body, open: Mutex::new(open) })
+                Ok(Answer { body, open: Arc::new(Mutex::new(open)) })
             }
             Ok(Err(failed)) => {
                 if failed.fail == Fail::Error(ReportError::EndpointForbidden) {
@@ -354,8 +372,9 @@ impl Sending {
         if let Ok(id) = HeaderValue::from_str(self.about.request.as_str()) {
             headers.insert(REQUEST_ID, id);
         }
-        if let Some(parent) = &self.about.traceparent {
-            put(&mut headers, "traceparent", parent);
+        if let Some(trace) = &self.about.trace {
+            put(&mut headers, "traceparent", trace.parent());
+            trace.state().into_iter().for_each(|state| put(&mut headers, "tracestate", state));
         }
         protocol::headers(&self.detector, &mut headers);
         let credential = (&mut headers, stale);
@@ -401,12 +420,13 @@ fn unauthorised(why: &Unauthorised) -> Failed {
 }
 
 fn send_failed(error: SendError) -> Failed {
+    let says = error.to_string();
     match error {
         SendError::Forbidden(_) => Failed::released(ReportError::EndpointForbidden),
         SendError::Connect(_) | SendError::Broken(_) => {
-            Failed { retryable: true, ..bad(ReportError::Communication) }
+            Failed { retryable: true, ..told(ReportError::Communication, &says) }
         }
-        SendError::Tls(_) => bad(ReportError::Communication),
-        SendError::Protocol(_) | SendError::TooLarge => bad(ReportError::BadResponse),
+        SendError::Tls(_) => told(ReportError::Communication, &says),
+        SendError::Protocol(_) | SendError::TooLarge => told(ReportError::BadResponse, &says),
     }
 }

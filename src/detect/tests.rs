@@ -15,6 +15,7 @@ use crate::domain::category::Category;
 use crate::domain::content::{Body, Content, ContentType, Direction, Judge as Which, Part};
 use crate::domain::id::{RequestId, TenantId};
 use crate::domain::report::Status;
+use crate::domain::trace::TraceContext;
 use crate::operations::breaker::{BreakerMode, BreakerSpec, BreakerState};
 use crate::outbound::Env;
 use crate::settings::Settings;
@@ -23,12 +24,16 @@ mod calls;
 mod coalescing;
 mod early;
 mod fuzz;
+mod gathering;
 mod hostile;
 mod mappings;
 mod parts;
 mod protocols;
 mod replicas;
 mod replies;
+
+/// What a caller told of its span.
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn prepare(kind: Builtin, params: &Value) -> Option<Arc<dyn Judge>> {
     struct Echo;
@@ -53,6 +58,7 @@ fn detectors_in(env: Env) -> Detectors {
         reply_bytes_max: 1 << 20,
         inline_bytes_max: 0,
         prepare,
+        metrics: Arc::new(Metrics::new(&[], "test").unwrap()),
     };
     Detectors::new(config, keys)
 }
@@ -103,6 +109,7 @@ fn detector(name: &str, protocol: Protocol, endpoint: &str) -> Detector {
         hedge: None,
         throttle: None,
         batch: None,
+        batch_delay: Duration::ZERO,
         health: file::Health {
             path: "/health".into(),
             interval: Duration::from_secs(10),
@@ -160,8 +167,7 @@ struct Sample {
 
 impl Sample {
     fn work(&self) -> Work<'_> {
-        let traceparent = Some("00-1-2-01".into());
-        Work { request: &self.request, caller: "tester", pieces: &self.pieces, traceparent }
+        Work { request: &self.request, caller: "tester", pieces: &self.pieces }
     }
 }
 
@@ -170,7 +176,8 @@ fn sample(texts: &[&str]) -> Sample {
     let body = Body::Content(Content::Parts(parts));
     let (id, tenant) = (RequestId::parse("r-1").unwrap(), TenantId::parse("acme").unwrap());
     let pieces = body.pieces(Which::Last, ContentType::Text);
-    Sample { request: Request::plain(id, tenant, body), pieces }
+    let trace = TraceContext::parse(TRACE, None);
+    Sample { request: Request { trace, ..Request::plain(id, tenant, body) }, pieces }
 }
 
 fn soon() -> Instant {

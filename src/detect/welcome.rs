@@ -189,14 +189,29 @@ fn address(at: &Uri, health: &str) -> Option<Uri> {
 }
 
 fn read(body: &[u8]) -> Result<Capabilities, String> {
-    // A parser's words may repeat the reply; its place says enough.
-    let told: Capabilities = serde_json::from_slice(body)
-        .map_err(|error| format!("line {}, column {}", error.line(), error.column()))?;
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let told: Capabilities = serde_path_to_error::deserialize(&mut json).map_err(unread)?;
     match told.categories.len() {
         0 => Err("`categories` is empty".to_owned()),
         1..=NAMES_MAX => Ok(told),
         _ => Err(format!("`categories` has more than {NAMES_MAX} names")),
     }
+}
+
+/// A parser's words may repeat the reply: its place, and what should stand there.
+fn unread(error: serde_path_to_error::Error<serde_json::Error>) -> String {
+    let (path, inner) = (error.path().to_string(), error.inner());
+    let wanted = match path.as_str() {
+        _ if !inner.is_data() => {
+            "send JSON: {\"categories\": [\"pii.email\"], \"types\": [\"text\"]}"
+        }
+        at if at.starts_with("categories") => {
+            "`categories` lists names of the category tree, such as `pii.email`"
+        }
+        at if at.starts_with("types") => "`types` lists some of text, document, code, image",
+        _ => "send an object with `categories`, a list of names of the category tree",
+    };
+    format!("line {}, column {}: {wanted}", inner.line(), inner.column())
 }
 
 #[cfg(test)]
@@ -231,6 +246,11 @@ mod tests {
         ] {
             let why = read(hostile).unwrap_err();
             assert!(!why.contains("secret"), "{why}");
+            assert!(
+                why.contains("`categories`") || why.contains("`types`") || why.contains("JSON")
+            );
         }
+        let why = read(br#"{"categories": ["pii"], "types": ["secret"]}"#).unwrap_err();
+        assert_eq!(why, "line 1, column 42: `types` lists some of text, document, code, image");
     }
 }

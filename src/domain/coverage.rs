@@ -27,6 +27,18 @@ pub enum CoverageCode {
     PartialCoverage,
 }
 
+impl CoverageCode {
+    /// The name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            CoverageCode::Deadline => "DEADLINE",
+            CoverageCode::AllDetectorsUnavailable => "ALL_DETECTORS_UNAVAILABLE",
+            CoverageCode::DetectorCommunicationFailed => "DETECTOR_COMMUNICATION_FAILED",
+            CoverageCode::PartialCoverage => "PARTIAL_COVERAGE",
+        }
+    }
+}
+
 /// One gap: something that an asked or required detector did not judge, or what nobody judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unjudged {

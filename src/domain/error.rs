@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::job::IllegalMove;
+
 /// A code of the API: meaning and whether the same request may succeed later. Codes are public
 /// and never renamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,6 +58,8 @@ codes! {
     NotFound "NOT_FOUND" "There is no such thing" false;
     AlreadyExists "ALREADY_EXISTS" "A file defines this name" false;
     InvalidStateTransition "INVALID_STATE_TRANSITION" "It is not in a state that allows this" false;
+    IdempotencyInFlight "IDEMPOTENCY_IN_FLIGHT" "A request of this key is being carried out" true;
+    IdempotencyMismatch "IDEMPOTENCY_MISMATCH" "This key came with another body" false;
     PreconditionFailed "PRECONDITION_FAILED" "It changed since it was read" false;
     PreconditionRequired "PRECONDITION_REQUIRED" "A change must name the version it changes" false;
     EndpointForbidden "ENDPOINT_FORBIDDEN" "The service may not connect to that address" false;
@@ -67,6 +71,7 @@ codes! {
     InternalError "INTERNAL_ERROR" "The service failed" true;
     Overloaded "OVERLOADED" "The service is at its limit" true;
     StoreUnavailable "STORE_UNAVAILABLE" "The store does not answer" true;
+    AuditUnavailable "AUDIT_UNAVAILABLE" "The decision cannot be put on record" true;
     ShuttingDown "SHUTTING_DOWN" "The service is stopping" true;
 }
 
@@ -110,6 +115,10 @@ pub struct Error {
     pub details: Vec<FieldFault>,
     /// When it may be worth another try, where that is known.
     pub retry_after: Option<Duration>,
+    /// Whether time alone changes nothing, whatever the code says.
+    pub lasting: bool,
+    /// The move that was refused, where one was.
+    pub refused_move: Option<Box<IllegalMove>>,
     /// For the log, written once at the edge.
     #[source]
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -118,8 +127,15 @@ pub struct Error {
 impl Error {
     /// An error without fields or cause.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        let (message, details) = (message.into(), Vec::new());
-        Self { code, message, details, retry_after: None, cause: None }
+        Self {
+            code,
+            message: message.into(),
+            details: Vec::new(),
+            retry_after: None,
+            lasting: false,
+            refused_move: None,
+            cause: None,
+        }
     }
 
     /// An error about one field; its message is the field's detail.
@@ -136,13 +152,33 @@ impl Error {
             code: fault,
             place: None,
         };
-        Self { code, message: detail, details: vec![field], retry_after: None, cause: None }
+        Self { details: vec![field], ..Self::new(code, detail) }
     }
 
     /// The same error, not worth another try before `pause` is over.
     pub fn retry_after(mut self, pause: Duration) -> Self {
         self.retry_after = Some(pause);
         self
+    }
+
+    /// The same error, which waiting does not end.
+    pub fn lasting(mut self) -> Self {
+        self.lasting = true;
+        self
+    }
+
+    /// Whether the same request may succeed when sent again later.
+    pub fn retryable(&self) -> bool {
+        self.code.info().retryable && !self.lasting
+    }
+
+    /// A job does not stand where it could be moved so.
+    pub fn illegal(refused: IllegalMove) -> Self {
+        let message = format!("{refused}; read the job again");
+        Self {
+            refused_move: Some(Box::new(refused)),
+            ..Self::new(Code::InvalidStateTransition, message)
+        }
     }
 
     /// The same error with what caused it.

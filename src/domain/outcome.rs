@@ -6,6 +6,7 @@ use super::coverage::Coverage;
 use super::head::Head;
 use super::id::{BundleName, RequestId};
 use super::judgement::Judgement;
+use super::log::Recorded;
 use super::plan::Plan;
 use super::redaction::Redacted;
 use super::report::Report;
@@ -14,7 +15,7 @@ use super::verdict::Verdict;
 /// Something the service worked around, named in the answer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Degraded {
-    /// What: `policy`, `resolve`, `strategy`, `value`.
+    /// What: `policy`, `resolve`, `strategy`, `value`, `cache`, `evidence`.
     pub what: &'static str,
     /// Why, for people.
     pub why: String,
@@ -73,6 +74,8 @@ pub struct Outcome {
     pub degraded: Vec<Degraded>,
     /// Whether the reports were known before.
     pub cache: CacheUse,
+    /// Where the record of it is; filled when the caller wants it.
+    pub evidence: Option<Recorded>,
     /// From request to decision.
     pub duration: Duration,
     /// `duration` less the slowest required detector.

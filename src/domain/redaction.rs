@@ -14,13 +14,16 @@ use super::judgement::JudgedFinding;
 use super::overlap::{self, Mark, Rule};
 use super::span::Span;
 use atoms::{Atom, Growth};
+use edits::Draft;
 
 mod atoms;
+mod edits;
 mod json;
 mod placeholder;
 #[cfg(test)]
 mod tests;
 
+pub use edits::Edits;
 pub use placeholder::Placeholders;
 
 /// What stands in the place of a span.
@@ -54,6 +57,8 @@ pub struct How<'a> {
     pub rule: &'a Rule,
     /// A keyed hash; asked under [`Style::Hash`] only.
     pub hash: &'a dyn Fn(&str) -> [u8; 32],
+    /// Whether it is to be done again on the same body: then [`Redacted::edits`] says how.
+    pub again: bool,
 }
 
 /// A redacted body, and the way back. For the caller only: never logged, recorded or counted.
@@ -63,6 +68,8 @@ pub struct Redacted {
     pub body: Body,
     /// Under [`Style::Numbered`]: placeholder → original.
     pub originals: Option<BTreeMap<String, String>>,
+    /// How to do it again, where [`How::again`] asks.
+    pub edits: Option<Edits>,
 }
 
 impl std::fmt::Debug for Redacted {
@@ -95,18 +102,24 @@ pub fn redact_body<'a>(
         }
     }
     let mut texts: BTreeMap<&str, Arc<str>> = BTreeMap::new();
+    let mut edits = how.again.then(|| Edits::new(how.style == Style::Numbered));
     for (index, marks) in by_piece {
         let Some(piece) = pieces.get(index) else { continue };
         let Some(text) = piece.text.as_deref() else { continue };
-        let redacted = if is_arguments(piece) && json::is_valid(text) {
-            json::redact(text, marks, how.rule, &mut placeholders)
+        let mut draft = if how.again { Draft::remembering(text) } else { Draft::of(text) };
+        if is_arguments(piece) && json::is_valid(text) {
+            json::redact((text, &mut draft), marks, how.rule, &mut placeholders);
         } else {
-            redact(text, marks, how.rule, &mut placeholders)
-        };
+            replace((text, &mut draft), marks, how.rule, &mut placeholders);
+        }
+        let (redacted, made) = draft.finish();
         texts.insert(&piece.pointer, redacted.into());
+        if let (Some(edits), Some(made)) = (&mut edits, made) {
+            edits.insert(&piece.pointer, made);
+        }
     }
     let body = body.with_texts(&|pointer| texts.get(pointer).cloned());
-    Redacted { body, originals: placeholders.into_originals() }
+    Redacted { body, originals: placeholders.into_originals(), edits }
 }
 
 /// A copy of `text` in which a placeholder stands for each span.
@@ -120,19 +133,22 @@ pub fn redact(
     rule: &Rule,
     placeholders: &mut Placeholders<'_>,
 ) -> String {
+    let mut draft = Draft::of(text);
+    replace((text, &mut draft), marks, rule, placeholders);
+    draft.finish().0
+}
+
+fn replace(
+    (text, draft): (&str, &mut Draft<'_>),
+    marks: Vec<Mark<'_>>,
+    rule: &Rule,
+    placeholders: &mut Placeholders<'_>,
+) {
     let disjoint = overlap::resolve(marks, rule);
-    let grown = overlap::resolve(grown(text, &disjoint), rule);
-    let mut out = String::with_capacity(text.len());
-    let mut kept = 0;
-    for mark in &grown {
-        let (start, end) = (mark.span.start, mark.span.end);
-        out.push_str(text.get(kept..start).unwrap_or_default());
-        let original = text.get(start..end).unwrap_or_default();
-        placeholders.put(mark.label, original, &mut out);
-        kept = end;
+    for mark in &overlap::resolve(grown(text, &disjoint), rule) {
+        let original = text.get(mark.span.start..mark.span.end).unwrap_or_default();
+        draft.replace(mark.span, |out| placeholders.put(mark.label, original, out));
     }
-    out.push_str(text.get(kept..).unwrap_or_default());
-    out
 }
 
 /// Spans of code points as spans of bytes that hold whole graphemes.

@@ -8,6 +8,7 @@ use super::content::{Body, ContentType, Direction, Judge, Message, Role};
 use super::id::{BundleName, DetectorName, RequestId, TenantId};
 use super::redaction::Style;
 use super::span::OffsetUnit;
+use super::trace::TraceContext;
 
 /// How urgent a request is, most urgent first.
 #[derive(
@@ -147,6 +148,15 @@ pub struct Request {
     /// Whether the caller wants nothing that other requests asked for (`Cache-Control: no-store`).
     #[serde(skip)]
     pub no_store: bool,
+    /// Whether the answer may be given again: then the outcome says how to redact the body again.
+    #[serde(skip)]
+    pub again: bool,
+    /// The span it is judged in, which detectors are told.
+    #[serde(skip)]
+    pub trace: Option<TraceContext>,
+    /// How long calls to detectors that take batches may wait for those of other requests.
+    #[serde(skip)]
+    pub gather: Option<std::time::Duration>,
 }
 
 impl Request {
@@ -173,6 +183,9 @@ impl Request {
             redaction: None,
             include: Vec::new(),
             no_store: false,
+            again: false,
+            trace: None,
+            gather: None,
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Labels come from enums, configured names or bounded sets, so that no caller can make series.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 pub use prometheus::Error as MetricsError;
@@ -12,78 +14,37 @@ use prometheus::{
 
 use crate::domain::action::Action;
 use crate::domain::category::TREE;
+use crate::domain::event::EventType;
+use crate::domain::job::JobState;
 use crate::domain::report::{ReportError, Status};
 use crate::domain::request::Priority;
 
 mod bounded;
+mod labels;
 mod list;
 mod process;
 #[cfg(test)]
 mod tests;
+mod totals;
 
-use bounded::Names;
+use bounded::{Names, Pairs};
+pub use labels::{
+    BreakerState, ConfigKind, Dependency, DetectorGauges, Discovery, Idempotent, Part, Routed,
+    Shed, Violation,
+};
 use list::Families;
 pub use list::{FAMILIES, Family};
+pub use totals::Totals;
 
 /// Distinct `tenant` labels; the rest is `other`.
 const TENANTS_MAX: usize = 20;
 /// Distinct `policy` labels; the rest is `other`.
-const POLICIES_MAX: usize = 8;
+const POLICIES_MAX: usize = 10;
+/// Distinct pairs of both; of a further pair the policy is `other`.
+const PAIRS_MAX: usize = 60;
 
 /// The `detector` label of all that tenants registered; no detector can have this name.
 pub const REGISTERED: &str = "(registered)";
-
-/// Breaker states as labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BreakerState {
-    /// Calls go through.
-    Closed,
-    /// No calls.
-    Open,
-    /// One call tries.
-    HalfOpen,
-}
-
-/// Why a request was refused by a service at its limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shed {
-    /// As many wait as may, and none is less urgent.
-    QueueFull,
-    /// Its turn did not come in time.
-    Deadline,
-    /// Too many bytes of bodies are held for one of its size.
-    Memory,
-}
-
-impl Shed {
-    /// The label.
-    pub fn name(self) -> &'static str {
-        match self {
-            Shed::QueueFull => "queue_full",
-            Shed::Deadline => "deadline",
-            Shed::Memory => "memory",
-        }
-    }
-}
-
-/// Which part of the configuration was reloaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConfigKind {
-    /// Detector files.
-    Detectors,
-    /// Policies.
-    Policies,
-    /// Tenant files.
-    Tenants,
-    /// Strategies.
-    Strategies,
-}
-
-impl ConfigKind {
-    /// Every kind.
-    pub const ALL: [ConfigKind; 4] =
-        [ConfigKind::Detectors, ConfigKind::Policies, ConfigKind::Tenants, ConfigKind::Strategies];
-}
 
 /// All metrics of one process. Cheap to share, safe from any thread.
 pub struct Metrics {
@@ -91,6 +52,9 @@ pub struct Metrics {
     families: Families,
     tenants: Names,
     policies: Names,
+    pairs: Pairs,
+    /// Detectors whose gauges are shown.
+    shown: Mutex<BTreeSet<String>>,
 }
 
 impl Metrics {
@@ -101,8 +65,13 @@ impl Metrics {
         let families = Families::registered(&registry)?;
         registry.register(Box::new(process::Process::new()?))?;
         families.build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), revision]).set(1.0);
+        // Nobody waits, which is to be seen as well.
+        for priority in Priority::ALL {
+            families.queue_depth.with_label_values(&[priority.name()]).set(0.0);
+        }
         let tenants = Names::new(tenant_labels, TENANTS_MAX);
-        Ok(Metrics { registry, families, tenants, policies: Names::new(&[], POLICIES_MAX) })
+        let (policies, pairs) = (Names::new(&[], POLICIES_MAX), Pairs::new(PAIRS_MAX));
+        Ok(Metrics { registry, families, tenants, policies, pairs, shown: Mutex::default() })
     }
 
     /// The Prometheus text format.
@@ -114,6 +83,7 @@ impl Metrics {
     pub fn decision(&self, tenant: &str, policy: &str, action: Action, complete: bool) {
         self.tenants.with(tenant, |tenant| {
             self.policies.with(policy, |policy| {
+                let policy = self.pairs.second(tenant, policy);
                 let labels = [tenant, policy, action.name(), flag(complete)];
                 self.families.decisions_total.with_label_values(&labels).inc();
             });
@@ -168,28 +138,90 @@ impl Metrics {
         self.families.cache_operations_total.with_label_values(&labels).inc();
     }
 
+    /// Whether a dependency answers.
+    pub fn dependency(&self, dependency: Dependency, up: bool) {
+        let value = f64::from(u8::from(up));
+        self.families.dependency_up.with_label_values(&[dependency.name()]).set(value);
+    }
+
+    /// One look, value or count of a rate that memory of this instance stood in for.
+    pub fn redis_fallback(&self) {
+        self.families.redis_fallback_total.inc();
+    }
+
     /// One request that waited for another's call.
     pub fn coalesced(&self) {
         self.families.coalesced_requests_total.inc();
     }
 
-    /// The breaker's state, one-hot.
-    pub fn breaker(&self, detector: &str, state: BreakerState) {
-        for (name, one) in [
-            ("closed", BreakerState::Closed),
-            ("open", BreakerState::Open),
-            ("half_open", BreakerState::HalfOpen),
-        ] {
-            let value = f64::from(u8::from(one == state));
-            self.families.detector_breaker_state.with_label_values(&[detector, name]).set(value);
+    /// One request under an idempotency key.
+    pub fn idempotent(&self, result: Idempotent) {
+        self.families.idempotent_requests_total.with_label_values(&[result.name()]).inc();
+    }
+
+    /// How everyone's detectors fare; what others said of themselves before is forgotten.
+    pub fn detectors(&self, all: &[DetectorGauges<'_>]) {
+        let families = &self.families;
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = all.iter().map(|one| one.name.to_owned()).collect();
+        for gone in std::mem::replace(&mut *shown, now).difference(&shown) {
+            for state in BreakerState::ALL.iter().copied() {
+                // Absent already is as good as removed.
+                let labels = [gone.as_str(), state.name()];
+                let _ = families.detector_breaker_state.remove_label_values(&labels);
+            }
+            let _ = families.service_health_status.remove_label_values(&[gone]);
+        }
+        for part in Part::ALL.iter().copied() {
+            let count = all.iter().filter(|one| one.part == part).count();
+            families.discovered_services.with_label_values(&[part.name()]).set(count as f64);
+        }
+        for one in all {
+            for state in BreakerState::ALL.iter().copied() {
+                let value = f64::from(u8::from(one.breaker == state));
+                let labels = [one.name, state.name()];
+                families.detector_breaker_state.with_label_values(&labels).set(value);
+            }
+            let health = &families.service_health_status;
+            match one.health {
+                Some(value) => health.with_label_values(&[one.name]).set(value),
+                None => drop(health.remove_label_values(&[one.name])),
+            }
         }
     }
 
-    /// Forgets the gauges of a detector that is gone.
-    pub fn forget_detector(&self, detector: &str) {
-        for state in ["closed", "open", "half_open"] {
-            // Absent already is as good as removed.
-            let _ = self.families.detector_breaker_state.remove_label_values(&[detector, state]);
+    /// One probe of a detector's health address.
+    pub fn health_check(&self, detector: &str, status: &'static str, took: Duration) {
+        let families = &self.families;
+        families.health_checks_total.with_label_values(&[detector, status]).inc();
+        let seconds = took.as_secs_f64();
+        families.health_check_duration_seconds.with_label_values(&[detector]).observe(seconds);
+    }
+
+    /// A detector came or went.
+    pub fn discovery(&self, detector: &str, action: Discovery) {
+        let labels = [detector, action.name()];
+        self.families.service_discoveries_total.with_label_values(&labels).inc();
+    }
+
+    /// One detector of a plan, by what became of its call.
+    pub fn routed(&self, detector: &str, status: Routed) {
+        self.families.routing_total.with_label_values(&[detector, status.name()]).inc();
+    }
+
+    /// One call that had its turn after `waited`.
+    pub fn turn(&self, detector: &str, waited: Duration) {
+        let turns = &self.families.routing_duration_seconds;
+        turns.with_label_values(&[detector]).observe(waited.as_secs_f64());
+    }
+
+    /// One decision that keeps something from somebody; any other counts nothing.
+    pub fn enforcement(&self, tenant: &str, action: Action, why: Violation) {
+        if action >= Action::Redact {
+            self.tenants.with(tenant, |tenant| {
+                let labels = [tenant, action.name(), why.name()];
+                self.families.policy_enforcement_total.with_label_values(&labels).inc();
+            });
         }
     }
 
@@ -197,6 +229,11 @@ impl Metrics {
     pub fn findings(&self, detector: &str, category: &str, count: u64) {
         let category = if TREE.contains(&category) { category } else { "other" };
         self.families.findings_total.with_label_values(&[detector, category]).inc_by(count);
+    }
+
+    /// One verification of a decision's evidence.
+    pub fn evidence_verification(&self, took: Duration) {
+        self.families.evidence_verification_seconds.observe(took.as_secs_f64());
     }
 
     /// Coverage reached by one orchestration, 0..=1.
@@ -227,13 +264,7 @@ impl Metrics {
 
     /// One reload; `at` is seconds since 1970.
     pub fn config_reload(&self, kind: ConfigKind, succeeded: bool, at: f64) {
-        let kind = match kind {
-            ConfigKind::Detectors => "detectors",
-            ConfigKind::Policies => "policies",
-            ConfigKind::Tenants => "tenants",
-            ConfigKind::Strategies => "strategies",
-        };
-        let families = &self.families;
+        let (kind, families) = (kind.name(), &self.families);
         let result = if succeeded { "success" } else { "failure" };
         families.config_reload_total.with_label_values(&[kind, result]).inc();
         let value = f64::from(u8::from(succeeded));
@@ -281,9 +312,52 @@ impl Metrics {
         self.families.fairness_index.set(index);
     }
 
+    /// Records that wait for the store in memory.
+    pub fn evidence_queue(&self, rows: u64) {
+        self.families.evidence_queue_rows.set(rows as f64);
+    }
+
+    /// Bytes of the spool.
+    pub fn evidence_spool(&self, bytes: u64) {
+        self.families.evidence_spool_bytes.set(bytes as f64);
+    }
+
+    /// Records that are nowhere.
+    pub fn evidence_lost(&self, rows: u64) {
+        self.families.evidence_lost_total.inc_by(rows);
+    }
+
     /// So many more tasks on a serving thread, or fewer.
     pub fn tasks(&self, change: f64) {
         self.families.tasks.add(change);
+    }
+
+    /// So many more jobs are carried out here, or fewer.
+    pub fn jobs_active(&self, change: f64) {
+        self.families.jobs_active.add(change);
+    }
+
+    /// Jobs that wait, and dead letters, of all instances.
+    pub fn jobs_waiting(&self, queued: u64, dead: u64) {
+        self.families.jobs_queued.set(queued as f64);
+        self.families.dlq_depth.set(dead as f64);
+    }
+
+    /// One job that came to its end, so long after it was taken in.
+    pub fn job_ended(&self, state: JobState, took: Duration) {
+        self.families.jobs_completed_total.with_label_values(&[state.name()]).inc();
+        self.families.job_duration_seconds.observe(took.as_secs_f64());
+    }
+
+    /// One event that the bus took.
+    pub fn event_published(&self, event_type: EventType) {
+        self.families.events_published_total.with_label_values(&[event_type.name()]).inc();
+    }
+
+    /// One event that `handler` took.
+    pub fn event_handled(&self, event_type: EventType, handler: &'static str) {
+        let labels = [event_type.name(), handler];
+        self.families.events_handled_total.with_label_values(&labels).inc();
     }
 
     /// One panic that was caught.

@@ -10,7 +10,8 @@ fn metrics() -> Metrics {
 fn page() -> String {
     let mut page = String::from(
         "# Metrics\n\nSeconds and bytes. Generated from `src/metrics/list.rs`; a test compares.\n\
-         `process_resident_memory_bytes`, `process_threads` and `process_open_fds` come on top.\n\n\
+         `process_{resident_memory,virtual_memory}_bytes`, `process_threads`,\n\
+         `process_{open,max}_fds`, `process_start_time_seconds` and `process_cpu_seconds_total` come on top.\n\n\
          | name | type | labels | meaning | buckets |\n|---|---|---|---|---|\n",
     );
     for family in FAMILIES {
@@ -44,8 +45,22 @@ fn every_family_appears_once_it_is_recorded() {
     metrics.overhead(took);
     metrics.detector_call("pii", "1", (Status::Failed, Some(ReportError::BadResponse)), Some(took));
     metrics.cache_operation("responses", "get", "hit");
+    metrics.dependency(Dependency::Redis, true);
+    metrics.redis_fallback();
     metrics.coalesced();
-    metrics.breaker("pii", BreakerState::Open);
+    metrics.idempotent(Idempotent::Executed);
+    let gauges = DetectorGauges {
+        name: "pii",
+        breaker: BreakerState::Open,
+        health: Some(0.5),
+        part: Part::Active,
+    };
+    metrics.detectors(&[gauges]);
+    metrics.health_check("pii", "degraded", took);
+    metrics.discovery("pii", Discovery::Registered);
+    metrics.routed("pii", Routed::Sent);
+    metrics.turn("pii", took);
+    metrics.enforcement("default", Action::Block, Violation::Finding);
     metrics.findings("pii", "pii.email", 2);
     metrics.coverage(1.0);
     metrics.unjudged("timeout");
@@ -60,6 +75,11 @@ fn every_family_appears_once_it_is_recorded() {
     metrics.queue_depth(Priority::Low, 1.0);
     metrics.shed(None, Shed::Memory);
     metrics.fairness(0.9);
+    metrics.dependency(Dependency::Store, true);
+    metrics.evidence_verification(took);
+    metrics.job_ended(JobState::Completed, took);
+    metrics.event_published(EventType::JobQueued);
+    metrics.event_handled(EventType::JobQueued, "log");
     metrics.panicked();
     let text = metrics.render().unwrap();
     for family in FAMILIES {
@@ -71,26 +91,83 @@ fn every_family_appears_once_it_is_recorded() {
         r#"orchestrator_detector_breaker_state{detector="pii",state="open"} 1"#,
         r#"orchestrator_detector_breaker_state{detector="pii",state="closed"} 0"#,
         r#"orchestrator_findings_total{category="pii.email",detector="pii"} 2"#,
+        r#"orchestrator_service_health_status{service_name="pii"} 0.5"#,
+        r#"orchestrator_discovered_services{status="active"} 1"#,
         "process_resident_memory_bytes ",
+        "process_cpu_seconds_total ",
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
 }
 
 #[test]
-fn a_hundred_thousand_tenants_make_21_labels_and_policies_9() {
+fn a_hundred_thousand_tenants_make_21_labels_and_as_many_pairs_as_may() {
     let metrics = metrics();
     for n in 0..100_000 {
         metrics.decision(&format!("t{n}"), "p", Action::Allow, true);
     }
+    let count = || {
+        let text = metrics.render().unwrap();
+        text.lines().filter(|line| line.starts_with("orchestrator_decisions_total{")).count()
+    };
+    // 20 tenants and other under `p`.
+    assert_eq!(count(), 21);
+    assert!(metrics.render().unwrap().contains(r#"policy="p",tenant="other"} 99980"#));
     for n in 0..100 {
         metrics.decision("t0", &format!("p{n}"), Action::Allow, true);
     }
+    // t0 under nine more policies and other.
+    assert_eq!(count(), 21 + 10);
+    for n in 0..2_000 {
+        metrics.decision(&format!("t{}", n % 20), &format!("p{}", n % 9), Action::Allow, true);
+    }
+    // 60 pairs, t0's `other` among them, and the `other` of nineteen more.
+    assert_eq!(count(), PAIRS_MAX + 19);
+}
+
+#[test]
+fn a_detector_that_is_gone_leaves_no_gauge() {
+    let metrics = metrics();
+    let of = |name| DetectorGauges {
+        name,
+        breaker: BreakerState::Closed,
+        health: Some(1.0),
+        part: Part::Active,
+    };
+    metrics.detectors(&[of("old"), of("new")]);
+    metrics.detectors(&[DetectorGauges { health: None, ..of("new") }]);
     let text = metrics.render().unwrap();
-    let lines = text.lines().filter(|line| line.starts_with("orchestrator_decisions_total{"));
-    // 20 tenants + other under `p`; t0 under 7 more policies + other.
-    assert_eq!(lines.count(), 21 + 8);
-    assert!(text.contains(r#"policy="p",tenant="other"} 99980"#));
+    assert!(!text.contains("\"old\"") && text.contains(r#"breaker_state{detector="new""#));
+    assert!(!text.contains("service_health_status{"), "health is unknown again");
+    assert!(text.contains(r#"discovered_services{status="active"} 1"#));
+}
+
+#[test]
+fn totals_are_the_sums_of_what_was_recorded() {
+    let metrics = metrics();
+    for tenant in ["a", "b"] {
+        metrics.decision(tenant, "p", Action::Allow, true);
+    }
+    for code in ["200", "500", "502", "503", "404"] {
+        metrics.http_request("/api/v1/orchestrate", "POST", code, Duration::ZERO);
+        metrics.http_request("/api/v1/keys", "POST", code, Duration::ZERO);
+    }
+    metrics.coalesced();
+    for result in ["hit", "miss", "miss", "bypass"] {
+        metrics.cache_operation("responses", "get", result);
+    }
+    metrics.cache_operation("responses", "put", "success");
+    metrics.queue_depth(Priority::Low, 2.0);
+    let expected = Totals {
+        decisions: 2,
+        errors: 2,
+        coalesced: 1,
+        cache_hits: 1,
+        cache_misses: 2,
+        bypasses: 1,
+        waiting: 2,
+    };
+    assert_eq!(metrics.totals(), expected);
 }
 
 #[test]

@@ -50,8 +50,20 @@ operations! {
     WriteAuditBatch "write_audit_batch" "Acts are handed to the store's writer, until they are durable.";
     ReadAudit "read_audit" "Acts are read from the store.";
     KeepQuotas "keep_quotas" "Used quotas are written to the store, or read from it.";
-    RecordDecision "record_decision" "Decisions are handed to the store's writer.";
+    KeepClaims "keep_claims" "Idempotency keys are claimed in the store, and their answers kept.";
+    RecordDecision "record_decision" "A batch of decisions is appended to the log.";
     ReadDecision "read_decision" "Decisions are read from the store.";
+    WriteCustody "write_custody" "What was done with a decision's evidence is written to the store.";
+    ReadCustody "read_custody" "Custody and legal holds are read from the store.";
+    ChangeHold "change_hold" "A legal hold is put on or taken off in the store.";
+    PurgeExpired "purge_expired" "Records that are older than their tenant keeps them are taken away.";
+    KeepJobs "keep_jobs" "Jobs are added or moved in the store, by callers or the upkeep.";
+    ReadJobs "read_jobs" "Jobs, their attempts and transitions are read from the store.";
+    CarryOutJobs "carry_out_jobs" "Workers take jobs, renew their leases and end attempts in the store.";
+    KeepEvents "keep_events" "Events are kept, numbered and marked in the store.";
+    ReadEvents "read_events" "Events are read from the store.";
+    DeliverEvents "deliver_events" "Consumer groups are given events, and acknowledge them.";
+    KeepSources "keep_sources" "What decisions were made of is written to the store, or read from it.";
 }
 
 /// Five failures in a row open it; tried again every second, so that what is back is soon used.

@@ -13,7 +13,7 @@ impl Deps {
     pub fn adopt(&self, snapshot: &Snapshot) {
         self.serve(snapshot);
         for kind in ConfigKind::ALL {
-            self.metrics.config_reload(kind, true, now());
+            self.metrics.config_reload(*kind, true, now());
         }
     }
 
@@ -28,7 +28,9 @@ impl Deps {
         self.detectors.retain(&snapshot.catalog);
         self.detectors.warm(&snapshot.catalog);
         self.metrics.snapshot(&snapshot.revision, snapshot.broken.len());
-        self.metrics.active_services(snapshot.catalog.all().count());
+        // How many a tenant registered is its own matter.
+        let everyones = snapshot.catalog.all().filter(|detector| detector.private_to.is_none());
+        self.metrics.active_services(everyones.count());
     }
 
     /// A change was refused for `faults`.

@@ -13,12 +13,12 @@ use crate::domain::request::Include;
 use crate::domain::verdict::Verdict;
 
 /// What the steps before have made.
-pub(super) struct Parts {
+pub(super) struct Parts<'a> {
     pub(super) plan: Plan,
     pub(super) reports: Vec<Report>,
     pub(super) coverage: Coverage,
     pub(super) judgement: Judgement,
-    pub(super) raw: Vec<JudgedFinding>,
+    pub(super) raw: &'a [JudgedFinding],
     pub(super) verdict: Verdict,
     /// The policy's verdict failed: nobody knows what must go.
     pub(super) failed: bool,
@@ -28,7 +28,7 @@ pub(super) struct Parts {
     pub(super) shadows: Shadows,
 }
 
-pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
+pub(super) fn outcome(run: &Run<'_>, mut parts: Parts<'_>) -> Outcome {
     parts.degraded.sort();
     parts.degraded.dedup();
     let redacted = redacted(run, &parts);
@@ -67,6 +67,7 @@ pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
         explain: parts.explain,
         degraded: parts.degraded,
         cache: parts.cache,
+        evidence: None,
         duration,
         overhead: duration.saturating_sub(slowest.unwrap_or_default()),
     }
@@ -76,7 +77,7 @@ pub(super) fn outcome(run: &Run<'_>, mut parts: Parts) -> Outcome {
 ///
 /// What was asked for is left out where it would hold what nobody looked for: the verdict failed, or
 /// coverage is incomplete.
-fn redacted(run: &Run<'_>, parts: &Parts) -> Option<Redacted> {
+fn redacted(run: &Run<'_>, parts: &Parts<'_>) -> Option<Redacted> {
     let verdict = &parts.verdict;
     let known = parts.coverage.complete && !parts.failed;
     let wanted = run.request.wants(Include::Redacted) && known;
@@ -94,6 +95,7 @@ fn redacted(run: &Run<'_>, parts: &Parts) -> Option<Redacted> {
         style: run.request.redaction.unwrap_or(wanted.style),
         rule: &wanted.rule,
         hash: &hash,
+        again: run.request.again,
     };
     Some(redaction::redact_body(&run.request.body, &run.pieces, named.chain(floor), how))
 }

@@ -5,16 +5,18 @@ use std::sync::{Arc, Mutex};
 use tokio_util::task::TaskTracker;
 
 use super::Deps;
-use super::opened::{open_file, open_store};
+use super::opened::{open_file, open_log, open_store};
 use crate::auth;
-use crate::cache::{Cache, Memory};
+use crate::bus::{Announcer, Bus, Local, Nats, NatsError, NatsOptions};
+use crate::cache::{Cache, Memory, Redis, RedisError, RedisOptions};
 use crate::catalog;
 use crate::detect::{DetectConfig, Detectors, VaultError, builtin};
+use crate::evidence::custody::Custodian;
 use crate::metrics::{Metrics, MetricsError};
 use crate::operations::Operations;
 use crate::outbound::AllowError;
 use crate::policy::Evaluator;
-use crate::seal::{DataKeys, Key, SealError};
+use crate::seal::{DataKeys, Key, SealError, Signer};
 use crate::settings::Settings;
 use crate::store::{Place, Store, StoreError};
 
@@ -36,12 +38,21 @@ pub enum DepsError {
     /// The key of hashed placeholders could not be read or made.
     #[error("the key for hashes in redacted text: {0}")]
     Key(#[from] SealError),
+    /// What instances share cannot be used.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    /// The bus cannot be used.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
     /// A key of the service could not be read or made.
     #[error(transparent)]
     Keys(#[from] auth::Refusal),
     /// Stored credentials could not be sealed anew.
     #[error("the stored credentials of detectors: {0}")]
     Vault(#[from] VaultError),
+    /// The file in which records wait could not be opened.
+    #[error("the evidence spool below paths.data: {0}")]
+    Spool(#[source] std::io::Error),
     /// The metrics could not be registered.
     #[error("the metrics could not be registered: {0}")]
     Metrics(#[from] MetricsError),
@@ -61,18 +72,29 @@ impl Deps {
             auth::data_keys(&settings)?,
             auth::pepper(&settings)?,
         );
+        // What fails here is told by whoever opens the first file in it.
+        let _ = std::fs::create_dir_all(&settings.paths.data);
+        let metrics = metrics(&settings)?;
+        let redis = redis(&settings, &metrics)?;
         let operations = Arc::new(Operations::default());
+        let key = auth::evidence_key(&settings)?;
+        let (signer, custodian) = (Signer::of(&key)?, Custodian::new(Signer::of(&key)?));
         let store = open_store(&settings, Some(Arc::clone(&operations)))?;
-        let deps = Self::build(settings, (store, operations), keys)?;
-        Ok(Deps { observing: Some(TaskTracker::new()), ..deps })
+        let shared = (metrics, redis);
+        let deps = Self::build(settings, (store, operations), keys, (shared, custodian))?;
+        let log = open_log(&deps, signer).map_err(DepsError::Spool)?;
+        Ok(Deps { observing: Some(TaskTracker::new()), log: Some(log), ..deps })
     }
 
-    /// With a store, and keys for hashes and versions, that are gone with the process.
+    /// With a store, and keys for hashes and versions, that are gone with the process. Decisions are
+    /// not put on record.
     pub fn without_store(settings: Arc<Settings>) -> Result<Deps, DepsError> {
         let keys = (Key::random()?, DataKeys::new(&Key::random()?, None)?, Key::random()?);
         let operations = Arc::new(Operations::default());
         let store = open_file(Place::Memory, &settings, Some(Arc::clone(&operations)))?;
-        Self::build(settings, (store, operations), keys)
+        let shared = (metrics(&settings)?, None);
+        let custodian = Custodian::new(Signer::of(&Key::random()?)?);
+        Self::build(settings, (store, operations), keys, (shared, custodian))
     }
 
     /// Reads the credentials that are stored for detectors, sealed anew where the data key was
@@ -92,13 +114,16 @@ impl Deps {
         settings: Arc<Settings>,
         (store, operations): (Arc<dyn Store>, Arc<Operations>),
         (redaction_key, keys, pepper): (Key, DataKeys, Key),
+        ((metrics, redis), custodian): ((Arc<Metrics>, Option<Arc<Redis>>), Custodian),
     ) -> Result<Deps, DepsError> {
-        let metrics = Arc::new(Metrics::new(&settings.telemetry.tenant_labels, REVISION)?);
         let guard = Arc::new(catalog::guard(&settings)?);
         let cache = &settings.cache;
-        let responses = cache
-            .responses
-            .then(|| -> Arc<dyn Cache> { Arc::new(Memory::new(cache.ttl.0, cache.bytes_max)) });
+        let responses = cache.responses.then(|| -> Arc<dyn Cache> {
+            match &redis {
+                Some(redis) => Arc::<Redis>::clone(redis),
+                None => Arc::new(Memory::new(cache.ttl.0, cache.bytes_max)),
+            }
+        });
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let config = DetectConfig {
             guard,
@@ -107,13 +132,19 @@ impl Deps {
             reply_bytes_max: REPLY_BYTES_MAX,
             inline_bytes_max: INLINE_BYTES_MAX,
             prepare: builtin::judge_of,
+            metrics: Arc::clone(&metrics),
         };
         Ok(Deps {
             detectors: Arc::new(Detectors::new(config, keys)),
             evaluator: Evaluator::new(crate::snapshot::policy_limits(&settings))
                 .recording(Arc::clone(&metrics)),
             store,
+            log: None,
+            custodian,
             responses,
+            redis,
+            bus: bus(&settings, &metrics)?,
+            announcer: Arc::new(Announcer::default()),
             redaction_key,
             pepper,
             observing: None,
@@ -123,4 +154,33 @@ impl Deps {
             served: Mutex::default(),
         })
     }
+}
+
+fn metrics(settings: &Settings) -> Result<Arc<Metrics>, MetricsError> {
+    Ok(Arc::new(Metrics::new(&settings.telemetry.tenant_labels, REVISION)?))
+}
+
+/// What instances share and may forget, if the settings name it. Connects to nothing.
+fn redis(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Option<Arc<Redis>>, DepsError> {
+    let Some(url) = &settings.redis.url else { return Ok(None) };
+    let redis = Redis::new(RedisOptions {
+        url: url.secret().clone(),
+        ca_file: settings.redis.ca_file.clone(),
+        key: auth::redis_key(settings)?,
+        ttl: settings.cache.ttl.0,
+        bytes_max: settings.cache.bytes_max,
+        metrics: Arc::clone(metrics),
+    })?;
+    Ok(Some(Arc::new(redis)))
+}
+
+/// What carries events to others, if the settings name it. Connects to nothing.
+fn bus(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Arc<dyn Bus>, DepsError> {
+    let Some(url) = &settings.nats.url else { return Ok(Arc::new(Local::default())) };
+    let options = NatsOptions {
+        url: url.secret().clone(),
+        ca_file: settings.nats.ca_file.clone(),
+        metrics: Arc::clone(metrics),
+    };
+    Ok(Arc::new(Nats::new(options)?))
 }

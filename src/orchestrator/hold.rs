@@ -36,7 +36,8 @@ pub async fn hold(
     let coverage = coverage::measure(&planned.plan, &reports, &run.pieces, &run.seen.abilities);
     let raw = judgement::raw(&reports, &run.pieces);
     judgement::calibrate(&mut reports, &run.seen.votes);
-    let (judgement, mut degraded) = judge::settle(&run, &planned.plan, &reports).await;
+    let settled = judge::settle(&run, &planned.plan, &reports).await;
+    let judge::Settled { judgement, mut degraded, .. } = settled;
     let decided = judge::decide(&run, &judgement, &raw, (&reports, &coverage)).await;
     let joined = Joined {
         on_incomplete: run.on_incomplete(planned.floor_on_incomplete),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::plan::Planned;
 use super::{Run, plan};
+use crate::catalog::Tenant;
 use crate::domain::action::Action;
 use crate::domain::category::Category;
 use crate::domain::coverage::{self, Coverage};
@@ -13,14 +14,19 @@ use crate::domain::plan::Plan;
 use crate::domain::report::Report;
 use crate::domain::request::Include;
 use crate::domain::verdict::{self, Joined, Reason, Verdict, VerdictRules};
-use crate::policy::{Failure, VerdictFacts};
+use crate::evidence::Conflict;
+use crate::policy::{Failure, FailureKind, Point, VerdictFacts};
+
+/// The reports, judged.
+pub(super) struct Settled {
+    pub(super) judgement: Judgement,
+    pub(super) degraded: Vec<Degraded>,
+    /// What the conflict point was asked, where it was.
+    pub(super) conflict: Option<Conflict>,
+}
 
 /// Judges the reports; asks the policy's conflict point where voters disagree.
-pub(super) async fn settle(
-    run: &Run<'_>,
-    plan: &Plan,
-    reports: &[Report],
-) -> (Judgement, Vec<Degraded>) {
+pub(super) async fn settle(run: &Run<'_>, plan: &Plan, reports: &[Report]) -> Settled {
     let evidence = Evidence {
         plan,
         reports,
@@ -30,22 +36,30 @@ pub(super) async fn settle(
         content_type: run.request.content_type,
     };
     let mut judgement = judgement::make(&evidence);
-    let mut degraded = Vec::new();
+    let (mut degraded, mut conflict) = (Vec::new(), None);
     let disagreeing: BTreeMap<Category, _> = judgement
         .disagreements()
         .map(|(category, state)| (category.clone(), state.clone()))
         .collect();
     if !disagreeing.is_empty() {
         let asked = run.deps.evaluator.settle(run.view, &run.head, &disagreeing);
-        match run.policy(asked).await {
-            Ok(choices) if choices.is_empty() => {}
-            Ok(choices) => judgement.settle(&evidence, &choices),
-            Err(failure) => degraded.push(failed(run, &failure)),
+        let said = run.policy(Point::Conflict, asked).await.map_err(|failure| {
+            degraded.push(failed(run, &failure));
+            failure.kind
+        });
+        if let Ok(choices) = &said
+            && !choices.is_empty()
+        {
+            judgement.settle(&evidence, choices);
+        }
+        // Broken views fail without being asked, and must fail again.
+        if run.view.settles() || said.is_err() {
+            conflict = Some(Conflict { scopes: disagreeing, said });
         }
     }
     let unknown = judgement.degraded.iter();
     degraded.extend(unknown.map(|why| Degraded { what: "resolve", why: why.clone() }));
-    (judgement, degraded)
+    Settled { judgement, degraded, conflict }
 }
 
 /// Whether `reports`, some of them `decided`, give a block that no later answer takes back. What is
@@ -55,14 +69,14 @@ pub(super) async fn blocks(run: &Run<'_>, planned: &Planned, mut reports: Vec<Re
     let coverage = coverage::measure(plan, &reports, &run.pieces, &run.seen.abilities);
     let raw = judgement::raw(&reports, &run.pieces);
     judgement::calibrate(&mut reports, &run.seen.votes);
-    let (judgement, _) = settle(run, plan, &reports).await;
+    let Settled { judgement, .. } = settle(run, plan, &reports).await;
     if !judgement.is_firm() {
         return false;
     }
     let facts =
         VerdictFacts { judgement: &judgement, raw: &raw, reports: &reports, coverage: &coverage };
     let asked = run.deps.evaluator.verdict(run.view, &run.head, &facts);
-    let Ok(answer) = run.policy(asked).await else { return false };
+    let Ok(answer) = run.policy(Point::Verdict, asked).await else { return false };
     let whole = Coverage { complete: true, floor_complete: true, ..coverage.clone() };
     let joined = Joined {
         on_incomplete: Action::Allow,
@@ -79,6 +93,8 @@ pub(super) struct Decided {
     pub(super) degraded: Vec<Degraded>,
     /// The tenant's action for a failed verdict.
     pub(super) failed: Option<Action>,
+    /// How it failed.
+    pub(super) failure: Option<FailureKind>,
 }
 
 /// Asks the verdict point.
@@ -90,20 +106,29 @@ pub(super) async fn decide(
 ) -> Decided {
     let facts = VerdictFacts { judgement, raw, reports, coverage };
     let asked = run.deps.evaluator.verdict(run.view, &run.head, &facts);
-    match run.policy(asked).await {
-        Ok(answer) => {
-            Decided { rules: answer.rules.clone(), degraded: answer.degraded.clone(), failed: None }
-        }
+    match run.policy(Point::Verdict, asked).await {
+        Ok(answer) => Decided {
+            rules: answer.rules.clone(),
+            degraded: answer.degraded.clone(),
+            failed: None,
+            failure: None,
+        },
         Err(failure) => {
             // What the layers said is lost; what the floor says holds.
             let floor = run.deps.evaluator.floor_verdict(run.view, &run.head, &facts).await;
             Decided {
                 rules: floor.map_or_else(|_| VerdictRules::default(), |answer| answer.rules),
                 degraded: vec![failed(run, &failure)],
-                failed: Some(run.tenant.fail_mode.max(Action::Review)),
+                failed: Some(failed_action(run.tenant)),
+                failure: Some(failure.kind),
             }
         }
     }
+}
+
+/// At least this where the verdict point fails.
+pub(super) fn failed_action(tenant: &Tenant) -> Action {
+    tenant.fail_mode.max(Action::Review)
 }
 
 /// Which rules held, for a caller who asks; a policy that fails meanwhile is named.
@@ -111,6 +136,7 @@ pub(super) async fn explain(
     run: &Run<'_>,
     (judgement, raw): (&Judgement, &[JudgedFinding]),
     (reports, coverage): (&[Report], &Coverage),
+    conflict: Option<&Conflict>,
 ) -> (Vec<Explained>, Option<Degraded>) {
     if !run.request.wants(Include::Explain) {
         return (Vec::new(), None);
@@ -121,6 +147,9 @@ pub(super) async fn explain(
     let seen = &run.seen.facts;
     let held = async {
         let mut held = evaluator.explain_plan(run.view, &run.head, seen, strategy.as_ref()).await?;
+        if let Some(Conflict { scopes, said: Ok(_) }) = conflict {
+            held.extend(evaluator.explain_settle(run.view, &run.head, scopes).await?);
+        }
         held.extend(evaluator.explain_verdict(run.view, &run.head, &facts).await?);
         Ok(held)
     };

@@ -5,27 +5,33 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use crate::auth::Caller;
-use crate::cache::Cache;
+use crate::bus::{Announcer, Bus};
+use crate::cache::{Cache, Redis};
 use crate::catalog::Tenant;
 use crate::detect::Detectors;
 use crate::domain::action::Action;
 use crate::domain::content::Piece;
-use crate::domain::coverage;
+use crate::domain::coverage::{self, Coverage};
 use crate::domain::error::{Code, Error};
 use crate::domain::head::Head;
 use crate::domain::judgement;
 use crate::domain::outcome::Outcome;
 use crate::domain::request::Request;
 use crate::domain::verdict::{self, Joined};
+use crate::evidence::custody::Custodian;
+use crate::evidence::{Log, Trail};
 use crate::metrics::Metrics;
 use crate::operations::{Operation, Operations};
-use crate::policy::{Evaluator, Failure, View};
+use crate::policy::{Evaluator, Failure, Point, View};
 use crate::seal::Key;
 use crate::settings::Settings;
 use crate::snapshot::{Seen, Snapshot};
 use crate::store::Store;
+use crate::telemetry::traces::SPANS;
 
 mod adopt;
 mod assemble;
@@ -37,16 +43,23 @@ mod judge;
 mod opened;
 mod plan;
 mod record;
+mod replay;
 mod reuse;
 mod shadow;
+mod sources;
 mod split;
 mod stages;
+mod steps;
+mod told;
+mod verified;
 
 pub use deps::DepsError;
 pub use facts::{budget, plain_head, view_of};
 pub use hold::{Held, hold};
-pub use opened::{STORE_FILE, kept, migrate, open_store};
-pub use record::{Kept, KeptFinding, KeptReport};
+pub use opened::{SPOOL_FILE, STORE_FILE, kept, migrate, open_store};
+pub use replay::{Difference, Replay, Replayed};
+pub use steps::{Ran, Step, Steps};
+pub use verified::{KeptSources, verified};
 
 /// What an orchestration works with; all of it outlives the request.
 pub struct Deps {
@@ -54,10 +67,20 @@ pub struct Deps {
     pub detectors: Arc<Detectors>,
     /// Policy evaluation.
     pub evaluator: Evaluator,
-    /// Where decisions go.
+    /// What must survive.
     pub store: Arc<dyn Store>,
+    /// Puts decisions on record; `None` where they are only tried.
+    pub log: Option<Log>,
+    /// Keeps the custody of evidence.
+    pub custodian: Custodian,
     /// What detectors said about equal requests; `None` asks them always.
     pub responses: Option<Arc<dyn Cache>>,
+    /// What instances share and may forget; `None` shares nothing.
+    pub redis: Option<Arc<Redis>>,
+    /// What carries events, and rings between instances.
+    pub bus: Arc<dyn Bus>,
+    /// Takes what is to be told.
+    pub announcer: Arc<Announcer>,
     /// For placeholders that are hashes, and keys of caches.
     pub redaction_key: Key,
     /// Decides which version judges a content.
@@ -100,55 +123,110 @@ pub async fn run(
     caller: &Caller,
     request: &Request,
 ) -> Result<Outcome, Error> {
+    match run_in_steps(deps, snapshot, (caller, request), Steps::default()).await? {
+        Ran::Outcome(outcome) => Ok(*outcome),
+        Ran::Postponed(_) => Err(Error::new(Code::InternalError, "it was to wait for nothing")),
+    }
+}
+
+/// The same, telling how far it is, and ending before any detector is asked where it will take longer
+/// than the caller's patience.
+pub async fn run_in_steps(
+    deps: &Deps,
+    snapshot: &Snapshot,
+    (caller, request): (&Caller, &Request),
+    steps: Steps<'_>,
+) -> Result<Ran, Error> {
+    let ran = in_steps(deps, snapshot, (caller, request), steps).await;
+    told::tell(deps, request, &ran);
+    ran
+}
+
+async fn in_steps(
+    deps: &Deps,
+    snapshot: &Snapshot,
+    (caller, request): (&Caller, &Request),
+    steps: Steps<'_>,
+) -> Result<Ran, Error> {
     let run = Run::begin(deps, snapshot, caller, request)?;
-    let planned = plan::make(&run, caller).await?;
+    record::ready(&run)?;
+    let planning = tracing::trace_span!(target: SPANS, "plan");
+    let planned = plan::make(&run, caller).instrument(planning).await?;
+    if let Some(projected) = steps.postpones(&run, &planned.plan) {
+        return Ok(Ran::Postponed(projected));
+    }
+    steps.tell(Step::Planned);
     let asked = reuse::ask(&run, &planned).await;
+    steps.tell(Step::Asked);
     let abilities = &run.seen.abilities;
     let coverage = coverage::measure(&planned.plan, &asked.reports, &run.pieces, abilities);
     asked.keep(&run, &coverage).await;
+    let (mut outcome, trail) = concluded(&run, planned, (asked, coverage), steps).await?;
+    record::keep(&run, &mut outcome, &trail).await?;
+    Ok(Ran::Outcome(Box::new(outcome)))
+}
+
+/// Settles and decides what was reported.
+async fn concluded(
+    run: &Run<'_>,
+    planned: plan::Planned,
+    (asked, coverage): (reuse::Asked, Coverage),
+    steps: Steps<'_>,
+) -> Result<(Outcome, Trail), Error> {
     let reuse::Asked { mut reports, cache, shadows, .. } = asked;
-    let assessing = deps.operations.begin(Operation::AssessRisk)?;
+    let assessing = run.deps.operations.begin(Operation::AssessRisk)?;
     let raw = judgement::raw(&reports, &run.pieces);
     judgement::calibrate(&mut reports, &run.seen.votes);
-    let (judgement, mut degraded) = judge::settle(&run, &planned.plan, &reports).await;
+    let settled = judge::settle(run, &planned.plan, &reports).await;
+    let judge::Settled { judgement, mut degraded, conflict } = settled;
     assessing.done();
     let on_incomplete = run.on_incomplete(planned.floor_on_incomplete);
-    let hurried = facts::hurried(&run, &planned.plan, &reports);
+    let hurried = facts::hurried(run, &planned.plan, &reports);
     let joined = Joined {
         on_incomplete,
         floor_on_incomplete: planned.floor_on_incomplete,
         plan_failure: planned.least_action.max(hurried.as_ref().map(|_| on_incomplete)),
         mode: planned.mode.unwrap_or(run.tenant.mode),
     };
-    let decided = judge::decide(&run, &judgement, &raw, (&reports, &coverage)).await;
+    let decided = judge::decide(run, &judgement, &raw, (&reports, &coverage)).await;
+    steps.tell(Step::Decided);
+    let trail = Trail {
+        plan_failed: planned.failure,
+        conflict,
+        verdict_failed: decided.failure,
+        raw,
+        joined,
+        hurried: hurried.is_some(),
+    };
     degraded.extend(planned.degraded);
     degraded.extend(hurried);
     degraded.extend(decided.degraded);
-    let mut verdict = verdict::join(&decided.rules, &judgement, &raw, &coverage, joined);
-    let failed = decided.failed.is_some();
+    degraded.extend(reuse::alone(run));
+    let mut verdict = verdict::join(&decided.rules, &judgement, &trail.raw, &coverage, joined);
     if let Some(action) = decided.failed {
         judge::fail_closed(&mut verdict, action);
     }
-    let explain = judge::explain(&run, (&judgement, &raw), (&reports, &coverage)).await;
+    let conflict = trail.conflict.as_ref();
+    let explain =
+        judge::explain(run, (&judgement, &trail.raw), (&reports, &coverage), conflict).await;
     degraded.extend(explain.1);
     let outcome = assemble::outcome(
-        &run,
+        run,
         assemble::Parts {
             plan: planned.plan,
             reports,
             coverage,
             judgement,
-            raw,
+            raw: &trail.raw,
             verdict,
-            failed,
+            failed: decided.failed.is_some(),
             explain: explain.0,
             degraded,
             cache,
             shadows,
         },
     );
-    record::keep(&run, &outcome).await?;
-    Ok(outcome)
+    Ok((outcome, trail))
 }
 
 impl<'a> Run<'a> {
@@ -206,10 +284,17 @@ impl<'a> Run<'a> {
     /// What a policy answers, counted. One that fails is its tenant's matter and rests nothing.
     async fn policy<T>(
         &self,
+        point: Point,
         answer: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
+        let span = tracing::trace_span!(target: SPANS, "policy",
+            otel.name = format!("policy {}", point.name()), otel.status_code = Empty,
+            policy.point = point.name(), policy.bundle = self.view.bundle().as_str());
         let running = self.deps.operations.begin(Operation::PolicyEvaluate);
-        let answer = answer.await;
+        let answer = answer.instrument(span.clone()).await;
+        if answer.is_err() {
+            span.record("otel.status_code", "ERROR");
+        }
         match (running, &answer) {
             (Ok(running), Ok(_)) => running.done(),
             (Ok(running), Err(_)) => running.failed_for_one(),

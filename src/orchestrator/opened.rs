@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::Deps;
+use crate::evidence::spool::{OnDisk, Spool};
+use crate::evidence::{Log, LogOptions};
 use crate::operations::Operations;
+use crate::seal::Signer;
 use crate::settings::{DatabaseUrl, Settings};
 use crate::store::{
     self, Guarded, Kept, Migrated, Place, Postgres, PostgresOptions, Sqlite, SqliteOptions, Store,
@@ -12,6 +16,8 @@ use crate::store::{
 
 /// The store's file in the data folder.
 pub const STORE_FILE: &str = "orchestrator.db";
+/// The file beside it in which records wait while the store is away.
+pub const SPOOL_FILE: &str = "evidence.spool";
 
 /// Opens it, behind the breakers of `operations` where there are any. The data folder must exist
 /// where there is no database. Blocks.
@@ -23,6 +29,21 @@ pub fn open_store(
         Some(url) => Ok(guarded(Postgres::open(&options(settings, url))?, operations)),
         None => open_file(Place::File(settings.paths.data.join(STORE_FILE)), settings, operations),
     }
+}
+
+/// Starts the log of records on `deps`' store, with its spool in the data folder. Blocks.
+pub(super) fn open_log(deps: &Deps, signer: Signer) -> std::io::Result<Log> {
+    let limits = &deps.settings.evidence;
+    let medium = OnDisk::open(&deps.settings.paths.data.join(SPOOL_FILE))?;
+    let spool = Spool::open(Box::new(medium), limits.spool_bytes_max)?;
+    Log::start(LogOptions {
+        store: Arc::<dyn Store>::clone(&deps.store),
+        signer,
+        spool: Some(spool),
+        rows_max: limits.queue_max,
+        bytes_max: limits.queue_bytes_max,
+        metrics: Arc::clone(&deps.metrics),
+    })
 }
 
 pub(super) fn open_file(

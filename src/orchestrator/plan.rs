@@ -14,7 +14,7 @@ use crate::domain::outcome::Degraded;
 use crate::domain::plan::{Execution, Plan, StopOn};
 use crate::domain::request::{DetectorWishes, Priority};
 use crate::domain::verdict::Mode;
-use crate::policy::{FloorPlan, PlanAnswer, StrategyFacts};
+use crate::policy::{Failure, FailureKind, FloorPlan, PlanAnswer, Point, StrategyFacts, View};
 
 /// The plan and what making it showed.
 pub(super) struct Planned {
@@ -24,6 +24,8 @@ pub(super) struct Planned {
     /// At least this action, because the policy's plan failed.
     pub(super) least_action: Option<Action>,
     pub(super) degraded: Vec<Degraded>,
+    /// How the policy's plan failed.
+    pub(super) failure: Option<FailureKind>,
 }
 
 #[cfg(test)]
@@ -40,7 +42,7 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
     let strategy = strategy(run, &mut degraded);
     let facts = &run.seen.facts;
     let asked = run.deps.evaluator.plan(run.view, &run.head, facts, strategy.as_ref());
-    let answer = run.policy(asked).await;
+    let answer = run.policy(Point::Plan, asked).await;
     let mut planned = match answer {
         Ok(answer) => {
             if let Some(reason) = answer.deny.first() {
@@ -55,7 +57,7 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
             }
             let floor = run.deps.evaluator.floor_plan(run.view, &run.head, facts).await;
             let floor = floor.unwrap_or_else(|_| run.view.floor().clone());
-            from_default(run, floor, failure.degraded())
+            from_default(run.tenant, &run.seen.detectors, floor, &failure)
         }
     };
     degraded.append(&mut planned.degraded);
@@ -65,21 +67,32 @@ pub(super) async fn make(run: &Run<'_>, caller: &Caller) -> Result<Planned, Erro
     let more = loosened(run, caller);
     allow_relaxing(caller, &more)?;
     planned.plan.relaxed.extend(more);
-    hold_to_files(&mut planned);
-    hold_to_the_end(run, &mut planned);
+    hold(run.tenant, run.view, &mut planned);
     split::choose(run, &mut planned.plan);
     Ok(planned)
 }
 
+/// Takes back what neither a policy nor a request may have.
+pub(super) fn hold(tenant: &Tenant, view: &View, planned: &mut Planned) {
+    hold_to_files(planned);
+    hold_to_the_end((tenant, view), planned);
+}
+
 /// A run ends early only where no later answer could take the block back.
-fn hold_to_the_end(run: &Run<'_>, Planned { plan, degraded, .. }: &mut Planned) {
+fn hold_to_the_end(
+    (tenant, view): (&Tenant, &View),
+    Planned { plan, degraded, mode, .. }: &mut Planned,
+) {
+    let mode = mode.unwrap_or(tenant.mode);
     let unsettled = "`resolve` or a quorum may settle against a block";
     let why = match plan.stop_on {
         StopOn::None => None,
-        StopOn::Block => {
-            run.view.block_may_pass().or((!plan.resolve.is_empty()).then_some(unsettled))
-        }
+        StopOn::Block => view.block_may_pass().or((!plan.resolve.is_empty()).then_some(unsettled)),
     };
+    if why.is_none() && plan.stop_on == StopOn::Block && mode == Mode::Monitor {
+        let why = "in mode `monitor` only a block of the floor ends the run".to_owned();
+        degraded.push(Degraded { what: "stop_on", why });
+    }
     if let Some(why) = why {
         plan.stop_on = StopOn::None;
         degraded
@@ -152,7 +165,7 @@ pub(super) fn strategy<'a>(
     })
 }
 
-fn from_answer(answer: &PlanAnswer, strategy: Option<&StrategyFacts<'_>>) -> Planned {
+pub(super) fn from_answer(answer: &PlanAnswer, strategy: Option<&StrategyFacts<'_>>) -> Planned {
     let mut required = answer.required.clone();
     required.retain(|name| !answer.skip.contains(name));
     required.extend(answer.floor.required.iter().cloned());
@@ -196,19 +209,25 @@ fn from_answer(answer: &PlanAnswer, strategy: Option<&StrategyFacts<'_>>) -> Pla
         floor_on_incomplete: answer.floor.on_incomplete,
         least_action: None,
         degraded,
+        failure: None,
     }
 }
 
 /// The tenant's default plan, or every visible detector required.
-fn from_default(run: &Run<'_>, floor: FloorPlan, why: Degraded) -> Planned {
+pub(super) fn from_default<T>(
+    tenant: &Tenant,
+    visible: &Visible<T>,
+    floor: FloorPlan,
+    failure: &Failure,
+) -> Planned {
     let mut plan = Plan { execution: Execution::Parallel, ..Plan::default() };
-    match &run.tenant.default_plan {
+    match &tenant.default_plan {
         Some(default) => {
             plan.required = default.required.clone();
             plan.optional = default.optional.difference(&default.required).cloned().collect();
             plan.coverage = default.coverage.clone();
         }
-        None => plan.required = run.seen.detectors.keys().cloned().collect(),
+        None => plan.required = visible.keys().cloned().collect(),
     }
     plan.required.extend(floor.required.iter().cloned());
     plan.optional.retain(|name| !floor.required.contains(name));
@@ -218,16 +237,17 @@ fn from_default(run: &Run<'_>, floor: FloorPlan, why: Degraded) -> Planned {
         plan,
         mode: None,
         floor_on_incomplete: floor.on_incomplete,
-        least_action: match run.tenant.on_plan_failure {
+        least_action: match tenant.on_plan_failure {
             OnPlanFailure::Review => Some(Action::Review),
             OnPlanFailure::Accept => None,
         },
-        degraded: vec![why],
+        degraded: vec![failure.degraded()],
+        failure: Some(failure.kind),
     }
 }
 
 /// Applies the caller's wishes: tightening is free, loosening needs the scope and is named.
-fn wish(
+pub(super) fn wish(
     wishes: &DetectorWishes,
     tenant_thresholds: &Thresholds,
     caller: &Caller,

@@ -1,142 +1,108 @@
 //! Keeps the content-free record of a decision.
 
-use std::collections::BTreeSet;
-
-use serde::{Deserialize, Serialize};
-
-use super::Run;
-use crate::domain::error::Error;
-use crate::domain::id::DetectorName;
-use crate::domain::outcome::Outcome;
-use crate::domain::report::{Report, ReportError, Status};
+use super::{Run, plan};
+use crate::catalog::AuditMode;
+use crate::domain::error::{Code, Error};
+use crate::domain::log::{Receipt, Recorded};
+use crate::domain::outcome::{Degraded, Outcome};
+use crate::domain::request::Include;
+use crate::evidence::{self, Trail};
+use crate::metrics::Violation;
+use crate::seal::{Salt, SealError};
 use crate::store::Decision;
 
-/// Most records fit.
-const RECORD_BYTES: usize = 1_024;
+/// Refuses before any detector is asked what could not be put on record anyway.
+pub(super) fn ready(run: &Run<'_>) -> Result<(), Error> {
+    match (&run.deps.log, run.tenant.audit) {
+        (Some(log), AuditMode::Strict) => Ok(log.ready()?),
+        (_, AuditMode::Strict | AuditMode::Standard | AuditMode::Off) => Ok(()),
+    }
+}
 
-/// Hands the record to the store's writer. The answer does not wait for the disk: audit mode
-/// `standard` makes it durable within 100 ms.
-pub(super) async fn keep(run: &Run<'_>, outcome: &Outcome) -> Result<(), Error> {
-    let mut record = Vec::with_capacity(RECORD_BYTES);
-    // Texts, numbers and lists of them always serialise, as UTF-8.
-    let _ = serde_json::to_writer(&mut record, &Record::of(outcome));
-    let record = String::from_utf8(record).unwrap_or_default();
-    // What is dropped, the store counts and tells.
-    let _ = run.deps.store.record_later(Decision {
-        id: uuid::Uuid::now_v7().to_string(),
+/// Puts the outcome on record, as durable as the tenant asked: under `strict` there is no outcome
+/// without its durable record; under `standard` the answer does not wait. Who wants it gets the
+/// receipt.
+pub(super) async fn keep(run: &Run<'_>, outcome: &mut Outcome, trail: &Trail) -> Result<(), Error> {
+    let audit = run.tenant.audit;
+    if let (Some(log), AuditMode::Strict | AuditMode::Standard) = (&run.deps.log, audit) {
+        let salt = Salt::random().map_err(unwritten)?;
+        let decision = decision(run, outcome, (trail, &salt)).map_err(unwritten)?;
+        let id = decision.id.clone();
+        let kept = match audit {
+            AuditMode::Strict => {
+                let proof = log.append_strict(decision).await?;
+                Some((proof.leaf.hash, Some(proof)))
+            }
+            AuditMode::Standard | AuditMode::Off => match log.append(decision) {
+                Ok(leaf) => Some((leaf, None)),
+                Err(why) => {
+                    let why = format!("the decision is not on record: {why}");
+                    outcome.degraded.push(Degraded { what: "evidence", why });
+                    outcome.degraded.sort();
+                    None
+                }
+            },
+        };
+        if let Some((leaf_hash, proof)) = kept.filter(|_| run.request.wants(Include::Evidence)) {
+            let receipt = Receipt { log: log.id().clone(), leaf_hash, proof, salt: salt.hex() };
+            outcome.evidence = Some(Recorded { id, receipt: Some(receipt) });
+        }
+    }
+    count(run, outcome, trail.verdict_failed.is_some() || trail.plan_failed.is_some());
+    Ok(())
+}
+
+fn unwritten(error: SealError) -> Error {
+    Error::new(Code::InternalError, "the decision could not be recorded").caused_by(error)
+}
+
+fn decision(
+    run: &Run<'_>,
+    outcome: &Outcome,
+    (trail, salt): (&Trail, &Salt),
+) -> Result<Decision, SealError> {
+    let now = jiff::Timestamp::now();
+    let id = uuid::Uuid::now_v7().to_string();
+    let record = evidence::write(&evidence::Decided {
+        id: &id,
+        at: &now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+        actor: run.caller,
+        commitment: evidence::commit(salt, &run.request.body)?,
+        outcome,
+        trail,
+        view: run.view,
+        detectors: (&run.seen.facts, run.seen.facts_digest()),
+        strategy: plan::strategy(run, &mut Vec::new()),
+        wished: &run.request.detectors.params,
+    })?;
+    Ok(Decision {
+        id,
         tenant: run.tenant.id.clone(),
         request_id: outcome.request_id.clone(),
-        at_ms: jiff::Timestamp::now().as_millisecond(),
+        at_ms: now.as_millisecond(),
         policy: outcome.policy.clone(),
         revision: outcome.revision.clone(),
         action: outcome.verdict.action,
         complete: outcome.coverage.complete,
-        record,
-    });
-    count(run, outcome);
-    Ok(())
+        // Canonical JSON is UTF-8.
+        record: String::from_utf8(record).unwrap_or_default(),
+        leaf: None,
+    })
 }
 
-/// What is kept of an outcome besides the columns; never content.
-#[derive(Serialize)]
-struct Record<'a> {
-    layers: &'a [String],
-    required: &'a BTreeSet<DetectorName>,
-    reports: Vec<Asked<'a>>,
-    /// Those that were only observed, and had answered by then.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    shadows: Vec<Asked<'a>>,
-    achieved: f64,
-    findings: Vec<Found<'a>>,
-    reasons: Vec<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Asked<'a> {
-    detector: &'a str,
-    version: &'a str,
-    status: Status,
-    error: Option<ReportError>,
-    attempts: u32,
-    duration_us: u64,
-}
-
-#[derive(Serialize)]
-struct Found<'a> {
-    category: &'a str,
-    score: f64,
-    detectors: &'a [DetectorName],
-}
-
-impl<'a> Record<'a> {
-    fn of(outcome: &'a Outcome) -> Self {
-        let asked = |report: &'a Report| Asked {
-            detector: report.detector.as_str(),
-            version: &report.version,
-            status: report.status,
-            error: report.error,
-            attempts: report.attempts,
-            duration_us: u64::try_from(report.duration.as_micros()).unwrap_or(u64::MAX),
-        };
-        let observed = outcome.shadows.iter().filter(|report| !report.is_decided());
-        let found = outcome.judgement.findings.iter().map(|finding| Found {
-            category: finding.category.as_str(),
-            score: finding.score,
-            detectors: &finding.detectors,
-        });
-        Self {
-            layers: &outcome.layers,
-            required: &outcome.plan.required,
-            reports: outcome.reports.iter().map(asked).collect(),
-            shadows: observed.map(asked).collect(),
-            achieved: outcome.coverage.achieved,
-            findings: found.collect(),
-            reasons: outcome.verdict.reasons.iter().map(|reason| reason.code.as_str()).collect(),
-        }
-    }
-}
-
-/// What a kept record says about detection.
-#[derive(Debug, Deserialize)]
-pub struct Kept {
-    /// Who was asked.
-    pub reports: Vec<KeptReport>,
-    /// What was found, at or above its threshold.
-    pub findings: Vec<KeptFinding>,
-}
-
-/// One detector's part.
-#[derive(Debug, Deserialize)]
-pub struct KeptReport {
-    /// Who.
-    pub detector: DetectorName,
-    /// The name of how it ended.
-    pub status: String,
-}
-
-/// One finding.
-#[derive(Debug, Deserialize)]
-pub struct KeptFinding {
-    /// The name of what it is about.
-    pub category: String,
-    /// 0..=1.
-    pub score: f64,
-    /// Who found it.
-    pub detectors: Vec<DetectorName>,
-}
-
-impl Kept {
-    /// Reads [`Decision::record`]; `None` where another release wrote it otherwise.
-    pub fn read(record: &str) -> Option<Kept> {
-        serde_json::from_str(record).ok()
-    }
-}
-
-fn count(run: &Run<'_>, outcome: &Outcome) {
+fn count(run: &Run<'_>, outcome: &Outcome, failed: bool) {
     let metrics = &run.deps.metrics;
     let complete = outcome.coverage.complete;
     let policy = outcome.policy.as_str();
-    metrics.decision(run.tenant.id.as_str(), policy, outcome.verdict.action, complete);
+    let (tenant, action) = (run.tenant.id.as_str(), outcome.verdict.action);
+    metrics.decision(tenant, policy, action, complete);
+    let why = match outcome {
+        _ if failed => Violation::PolicyFailed,
+        Outcome { judgement, .. } if !judgement.findings.is_empty() => Violation::Finding,
+        _ if !complete => Violation::Incomplete,
+        _ => Violation::Rule,
+    };
+    metrics.enforcement(tenant, action, why);
     metrics.coverage(outcome.coverage.achieved);
     metrics.overhead(outcome.overhead);
     if outcome.coalesced() {

@@ -14,7 +14,7 @@ use crate::catalog::Detector;
 use crate::catalog::detector::Protocol;
 use crate::domain::coverage::Coverage;
 use crate::domain::digest::Digest;
-use crate::domain::outcome::CacheUse;
+use crate::domain::outcome::{CacheUse, Degraded};
 use crate::domain::plan::Plan;
 use crate::domain::report::{Report, ReportError, Status};
 use crate::domain::request::Request;
@@ -77,6 +77,14 @@ impl Asked {
             count(run, "put", "success");
         }
     }
+}
+
+/// Told where this instance neither knows nor tells what others do.
+pub(super) fn alone(run: &Run<'_>) -> Option<Degraded> {
+    let why = "Redis does not answer: this instance's own memory stands in for the shared cache \
+               and the shared rates";
+    let rests = run.deps.redis.as_ref().is_some_and(|redis| redis.rests());
+    rests.then(|| Degraded { what: "cache", why: why.to_owned() })
 }
 
 fn count(run: &Run<'_>, operation: &'static str, result: &'static str) {

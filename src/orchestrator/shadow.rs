@@ -50,7 +50,7 @@ fn observe(
     let params = serde_json::Value::Null;
     let asks = [Ask { name, detector: Some(Arc::clone(detector)), timeout, params }];
     async move {
-        let work = Work { request: &request, caller: &caller, pieces: &pieces, traceparent: None };
+        let work = Work { request: &request, caller: &caller, pieces: &pieces };
         if let Some(report) = detectors.fan_out(&asks, &work, deadline).await.pop() {
             let observed = asks.iter().find_map(|ask| ask.detector.as_ref());
             stages::count(&metrics, &report, observed);

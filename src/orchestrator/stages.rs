@@ -13,7 +13,7 @@ use crate::domain::coverage;
 use crate::domain::id::DetectorName;
 use crate::domain::plan::{Execution, Plan, StopOn};
 use crate::domain::report::{Report, ReportError};
-use crate::metrics::{Metrics, REGISTERED};
+use crate::metrics::{Metrics, REGISTERED, Routed};
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +23,7 @@ mod tests;
 pub(super) async fn ask(run: &Run<'_>, planned: &Planned) -> Vec<Report> {
     let plan = &planned.plan;
     let Run { request, caller, .. } = *run;
-    let work = Work { request, caller, pieces: &run.pieces, traceparent: None };
+    let work = Work { request, caller, pieces: &run.pieces };
     let mut reports: Vec<Report> = Vec::new();
     let stages = stages(plan);
     let mut left = stages.as_slice();
@@ -81,6 +81,14 @@ pub(super) fn count(metrics: &Metrics, report: &Report, detector: Option<&Arc<De
         _ => (report.detector.as_str(), &*report.version),
     };
     metrics.detector_call(name, version, (report.status, report.error), took);
+    metrics.routed(
+        name,
+        match (report.attempts, report.coalesced) {
+            (0, _) => Routed::Refused,
+            (_, true) => Routed::Joined,
+            (_, false) => Routed::Sent,
+        },
+    );
     for finding in &report.findings {
         metrics.findings(name, finding.category.as_str(), 1);
     }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -42,6 +42,8 @@ pub struct Reply {
     pub retry_after: Option<Duration>,
     /// `Content-Type`, if it is text.
     pub content_type: Option<String>,
+    /// `ETag`, as it was sent.
+    pub etag: Option<HeaderValue>,
     /// At most `body_max` bytes.
     pub body: Bytes,
 }
@@ -53,16 +55,16 @@ pub enum SendError {
     #[error("the address is forbidden")]
     Forbidden(#[source] Forbidden),
     /// Name resolution or TCP.
-    #[error("connecting failed")]
+    #[error("no connection was made")]
     Connect(#[source] Cause),
     /// The TLS handshake.
     #[error("the TLS handshake failed")]
     Tls(#[source] Cause),
     /// The connection broke before the reply was complete.
-    #[error("the connection broke")]
+    #[error("the connection broke before the reply was complete")]
     Broken(#[source] Cause),
     /// The reply is no HTTP/1 within the limits on headers, or is compressed.
-    #[error("the reply breaks the protocol")]
+    #[error("the reply is no plain HTTP/1: compressed, or its head is wrong or too large")]
     Protocol(#[source] Cause),
     /// The body exceeds `body_max`.
     #[error("the reply is too large")]
@@ -161,6 +163,7 @@ async fn read(response: Response<Incoming>, body_max: usize) -> Result<Reply, Se
             .headers
             .get(CONTENT_TYPE)
             .and_then(|raw| raw.to_str().ok().map(str::to_owned)),
+        etag: head.headers.get(ETAG).cloned(),
         body: Bytes::new(),
     };
     if !head.status.is_success() {

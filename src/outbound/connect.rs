@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::guard::{Forbidden, Guard, host_of};
+use super::guard::{Forbidden, Guard, host_of, port_of};
 
 /// A resolver's answer on its way.
 pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
@@ -44,11 +44,12 @@ pub(super) enum DialError {
     Connect(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Keeps only admitted answers; an answer without any is refused.
+/// Keeps only answers that are admitted at the port; an answer without any is refused.
 #[derive(Clone)]
 pub(super) struct Vetted {
     guard: Arc<Guard>,
     resolver: Arc<dyn Resolve>,
+    port: u16,
 }
 
 impl Service<Name> for Vetted {
@@ -61,14 +62,14 @@ impl Service<Name> for Vetted {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let guard = Arc::clone(&self.guard);
+        let (guard, port) = (Arc::clone(&self.guard), self.port);
         let resolving = self.resolver.resolve(name.as_str());
         Box::pin(async move {
             let host = name.as_str().trim_end_matches('.').to_ascii_lowercase();
             let mut refused = None;
             let mut good = Vec::new();
             for address in resolving.await? {
-                match guard.admits(&host, address.ip()) {
+                match guard.admits(&host, address.ip(), port) {
                     Ok(()) => good.push(address),
                     Err(why) => refused = Some(why),
                 }
@@ -85,16 +86,21 @@ impl Service<Name> for Vetted {
 #[derive(Clone)]
 pub(super) struct Guarded {
     guard: Arc<Guard>,
-    http: HttpConnector<Vetted>,
+    resolver: Arc<dyn Resolve>,
 }
 
 impl Guarded {
     pub(super) fn new(guard: Arc<Guard>, resolver: Arc<dyn Resolve>) -> Self {
-        let vetted = Vetted { guard: Arc::clone(&guard), resolver };
-        let mut http = HttpConnector::new_with_resolver(vetted);
+        Self { guard, resolver }
+    }
+
+    /// A connector for one port: a resolver is not told which.
+    fn at(&self, port: u16) -> HttpConnector<Vetted> {
+        let (guard, resolver) = (Arc::clone(&self.guard), Arc::clone(&self.resolver));
+        let mut http = HttpConnector::new_with_resolver(Vetted { guard, resolver, port });
         http.enforce_http(false);
         http.set_nodelay(true);
-        Self { guard, http }
+        http
     }
 }
 
@@ -103,8 +109,8 @@ impl Service<Uri> for Guarded {
     type Error = DialError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialError>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DialError>> {
-        self.http.poll_ready(cx).map_err(dial_error)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
@@ -113,13 +119,13 @@ impl Service<Uri> for Guarded {
             return Box::pin(std::future::ready(Err(why.into())));
         }
         let guard = Arc::clone(&self.guard);
-        let host = host_of(&uri).unwrap_or_default();
-        let connecting = self.http.call(uri);
+        let (host, port) = (host_of(&uri).unwrap_or_default(), port_of(&uri));
+        let connecting = self.at(port).call(uri);
         Box::pin(async move {
             let stream = connecting.await.map_err(dial_error)?;
             let peer =
                 stream.inner().peer_addr().map_err(|error| DialError::Connect(error.into()))?;
-            guard.admits(&host, peer.ip())?;
+            guard.admits(&host, peer.ip(), port)?;
             Ok(stream)
         })
     }

@@ -23,16 +23,36 @@ pub enum Allow {
     Net(IpAddr, u8),
     /// A host name in lower case; `*.` in front means every name below.
     Host(String),
+    /// One of them at one port only.
+    Port(Box<Allow>, u16),
 }
 
 /// Neither a network nor a host name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is neither a network such as 10.0.0.0/8 nor a host name")]
+#[error("`{0}` is neither a network such as 10.0.0.0/8 nor a host name, with or without `:port`")]
 pub struct AllowError(String);
 
 impl Allow {
-    /// Parses `10.0.0.0/8`, `fd00::1`, `detector.internal` or `*.internal`.
+    /// Parses `10.0.0.0/8`, `fd00::1`, `detector.internal` or `*.internal`, each also with a port
+    /// behind: `10.0.0.5:8080`, `[fd00::/8]:8080`.
     pub fn parse(raw: &str) -> Result<Self, AllowError> {
+        let bracketed = raw.strip_prefix('[').and_then(|rest| rest.split_once("]:"));
+        let single = || raw.split_once(':').filter(|(_, port)| !port.contains(':'));
+        let Some((place, port)) = bracketed.or_else(single) else { return Self::at_any_port(raw) };
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        let port =
+            port.parse().ok().filter(|port| digits && *port > 0).ok_or_else(|| fault(raw))?;
+        let place = Self::at_any_port(place).map_err(|_| fault(raw))?;
+        // Brackets are for addresses with colons of their own.
+        match (&place, bracketed) {
+            (Allow::Net(IpAddr::V6(_), _), Some(_)) => {}
+            (_, Some(_)) => return Err(fault(raw)),
+            (_, None) => {}
+        }
+        Ok(Allow::Port(Box::new(place), port))
+    }
+
+    fn at_any_port(raw: &str) -> Result<Self, AllowError> {
         let (address, bits) = raw.split_once('/').map_or((raw, None), |(a, b)| (a, Some(b)));
         if let Ok(address) = address.parse::<IpAddr>() {
             let all = if address.is_ipv4() { 32 } else { 128 };
@@ -47,11 +67,12 @@ impl Allow {
 
     /// Whether it is a network with `address` in it.
     pub fn holds(&self, address: IpAddr) -> bool {
-        self.opens("", address.to_canonical())
+        self.opens("", address.to_canonical(), 0)
     }
 
-    fn opens(&self, host: &str, address: IpAddr) -> bool {
+    fn opens(&self, host: &str, address: IpAddr, at: u16) -> bool {
         match self {
+            Allow::Port(place, port) => at == *port && place.opens(host, address, at),
             Allow::Net(net, bits) => within(*net, *bits, address),
             Allow::Host(name) => match name.strip_prefix('*') {
                 Some(suffix) => host.ends_with(suffix),
@@ -107,12 +128,13 @@ impl Guard {
             return Err(Forbidden::UserInfo);
         }
         let host = host_of(uri).ok_or(Forbidden::Host)?;
+        let port = port_of(uri);
         if let Some(inner) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             let address = inner.parse::<Ipv6Addr>().map_err(|_| Forbidden::Host)?;
-            return self.admits(&host, address.into());
+            return self.admits(&host, address.into(), port);
         }
         if let Ok(address) = host.parse::<Ipv4Addr>() {
-            return self.admits(&host, address.into());
+            return self.admits(&host, address.into(), port);
         }
         // Decimal, octal, hexadecimal and shortened spellings have no honest use.
         let name = !ends_in_number(&host)
@@ -122,19 +144,32 @@ impl Guard {
             return Err(Forbidden::Host);
         }
         if host == "localhost" || host.ends_with(".localhost") {
-            return self.admits(&host, Ipv4Addr::LOCALHOST.into());
+            return self.admits(&host, Ipv4Addr::LOCALHOST.into(), port);
         }
         Ok(())
     }
 
-    /// Whether `address`, reached under the name `host`, may be connected to.
-    pub fn admits(&self, host: &str, address: IpAddr) -> Result<(), Forbidden> {
+    /// Whether the deployment opens the place of `uri` by itself, so that nothing it is sent need be
+    /// hidden on the way there.
+    pub fn opens(&self, uri: &Uri) -> bool {
+        let Some(host) = host_of(uri) else { return false };
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let address = bare.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let port = port_of(uri);
+        self.env == Env::Development
+            || self.allow.iter().any(|allow| allow.opens(&host, address, port))
+    }
+
+    /// Whether `address`, reached under the name `host`, may be connected to at `port`.
+    pub fn admits(&self, host: &str, address: IpAddr, port: u16) -> Result<(), Forbidden> {
         let address = plain(address).ok_or(Forbidden::Always)?;
         match reach(address) {
             Reach::Public => Ok(()),
             Reach::Never => Err(Forbidden::Always),
             Reach::Private if self.env == Env::Development => Ok(()),
-            Reach::Private if self.allow.iter().any(|allow| allow.opens(host, address)) => Ok(()),
+            Reach::Private if self.allow.iter().any(|allow| allow.opens(host, address, port)) => {
+                Ok(())
+            }
             Reach::Private => Err(Forbidden::Private),
         }
     }
@@ -145,6 +180,12 @@ pub(super) fn host_of(uri: &Uri) -> Option<String> {
     let host = uri.host()?;
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     (!host.is_empty()).then_some(host)
+}
+
+/// The port, said or meant.
+pub(super) fn port_of(uri: &Uri) -> u16 {
+    let meant = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    uri.port_u16().unwrap_or(meant)
 }
 
 /// Whether the last label is a number in the eyes of `inet_aton`.

@@ -143,7 +143,7 @@ fn no_spelling_of_a_forbidden_address_passes() {
 fn the_allow_list_opens_what_it_names_and_nothing_else() {
     let allow = ["10.1.0.0/16", "127.0.0.1", "*.internal", "db"].map(|a| Allow::parse(a).unwrap());
     let guard = Guard::new(Env::Production, allow.to_vec());
-    let admits = |host: &str, ip: &str| guard.admits(host, ip.parse().unwrap()).is_ok();
+    let admits = |host: &str, ip: &str| guard.admits(host, ip.parse().unwrap(), 80).is_ok();
     assert!(admits("x", "10.1.255.255") && !admits("x", "10.2.0.0"));
     assert!(admits("x", "127.0.0.1") && !admits("x", "127.0.0.2"));
     assert!(admits("a.internal", "192.168.0.1") && !admits("ainternal", "192.168.0.1"));
@@ -151,6 +151,55 @@ fn the_allow_list_opens_what_it_names_and_nothing_else() {
     for bad in ["", "10.0.0.0/33", "a b", "10.0.0.0/x", "*.", "2130706433"] {
         assert!(Allow::parse(bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn an_entry_with_a_port_opens_that_port_alone() {
+    let allow = ["10.1.0.0/16:8080", "db:5000", "*.internal:443", "[fd00::/16]:9", "127.0.0.1:80"];
+    let guard = Guard::new(Env::Production, allow.map(|a| Allow::parse(a).unwrap()).to_vec());
+    let admits = |host: &str, ip: &str, port| guard.admits(host, ip.parse().unwrap(), port).is_ok();
+    for (host, ip, port) in [
+        ("x", "10.1.2.3", 8080),
+        ("db", "192.168.0.1", 5000),
+        ("a.internal", "192.168.0.1", 443),
+        ("x", "fd00::1", 9),
+    ] {
+        assert!(admits(host, ip, port) && !admits(host, ip, port + 1), "{host} {ip}");
+    }
+    let checked = |raw: &str| guard.check(&raw.parse().unwrap()).is_ok();
+    assert!(checked("http://127.0.0.1/") && checked("http://localhost:80/"));
+    assert!(!checked("https://127.0.0.1/") && !checked("http://127.0.0.1:81/"));
+    for bad in [
+        "db:",
+        "db:0",
+        "db:65536",
+        "db:+80",
+        ":80",
+        "db:80:81",
+        "[db]:80",
+        "[10.0.0.1]:80",
+        "[fd00::1]",
+    ] {
+        assert!(Allow::parse(bad).is_err(), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_connected_to_at_its_allowed_port_alone() {
+    let allow = vec![Allow::parse("db:1").unwrap()];
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let loopback = || Rebinding(AtomicUsize::new(0), vec![vec!["127.0.0.1".parse().unwrap()]; 2]);
+    let guard = Arc::new(Guard::new(Env::Production, allow));
+    let client = Client::with_resolver(guard, Arc::new(loopback()));
+    let error = client.send(call(&format!("http://db:{port}/"))).await.unwrap_err();
+    assert!(matches!(error, SendError::Forbidden(Forbidden::Private)), "{error:?}");
+    let error = client.send(call("http://db:1/")).await.unwrap_err();
+    assert!(!matches!(error, SendError::Forbidden(_)), "the allowed port was refused: {error:?}");
+    // Whoever connected before would be accepted before.
+    let own = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (_, first) = listener.accept().await.unwrap();
+    assert_eq!(first, own.local_addr().unwrap(), "a forbidden port was connected to");
 }
 
 /// Answers with the first list once, then with the second.

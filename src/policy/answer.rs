@@ -7,6 +7,7 @@ use std::time::Duration;
 use regorus::Value;
 use serde::de::DeserializeOwned;
 
+use super::load::View;
 use super::unit::{Held, Unit};
 use super::{Failure, FailureKind, FloorPlan, PlanAnswer, Point, VerdictAnswer, bounded};
 use crate::domain::action::Action;
@@ -72,6 +73,16 @@ fn single(answer: &mut PlanAnswer, rule: &str, value: serde_json::Value) -> Resu
         _ => {}
     }
     Ok(())
+}
+
+/// What layers and floor say of a plan, and the mode of the table.
+pub(super) fn whole_plan(view: &View, held: Vec<Vec<Held>>) -> Result<PlanAnswer, Failure> {
+    let mut held = held.into_iter();
+    let mut answer = plan(&held.next().unwrap_or_default())?;
+    answer.floor = floor_plan(&held.next().unwrap_or_default())?;
+    let mode = view.settings().get("mode");
+    answer.mode = mode.and_then(|mode| serde_json::from_value(mode.clone()).ok());
+    Ok(answer)
 }
 
 pub(super) fn floor_plan(held: &[Held]) -> Result<FloorPlan, Failure> {

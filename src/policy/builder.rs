@@ -297,6 +297,8 @@ impl<'a> Builder<'a> {
             layers,
             settings,
             settings_size,
+            settings_digest: Default::default(),
+            settings_words: Default::default(),
             provenance,
         };
         // A tenant's table adds no rule: what its bundle's rules promise was tried.

@@ -9,7 +9,8 @@ use super::{DetectorFacts, StrategyFacts, VerdictFacts, View};
 use crate::domain::category::Category;
 use crate::domain::coverage::Coverage;
 use crate::domain::finding::Severity;
-use crate::domain::head::{Head, OptIn};
+use crate::domain::head::{Head, Health, OptIn};
+use crate::domain::id::DetectorName;
 use crate::domain::judgement::{JudgedFinding, ScopeState};
 use crate::domain::report::Report;
 
@@ -51,6 +52,18 @@ impl Parts {
         }
     }
 
+    /// Of those that are read.
+    pub(super) fn names(self) -> Vec<&'static str> {
+        let parts = [
+            ("findings", self.findings),
+            ("results", self.results),
+            ("categories", self.categories),
+            ("conflicts", self.conflicts),
+            ("coverage", self.coverage),
+        ];
+        parts.into_iter().filter(|(_, read)| *read).map(|(name, _)| name).collect()
+    }
+
     /// Whether the votes are read.
     pub(super) fn scopes(self) -> bool {
         self.categories || self.conflicts
@@ -64,26 +77,7 @@ pub(super) fn plan(
     strategy: Option<&StrategyFacts<'_>>,
 ) -> Value {
     let mut document = with_head(head, &view.settings_value);
-    document.insert(
-        key!("detectors"),
-        list(detectors, |facts| {
-            let mut fields = object! {
-                "name": text(facts.name.as_str()),
-                "version": text(&facts.version),
-                "protocol": text(facts.protocol),
-                "types": list(&facts.types, |kind| text(kind.name())),
-                "categories": list(&facts.categories, |category| text(category.as_str())),
-                "cost": facts.cost.into(),
-                "weight": facts.weight.into(),
-            };
-            if let Some(health) = head.opt_in.health.get(&facts.name) {
-                fields.insert(key!("healthy"), health.healthy.into());
-                fields.insert(key!("breaker"), text(health.breaker));
-                insert_some(&mut fields, key!("p95_ms"), health.p95_ms.map(Value::from));
-            }
-            fields.into()
-        }),
-    );
+    document.insert(key!("detectors"), self::detectors(detectors, &head.opt_in.health));
     if let Some(strategy) = strategy {
         let facts = object! {
             "event": text(strategy.event),
@@ -94,6 +88,30 @@ pub(super) fn plan(
         document.insert(key!("strategy"), facts.into());
     }
     document.into()
+}
+
+/// What a plan's document says of detectors.
+pub(super) fn detectors(
+    detectors: &[DetectorFacts],
+    health: &BTreeMap<DetectorName, Health>,
+) -> Value {
+    list(detectors, |facts| {
+        let mut fields = object! {
+            "name": text(facts.name.as_str()),
+            "version": text(&facts.version),
+            "protocol": text(facts.protocol),
+            "types": list(&facts.types, |kind| text(kind.name())),
+            "categories": list(&facts.categories, |category| text(category.as_str())),
+            "cost": facts.cost.into(),
+            "weight": facts.weight.into(),
+        };
+        if let Some(health) = health.get(&facts.name) {
+            fields.insert(key!("healthy"), health.healthy.into());
+            fields.insert(key!("breaker"), text(health.breaker));
+            insert_some(&mut fields, key!("p95_ms"), health.p95_ms.map(Value::from));
+        }
+        fields.into()
+    })
 }
 
 pub(super) fn conflict(view: &View, head: &Head, scopes: &BTreeMap<Category, ScopeState>) -> Value {
@@ -360,7 +378,7 @@ fn json(value: &impl serde::Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_default().into()
 }
 
-fn names(names: &[crate::domain::id::DetectorName]) -> Value {
+fn names(names: &[DetectorName]) -> Value {
     list(names, |name| text(name.as_str()))
 }
 

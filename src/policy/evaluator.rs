@@ -75,6 +75,33 @@ impl Late for Reply {
     }
 }
 
+/// What a point is asked on a document of the caller's making.
+pub(super) fn asks(
+    view: &View,
+    point: Point,
+    head: &Head,
+    input: serde_json::Map<String, serde_json::Value>,
+) -> Vec<(Ask, Value)> {
+    let mut document = document::with_head(head, &view.settings_value);
+    for (key, value) in input {
+        document.insert(key.as_str().into(), value.into());
+    }
+    let document = Value::from(document);
+    let floor = document::floor(&document);
+    match point {
+        Point::Plan => vec![(Ask::Plan, document), (Ask::FloorPlan, floor)],
+        Point::Conflict => vec![(Ask::Settle, document)],
+        Point::Verdict => vec![(Ask::Verdict, document), (Ask::FloorVerdict, floor)],
+    }
+}
+
+/// What an author is shown of it.
+pub(super) fn evaluated(view: &View, point: Point, held: &[Vec<Held>], eval_us: u64) -> Evaluated {
+    let explain = explain::explain(view, held);
+    let result = answer::merged(held, point);
+    Evaluated { result, layers: view.layers().to_vec(), eval_us, explain }
+}
+
 impl Evaluator {
     /// Starts the threads.
     pub fn new(limits: Limits) -> Self {
@@ -125,11 +152,8 @@ impl Evaluator {
         let document = document::plan(view, head, detectors, strategy);
         let floor = document::floor(&document);
         let asks = vec![(Ask::Plan, document), (Ask::FloorPlan, floor)];
-        let mut held = self.ask_near(view, &head.tenant.id, Point::Plan, asks).await?.into_iter();
-        let mut answer = answer::plan(&held.next().unwrap_or_default())?;
-        answer.floor = answer::floor_plan(&held.next().unwrap_or_default())?;
-        answer.mode =
-            view.settings().get("mode").and_then(|mode| serde_json::from_value(mode.clone()).ok());
+        let held = self.ask_near(view, &head.tenant.id, Point::Plan, asks).await?;
+        let answer = answer::whole_plan(view, held)?;
         let answer = Arc::new(answer);
         if head.opt_in.content.is_none() {
             let key = PlanKey::of(view, head, detectors, strategy);
@@ -241,21 +265,9 @@ impl Evaluator {
         input: serde_json::Map<String, serde_json::Value>,
     ) -> Result<Evaluated, Failure> {
         view.intact(point)?;
-        let mut document = document::with_head(head, &view.settings_value);
-        for (key, value) in input {
-            document.insert(key.as_str().into(), value.into());
-        }
-        let document = Value::from(document);
-        let floor = document::floor(&document);
-        let asks = match point {
-            Point::Plan => vec![(Ask::Plan, document), (Ask::FloorPlan, floor)],
-            Point::Conflict => vec![(Ask::Settle, document)],
-            Point::Verdict => vec![(Ask::Verdict, document), (Ask::FloorVerdict, floor)],
-        };
+        let asks = asks(view, point, head, input);
         let (held, eval_us) = self.ask(view, &head.tenant.id, point, asks).await?;
-        let explain = explain::explain(view, &held);
-        let result = answer::merged(&held, point);
-        Ok(Evaluated { result, layers: view.layers().to_vec(), eval_us, explain })
+        Ok(evaluated(view, point, &held, eval_us))
     }
 
     /// Which rules of which layer hold for a plan. Asks again, whatever the memo holds.
@@ -274,6 +286,22 @@ impl Evaluator {
         let floor = document::floor(&document);
         let asks = vec![(Ask::Plan, document), (Ask::FloorPlan, floor)];
         let held = self.ask(view, &head.tenant.id, Point::Plan, asks).await?.0;
+        Ok(explain::explain(view, &held))
+    }
+
+    /// Which rules of which layer hold for scopes whose voters disagree.
+    ///
+    /// # Errors
+    /// When any layer fails.
+    pub async fn explain_settle(
+        &self,
+        view: &Arc<View>,
+        head: &Head,
+        scopes: &BTreeMap<Category, ScopeState>,
+    ) -> Result<Vec<Explained>, Failure> {
+        view.intact(Point::Conflict)?;
+        let asks = vec![(Ask::Settle, document::conflict(view, head, scopes))];
+        let held = self.ask(view, &head.tenant.id, Point::Conflict, asks).await?.0;
         Ok(explain::explain(view, &held))
     }
 

@@ -1,8 +1,8 @@
 //! All policies of one snapshot: every bundle and overlay compiled and probed, one view per tenant
 //! and bundle.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, OnceLock};
 
 use regorus::Value;
 
@@ -66,6 +66,10 @@ pub struct View {
     pub(super) is_promised: bool,
     pub(super) layers: Vec<String>,
     pub(super) settings: serde_json::Value,
+    /// Of `settings`, once somebody asked.
+    pub(super) settings_digest: OnceLock<Digest>,
+    /// The texts in it, likewise.
+    pub(super) settings_words: OnceLock<HashSet<String>>,
     /// Values in the table.
     pub(super) settings_size: usize,
     pub(super) provenance: BTreeMap<String, String>,

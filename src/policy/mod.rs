@@ -6,6 +6,7 @@
 mod agree;
 mod answer;
 mod apart;
+mod archive;
 mod background;
 mod bounded;
 mod builder;
@@ -26,6 +27,7 @@ mod memo;
 mod prepared;
 mod probe;
 mod promise;
+mod recorded;
 mod rego;
 mod sample;
 mod scan;
@@ -34,6 +36,7 @@ mod table;
 mod teach;
 pub mod testing;
 mod threads;
+mod tried;
 mod unit;
 mod validate;
 mod walk;
@@ -61,10 +64,13 @@ use crate::domain::verdict::{Mode, VerdictRules};
 use crate::yaml::fault::{Fault, FaultKind};
 
 pub use apart::{Apart, OverlayFaults, OverlayName};
+pub use archive::{Archive, PACKED_BYTES_MAX, Refused};
 pub use evaluator::Evaluator;
 pub use layers::package as rego_path;
 pub use load::{Loaded, Policies, View};
 pub use memo::MemoCounts;
+pub use recorded::{Document, documents, facts_digest, facts_plain, facts_shown};
+pub use tried::{Tried, tried};
 pub use validate::{Case, CaseResult, Validation, validate_modules};
 
 /// One file below `policies/`.
@@ -176,6 +182,21 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// The kind of that name.
+    pub fn parse(name: &str) -> Option<FailureKind> {
+        use FailureKind::{BadValue, Budget, Error, Overlay, Panic, TimeOut};
+        let all = [Error, TimeOut, BadValue, Panic, Budget, Overlay];
+        all.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether the same rules fail again on the same document, on any machine.
+    pub fn is_repeatable(self) -> bool {
+        match self {
+            FailureKind::Error | FailureKind::BadValue | FailureKind::Overlay => true,
+            FailureKind::TimeOut | FailureKind::Panic | FailureKind::Budget => false,
+        }
+    }
+
     /// The name in metrics.
     pub fn name(self) -> &'static str {
         match self {
@@ -219,6 +240,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// One that a record tells of.
+    pub fn recorded(point: Point, kind: FailureKind) -> Self {
+        Self::new(point, kind, "as recorded")
+    }
+
     fn new(point: Point, kind: FailureKind, message: &str) -> Self {
         let message = message.to_owned();
         Failure { point, kind, message, file: String::new(), line: 0, column: 0 }

@@ -3,8 +3,25 @@
 use super::table;
 use crate::yaml::fault::Fault;
 
+/// Characters of a message: a token may be as long as the file.
+const SHOWN_MAX: usize = 500;
+
 /// The fault with its true column, the token there, and a hint; `text` is the file it is in.
-pub(super) fn explain(mut fault: Fault, text: &str) -> Fault {
+pub(super) fn explain(fault: Fault, text: &str) -> Fault {
+    let mut fault = taught(fault, text);
+    fault.message = bounded(fault.message);
+    fault.hint = fault.hint.map(bounded);
+    fault
+}
+
+fn bounded(text: String) -> String {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}
+
+fn taught(mut fault: Fault, text: &str) -> Fault {
     fault.column = column(text, fault.line, fault.column);
     let (token, before) = token(text, fault.line, fault.column);
     fault.column -= before;

@@ -45,7 +45,7 @@ pub(super) struct Unit {
     /// The floor's table.
     pub(super) floor_settings: serde_json::Value,
     /// The module that asks, to compile the unit again.
-    entry: String,
+    pub(super) entry: String,
     pub(super) engine: Kept,
     /// Who wrote each file, to name the layer of a failure.
     pub(super) files: Vec<Arc<Parsed>>,
@@ -238,7 +238,7 @@ fn static_checks(files: &[&Parsed], reads_all: bool, limits: &Limits) -> Result<
     if faults.is_empty() { Ok(reads) } else { Err(faults.into_iter().collect()) }
 }
 
-fn compile(
+pub(super) fn compile(
     files: &[&Parsed],
     entry: &str,
     floor: &serde_json::Value,

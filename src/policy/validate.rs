@@ -84,7 +84,7 @@ pub fn validate_modules(
 }
 
 /// Runs on a thread of its own, which is left behind at the lowest priority if nothing can stop it.
-fn apart<T: Send + 'static>(
+pub(super) fn apart<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, (&'static str, &'static str)> {

@@ -1,4 +1,5 @@
-//! Keyed hashes, random tokens, seals, signed tokens and key files. The crypto crates stay behind this module.
+//! Keyed hashes, random tokens, seals, signed tokens, key files, and the canonical form of what is
+//! hashed. The crypto crates stay behind this module.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -11,15 +12,21 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 mod aws;
+mod canonical;
+mod commitment;
 mod issue;
 pub mod jwt;
 mod mac;
 mod sealed;
+mod signer;
 
 pub use aws::{AwsKeys, AwsRequest};
+pub use canonical::canonical;
+pub use commitment::Salt;
 pub use issue::Issuer;
 pub use mac::SharedSecret;
 pub use sealed::{DataKeys, OpenError};
+pub use signer::{Signer, is_signed, public_key_of_pem, signed_payload};
 
 /// Bytes of a key.
 const KEY_BYTES: usize = 32;
@@ -47,6 +54,9 @@ pub enum SealError {
         #[source]
         source: std::io::Error,
     },
+    /// A value has no canonical form.
+    #[error("writing a value as canonical JSON; it holds a repeated key, or one that is no text")]
+    Canonical(#[source] serde_json::Error),
     /// The crypto library refused, which a key of the right length never sees.
     #[error("the crypto library refused a key or a message")]
     Crypto,

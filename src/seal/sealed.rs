@@ -4,7 +4,7 @@
 //! authenticated beside it, so that a row cannot take another's place.
 
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::issue::Issuer;
 use super::{Key, SealError, random};
@@ -51,28 +51,34 @@ impl DataKeys {
 
     /// Seals `plain`, which belongs to `about`.
     pub fn seal(&self, plain: &str, about: &[&str]) -> Result<Vec<u8>, SealError> {
-        let nonce: [u8; NONCE_LEN] = random()?;
-        let mut body = plain.as_bytes().to_vec();
-        let sealing = Nonce::assume_unique_for_key(nonce);
-        let key = &self.current.key;
-        key.seal_in_place_append_tag(sealing, Aad::from(joined(about)), &mut body)
-            .map_err(|_| SealError::Crypto)?;
-        Ok([&[VERSION][..], &self.current.id, &nonce, &body].concat())
+        self.current.seal(plain, about)
     }
 
     /// Opens what was sealed under either key for the same `about`.
     pub fn open(&self, sealed: &[u8], about: &[&str]) -> Result<SecretString, OpenError> {
-        let (id, rest) = id_of(sealed).ok_or(OpenError::Damaged)?;
+        let (id, _) = id_of(sealed).ok_or(OpenError::Damaged)?;
         let keys = [Some(&self.current), self.previous.as_ref()];
         let sealing = keys.into_iter().flatten().find(|sealing| sealing.id == id);
-        let sealing = sealing.ok_or(OpenError::OtherKey)?;
-        let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(OpenError::Damaged)?;
-        let nonce = Nonce::assume_unique_for_key(*nonce);
-        let mut body = body.to_vec();
-        let plain = sealing.key.open_in_place(nonce, Aad::from(joined(about)), &mut body);
-        let plain = plain.map_err(|_| OpenError::Damaged)?;
-        let plain = std::str::from_utf8(plain).map_err(|_| OpenError::Damaged)?;
-        Ok(plain.into())
+        sealing.ok_or(OpenError::OtherKey)?.open(sealed, about)
+    }
+
+    /// Seals `plain` under a key of its own, which stands before it, sealed like any other: whoever
+    /// erases the whole leaves nothing to open with either data key.
+    pub fn seal_apart(&self, plain: &str, about: &[&str]) -> Result<Vec<u8>, SealError> {
+        let own: [u8; 32] = random()?;
+        let key = self.seal(&hex::encode(own), about)?;
+        let length = u16::try_from(key.len()).map_err(|_| SealError::Crypto)?;
+        let body = Key::from_bytes(own).seal(plain, about)?;
+        Ok([&length.to_be_bytes()[..], &key, &body].concat())
+    }
+
+    /// Opens what [`Self::seal_apart`] sealed for the same `about`.
+    pub fn open_apart(&self, sealed: &[u8], about: &[&str]) -> Result<SecretString, OpenError> {
+        let (length, rest) = sealed.split_first_chunk::<2>().ok_or(OpenError::Damaged)?;
+        let parts = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)));
+        let (key, body) = parts.ok_or(OpenError::Damaged)?;
+        let key = Key::from_hex(self.open(key, about)?.expose_secret());
+        key.ok_or(OpenError::Damaged)?.open(body, about)
     }
 
     /// Whether it is sealed under a key that is about to go.
@@ -106,6 +112,42 @@ impl Sealing {
         let key = UnboundKey::new(&CHACHA20_POLY1305, &derived).map_err(|_| SealError::Crypto)?;
         Ok(Sealing { id: [a, b, c, d, e, f, g, h], key: LessSafeKey::new(key) })
     }
+
+    fn seal(&self, plain: &str, about: &[&str]) -> Result<Vec<u8>, SealError> {
+        let nonce: [u8; NONCE_LEN] = random()?;
+        let mut body = plain.as_bytes().to_vec();
+        let sealing = Nonce::assume_unique_for_key(nonce);
+        self.key
+            .seal_in_place_append_tag(sealing, Aad::from(joined(about)), &mut body)
+            .map_err(|_| SealError::Crypto)?;
+        Ok([&[VERSION][..], &self.id, &nonce, &body].concat())
+    }
+
+    fn open(&self, sealed: &[u8], about: &[&str]) -> Result<SecretString, OpenError> {
+        let (id, rest) = id_of(sealed).ok_or(OpenError::Damaged)?;
+        if id != self.id {
+            return Err(OpenError::OtherKey);
+        }
+        let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(OpenError::Damaged)?;
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let mut body = body.to_vec();
+        let plain = self.key.open_in_place(nonce, Aad::from(joined(about)), &mut body);
+        let plain = plain.map_err(|_| OpenError::Damaged)?;
+        let plain = std::str::from_utf8(plain).map_err(|_| OpenError::Damaged)?;
+        Ok(plain.into())
+    }
+}
+
+impl Key {
+    /// Seals `plain`, which belongs to `about`, under this very key.
+    pub fn seal(&self, plain: &str, about: &[&str]) -> Result<Vec<u8>, SealError> {
+        Sealing::of(self)?.seal(plain, about)
+    }
+
+    /// Opens what was sealed under this key for the same `about`.
+    pub fn open(&self, sealed: &[u8], about: &[&str]) -> Result<SecretString, OpenError> {
+        Sealing::of(self).map_err(|_| OpenError::OtherKey)?.open(sealed, about)
+    }
 }
 
 fn id_of(sealed: &[u8]) -> Option<([u8; ID_BYTES], &[u8])> {
@@ -122,8 +164,6 @@ fn joined(about: &[&str]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret as _;
-
     use super::*;
 
     fn keys(byte: u8, previous: Option<u8>) -> DataKeys {
@@ -142,6 +182,13 @@ mod tests {
             assert_eq!(own.open(&sealed, moved).unwrap_err(), OpenError::Damaged, "{moved:?}");
         }
         assert_eq!(keys(2, None).open(&sealed, &["acme", "pii"]).unwrap_err(), OpenError::OtherKey);
+        let alone = Key::from_bytes([3; 32]).seal("canary", &["x"]).unwrap();
+        assert_eq!(
+            Key::from_bytes([3; 32]).open(&alone, &["x"]).unwrap().expose_secret(),
+            "canary"
+        );
+        let other = Key::from_bytes([4; 32]).open(&alone, &["x"]);
+        assert_eq!(other.unwrap_err(), OpenError::OtherKey);
     }
 
     #[test]
@@ -155,6 +202,23 @@ mod tests {
             let mut changed = sealed.clone();
             changed[index] ^= 1;
             assert!(own.open(&changed, &["x"]).is_err(), "{index}");
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_apart_has_a_key_of_its_own_and_opens_for_its_owner_alone() {
+        let own = keys(1, None);
+        let sealed = own.seal_apart("canary", &["acme", "job"]).unwrap();
+        assert_eq!(own.open_apart(&sealed, &["acme", "job"]).unwrap().expose_secret(), "canary");
+        let again = own.seal_apart("canary", &["acme", "job"]).unwrap();
+        let swapped = [&again[..103], &sealed[103..]].concat();
+        assert_eq!(sealed.len(), again.len());
+        assert!(own.open_apart(&swapped, &["acme", "job"]).is_err(), "another's key opened it");
+        assert!(own.open_apart(&sealed, &["globex", "job"]).is_err());
+        assert!(keys(2, None).open_apart(&sealed, &["acme", "job"]).is_err());
+        assert!(keys(2, Some(1)).open_apart(&sealed, &["acme", "job"]).is_ok());
+        for length in 0..sealed.len() {
+            assert!(own.open_apart(&sealed[..length], &["acme", "job"]).is_err(), "{length}");
         }
     }
 

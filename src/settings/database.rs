@@ -3,15 +3,18 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use validator::Validate;
 
 use super::at_least_1_ms;
+use super::hidden::hidden_address;
 use crate::yaml::Span;
 
-/// The form of an address, for messages.
-pub(super) const FORM: &str = "must be postgres://USER:PASSWORD@HOST/DATABASE";
+hidden_address!(
+    DatabaseUrl,
+    ["postgres://", "postgresql://"],
+    "must be postgres://USER:PASSWORD@HOST/DATABASE"
+);
 
 /// The database that instances share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Validate)]
@@ -55,53 +58,4 @@ pub enum Migrate {
     Auto,
     /// `orchestrator migrate`; an older schema is refused at start.
     Check,
-}
-
-/// An address with a password in it; never shown.
-#[derive(Clone, Deserialize)]
-#[serde(try_from = "String")]
-pub struct DatabaseUrl(SecretString);
-
-impl DatabaseUrl {
-    /// The address itself.
-    pub fn secret(&self) -> &SecretString {
-        &self.0
-    }
-
-    /// Whether `raw` may be one; whoever connects reads it closely.
-    pub(super) fn fits(raw: &str) -> bool {
-        ["postgres://", "postgresql://"].iter().any(|scheme| raw.starts_with(scheme))
-    }
-}
-
-impl TryFrom<String> for DatabaseUrl {
-    type Error = &'static str;
-
-    fn try_from(raw: String) -> Result<Self, Self::Error> {
-        if Self::fits(&raw) { Ok(Self(raw.into())) } else { Err(FORM) }
-    }
-}
-
-impl From<SecretString> for DatabaseUrl {
-    fn from(url: SecretString) -> Self {
-        Self(url)
-    }
-}
-
-impl std::fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("DatabaseUrl(…)")
-    }
-}
-
-impl Serialize for DatabaseUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("…")
-    }
-}
-
-impl PartialEq for DatabaseUrl {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.expose_secret() == other.0.expose_secret()
-    }
 }

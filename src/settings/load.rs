@@ -20,8 +20,6 @@ const EMBEDDED: &str = include_str!("../../config/settings.yaml");
 const FLAT: [(&str, &str); 2] = [("ENV", "/env"), ("LOG_LEVEL", "/telemetry/log_level")];
 /// Maps whose keys are names that an operator gives.
 const NAMED: [&str; 3] = ["/tiers", "/security/rate_limit/keys", "/security/rate_limit/routes"];
-/// Names that are promised and not built.
-const LATER: [&str; 2] = ["REDIS_URL", "NATS_URL"];
 
 impl Settings {
     /// The settings of this process: `file`, else `config/settings.yaml` where it exists, else the
@@ -85,6 +83,12 @@ impl Settings {
             Some(mut settings) if loading.faults.is_empty() => {
                 if let Some(url) = secrets.get(Secret::DatabaseUrl) {
                     settings.database.url = Some(url.clone().into());
+                }
+                if let Some(url) = secrets.get(Secret::RedisUrl) {
+                    settings.redis.url = Some(url.clone().into());
+                }
+                if let Some(url) = secrets.get(Secret::NatsUrl) {
+                    settings.nats.url = Some(url.clone().into());
                 }
                 Ok(Settings { secrets, discovered, ..settings })
             }
@@ -245,24 +249,17 @@ impl Loading<'_> {
         let mut names: Vec<String> = FLAT.iter().map(|(name, _)| (*name).to_owned()).collect();
         names.extend(Secrets::names());
         leaves(known, "", &mut names);
-        let (code, message, hint) = if LATER.contains(&rest) {
-            let hint = "unset it: this version has no use for it".to_owned();
-            ("not_built", "is not supported by this version", hint)
-        } else {
-            let near = yaml::nearest(rest, names.iter().map(String::as_str));
-            let hint = match near {
-                Some(near) => format!("did you mean {PREFIX}{near}?"),
-                None => "see docs/configuration.md for all names".to_owned(),
-            };
-            ("unknown_variable", "is no setting", hint)
+        let hint = match yaml::nearest(rest, names.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean {PREFIX}{near}?"),
+            None => "see docs/configuration.md for all names".to_owned(),
         };
         self.faults.push(Fault {
             kind: FaultKind::Settings,
             file: variable.to_owned(),
             line: 0,
             column: 0,
-            code,
-            message: format!("`{variable}` {message}"),
+            code: "unknown_variable",
+            message: format!("`{variable}` is no setting"),
             hint: Some(hint),
         });
     }
@@ -285,7 +282,11 @@ impl Loading<'_> {
 
     fn explain(&mut self, errors: &ValidationErrors, pointer: &str) {
         for (field, kind) in errors.errors() {
-            let below = format!("{pointer}/{field}");
+            // What is wrong with all of it stands under a name that no field has.
+            let below = match *field == "__all__" {
+                true => pointer.to_owned(),
+                false => format!("{pointer}/{field}"),
+            };
             match kind {
                 ValidationErrorsKind::Struct(inner) => self.explain(inner, &below),
                 ValidationErrorsKind::List(_) => {}

@@ -9,20 +9,39 @@ use validator::{Validate, ValidationError};
 
 use crate::yaml::Span;
 
+mod cache;
 mod concurrency;
 mod database;
 mod discovered;
+mod events;
+mod evidence;
+mod hidden;
+mod jobs;
 mod load;
+mod nats;
+mod policy;
+mod redis;
 mod secrets;
+mod sla;
+mod telemetry;
 mod tenancy;
 #[cfg(test)]
 mod tests;
 
+pub use self::redis::{Redis, RedisUrl};
+pub use cache::Cache;
 pub use concurrency::Concurrency;
 pub use database::{Database, DatabaseUrl, Migrate};
 pub use discovered::Discovered;
+pub use events::{Events, RequestEvents};
+pub use evidence::Evidence;
+pub use jobs::Jobs;
 pub use load::read_secret_variable;
+pub use nats::{Nats, NatsUrl};
+pub use policy::{Policy, Remote};
 pub use secrets::{Secret, Secrets};
+pub use sla::Sla;
+pub use telemetry::{LogFormat, LogSample, Telemetry};
 pub use tenancy::{Rate, RateLimit, Tier, Tiers};
 
 /// Everything that is fixed until the next start.
@@ -54,6 +73,21 @@ pub struct Settings {
     /// What instances share.
     #[validate(nested)]
     pub database: Database,
+    /// What instances share and may forget.
+    #[validate(nested)]
+    pub redis: Redis,
+    /// What carries events, and rings between instances.
+    #[validate(nested)]
+    pub nats: Nats,
+    /// What is told, and to how many.
+    #[validate(nested)]
+    pub events: Events,
+    /// How decisions are put on record.
+    #[validate(nested)]
+    pub evidence: Evidence,
+    /// How work that waits is carried out.
+    #[validate(nested)]
+    pub jobs: Jobs,
     /// What it tells operators.
     #[validate(nested)]
     pub telemetry: Telemetry,
@@ -77,6 +111,11 @@ impl Default for Settings {
             cache: Cache::default(),
             policy: Policy::default(),
             database: Database::default(),
+            redis: Redis::default(),
+            nats: Nats::default(),
+            events: Events::default(),
+            evidence: Evidence::default(),
+            jobs: Jobs::default(),
             telemetry: Telemetry::default(),
             secrets: Secrets::default(),
             discovered: Vec::new(),
@@ -114,6 +153,8 @@ impl Env {
 pub struct Server {
     /// Address and port; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where health and metrics are served to whoever reaches it; nowhere else unless set.
+    pub admin_listen: Option<SocketAddr>,
     /// Serving threads; one per core unless set.
     #[validate(range(min = 1, max = 256))]
     pub workers: Option<usize>,
@@ -130,6 +171,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            admin_listen: None,
             workers: None,
             verdict_status: VerdictStatus::Ok,
             shutdown_delay: None,
@@ -156,7 +198,7 @@ pub struct Limits {
     /// Bytes of a body.
     #[validate(range(min = 1024, max = 1_073_741_824))]
     pub body_bytes_max: usize,
-    /// Free time for a body.
+    /// Free time for a body, or to read an answer, and the longest without a byte of it.
     #[validate(custom(function = "at_least_100_ms"))]
     pub body_timeout: Span,
     /// Rate that keeps a slower body alive.
@@ -335,125 +377,6 @@ impl Default for Orchestration {
             sla: Sla::default(),
         }
     }
-}
-
-/// Deadline of a request by priority, in milliseconds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(default, deny_unknown_fields)]
-pub struct Sla {
-    /// Critical.
-    #[validate(range(min = 10, max = 300_000))]
-    pub critical_ms: u64,
-    /// Normal and high.
-    #[validate(range(min = 10, max = 300_000))]
-    pub normal_ms: u64,
-    /// Low and batch.
-    #[validate(range(min = 10, max = 300_000))]
-    pub low_ms: u64,
-}
-
-impl Default for Sla {
-    fn default() -> Self {
-        Self { critical_ms: 1000, normal_ms: 2000, low_ms: 5000 }
-    }
-}
-
-/// What is kept for equal requests.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(default, deny_unknown_fields)]
-pub struct Cache {
-    /// Whether equal requests of a tenant are answered from what detectors said before.
-    pub responses: bool,
-    /// How long.
-    #[validate(custom(function = "at_least_1_ms"))]
-    pub ttl: Span,
-    /// Memory for it.
-    #[validate(range(min = 1_024_u64, max = 1_099_511_627_776_u64))]
-    pub bytes_max: u64,
-}
-
-impl Default for Cache {
-    fn default() -> Self {
-        Self { responses: true, ttl: Span(Duration::from_secs(300)), bytes_max: 16_777_216 }
-    }
-}
-
-/// What a policy may cost.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(default, deny_unknown_fields)]
-pub struct Policy {
-    /// Of one evaluation.
-    #[validate(custom(function = "at_least_1_ms"))]
-    pub eval_timeout: Span,
-    /// Threads that evaluate what the memo does not know.
-    #[validate(range(min = 1, max = 64))]
-    pub threads: usize,
-    /// Answers kept.
-    #[validate(range(min = 1, max = 10_000_000))]
-    pub memo_entries: usize,
-    /// Versions kept of one stored overlay.
-    #[validate(range(min = 1, max = 10_000))]
-    pub versions_max: u64,
-    /// Whether changes of overlays serve only after another person's review.
-    pub require_review: bool,
-    /// Units with a tenant's own rules whose engines are kept ready; others are compiled again when
-    /// they are asked.
-    #[validate(range(min = 1, max = 100_000))]
-    pub prepared_max: usize,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            eval_timeout: Span(Duration::from_millis(50)),
-            threads: 2,
-            memo_entries: 10_000,
-            versions_max: 50,
-            require_review: false,
-            prepared_max: 256,
-        }
-    }
-}
-
-/// What operators are told.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(default, deny_unknown_fields)]
-pub struct Telemetry {
-    /// Least level of a line.
-    #[validate(custom(function = "known_level"))]
-    pub log_level: String,
-    /// Shape of a line.
-    pub log_format: LogFormat,
-    /// Tenants with a metric label of their own; empty: the first 20 seen.
-    #[validate(length(max = 20))]
-    pub tenant_labels: Vec<String>,
-}
-
-impl Default for Telemetry {
-    fn default() -> Self {
-        Self { log_level: "info".into(), log_format: LogFormat::Auto, tenant_labels: Vec::new() }
-    }
-}
-
-/// Shape of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Pretty on a terminal, else JSON.
-    #[default]
-    Auto,
-    /// One JSON object a line.
-    Json,
-    /// For eyes.
-    Pretty,
-}
-
-fn known_level(level: &str) -> Result<(), ValidationError> {
-    if ["error", "warn", "info", "debug", "trace"].contains(&level) {
-        return Ok(());
-    }
-    let message = "must be error, warn, info, debug or trace";
-    Err(ValidationError::new("level").with_message(message.into()))
 }
 
 impl Settings {

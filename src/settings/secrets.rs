@@ -3,7 +3,7 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::database::{DatabaseUrl, FORM};
+use super::{DatabaseUrl, NatsUrl, RedisUrl};
 
 /// Bytes read of a file.
 const FILE_BYTES_MAX: u64 = 4096;
@@ -19,20 +19,29 @@ pub enum Secret {
     DataKey,
     /// The one before it, while what it sealed is sealed anew.
     DataKeyPrevious,
+    /// Seed of the signatures of the log of records: 64 hexadecimal digits.
+    EvidenceKey,
     /// The key that becomes the first one on an empty store.
     BootstrapKey,
     /// Where the database is, with its password.
     DatabaseUrl,
+    /// Where Redis is, with its password.
+    RedisUrl,
+    /// Where NATS is, with its password.
+    NatsUrl,
 }
 
 impl Secret {
-    const ALL: [Secret; 6] = [
+    const ALL: [Secret; 9] = [
         Secret::KeyPepper,
         Secret::JwtSecretKey,
         Secret::DataKey,
         Secret::DataKeyPrevious,
+        Secret::EvidenceKey,
         Secret::BootstrapKey,
         Secret::DatabaseUrl,
+        Secret::RedisUrl,
+        Secret::NatsUrl,
     ];
 
     /// The variable, without prefix.
@@ -42,8 +51,11 @@ impl Secret {
             Secret::JwtSecretKey => "JWT_SECRET_KEY",
             Secret::DataKey => "DATA_KEY",
             Secret::DataKeyPrevious => "DATA_KEY_PREVIOUS",
+            Secret::EvidenceKey => "EVIDENCE_KEY",
             Secret::BootstrapKey => "BOOTSTRAP_KEY",
             Secret::DatabaseUrl => "DATABASE_URL",
+            Secret::RedisUrl => "REDIS_URL",
+            Secret::NatsUrl => "NATS_URL",
         }
     }
 
@@ -55,7 +67,7 @@ impl Secret {
     /// What is wrong with it, without showing it.
     fn fault(self, value: &str) -> Option<&'static str> {
         match self {
-            Secret::KeyPepper | Secret::DataKey | Secret::DataKeyPrevious => {
+            Secret::KeyPepper | Secret::DataKey | Secret::DataKeyPrevious | Secret::EvidenceKey => {
                 let hexadecimal = value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit());
                 (!hexadecimal).then_some("must be 64 hexadecimal digits; `openssl rand -hex 32`")
             }
@@ -64,7 +76,9 @@ impl Secret {
             }
             // Its form is checked where it is used.
             Secret::BootstrapKey => None,
-            Secret::DatabaseUrl => (!DatabaseUrl::fits(value)).then_some(FORM),
+            Secret::DatabaseUrl => (!DatabaseUrl::fits(value)).then_some(DatabaseUrl::FORM),
+            Secret::RedisUrl => (!RedisUrl::fits(value)).then_some(RedisUrl::FORM),
+            Secret::NatsUrl => (!NatsUrl::fits(value)).then_some(NatsUrl::FORM),
         }
     }
 }

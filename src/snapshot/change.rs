@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{ChangeError, Row, RowKind, RowPlace, Snapshot};
+use super::{Change, ChangeError, Live, Row, RowKind, RowPlace, Snapshot};
 use crate::domain::id::DetectorName;
+use crate::settings::Settings;
 use crate::store::{AuditEntry, Expected, Object};
 
 /// A change of one row.
@@ -17,6 +18,18 @@ pub struct RowChange {
     pub expected: Expected,
     /// What the audit says of it.
     pub audit: AuditEntry,
+}
+
+impl Live {
+    /// What would serve after a change of one overlay; it is compiled and probed, its tests are not
+    /// run, and nothing is stored. Blocks.
+    ///
+    /// # Errors
+    /// Every fault of the overlay, or that files define it.
+    pub fn imagine(&self, change: &Change, settings: &Settings) -> Result<Snapshot, ChangeError> {
+        let base = self.current();
+        self.draft(&base, change, &base.policies, settings)
+    }
 }
 
 impl RowChange {

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use serde::Serialize;
+use tokio::sync::Notify;
 
+use super::generations::{Generations, Instance};
+use super::history::{self, Became, History};
 use super::{Base, Files, Overlay, Row, RowChange, Snapshot, Sources, Told, overlays, rows, trial};
 use crate::domain::id::{BundleName, DetectorName, TenantId};
 use crate::policy::Policies;
@@ -24,6 +26,7 @@ pub struct Live {
     instance: String,
     state: Mutex<State>,
     store: Option<Arc<dyn Store>>,
+    hastened: Notify,
     /// Of the store, when it was last read.
     generation: AtomicI64,
     /// Held by whoever makes the next snapshot, so that no change loses another.
@@ -105,46 +108,32 @@ struct State {
     wanted: String,
     /// Why it does not serve.
     faults: Vec<Fault>,
+    history: History,
 }
 
-/// What serves, and what was refused.
-#[derive(Debug, Clone, Serialize)]
-pub struct Generations {
-    /// The snapshot that serves.
-    pub revision: String,
-    /// Swaps of this process.
-    pub generation: u64,
-    /// When it was loaded.
-    pub loaded_at: String,
-    /// The revision of the files as they are now; differs while they are at fault.
-    pub wanted: String,
-    /// Why they do not serve.
-    pub faults: Vec<Fault>,
-    /// What is odd but serves.
-    pub warnings: Vec<Fault>,
-    /// Every known instance; today this one.
-    pub instances: Vec<Instance>,
-}
-
-/// One instance of the service.
-#[derive(Debug, Clone, Serialize)]
-pub struct Instance {
-    /// Random, new at every start.
-    pub instance: String,
-    /// What serves there.
-    pub revision: String,
-    /// Since when.
-    pub loaded_at: String,
+impl State {
+    /// What is wanted now and why it does not serve; the edit that made it so is noted.
+    fn becomes(
+        &mut self,
+        result: Became,
+        wanted: String,
+        changed: Vec<String>,
+        faults: Vec<Fault>,
+    ) {
+        self.history.note(result, &wanted, changed, &faults);
+        (self.wanted, self.faults) = (wanted, faults);
+    }
 }
 
 impl Live {
     /// Serves `first`, read from `sources` and, where there is one, from `store`.
     pub fn new(first: Snapshot, sources: Sources, store: Option<Arc<dyn Store>>) -> Self {
-        let state = State { wanted: first.revision.clone(), faults: Vec::new() };
+        let state = State { wanted: first.revision.clone(), ..State::default() };
         let (overlays, rows) = (first.files.overlays.clone(), first.files.rows.clone());
         tell_broken(&first, None);
         Self {
             store,
+            hastened: Notify::new(),
             generation: AtomicI64::new(-1),
             stored: Mutex::new(Stored { overlays, rows }),
             current: ArcSwap::from_pointee(first),
@@ -159,22 +148,35 @@ impl Live {
         self.current.load_full()
     }
 
+    /// Another instance changed the store: it is looked at now.
+    pub fn hasten(&self) {
+        self.hastened.notify_one();
+    }
+
+    /// The name of this process among instances.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
     /// What serves, and what was refused.
     pub fn generations(&self) -> Generations {
         let current = self.current();
         let state = self.state();
+        let mut faults = state.faults.clone();
+        faults.extend(self.sources.remote().map(super::Remote::faults).unwrap_or_default());
         Generations {
             revision: current.revision.clone(),
             generation: current.generation,
             loaded_at: current.loaded_at.clone(),
             wanted: state.wanted.clone(),
-            faults: state.faults.clone(),
+            faults,
             warnings: current.warnings.clone(),
             instances: vec![Instance {
                 instance: self.instance.clone(),
                 revision: current.revision.clone(),
                 loaded_at: current.loaded_at.clone(),
             }],
+            history: state.history.newest_first(),
         }
     }
 
@@ -207,7 +209,7 @@ impl Live {
                 let files = files.beside(stored.overlays.clone(), stored.rows.clone());
                 self.adopt(&files, settings)
             }
-            Err(faults) => self.refuse("unreadable".into(), faults),
+            Err(faults) => self.refuse("unreadable".into(), Vec::new(), faults),
         }
     }
 
@@ -215,7 +217,8 @@ impl Live {
     pub(super) async fn stored_anew(&self) {
         let Some(store) = &self.store else { return std::future::pending().await };
         loop {
-            tokio::time::sleep(STORE_POLL).await;
+            // Whoever hastens it only spares a wait.
+            let _ = tokio::time::timeout(STORE_POLL, self.hastened.notified()).await;
             match store.generation().await {
                 Ok(generation) if generation != self.generation.load(Ordering::Relaxed) => return,
                 Ok(_) => {}
@@ -276,7 +279,8 @@ impl Live {
         // Version and time are the store's to give.
         next.files.overlays = change.made(&next.files.overlays, &object);
         stored.overlays = change.made(&stored.overlays, &object);
-        Ok(Changed { snapshot: self.swap(next), doubts })
+        let what = history::stored(&change.tenant, &change.bundle);
+        Ok(Changed { snapshot: self.swap(next, what), doubts })
     }
 
     /// Checks, stores and serves a change of one row, or does nothing. Blocks, as `refresh`.
@@ -311,7 +315,7 @@ impl Live {
         // Version and time are the store's to give.
         next.files.rows = change.made(&next.files.rows, &object);
         stored.rows = change.made(&stored.rows, &object);
-        Ok(self.swap(next))
+        Ok(self.swap(next, change.place.shown()))
     }
 
     /// Checks a change as `change` does, and leaves everything as it is; its doubts.
@@ -353,7 +357,7 @@ impl Live {
     }
 
     /// What would serve after `change`, over what serves in `base`.
-    fn draft(
+    pub(super) fn draft(
         &self,
         base: &Snapshot,
         change: &Change,
@@ -378,10 +382,11 @@ impl Live {
         }
     }
 
-    fn swap(&self, next: Snapshot) -> Arc<Snapshot> {
+    fn swap(&self, next: Snapshot, what: String) -> Arc<Snapshot> {
         let next = Arc::new(next);
         self.current.store(Arc::clone(&next));
         let mut state = self.state();
+        state.history.note(Became::Stored, &next.revision, vec![what], &[]);
         // While files are at fault, they stay wanted.
         if state.faults.is_empty() {
             state.wanted.clone_from(&next.revision);
@@ -406,32 +411,34 @@ impl Live {
             }
             if serves && same {
                 // A refused change was taken back.
-                *state = State { wanted, faults: Vec::new() };
+                state.becomes(Became::Restored, wanted, Vec::new(), Vec::new());
                 return Some(Ok(current));
             }
         }
+        let changed = files.differences(&current.files, &self.sources.policies_root());
         match Snapshot::from_files(files, &self.sources, settings, Some(&current)) {
             Ok(next) => {
                 let next = Arc::new(next);
                 tell_broken(&next, Some(&current));
                 self.current.store(Arc::clone(&next));
-                *self.state() = State { wanted, faults: Vec::new() };
+                self.state().becomes(Became::Loaded, wanted, changed, Vec::new());
                 Some(Ok(next))
             }
-            Err(faults) => self.refuse(wanted, faults),
+            Err(faults) => self.refuse(wanted, changed, faults),
         }
     }
 
     fn refuse(
         &self,
         wanted: String,
+        changed: Vec<String>,
         faults: Vec<Fault>,
     ) -> Option<Result<Arc<Snapshot>, Vec<Fault>>> {
         let mut state = self.state();
         if state.wanted == wanted && state.faults == faults {
             return None;
         }
-        *state = State { wanted, faults: faults.clone() };
+        state.becomes(Became::Refused, wanted, changed, faults.clone());
         Some(Err(faults))
     }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use crate::catalog::{self, Catalog, Detector, LoadContext, SecretRef, SourceFile};
-use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
 use crate::outbound::Guard;
 use crate::policy::{self, Apart, Limits, OverlayFaults, OverlayName, Policies, TenantScope};
@@ -19,19 +18,28 @@ use crate::yaml::fault::{Fault, FaultKind};
 use rows::Settled;
 
 mod change;
+mod generations;
+mod history;
 mod layers;
 mod live;
+mod manifest;
 mod overlays;
 mod registered;
+mod remote;
 mod rows;
 mod seen;
 mod sources;
+mod tree;
 mod trial;
 mod watch;
 
 pub use change::RowChange;
-pub use live::{Change, ChangeError, Changed, Gate, Generations, Live};
+pub use generations::Generations;
+pub use history::{Became, Edit};
+pub use live::{Change, ChangeError, Changed, Gate, Live};
+pub use manifest::{Branch, Get, Unfound};
 pub use overlays::{Overlay, OverlayCases, OverlayContent, OverlayModule, key, tag};
+pub use remote::{Asked, Remote, follow, refresh};
 pub use rows::{KINDS, Quota, Row, RowKind, RowPlace, stored};
 pub use seen::Seen;
 pub use sources::{CheckParams, Files, Sources, Told};
@@ -73,6 +81,32 @@ impl Snapshot {
         Self::from_files(&sources.read()?, sources, settings, previous)
     }
 
+    /// Loads the first one. Where its policies were brought from elsewhere and have faults, those that
+    /// served last serve again.
+    pub fn first(sources: &Sources, settings: &Settings) -> Result<Snapshot, Vec<Fault>> {
+        let first = match (Self::load(sources, settings, None), sources.remote()) {
+            (Err(faults), Some(remote)) if remote.fall_back(&faults) => {
+                for fault in &faults {
+                    tracing::error!(%fault, "new policies are at fault; the last good ones serve");
+                }
+                Self::load(sources, settings, None)
+            }
+            (first, _) => first,
+        }?;
+        if let Some(remote) = sources.remote() {
+            remote.settle(&first);
+        }
+        Ok(first)
+    }
+
+    /// Whether its policy tree is this.
+    fn is_of(&self, policies: &[policy::Source]) -> bool {
+        let own = &self.files.policies;
+        let same =
+            |(a, b): (&policy::Source, &policy::Source)| a.path == b.path && a.bytes == b.bytes;
+        own.len() == policies.len() && own.iter().zip(policies).all(same)
+    }
+
     /// One detector file by itself, as loading would read it.
     pub fn detector(
         file: SourceFile,
@@ -101,8 +135,28 @@ impl Snapshot {
         settings: &Settings,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Vec<Fault>> {
+        Self::from_files_with(&secret, files, (sources, settings), previous)
+    }
+
+    /// The same to decide again and to call nobody: every secret is blank.
+    pub fn rebuild(
+        files: &Files,
+        sources: &Sources,
+        settings: &Settings,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, Vec<Fault>> {
+        let blank = |_: &SecretRef| Some("0".repeat(BLANK_BYTES).into());
+        Self::from_files_with(&blank, files, (sources, settings), previous)
+    }
+
+    fn from_files_with(
+        secret: &dyn Fn(&SecretRef) -> Option<SecretString>,
+        files: &Files,
+        (sources, settings): (&Sources, &Settings),
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, Vec<Fault>> {
         let guard = guard(settings)?;
-        let context = context(sources, settings, &guard);
+        let context = LoadContext { secret, ..context(sources, settings, &guard) };
         // Policies cannot be checked against tenants that are not known.
         let known = previous.map(|old| (&old.catalog, old.files.catalog.as_slice()));
         let (catalog, warnings) = Catalog::load_after(known, &files.catalog, &context)?;
@@ -175,6 +229,9 @@ impl Snapshot {
     }
 }
 
+/// Bytes of what stands for a secret.
+const BLANK_BYTES: usize = 64;
+
 /// Where detectors may be.
 fn guard(settings: &Settings) -> Result<Guard, Vec<Fault>> {
     catalog::guard(settings).map_err(|error| {
@@ -237,25 +294,6 @@ fn load_policies(
     Ok(loaded)
 }
 
-impl Files {
-    /// The digest of everything, independent of the order of files.
-    pub fn revision(&self) -> Digest {
-        let mut entries: Vec<[Vec<u8>; 3]> = self
-            .catalog
-            .iter()
-            .map(|file| entry(kind_name(file.kind), &name_of(file), &file.bytes))
-            .chain(self.policies.iter().map(|file| entry("policy", &file.path, &file.bytes)))
-            .chain(self.overlays.iter().map(|overlay| {
-                let parts = ["overlay".into(), overlay.folder(), overlay.digest.hex()];
-                parts.map(String::into_bytes)
-            }))
-            .chain(self.row_entries())
-            .collect();
-        entries.sort();
-        Digest::of_all(entries.iter().flatten().map(Vec::as_slice))
-    }
-}
-
 /// What policies may cost.
 pub fn policy_limits(settings: &Settings) -> Limits {
     Limits {
@@ -275,15 +313,6 @@ fn secret(reference: &SecretRef) -> Option<SecretString> {
             Some(text.trim_end_matches(['\n', '\r']).into())
         }
     }
-}
-
-fn entry(kind: &str, name: &str, bytes: &Arc<[u8]>) -> [Vec<u8>; 3] {
-    [kind.as_bytes().to_vec(), name.as_bytes().to_vec(), Digest::of(bytes).as_bytes().to_vec()]
-}
-
-/// The file's own name: where the folder stands must not change the revision.
-fn name_of(file: &SourceFile) -> String {
-    file.path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 fn kind_name(kind: FaultKind) -> &'static str {

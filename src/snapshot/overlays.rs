@@ -65,6 +65,8 @@ pub struct Overlay {
     pub content: OverlayContent,
     /// Of the content.
     pub digest: Digest,
+    /// The content as it is stored.
+    pub body: Arc<str>,
     /// Why the content could not be read; it is empty then.
     pub fault: Option<Fault>,
 }
@@ -91,6 +93,7 @@ impl Overlay {
             at_ms: object.at_ms,
             content,
             digest: Digest::of(body.as_bytes()),
+            body: body.into(),
         })
     }
 
@@ -235,6 +238,11 @@ impl Snapshot {
     pub fn overlay(&self, tenant: &TenantId, bundle: &BundleName) -> Option<&Arc<Overlay>> {
         let mut overlays = self.files.overlays.iter();
         overlays.find(|overlay| overlay.tenant == *tenant && overlay.bundle == *bundle)
+    }
+
+    /// Everything that the store holds under bundles, shadowed or not.
+    pub fn overlays(&self) -> impl Iterator<Item = &Arc<Overlay>> {
+        self.files.overlays.iter()
     }
 
     /// Whether files define the overlay of a tenant, so that the API must not.

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::registered::{self, Registered};
 use super::{Files, Snapshot, overlays, seen, seen::Seen};
 use crate::catalog::{Catalog, LoadContext, SourceFile, Tenant};
-use crate::domain::digest::Digest;
 use crate::domain::id::{DetectorName, TenantId};
 use crate::settings::Tier;
 use crate::store::{Object, ObjectKey, Store, StoreError};
@@ -49,7 +48,18 @@ impl RowKind {
         }
     }
 
-    const ALL: [RowKind; 5] =
+    /// What manifests call it: a row is no file.
+    pub(super) fn stored_as(self) -> &'static str {
+        match self {
+            RowKind::Tenant => "stored tenant",
+            RowKind::Quota => "quota",
+            RowKind::Pause => "pause",
+            RowKind::Detector => "registered detector",
+            RowKind::Strategies => "stored strategies",
+        }
+    }
+
+    pub(super) const ALL: [RowKind; 5] =
         [RowKind::Tenant, RowKind::Quota, RowKind::Pause, RowKind::Detector, RowKind::Strategies];
 }
 
@@ -274,15 +284,6 @@ impl Files {
     /// Folders of the policy tree that tenants may name.
     fn bundles(&self) -> BTreeSet<&str> {
         self.policies.iter().filter_map(|file| Some(file.path.split_once('/')?.0)).collect()
-    }
-
-    /// What rows add to the revision.
-    pub(super) fn row_entries(&self) -> impl Iterator<Item = [Vec<u8>; 3]> {
-        self.rows.iter().map(|row| {
-            let digest = Digest::of(row.body.as_bytes()).as_bytes().to_vec();
-            let path = row.place.path().into_bytes();
-            [row.place.kind.name().as_bytes().to_vec(), path, digest]
-        })
     }
 }
 

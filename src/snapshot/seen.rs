@@ -1,7 +1,7 @@
 //! What a tenant sees of the catalog, prepared once per snapshot so that requests copy nothing.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::catalog::{Catalog, Detector};
 use crate::domain::coverage::Abilities;
@@ -25,6 +25,7 @@ pub struct Seen {
     pub abilities: Abilities,
     /// Of their definitions, credentials aside.
     pub digest: Digest,
+    facts_digest: OnceLock<Digest>,
 }
 
 impl Seen {
@@ -46,7 +47,13 @@ impl Seen {
                 .collect(),
             digest: Digest::of(format!("{detectors:?}").as_bytes()),
             detectors,
+            facts_digest: OnceLock::new(),
         }
+    }
+
+    /// Of what plan documents say of them.
+    pub fn facts_digest(&self) -> Digest {
+        *self.facts_digest.get_or_init(|| policy::facts_digest(&self.facts))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::remote::{Remote, SHOWN};
 use super::{Overlay, Row};
 use crate::assets;
 use crate::catalog::detector::DISCOVERED;
@@ -28,7 +29,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Where one kind of file lives.
 #[derive(Debug, Clone)]
-enum Place {
+pub(super) enum Place {
     /// On disk since the start; must stay.
     Disk(PathBuf),
     /// Inside the binary, below this prefix.
@@ -41,7 +42,11 @@ pub struct Sources {
     detectors: Place,
     tenants: Place,
     strategies: Place,
-    policies: Place,
+    pub(super) policies: Place,
+    /// Instead of `policies`.
+    pub(super) remote: Option<Arc<Remote>>,
+    /// Whose signature a bundle in `policies` must have.
+    pub(super) key_file: Option<PathBuf>,
     discovered: Vec<Discovered>,
     /// What discovered services said of themselves.
     told: Arc<Mutex<BTreeMap<DetectorName, Told>>>,
@@ -69,9 +74,10 @@ impl Sources {
     pub fn of(settings: &Settings, base: Option<&Path>, check_params: CheckParams) -> Sources {
         let paths = &settings.paths;
         let defaults = Paths::default();
+        let below = |path: &Path| base.map_or_else(|| path.to_path_buf(), |base| base.join(path));
         let place = |path: &Path, default: &Path, prefix: &'static str| {
             let named = path != default;
-            let path = base.map_or_else(|| path.to_path_buf(), |base| base.join(path));
+            let path = below(path);
             // Whoever names a folder means that folder; only the defaults may be absent.
             if named || path.exists() { Place::Disk(path) } else { Place::Embedded(prefix) }
         };
@@ -80,6 +86,8 @@ impl Sources {
             tenants: place(&paths.tenants, &defaults.tenants, "config/tenants/"),
             strategies: place(&paths.strategies, &defaults.strategies, "config/strategies.yaml"),
             policies: place(&paths.policies, &defaults.policies, "policies/"),
+            remote: Remote::of(settings, base),
+            key_file: settings.policy.remote.public_key_file.as_deref().map(below),
             discovered: settings.discovered.clone(),
             told: Arc::default(),
             check_params,
@@ -104,8 +112,10 @@ impl Sources {
 
     /// Folders to watch: each root, and its parent, where a root is swapped by renaming.
     pub(super) fn roots(&self) -> Vec<PathBuf> {
-        [&self.detectors, &self.tenants, &self.strategies, &self.policies]
+        let local = self.remote.is_none().then_some(&self.policies);
+        [&self.detectors, &self.tenants, &self.strategies]
             .into_iter()
+            .chain(local)
             .filter_map(|place| match place {
                 // Events name absolute paths.
                 Place::Disk(path) => Some(std::path::absolute(path).unwrap_or(path.clone())),
@@ -114,8 +124,19 @@ impl Sources {
             .collect()
     }
 
-    /// The folder of policies, as an operator would name it.
+    /// Where policies are published, if that is elsewhere.
+    pub fn remote(&self) -> Option<&Remote> {
+        self.remote.as_deref()
+    }
+
+    /// The folder or bundle of policies, as an operator would name it.
     pub fn policies_root(&self) -> String {
+        if self.remote.is_some() {
+            return SHOWN.to_owned();
+        }
+        if let Some(bundle) = self.bundle() {
+            return bundle.display().to_string();
+        }
         match &self.policies {
             Place::Disk(path) => path.display().to_string(),
             Place::Embedded(prefix) => format!("embedded/{}", prefix.trim_end_matches('/')),
@@ -153,13 +174,9 @@ impl Sources {
                 Err(fault) => faults.push(fault),
             }
         }
-        match read(FaultKind::Policy, &self.policies, is_policy) {
-            Ok(found) => files.policies.extend(
-                found
-                    .into_iter()
-                    .map(|file| policy::Source { path: file.relative, bytes: file.bytes }),
-            ),
-            Err(fault) => faults.push(fault),
+        match self.tree() {
+            Ok(found) => files.policies = found,
+            Err(found) => faults.extend(found),
         }
         files.catalog.extend(self.discovered(&files.catalog));
         if faults.is_empty() { Ok(files) } else { Err(faults) }
@@ -186,19 +203,19 @@ fn stands_for(found: &Discovered, told: Option<&Told>) -> SourceFile {
     }
 }
 
-struct Found {
+pub(super) struct Found {
     /// As an operator would name it.
     shown: String,
     /// Below the root, with `/`.
-    relative: String,
-    bytes: Arc<[u8]>,
+    pub(super) relative: String,
+    pub(super) bytes: Arc<[u8]>,
 }
 
 fn is_yaml(relative: &str) -> bool {
     relative.ends_with(".yaml") && !relative.contains('/')
 }
 
-fn is_policy(relative: &str) -> bool {
+pub(super) fn is_policy(relative: &str) -> bool {
     let name = relative.rsplit('/').next().unwrap_or_default();
     name.ends_with(".rego")
         || name == "data.yaml"
@@ -208,7 +225,7 @@ fn is_policy(relative: &str) -> bool {
 
 /// What to change about a name that is nearly one that is read: left out in silence, such a file
 /// would be a rule that never acts.
-fn misnamed(kind: FaultKind, relative: &str) -> Option<String> {
+pub(super) fn misnamed(kind: FaultKind, relative: &str) -> Option<String> {
     let name = relative.rsplit('/').next().unwrap_or_default();
     let (stem, ending) = name.rsplit_once('.')?;
     let ending = ending.to_ascii_lowercase();
@@ -229,7 +246,11 @@ fn misnamed(kind: FaultKind, relative: &str) -> Option<String> {
     }
 }
 
-fn read(kind: FaultKind, place: &Place, wanted: fn(&str) -> bool) -> Result<Vec<Found>, Fault> {
+pub(super) fn read(
+    kind: FaultKind,
+    place: &Place,
+    wanted: fn(&str) -> bool,
+) -> Result<Vec<Found>, Fault> {
     match place {
         Place::Embedded(prefix) => Ok(embedded(prefix, wanted)),
         Place::Disk(path) => disk(kind, path, wanted),
@@ -254,7 +275,11 @@ fn embedded(prefix: &str, wanted: fn(&str) -> bool) -> Vec<Found> {
         .collect()
 }
 
-fn disk(kind: FaultKind, root: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Found>, Fault> {
+pub(super) fn disk(
+    kind: FaultKind,
+    root: &Path,
+    wanted: fn(&str) -> bool,
+) -> Result<Vec<Found>, Fault> {
     let lost = |error: std::io::Error| {
         let message = format!("could not be read: {error}");
         let mut fault = fault(kind, root, "unreadable", message);
@@ -264,7 +289,7 @@ fn disk(kind: FaultKind, root: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Fo
     let real = root.canonicalize().map_err(lost)?;
     let mut found = Vec::new();
     if real.is_file() {
-        let bytes = contents(kind, root, &real)?;
+        let bytes = contents(kind, root, &real, FILE_BYTES_MAX)?;
         let shown = root.display().to_string();
         found.push(Found { relative: String::new(), shown, bytes });
         return Ok(found);
@@ -316,7 +341,7 @@ fn disk(kind: FaultKind, root: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Fo
                     let message = format!("holds more than {FILES_MAX} files");
                     return Err(fault(kind, root, "too_many_files", message));
                 }
-                let bytes = contents(kind, &shown, &target)?;
+                let bytes = contents(kind, &shown, &target, FILE_BYTES_MAX)?;
                 found.push(Found { shown: shown.display().to_string(), relative, bytes });
             }
         }
@@ -325,24 +350,30 @@ fn disk(kind: FaultKind, root: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Fo
     Ok(found)
 }
 
-fn contents(kind: FaultKind, shown: &Path, path: &Path) -> Result<Arc<[u8]>, Fault> {
+/// At most `most` bytes.
+pub(super) fn contents(
+    kind: FaultKind,
+    shown: &Path,
+    path: &Path,
+    most: u64,
+) -> Result<Arc<[u8]>, Fault> {
     use std::io::Read as _;
     let read = || -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        std::fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     let bytes = read()
         .map_err(|error| fault(kind, shown, "unreadable", format!("could not be read: {error}")))?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        let message = format!("holds more than {FILE_BYTES_MAX} bytes");
-        let (line, column) = yaml::end(bytes.get(..FILE_BYTES_MAX as usize).unwrap_or_default());
+    if bytes.len() as u64 > most {
+        let message = format!("holds more than {most} bytes");
+        let (line, column) = yaml::end(bytes.get(..most as usize).unwrap_or_default());
         return Err(Fault { line, column, ..fault(kind, shown, "too_large", message) });
     }
     Ok(bytes.into())
 }
 
-fn fault(kind: FaultKind, path: &Path, code: &'static str, message: String) -> Fault {
+pub(super) fn fault(kind: FaultKind, path: &Path, code: &'static str, message: String) -> Fault {
     let file = path.display().to_string();
     Fault { kind, file, line: 0, column: 0, code, message, hint: None }
 }

@@ -283,3 +283,29 @@ fn the_swap_of_a_mounted_volume_is_seen() {
     let acme = current.catalog.tenants.values().find(|tenant| tenant.id.as_str() == "acme");
     assert_eq!(acme.unwrap().facts.tier.as_ref(), "enterprise");
 }
+
+#[tokio::test]
+async fn every_edit_is_remembered_with_what_became_of_it_and_the_file_at_fault() {
+    let project = Project::new();
+    let live = project.live();
+    let table = project.path("policies/standard/data.yaml");
+    let sound = std::fs::read_to_string(&table).unwrap();
+    for text in
+        [sound.replace("pii: redact", "pii: block"), sound.replace("pii: redact", "pii: bloc")]
+    {
+        std::fs::write(&table, text).unwrap();
+        let _ = live.refresh(&project.settings);
+    }
+    std::fs::write(&table, sound.replace("pii: redact", "pii: block")).unwrap();
+    let _ = live.refresh(&project.settings);
+    let history = live.generations().history;
+    let results: Vec<Became> = history.iter().map(|edit| edit.result).collect();
+    assert_eq!(results, [Became::Restored, Became::Refused, Became::Loaded]);
+    let (refused, loaded) = (&history[1], &history[2]);
+    assert!(refused.changed[0].ends_with("policies/standard/data.yaml"), "{refused:?}");
+    assert_eq!(refused.changed.len(), 1, "{refused:?}");
+    assert_eq!(refused.faults[0].file, refused.changed[0], "{refused:?}");
+    assert_eq!(loaded.changed, refused.changed);
+    assert_eq!(loaded.revision, live.generations().revision);
+    assert_ne!(refused.revision, loaded.revision);
+}

@@ -1,9 +1,18 @@
 //! What every `Store` must do, written against the traits: each implementation runs all of it.
 
+use std::sync::Arc;
+
 use super::*;
 
+pub(super) mod claims;
+pub(super) mod custody;
+mod events;
+pub(super) mod jobs;
 mod keys;
+mod ledger;
+pub(super) mod retention;
 mod secrets;
+mod sources;
 mod usage;
 
 pub(super) fn tenant(name: &str) -> TenantId {
@@ -21,10 +30,13 @@ pub(super) fn decision(id: &str, of: &str) -> Decision {
         action: Action::Redact,
         complete: true,
         record: r#"{"findings":2}"#.into(),
+        leaf: None,
     }
 }
 
-fn entry(target: &str, of: Option<&str>) -> AuditEntry {
+pub(super) use ledger::{after_one, record};
+
+pub(super) fn entry(target: &str, of: Option<&str>) -> AuditEntry {
     AuditEntry {
         tenant: of.map(tenant),
         at_ms: 1,
@@ -46,46 +58,39 @@ const ALL: Page = Page { limit: 100, before: None };
 /// Runs the whole contract on an empty `store`.
 pub(super) async fn holds(store: &dyn Store) {
     decisions_are_kept_and_belong_to_one_tenant(store).await;
-    a_repeated_decision_id_fails_alone(store).await;
     pages_go_back_without_gap_or_repeat(store).await;
     audit_is_numbered_and_filtered(store).await;
+    acts_are_chained_one_chain_per_tenant(store).await;
     a_wrong_expectation_writes_nothing(store).await;
     a_deleted_object_is_gone_but_in_its_history(store).await;
     a_change_and_its_audit_are_written_together_or_not_at_all(store).await;
     only_the_newest_versions_are_kept(store).await;
     lists_hold_current_versions_of_every_tenant(store).await;
     one_of_many_racing_writers_wins(store).await;
+    ledger::holds(store).await;
     keys::hold(store).await;
     usage::holds(store).await;
     secrets::hold(store).await;
+    claims::hold(store).await;
+    custody::holds(store).await;
+    retention::holds(store).await;
+    sources::hold(store).await;
+    jobs::hold(store).await;
+    events::hold(store).await;
     assert_eq!(store.probe().await, Ok(()));
 }
 
 async fn decisions_are_kept_and_belong_to_one_tenant(store: &dyn Store) {
-    let kept = decision("d-1", "acme");
-    store.record(kept.clone()).await.unwrap();
-    assert_eq!(store.decision(tenant("acme"), "d-1".into()).await, Ok(Some(kept)));
+    record(store, [decision("d-1", "acme")]).await.unwrap();
+    let kept = store.decision(tenant("acme"), "d-1".into()).await.unwrap().unwrap();
+    assert!(kept.leaf.is_some());
+    assert_eq!(Decision { leaf: None, ..kept }, decision("d-1", "acme"));
     assert_eq!(store.decision(tenant("other"), "d-1".into()).await, Ok(None));
     assert_eq!(store.decisions(tenant("other"), ALL).await, Ok(Vec::new()));
 }
 
-async fn a_repeated_decision_id_fails_alone(store: &dyn Store) {
-    let (first, again, third) = tokio::join!(
-        store.record(decision("same", "acme")),
-        store.record(decision("same", "acme")),
-        store.record(decision("another", "acme")),
-    );
-    assert_eq!((first, third), (Ok(()), Ok(())));
-    assert!(matches!(again, Err(StoreError::Failed { .. })), "{again:?}");
-    assert!(store.decision(tenant("acme"), "another".into()).await.unwrap().is_some());
-}
-
 async fn pages_go_back_without_gap_or_repeat(store: &dyn Store) {
-    for n in 0..5 {
-        assert_eq!(store.record_later(decision(&format!("p-{n}"), "pages")), Accepted::Queued);
-    }
-    // An awaited row behind them is a barrier.
-    store.record(decision("p-5", "pages")).await.unwrap();
+    record(store, (0..6).map(|n| decision(&format!("p-{n}"), "pages"))).await.unwrap();
     let mut seen = Vec::new();
     let mut before = None;
     loop {
@@ -107,6 +112,39 @@ async fn audit_is_numbered_and_filtered(store: &dyn Store) {
     let mine = store.entries(Some(tenant("acme")), ALL).await.unwrap();
     assert_eq!(mine.len(), 1);
     assert_eq!(mine[0].value, entry("detector/a", Some("acme")));
+}
+
+/// Checks the chain of a tenant, or of everyone, from act to act; the numbers of its acts.
+async fn chained(store: &dyn Store, of: Option<&str>) -> Vec<i64> {
+    let (mut last, mut numbers) = (std::collections::BTreeMap::new(), Vec::new());
+    loop {
+        let after = numbers.last().copied().unwrap_or(0);
+        let acts = store.chain(of.map(tenant), after, 3).await.unwrap();
+        if acts.is_empty() {
+            return numbers;
+        }
+        for Numbered { sequence, value: Chained { entry, link } } in acts {
+            let link = link.unwrap();
+            assert!(link.fits(&entry), "{entry:?}");
+            let before = last.insert(entry.tenant.clone(), link.hash);
+            assert_eq!(link.previous, before.unwrap_or(Link::beginning()), "{entry:?}");
+            numbers.push(sequence);
+        }
+    }
+}
+
+async fn acts_are_chained_one_chain_per_tenant(store: &dyn Store) {
+    let acts = (0..20).map(|n| {
+        let of = [Some("chained"), Some("chained-too"), None][n % 3];
+        let after = Some(r#"{"a": 1}"#.to_owned());
+        store.append(AuditEntry { reason: "\0 \u{e9}\n".into(), after, ..entry("x", of) })
+    });
+    let written = futures_util::future::join_all(acts).await;
+    assert!(written.iter().all(Result::is_ok), "{written:?}");
+    assert_eq!(chained(store, Some("chained")).await.len(), 7);
+    assert_eq!(chained(store, Some("chained-too")).await.len(), 7);
+    let all = chained(store, None).await;
+    assert!(all.is_sorted() && all.len() >= 20, "{all:?}");
 }
 
 async fn a_wrong_expectation_writes_nothing(store: &dyn Store) {

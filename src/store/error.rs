@@ -99,12 +99,33 @@ pub enum StoreError {
     /// The role that we log in as may not.
     #[error(
         "{doing}: the database refuses it: {reason}; run `orchestrator migrate` as the owner, then \
-         GRANT orch_app, orch_writer, orch_worker TO the role of ORCHESTRATION_DATABASE_URL"
+         GRANT orch_app, orch_writer, orch_worker, orch_purge TO the role of \
+         ORCHESTRATION_DATABASE_URL"
     )]
     Denied {
         /// What was attempted.
         doing: &'static str,
         /// What it says.
+        reason: String,
+    },
+    /// The file was deleted, or another one put in its place: what is written is lost with us.
+    #[error("{doing}: the file was deleted or replaced while it was open; start the service again")]
+    Gone {
+        /// What was attempted.
+        doing: &'static str,
+    },
+    /// The disk failed. Nothing may be believed durable before a new start.
+    #[error("{doing}: the disk failed; replace it, then start the service again")]
+    Broken {
+        /// What was attempted.
+        doing: &'static str,
+    },
+    /// A row that can never be written as it is.
+    #[error("{doing}: the store refuses a row: {reason}")]
+    Refused {
+        /// What was attempted.
+        doing: &'static str,
+        /// For the log, without values.
         reason: String,
     },
     /// Somebody else wrote first.
@@ -129,6 +150,14 @@ pub enum StoreError {
         /// What was attempted.
         doing: &'static str,
     },
+    /// A row holds what this program never wrote.
+    #[error("{doing}: a row is damaged: {reason}; restore it from a copy")]
+    Damaged {
+        /// What was attempted.
+        doing: &'static str,
+        /// Which column; never its value.
+        reason: String,
+    },
     /// Anything else.
     #[error("{doing}: {reason}")]
     Failed {
@@ -151,9 +180,18 @@ impl StoreError {
 
     /// Names the failure of `doing`.
     pub(super) fn of(doing: &'static str, error: &rusqlite::Error) -> StoreError {
+        use rusqlite::Error as E;
+        if let E::FromSqlConversionFailure(..)
+        | E::IntegralValueOutOfRange(..)
+        | E::InvalidColumnName(_)
+        | E::InvalidColumnType(..) = error
+        {
+            return StoreError::Damaged { doing, reason: error.to_string() };
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { doing },
             Some(ErrorCode::DiskFull) => StoreError::Full { doing },
+            Some(ErrorCode::SystemIoFailure) => StoreError::Broken { doing },
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 StoreError::Corrupt { doing }
             }

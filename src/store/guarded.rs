@@ -2,16 +2,23 @@
 //! waits for a store that is down.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
 use super::{
-    Accepted, Answer, ApiKey, Audit, AuditEntry, Decision, Decisions, Expected, HourUsed,
-    KeyChange, Keys, Numbered, Object, ObjectKey, Objects, Page, SealedSecret, Secrets, Store,
-    StoreError, Usage, Version, WriterStats,
+    Answer, ApiKey, Audit, AuditEntry, Chained, Claim, Claimed, Claims, Custody, Decision,
+    Decisions, Expected, Hold, HoldOn, HourUsed, KeyChange, Keys, Ledger, LogBatch, LogKey,
+    NextEntry, Numbered, Object, ObjectKey, Objects, Page, Purge, Retention, SealedSecret, Secrets,
+    SourceBlob, SourceKey, Sources, Store, StoreError, Terms, Usage, Version,
 };
+use crate::domain::custody::{CustodyEntry, Evidence};
+use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
+use crate::domain::log::{Checkpoint, Leaf, LogId};
 use crate::operations::{Operation, Operations};
+
+mod jobs;
 
 /// `S` behind the breakers of its operations.
 pub struct Guarded<S> {
@@ -38,7 +45,11 @@ impl<S: Store> Guarded<S> {
                 .waited_for();
             let answer = work().await;
             match &answer {
-                Ok(_) | Err(StoreError::Conflict { .. }) => running.done(),
+                Ok(_) | Err(StoreError::Conflict { .. } | StoreError::Refused { .. }) => {
+                    running.done();
+                }
+                // The next one asks for another row.
+                Err(StoreError::Damaged { .. }) => running.failed_for_one(),
                 Err(_) => running.failed(),
             }
             answer
@@ -48,28 +59,46 @@ impl<S: Store> Guarded<S> {
 }
 
 impl<S: Store> Decisions for Guarded<S> {
-    fn record(&self, decision: Decision) -> Answer<'_, ()> {
-        self.run(Operation::RecordDecision, || self.inner.record(decision))
-    }
-
-    /// Handed on whatever the breaker says: it does not wait, and a lost row never comes back.
-    fn record_later(&self, decision: Decision) -> Accepted {
-        let running = self.operations.begin(Operation::RecordDecision);
-        let accepted = self.inner.record_later(decision);
-        match (running, accepted) {
-            (Ok(running), Accepted::Queued) => running.done(),
-            (Ok(running), Accepted::Dropped) => running.failed(),
-            (Err(_), _) => {}
-        }
-        accepted
-    }
-
     fn decision(&self, tenant: TenantId, id: String) -> Answer<'_, Option<Decision>> {
         self.run(Operation::ReadDecision, || self.inner.decision(tenant, id))
     }
 
     fn decisions(&self, tenant: TenantId, page: Page) -> Answer<'_, Vec<Numbered<Decision>>> {
         self.run(Operation::ReadDecision, move || self.inner.decisions(tenant, page))
+    }
+}
+
+impl<S: Store> Ledger for Guarded<S> {
+    fn open_log(&self, key: LogKey) -> Answer<'_, ()> {
+        self.run(Operation::RecordDecision, || self.inner.open_log(key))
+    }
+
+    fn logs(&self) -> Answer<'_, Vec<LogKey>> {
+        self.run(Operation::ReadDecision, || self.inner.logs())
+    }
+
+    fn append_batch(&self, batch: Arc<LogBatch>) -> Answer<'_, ()> {
+        self.run(Operation::RecordDecision, || self.inner.append_batch(batch))
+    }
+
+    fn tail(&self, log: LogId) -> Answer<'_, Option<Checkpoint>> {
+        self.run(Operation::ReadDecision, || self.inner.tail(log))
+    }
+
+    fn checkpoint(&self, log: LogId, size: u64) -> Answer<'_, Option<Checkpoint>> {
+        self.run(Operation::ReadDecision, move || self.inner.checkpoint(log, size))
+    }
+
+    fn hashes(&self, log: LogId, level: u8, first: u64, count: u32) -> Answer<'_, Vec<Digest>> {
+        self.run(Operation::ReadDecision, move || self.inner.hashes(log, level, first, count))
+    }
+
+    fn leaf(&self, tenant: TenantId, decision: String) -> Answer<'_, Option<Leaf>> {
+        self.run(Operation::ReadDecision, || self.inner.leaf(tenant, decision))
+    }
+
+    fn recorded(&self, decisions: Vec<String>) -> Answer<'_, Vec<String>> {
+        self.run(Operation::ReadDecision, || self.inner.recorded(decisions))
     }
 }
 
@@ -84,6 +113,43 @@ impl<S: Store> Audit for Guarded<S> {
         page: Page,
     ) -> Answer<'_, Vec<Numbered<AuditEntry>>> {
         self.run(Operation::ReadAudit, move || self.inner.entries(tenant, page))
+    }
+
+    fn chain(
+        &self,
+        tenant: Option<TenantId>,
+        after: i64,
+        limit: u32,
+    ) -> Answer<'_, Vec<Numbered<Chained>>> {
+        self.run(Operation::ReadAudit, move || self.inner.chain(tenant, after, limit))
+    }
+}
+
+impl<S: Store> Custody for Guarded<S> {
+    fn append_custody(&self, of: Evidence, next: NextEntry) -> Answer<'_, CustodyEntry> {
+        self.run(Operation::WriteCustody, move || self.inner.append_custody(of, next))
+    }
+
+    fn custody(&self, of: Evidence, seq: u32, limit: u32) -> Answer<'_, Vec<CustodyEntry>> {
+        self.run(Operation::ReadCustody, move || self.inner.custody(of, seq, limit))
+    }
+}
+
+impl<S: Store> Retention for Guarded<S> {
+    fn oldest(&self, after: Option<TenantId>, limit: u32) -> Answer<'_, Vec<(TenantId, i64)>> {
+        self.run(Operation::PurgeExpired, move || self.inner.oldest(after, limit))
+    }
+
+    fn purge(&self, purge: Purge) -> Answer<'_, u64> {
+        self.run(Operation::PurgeExpired, move || self.inner.purge(purge))
+    }
+
+    fn set_hold(&self, on: HoldOn, hold: Option<Hold>, entry: AuditEntry) -> Answer<'_, bool> {
+        self.run(Operation::ChangeHold, move || self.inner.set_hold(on, hold, entry))
+    }
+
+    fn hold_of(&self, of: Evidence) -> Answer<'_, Option<(HoldOn, Hold)>> {
+        self.run(Operation::ReadCustody, move || self.inner.hold_of(of))
     }
 }
 
@@ -169,14 +235,46 @@ impl<S: Store> Secrets for Guarded<S> {
     }
 }
 
+impl<S: Store> Claims for Guarded<S> {
+    fn claim(&self, claim: Claim, terms: Terms) -> Answer<'_, Claimed> {
+        self.run(Operation::KeepClaims, move || self.inner.claim(claim, terms))
+    }
+
+    fn renew(&self, claim: Claim, lease: Duration) -> Answer<'_, bool> {
+        self.run(Operation::KeepClaims, move || self.inner.renew(claim, lease))
+    }
+
+    fn finish(&self, claim: Claim, answer: Vec<u8>) -> Answer<'_, bool> {
+        self.run(Operation::KeepClaims, move || self.inner.finish(claim, answer))
+    }
+
+    fn release(&self, claim: Claim) -> Answer<'_, bool> {
+        self.run(Operation::KeepClaims, move || self.inner.release(claim))
+    }
+
+    fn forget_claims(&self, most: u32) -> Answer<'_, u64> {
+        self.run(Operation::KeepClaims, move || self.inner.forget_claims(most))
+    }
+}
+
+impl<S: Store> Sources for Guarded<S> {
+    fn missing_sources(&self, keys: Vec<SourceKey>) -> Answer<'_, Vec<SourceKey>> {
+        self.run(Operation::KeepSources, || self.inner.missing_sources(keys))
+    }
+
+    fn put_sources(&self, blobs: Vec<SourceBlob>) -> Answer<'_, ()> {
+        self.run(Operation::KeepSources, || self.inner.put_sources(blobs))
+    }
+
+    fn source(&self, key: SourceKey) -> Answer<'_, Option<Vec<u8>>> {
+        self.run(Operation::KeepSources, || self.inner.source(key))
+    }
+}
+
 impl<S: Store> Store for Guarded<S> {
     /// Past every breaker: it is asked to learn whether the store is back.
     fn probe(&self) -> Answer<'_, ()> {
         self.inner.probe()
-    }
-
-    fn stats(&self) -> WriterStats {
-        self.inner.stats()
     }
 
     fn close(&self) {

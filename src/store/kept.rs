@@ -1,9 +1,15 @@
 //! What a service with some settings has stored, for commands that run beside it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::sqlite::{decisions_in_file, objects_in_file};
-use super::{Decision, Decisions as _, Numbered, Object, Objects as _, Page, Postgres, StoreError};
+use super::sqlite::{
+    decision_in_file, decisions_in_file, objects_in_file, source_in_file, tenants_in_file,
+};
+use super::{
+    Decision, Decisions as _, Numbered, Object, Objects as _, Page, Postgres, SourceKey,
+    Sources as _, StoreError, Usage as _,
+};
 use crate::domain::id::TenantId;
 
 /// A store that is only read. Its methods block.
@@ -32,6 +38,34 @@ impl Kept {
         match self {
             Kept::File(path) => decisions_in_file(path, tenant, page),
             Kept::Database(store) => store.wait(store.decisions(tenant.clone(), page)),
+        }
+    }
+
+    /// Tenants that the store knows of: those with decisions in a file, those that
+    /// had something judged in a database, which shows nobody everyone's decisions.
+    pub fn tenants(&self) -> Result<BTreeSet<TenantId>, StoreError> {
+        match self {
+            Kept::File(path) => tenants_in_file(path),
+            Kept::Database(store) => {
+                let used = store.wait(store.used(0))?;
+                Ok(used.into_iter().map(|used| used.tenant).collect())
+            }
+        }
+    }
+
+    /// A blob of sources.
+    pub fn source(&self, key: SourceKey) -> Result<Option<Vec<u8>>, StoreError> {
+        match self {
+            Kept::File(path) => source_in_file(path, &key),
+            Kept::Database(store) => store.wait(store.source(key)),
+        }
+    }
+
+    /// One decision.
+    pub fn decision(&self, tenant: &TenantId, id: &str) -> Result<Option<Decision>, StoreError> {
+        match self {
+            Kept::File(path) => decision_in_file(path, tenant, id),
+            Kept::Database(store) => store.wait(store.decision(tenant.clone(), id.to_owned())),
         }
     }
 }

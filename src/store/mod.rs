@@ -1,39 +1,61 @@
-//! What must survive a restart: decisions, audit, versioned objects, keys, used quotas, sealed
-//! credentials.
+//! What must survive a restart: decisions, audit, custody, versioned objects, keys, used quotas,
+//! sealed credentials, claims of idempotency keys, jobs and events.
 //!
 //! The traits speak of domain things; SQL stays in the implementation. Reads and writes never run
-//! on a server worker. Content never comes here.
+//! on a server worker. Content never comes here but sealed, in jobs.
 
 use futures_util::future::BoxFuture;
 
 use crate::domain::action::Action;
 use crate::domain::id::{BundleName, RequestId, TenantId};
+use crate::domain::log::Leaf;
 
+mod chain;
+mod claims;
 #[cfg(test)]
 mod contract;
-mod counts;
+mod custody;
 mod error;
+mod events;
 mod guarded;
+mod jobs;
 mod kept;
 mod keys;
+mod ledger;
 mod migrated;
 mod next;
+mod open_file;
 mod postgres;
 mod queue;
+mod raw;
+mod retention;
 mod rows;
 mod secrets;
+mod sources;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 mod usage;
 
+pub use chain::{Chained, Link};
+pub use claims::{Claim, Claimed, Claims, Terms};
+pub use custody::{Custody, NextEntry};
 pub use error::StoreError;
+pub use events::{Delivering, Delivery, Events, Group, Groups, Stream, Then, Told};
 pub use guarded::Guarded;
+pub use jobs::{
+    Added, Attempt, DeadLetters, Ended, Ending, Job, JobCounts, JobUpkeep, Jobs, Move, Moved,
+    NewJob, Pick, Taken, Waiting, Work, Workers,
+};
 pub use kept::Kept;
 pub use keys::{ApiKey, KeyChange, KeyHash, Keys};
+pub use ledger::{Ledger, LogBatch, LogKey};
 pub use migrated::Migrated;
 pub use postgres::{Postgres, PostgresOptions, migrate as migrate_database};
+pub use raw::{Cell, RawRow, RawTables, Table};
+pub use retention::{Hold, HoldOn, Purge, Retention};
 pub use secrets::{SealedSecret, Secrets};
+pub use sources::{SourceBlob, SourceKey, Sources};
 pub use sqlite::{Place, Sqlite, SqliteOptions, migrate_file};
 pub use usage::{HourUsed, Usage};
 
@@ -61,6 +83,8 @@ pub struct Decision {
     pub complete: bool,
     /// JSON of everything else that may be kept; never content.
     pub record: String,
+    /// Where it stands in which log, once it is recorded; earlier releases kept no log.
+    pub leaf: Option<Leaf>,
 }
 
 /// One act of an administrator or of the service itself.
@@ -152,35 +176,8 @@ pub enum Expected {
     Version(u64),
 }
 
-/// What became of a row that nobody waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum Accepted {
-    /// It will be durable with the next batch.
-    Queued,
-    /// The queue is full or closed; the row is lost, counted and logged.
-    Dropped,
-}
-
-/// Counts since start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct WriterStats {
-    /// Rows waiting now.
-    pub queued: usize,
-    /// Rows dropped because the queue was full, or lost in a failed batch nobody waited for.
-    pub lost: u64,
-    /// Batches committed, one fsync each.
-    pub batches: u64,
-    /// Rows committed.
-    pub rows: u64,
-}
-
-/// Decisions, one per orchestration.
+/// Decisions, one per orchestration; [`Ledger`] adds them.
 pub trait Decisions: Send + Sync {
-    /// Returns once `decision` is durable.
-    fn record(&self, decision: Decision) -> Answer<'_, ()>;
-    /// Never waits.
-    fn record_later(&self, decision: Decision) -> Accepted;
     /// The decision `id` of `tenant`; another tenant's is `None`.
     fn decision(&self, tenant: TenantId, id: String) -> Answer<'_, Option<Decision>>;
     /// The decisions of `tenant`, newest first.
@@ -197,6 +194,14 @@ pub trait Audit: Send + Sync {
         tenant: Option<TenantId>,
         page: Page,
     ) -> Answer<'_, Vec<Numbered<AuditEntry>>>;
+    /// Entries of `tenant`, or of everyone for `None`, after a number, oldest first, with what
+    /// chains them; at most `limit`, capped at 1000.
+    fn chain(
+        &self,
+        tenant: Option<TenantId>,
+        after: i64,
+        limit: u32,
+    ) -> Answer<'_, Vec<Numbered<Chained>>>;
 }
 
 /// Versioned JSON objects.
@@ -228,11 +233,28 @@ pub trait Objects: Send + Sync {
 }
 
 /// Everything durable.
-pub trait Store: Decisions + Audit + Objects + Keys + Usage + Secrets {
+pub trait Store:
+    Ledger
+    + Decisions
+    + Audit
+    + Custody
+    + Retention
+    + Objects
+    + Keys
+    + Usage
+    + Secrets
+    + Sources
+    + Claims
+    + Jobs
+    + DeadLetters
+    + Work
+    + Workers
+    + JobUpkeep
+    + Events
+    + Groups
+{
     /// Whether a read succeeds now.
     fn probe(&self) -> Answer<'_, ()>;
-    /// What the writer did so far.
-    fn stats(&self) -> WriterStats;
     /// Writes what is queued, then refuses. Blocks for at most one batch after the queue is empty.
     fn close(&self);
 }

@@ -1,13 +1,18 @@
 //! The SQL of the SQLite store: rows in, rows out.
 
-use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+use rusqlite::{Connection, OptionalExtension, Result, Row, TransactionBehavior, params};
 
 use crate::domain::action::Action;
+use crate::domain::digest::Digest;
 use crate::domain::id::{BundleName, RequestId, TenantId};
 
-use super::{AuditEntry, Decision, Numbered, Object, ObjectKey, Page, Version};
+use super::ledger::read_leaf;
+use super::{AuditEntry, Chained, Decision, Link, Numbered, Object, ObjectKey, Page, Version};
 
 const LIMIT_MAX: u32 = 1000;
+/// With its leaf, where it has one.
+const DECISION: &str = "SELECT d.*, place, hash, logs.id AS log FROM decisions AS d \
+    LEFT JOIN leaves ON decision = d.id LEFT JOIN logs ON number = leaves.log";
 
 pub(super) fn insert_decision(connection: &Connection, decision: &Decision) -> Result<()> {
     connection
@@ -35,7 +40,7 @@ pub(super) fn decision(
     id: &str,
 ) -> Result<Option<Decision>> {
     connection
-        .prepare_cached("SELECT * FROM decisions WHERE tenant = ?1 AND id = ?2")?
+        .prepare_cached(&format!("{DECISION} WHERE d.tenant = ?1 AND d.id = ?2"))?
         .query_row(params![tenant.as_str(), id], read_decision)
         .optional()
         .map(|found| found.map(|row| row.value))
@@ -47,22 +52,27 @@ pub(super) fn decisions(
     page: Page,
 ) -> Result<Vec<Numbered<Decision>>> {
     connection
-        .prepare_cached(
-            "SELECT * FROM decisions WHERE tenant = ?1 AND sequence < ?2 \
-             ORDER BY sequence DESC LIMIT ?3",
-        )?
+        .prepare_cached(&format!(
+            "{DECISION} WHERE d.tenant = ?1 AND sequence < ?2 ORDER BY sequence DESC LIMIT ?3"
+        ))?
         .query_map(params![tenant.as_str(), before(page), limit(page)], read_decision)?
         .collect()
 }
 
 pub(super) fn append_audit(connection: &Connection, entry: &AuditEntry) -> Result<i64> {
+    let tenant = entry.tenant.as_ref().map(TenantId::as_str);
+    let last: Option<Option<[u8; 32]>> = connection
+        .prepare_cached("SELECT hash FROM audit WHERE tenant IS ?1 ORDER BY sequence DESC LIMIT 1")?
+        .query_row([tenant], |row| row.get(0))
+        .optional()?;
+    let link = Link::after(last.flatten().map(Digest::from_bytes), entry);
     connection
         .prepare_cached(
-            "INSERT INTO audit (tenant, at_ms, actor, action, target, reason, before, after) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO audit (tenant, at_ms, actor, action, target, reason, before, after, \
+             event, previous_hash, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .insert(params![
-            entry.tenant.as_ref().map(TenantId::as_str),
+            tenant,
             entry.at_ms,
             entry.actor,
             entry.action,
@@ -70,7 +80,69 @@ pub(super) fn append_audit(connection: &Connection, entry: &AuditEntry) -> Resul
             entry.reason,
             entry.before,
             entry.after,
+            link.event,
+            link.previous.as_bytes(),
+            link.hash.as_bytes(),
         ])
+}
+
+/// Chains the acts of earlier releases, oldest first, where their chain has not begun: what is
+/// without a link in a chain that has begun was not written here, and stays without.
+pub(super) fn chain_old_acts(connection: &mut Connection) -> Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let chains: Vec<Option<String>> = transaction
+        .prepare(
+            "SELECT DISTINCT tenant FROM audit AS old WHERE hash IS NULL AND NOT EXISTS \
+             (SELECT 1 FROM audit AS new WHERE new.tenant IS old.tenant AND new.hash IS NOT NULL)",
+        )?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_>>()?;
+    for tenant in chains {
+        let mut acts = transaction
+            .prepare("SELECT * FROM audit WHERE tenant IS ?1 AND hash IS NULL ORDER BY sequence")?;
+        let mut last = None;
+        for act in acts.query_map([tenant], read_audit)? {
+            let Numbered { sequence, value } = act?;
+            let link = Link::after(last, &value);
+            transaction
+                .prepare_cached(
+                    "UPDATE audit SET event = ?2, previous_hash = ?3, hash = ?4 \
+                     WHERE sequence = ?1",
+                )?
+                .execute(params![
+                    sequence,
+                    link.event,
+                    link.previous.as_bytes(),
+                    link.hash.as_bytes()
+                ])?;
+            last = Some(link.hash);
+        }
+    }
+    transaction.commit()
+}
+
+pub(super) fn chain(
+    connection: &Connection,
+    tenant: Option<&TenantId>,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Numbered<Chained>>> {
+    connection
+        .prepare_cached(
+            "SELECT * FROM audit WHERE (?1 IS NULL OR tenant = ?1) AND sequence > ?2 \
+             ORDER BY sequence LIMIT ?3",
+        )?
+        .query_map(params![tenant.map(TenantId::as_str), after, limit.min(LIMIT_MAX)], |row| {
+            let Numbered { sequence, value: entry } = read_audit(row)?;
+            let hash: Option<[u8; 32]> = row.get("hash")?;
+            let link = hash.map(|hash| -> Result<Link> {
+                let previous = Digest::from_bytes(row.get("previous_hash")?);
+                Ok(Link { event: row.get("event")?, previous, hash: Digest::from_bytes(hash) })
+            });
+            let link = link.transpose()?;
+            Ok(Numbered { sequence, value: Chained { entry, link } })
+        })?
+        .collect()
 }
 
 pub(super) fn audit(
@@ -207,6 +279,7 @@ fn read_decision(row: &Row<'_>) -> Result<Numbered<Decision>> {
             .ok_or(rusqlite::Error::InvalidColumnName("action".into()))?,
         complete: row.get("complete")?,
         record: row.get("record")?,
+        leaf: read_leaf(row)?,
     };
     Ok(Numbered { sequence: row.get("sequence")?, value })
 }

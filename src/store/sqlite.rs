@@ -1,5 +1,6 @@
 //! The store on SQLite: one writer thread, a few readers, one file or memory.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -11,10 +12,11 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::domain::id::TenantId;
 
-use super::queue::{Finish, Job, Queue, Refused};
+use super::open_file::OpenFile;
+use super::queue::{Finish, Queue, Refused};
 use super::{
-    Accepted, Answer, Audit, AuditEntry, Decision, Decisions, Expected, Migrated, Numbered, Object,
-    ObjectKey, Objects, Page, Store, StoreError, Version, WriterStats, rows,
+    Answer, Audit, AuditEntry, Chained, Decision, Decisions, Expected, Migrated, Numbered, Object,
+    ObjectKey, Objects, Page, SourceKey, Store, StoreError, Version, rows, sources,
 };
 
 mod migrations {
@@ -24,6 +26,8 @@ mod migrations {
 
 /// Where refinery keeps what was applied.
 const HISTORY: &str = "refinery_schema_history";
+/// Statements kept ready by a connection; there are fewer.
+const STATEMENTS_KEPT: usize = 64;
 /// How long SQLite waits for another process.
 const FILE_LOCK_WAIT: Duration = Duration::from_secs(5);
 
@@ -65,6 +69,7 @@ pub struct Sqlite {
     readers: Option<Arc<Readers>>,
     patience: Duration,
     versions_max: u64,
+    file: Option<Arc<OpenFile>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -82,6 +87,10 @@ impl Sqlite {
             Place::Memory => None,
             Place::File(path) => Some(Arc::new(Readers::open(path, options.readers.max(1))?)),
         };
+        let file = match &options.place {
+            Place::Memory => None,
+            Place::File(path) => Some(Arc::new(OpenFile::at(path)?)),
+        };
         let queue = Queue::new(options.queue_rows);
         let writing = Arc::clone(&queue);
         let writer = std::thread::Builder::new()
@@ -93,7 +102,12 @@ impl Sqlite {
             })?;
         let writer = Mutex::new(Some(writer));
         let SqliteOptions { patience, versions_max, .. } = *options;
-        Ok(Sqlite { queue, readers, patience, versions_max, writer })
+        Ok(Sqlite { queue, readers, patience, versions_max, file, writer })
+    }
+
+    /// Its file; `None` in memory.
+    pub(super) fn file(&self) -> Option<Arc<OpenFile>> {
+        self.file.clone()
     }
 
     /// Runs `work` inside the next batch and waits for its commit.
@@ -103,18 +117,20 @@ impl Sqlite {
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Answer<'_, T> {
         let (tell, told) = oneshot::channel();
-        let write = move |connection: &Connection| -> Finish {
-            let result = work(connection);
+        let write = move |connection: Option<&Connection>| -> Finish {
+            let result = connection.map(work);
             Box::new(move |batch: Option<&StoreError>| {
-                let result = match batch {
-                    Some(failure) => result.and(Err(failure.clone())),
-                    None => result,
+                let result = match (result, batch) {
+                    (Some(Err(own)), _) => Err(own),
+                    (_, Some(failure)) => Err(failure.clone()),
+                    (Some(done), None) => done,
+                    (None, None) => Err(StoreError::Busy { doing }),
                 };
                 // A caller that no longer waits needs no answer.
                 let _ = tell.send(result);
             })
         };
-        let pushed = self.queue.push(Job { awaited: true, write: Box::new(write) });
+        let pushed = self.queue.push(Box::new(write));
         let patience = self.patience;
         async move {
             pushed.map_err(|refused| match refused {
@@ -158,35 +174,6 @@ impl Sqlite {
 }
 
 impl Decisions for Sqlite {
-    fn record(&self, decision: Decision) -> Answer<'_, ()> {
-        const DOING: &str = "recording a decision";
-        self.write(DOING, move |connection| {
-            rows::insert_decision(connection, &decision)
-                .map_err(|error| StoreError::of(DOING, &error))
-        })
-    }
-
-    fn record_later(&self, decision: Decision) -> Accepted {
-        let queue = Arc::clone(&self.queue);
-        let write = move |connection: &Connection| -> Finish {
-            if let Err(error) = rows::insert_decision(connection, &decision) {
-                queue.count_lost(1, &error.to_string());
-            }
-            Box::new(|_| ())
-        };
-        match self.queue.push(Job { awaited: false, write: Box::new(write) }) {
-            Ok(()) => Accepted::Queued,
-            Err(Refused::Full) => {
-                self.queue.count_lost(1, "the write queue is full");
-                Accepted::Dropped
-            }
-            Err(Refused::Closed) => {
-                self.queue.count_lost(1, "the store is closed");
-                Accepted::Dropped
-            }
-        }
-    }
-
     fn decision(&self, tenant: TenantId, id: String) -> Answer<'_, Option<Decision>> {
         self.read("reading a decision", move |c| rows::decision(c, &tenant, &id))
     }
@@ -210,6 +197,16 @@ impl Audit for Sqlite {
         page: Page,
     ) -> Answer<'_, Vec<Numbered<AuditEntry>>> {
         self.read("listing the audit", move |c| rows::audit(c, tenant.as_ref(), page))
+    }
+
+    fn chain(
+        &self,
+        tenant: Option<TenantId>,
+        after: i64,
+        limit: u32,
+    ) -> Answer<'_, Vec<Numbered<Chained>>> {
+        let read = move |c: &Connection| rows::chain(c, tenant.as_ref(), after, limit);
+        self.read("reading the chain of the audit", read)
     }
 }
 
@@ -274,10 +271,6 @@ impl Objects for Sqlite {
 impl Store for Sqlite {
     fn probe(&self) -> Answer<'_, ()> {
         self.read("probing the store", |c| rows::generation(c).map(|_| ()))
-    }
-
-    fn stats(&self) -> WriterStats {
-        self.queue.stats()
     }
 
     fn close(&self) {
@@ -349,6 +342,46 @@ pub(super) fn decisions_in_file(
     })
 }
 
+/// One decision of `tenant` in the store at `path`. Blocks.
+pub(super) fn decision_in_file(
+    path: &Path,
+    tenant: &TenantId,
+    id: &str,
+) -> Result<Option<Decision>, StoreError> {
+    in_file(path, "reading a decision", |c| rows::decision(c, tenant, id))
+}
+
+/// Whose decisions the store at `path` holds. Blocks.
+pub(super) fn tenants_in_file(path: &Path) -> Result<BTreeSet<TenantId>, StoreError> {
+    in_file(path, "listing tenants with decisions", |c| {
+        let names: Vec<String> = c
+            .prepare("SELECT DISTINCT tenant FROM decisions")?
+            .query_map([], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(names.iter().filter_map(|name| TenantId::parse(name).ok()).collect())
+    })
+}
+
+/// One blob of sources in the store at `path`. Blocks.
+pub(super) fn source_in_file(
+    path: &Path,
+    (tenant, digest): &SourceKey,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    in_file(path, "reading a source", |c| sources::source(c, tenant.as_ref(), digest))
+}
+
+fn in_file<T: Default>(
+    path: &Path,
+    doing: &'static str,
+    read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, StoreError> {
+    if !path.exists() {
+        return Ok(T::default());
+    }
+    let read = |c: &Connection| read(c).map_err(|error| StoreError::of(doing, &error));
+    Readers::open(path, 1)?.with(doing, read)
+}
+
 fn connect(place: &Place) -> Result<Connection, StoreError> {
     let failed = |error: rusqlite::Error| StoreError::of("opening the store", &error);
     let connection = match place {
@@ -363,6 +396,7 @@ fn connect(place: &Place) -> Result<Connection, StoreError> {
         }
     };
     connection.busy_timeout(FILE_LOCK_WAIT).map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     connection
         .execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
@@ -386,6 +420,7 @@ fn migrate(connection: &mut Connection, dry_run: bool) -> Result<Migrated, Store
     let migrated = Migrated::of(runner.get_migrations(), before)?;
     if !dry_run {
         runner.run(connection).map_err(failed)?;
+        rows::chain_old_acts(connection).map_err(asked)?;
     }
     Ok(migrated)
 }

@@ -4,7 +4,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::contract::{decision, key, tenant};
+use futures_util::FutureExt as _;
+
+use super::contract::{decision, entry, key, record, tenant};
 use super::*;
 use crate::operations::Operations;
 
@@ -27,6 +29,53 @@ async fn sqlite_in_memory_holds_the_contract() {
 }
 
 #[tokio::test]
+async fn claims_equal_the_model_whatever_happens_in_whatever_order() {
+    let store = Sqlite::open(&SqliteOptions::at(Place::Memory)).unwrap();
+    let pass = |minutes: u64| -> BoxFuture<'_, ()> {
+        let sql = format!(
+            "UPDATE claims SET leased_until_ms = leased_until_ms - {0}, \
+             forget_at_ms = forget_at_ms - {0}",
+            minutes * 60_000
+        );
+        let passed = store.write("letting time pass", move |c| {
+            c.execute(&sql, []).map_err(|error| StoreError::of("letting time pass", &error))
+        });
+        async move {
+            passed.await.unwrap();
+        }
+        .boxed()
+    };
+    contract::claims::equal_the_model(&store, &pass, 20_000).await;
+}
+
+#[tokio::test]
+async fn jobs_equal_the_model_whatever_happens_in_whatever_order() {
+    let store = Sqlite::open(&SqliteOptions::at(Place::Memory)).unwrap();
+    let pass = |minutes: u64| -> BoxFuture<'_, ()> {
+        let passed = store.atomically("letting time pass", move |c| {
+            contract::jobs::passing(minutes).iter().try_for_each(|sql| c.execute(sql, []).map(drop))
+        });
+        async move { passed.await.unwrap() }.boxed()
+    };
+    contract::jobs::equal_the_model(&store, &pass, 5_000).await;
+}
+
+#[tokio::test]
+async fn a_move_whose_event_cannot_be_kept_is_none() {
+    let store = Sqlite::open(&SqliteOptions::at(Place::Memory)).unwrap();
+    let refuse = store.atomically("breaking events", |c| {
+        c.execute_batch(
+            "CREATE TRIGGER broken BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no'); END",
+        )
+    });
+    refuse.await.unwrap();
+    let mend = async {
+        store.atomically("mending", |c| c.execute_batch("DROP TRIGGER broken")).await.unwrap();
+    };
+    contract::jobs::a_move_and_its_event_are_one(&store, mend.boxed()).await;
+}
+
+#[tokio::test]
 async fn audit_rows_cannot_be_changed_or_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.db");
@@ -43,43 +92,102 @@ async fn audit_rows_cannot_be_changed_or_deleted() {
     };
     store.append(entry).await.unwrap();
     let raw = rusqlite::Connection::open(&path).unwrap();
-    for attack in ["DELETE FROM audit", "UPDATE audit SET actor = 'x'"] {
+    contract::custody::seen(&store, "acme", "e-1").await;
+    record(&store, [decision("d-1", "acme")]).await.unwrap();
+    for (attack, why) in [
+        ("DELETE FROM audit", "append-only"),
+        ("UPDATE audit SET actor = 'x'", "append-only"),
+        ("UPDATE audit SET hash = zeroblob(32)", "append-only"),
+        ("DELETE FROM custody", "append-only"),
+        ("UPDATE custody SET actor = 'x'", "append-only"),
+        ("UPDATE decisions SET action = 'allow'", "only loses its record"),
+        ("UPDATE decisions SET record = '{}'", "only loses its record"),
+        ("DELETE FROM decisions", "are kept"),
+    ] {
         let error = raw.execute(attack, []).unwrap_err();
-        assert!(error.to_string().contains("append-only"), "{attack}: {error}");
+        assert!(error.to_string().contains(why), "{attack}: {error}");
     }
 }
 
 #[tokio::test]
-async fn rows_written_together_share_commits() {
+async fn acts_of_an_earlier_release_are_chained_when_the_file_is_opened_and_forged_ones_are_not() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Sqlite::open(&file(&dir.path().join("s.db"))).unwrap();
-    let rows = (0..1000).map(|n| store.record(decision(&format!("d{n}"), "acme")));
-    for result in futures_util::future::join_all(rows).await {
-        result.unwrap();
-    }
-    let stats = store.stats();
-    assert_eq!((stats.rows, stats.lost, stats.queued), (1000, 0, 0));
-    assert!(stats.batches <= 100, "{stats:?}");
+    let path = dir.path().join("s.db");
+    drop(Sqlite::open(&file(&path)).unwrap());
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    let add = |tenant: Option<&str>| {
+        let row = "INSERT INTO audit (tenant, at_ms, actor, action, target, reason) \
+                   VALUES (?1, 1, 'a', 'b', 'c', 'd')";
+        raw.execute(row, [tenant]).unwrap();
+    };
+    (0..3).for_each(|_| add(Some("acme")));
+    (0..2).for_each(|_| add(None));
+    let links = async || {
+        let store = Sqlite::open(&file(&path)).unwrap();
+        let acts = store.chain(None, 0, 100).await.unwrap();
+        acts.into_iter().map(|act| act.value.link).collect::<Vec<_>>()
+    };
+    let chained = links().await;
+    let hash = |at: usize| chained[at].as_ref().unwrap().hash;
+    let previous = |at: usize| chained[at].as_ref().unwrap().previous;
+    assert_eq!([previous(0), previous(3)], [Link::beginning(); 2], "each chain has a beginning");
+    assert_eq!([previous(1), previous(2), previous(4)], [hash(0), hash(1), hash(3)]);
+    add(Some("acme"));
+    assert_eq!(links().await[5], None);
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_at_once_and_counts_what_it_drops() {
+async fn the_log_cannot_be_changed_or_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.db");
+    let store = Sqlite::open(&file(&path)).unwrap();
+    record(&store, (0..256).map(|n| decision(&format!("d{n}"), "acme"))).await.unwrap();
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    for (table, column) in
+        [("logs", "since_ms"), ("leaves", "place"), ("nodes", "place"), ("checkpoints", "at_ms")]
+    {
+        for attack in
+            [format!("DELETE FROM {table}"), format!("UPDATE {table} SET {column} = 1000")]
+        {
+            let error = raw.execute(&attack, []).expect_err(&attack);
+            assert!(error.to_string().contains("append-only"), "{attack}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once_and_what_was_taken_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.db");
     let store = Sqlite::open(&SqliteOptions { queue_rows: 4, ..file(&path) }).unwrap();
     let holder = rusqlite::Connection::open(&path).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
     // The writer may hold one batch of up to 4 rows while 4 more wait.
-    let taken = (0..20)
-        .filter(|n| store.record_later(decision(&format!("d{n}"), "acme")) == Accepted::Queued)
-        .count();
-    assert!((4..=8).contains(&taken), "{taken}");
-    assert_eq!(store.stats().lost, 20 - taken as u64);
-    let refused = store.record(decision("late", "acme")).await;
-    assert!(matches!(refused, Err(StoreError::Busy { .. })), "{refused:?}");
+    let answers: Vec<_> = (0..20).map(|_| store.append(entry("x", None))).collect();
     holder.execute_batch("COMMIT").unwrap();
-    store.close();
-    assert_eq!(store.stats().rows, taken as u64, "what was taken is written by close");
+    let told = futures_util::future::join_all(answers).await;
+    let taken = told.iter().filter(|told| told.is_ok()).count();
+    assert!((4..=8).contains(&taken), "{taken}");
+    let busy = told.iter().filter(|told| matches!(told, Err(StoreError::Busy { .. }))).count();
+    assert_eq!(busy, 20 - taken);
+    let all = Page { limit: 100, before: None };
+    assert_eq!(store.entries(None, all).await.unwrap().len(), taken);
+}
+
+#[tokio::test]
+async fn a_file_that_was_deleted_or_replaced_takes_no_record() {
+    for (name, put) in [("s.db", false), ("s.db", true), ("s.db-wal", false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.db");
+        let store = Sqlite::open(&file(&path)).unwrap();
+        record(&store, [decision("before", "acme")]).await.unwrap();
+        std::fs::remove_file(dir.path().join(name)).unwrap();
+        if put {
+            std::fs::write(&path, "").unwrap();
+        }
+        let gone = record(&store, [decision("after", "acme")]).await;
+        assert!(matches!(gone, Err(StoreError::Gone { .. })), "{name} {put}: {gone:?}");
+    }
 }
 
 #[tokio::test]
@@ -90,7 +198,7 @@ async fn a_held_file_makes_the_caller_wait_only_its_patience() {
     let store = Sqlite::open(&options).unwrap();
     let holder = rusqlite::Connection::open(&path).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let slow = store.record(decision("d", "acme")).await;
+    let slow = store.append(entry("x", None)).await;
     assert!(matches!(slow, Err(StoreError::Slow { .. })), "{slow:?}");
     holder.execute_batch("COMMIT").unwrap();
 }
@@ -99,14 +207,15 @@ async fn a_held_file_makes_the_caller_wait_only_its_patience() {
 async fn a_full_disk_fails_the_awaited_row_by_name_and_the_store_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let store = Sqlite::open(&file(&dir.path().join("s.db"))).unwrap();
+    record(&store, [decision("first", "acme")]).await.unwrap();
     // A page limit is SQLite's own stand-in for a full disk.
     store.write("limiting pages", |c| limit_pages(c, "PRAGMA max_page_count = 1")).await.unwrap();
     let big = Decision { record: "x".repeat(1 << 20), ..decision("big", "acme") };
-    let full = store.record(big).await;
-    assert_eq!(full, Err(StoreError::Full { doing: "recording a decision" }));
+    let full = record(&store, [big]).await;
+    assert_eq!(full, Err(StoreError::Full { doing: "appending to the log" }));
     let again = "PRAGMA max_page_count = 1000000";
     store.write("lifting the limit", move |c| limit_pages(c, again)).await.unwrap();
-    store.record(decision("small", "acme")).await.unwrap();
+    record(&store, [decision("small", "acme")]).await.unwrap();
     assert!(store.decision(tenant("acme"), "big".into()).await.unwrap().is_none());
 }
 
@@ -120,7 +229,6 @@ async fn a_closed_store_says_so() {
     store.close();
     let closed = store.put(key("a"), "{}".into(), Expected::Any).await;
     assert!(matches!(closed, Err(StoreError::Closed { .. })), "{closed:?}");
-    assert_eq!(store.record_later(decision("d", "acme")), Accepted::Dropped);
 }
 
 fn open_error(path: &Path) -> StoreError {
@@ -180,7 +288,7 @@ fn a_child_that_records_until_it_is_killed() {
     let store = Sqlite::open(&file(Path::new(&path))).unwrap();
     runtime.block_on(async {
         for n in 0.. {
-            store.record(decision(&format!("d{n}"), "acme")).await.unwrap();
+            record(&store, [decision(&format!("d{n}"), "acme")]).await.unwrap();
             println!("acknowledged {n}");
         }
     });

@@ -1,4 +1,4 @@
-//! Logs: one JSON object per line on stdout, or a readable line on a terminal.
+//! Logs: one JSON object per line on stdout, or a readable line on a terminal. And spans ([`traces`]).
 //!
 //! Whatever a field holds, one event is one line: values are JSON-encoded in both forms. Content,
 //! keys and tokens have no field here.
@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io::{IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
 
@@ -18,13 +19,17 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer as _, Registry};
 
 mod lines;
 #[cfg(test)]
 mod tests;
+pub mod traces;
 
 use lines::{Lines, Writing};
+use traces::{Export, Exporting};
 
 /// Most lines fit.
 const LINE_BYTES: usize = 1_024;
@@ -54,6 +59,9 @@ pub enum TelemetryError {
     /// Stdout is closed.
     #[error("opening stdout for the log")]
     Stdout(#[source] std::io::Error),
+    /// Spans cannot leave.
+    #[error("telemetry.otlp_endpoint: {0}")]
+    Export(String),
     /// Somebody was first.
     #[error("logging was started twice in this process")]
     Twice,
@@ -114,6 +122,9 @@ pub struct DecisionLine<'a> {
     pub priority: &'a str,
     /// What was worked around.
     pub degraded: Vec<&'a str>,
+    /// `executed` or `replayed`; empty without an `Idempotency-Key`.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub idempotency: &'a str,
 }
 
 /// A running log; dropping it writes what is left.
@@ -121,6 +132,7 @@ pub struct Telemetry {
     lines: Lines,
     shape: Shape,
     _writing: Writing,
+    exporting: Option<Exporting>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -129,8 +141,13 @@ enum Shape {
     Pretty,
 }
 
-/// Starts the process's log on stdout. `log_level` is a level or `module=level` directives.
-pub fn init(log_level: &str, format: LogFormat) -> Result<Telemetry, TelemetryError> {
+/// Starts the process's log on stdout, and its spans where there is somewhere to send them.
+/// `log_level` is a level or `module=level` directives.
+pub fn init(
+    log_level: &str,
+    format: LogFormat,
+    export: Option<Export>,
+) -> Result<Telemetry, TelemetryError> {
     let filter = EnvFilter::try_new(log_level).map_err(|_| TelemetryError::Level {
         level: log_level.escape_debug().take(80).collect(),
     })?;
@@ -143,16 +160,23 @@ pub fn init(log_level: &str, format: LogFormat) -> Result<Telemetry, TelemetryEr
     };
     // Not `Stdout`, which writes line by line.
     let file = stdout.as_fd().try_clone_to_owned().map_err(TelemetryError::Stdout)?;
-    let telemetry = Telemetry::to(std::fs::File::from(file), shape);
-    let subscriber = telemetry.subscriber(filter);
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Twice)?;
+    let mut telemetry = Telemetry::to(std::fs::File::from(file), shape);
+    telemetry.exporting = export.map(Exporting::start).transpose()?;
+    match &telemetry.exporting {
+        None => tracing::subscriber::set_global_default(telemetry.subscriber(filter)),
+        Some(exporting) => {
+            let subscriber = telemetry.tracing_subscriber(filter, exporting);
+            tracing::subscriber::set_global_default(subscriber)
+        }
+    }
+    .map_err(|_| TelemetryError::Twice)?;
     Ok(telemetry)
 }
 
 impl Telemetry {
     fn to(output: impl Write + Send + 'static, shape: Shape) -> Telemetry {
         let (lines, _writing) = lines::to(output);
-        Telemetry { lines, shape, _writing }
+        Telemetry { lines, shape, _writing, exporting: None }
     }
 
     fn subscriber(&self, filter: EnvFilter) -> impl Subscriber + Send + Sync + use<> {
@@ -162,6 +186,27 @@ impl Telemetry {
             .event_format(OneLine(self.shape))
             .with_writer(move || lines.clone())
             .finish()
+    }
+
+    /// The same, whose spans leave too.
+    fn tracing_subscriber(
+        &self,
+        filter: EnvFilter,
+        exporting: &Exporting,
+    ) -> impl Subscriber + Send + Sync + use<> {
+        let lines = self.lines.clone();
+        let log = tracing_subscriber::fmt::layer()
+            .event_format(OneLine(self.shape))
+            .with_writer(move || lines.clone())
+            .with_filter(filter);
+        Registry::default().with(log).with(exporting.layer())
+    }
+
+    /// Sends the spans that wait, for at most three seconds. Blocks; none leaves after it.
+    pub fn end_traces(&self) {
+        if let Some(exporting) = &self.exporting {
+            exporting.end();
+        }
     }
 
     /// Writes the line of one answered request, if level `info` is logged.
@@ -185,6 +230,17 @@ impl Telemetry {
             let _ = self.lines.clone().write_all(&text);
         }
     }
+}
+
+/// Whether the line of the request `id` is among the `share`, 0..=1, of those that are written. The
+/// same at every instance.
+pub fn keeps(share: f64, id: &str) -> bool {
+    if share >= 1.0 {
+        return true;
+    }
+    let mut hasher = DefaultHasher::new();
+    hasher.write(id.as_bytes());
+    (hasher.finish() as f64) < share * u64::MAX as f64
 }
 
 #[derive(Serialize)]

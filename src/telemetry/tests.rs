@@ -51,6 +51,7 @@ fn hostile() -> DecisionLine<'static> {
         overhead_ms: 0.5,
         priority: HOSTILE,
         degraded: vec![HOSTILE],
+        idempotency: HOSTILE,
     }
 }
 
@@ -62,7 +63,7 @@ fn a_decision_is_one_json_line_with_exactly_the_listed_keys() {
     let mut keys: Vec<&str> = line.keys().map(String::as_str).collect();
     let mut listed: Vec<&str> = "ts level message request_id trace_id span_id tenant key_prefix \
         route status code action complete policy revision cache detectors failed unjudged findings \
-        content_chars duration_ms overhead_ms priority degraded"
+        content_chars duration_ms overhead_ms priority degraded idempotency"
         .split_whitespace()
         .collect();
     keys.sort_unstable();
@@ -106,6 +107,26 @@ fn ten_thousand_decisions_are_ten_thousand_lines() {
 
 #[test]
 fn a_wrong_level_is_named() {
-    let error = init("lo=ud=er", LogFormat::Json).err().unwrap();
+    let error = init("lo=ud=er", LogFormat::Json, None).err().unwrap();
     assert!(error.to_string().contains("lo=ud=er"), "{error}");
+}
+
+#[test]
+fn a_share_of_lines_is_about_that_share() {
+    let kept = |share| (0..10_000).filter(|n| keeps(share, &format!("request-{n}"))).count();
+    assert_eq!((kept(1.0), kept(0.0)), (10_000, 0));
+    assert!((900..1_100).contains(&kept(0.1)), "{}", kept(0.1));
+}
+
+#[test]
+fn spans_that_go_nowhere_are_not_even_made() {
+    fn costly() -> &'static str {
+        panic!("its attributes are worked out")
+    }
+    let captured = Captured::default();
+    let telemetry = Telemetry::to(captured.clone(), Shape::Json);
+    tracing::subscriber::with_default(telemetry.subscriber(EnvFilter::new("info")), || {
+        let span = tracing::trace_span!(target: traces::SPANS, "request", tenant = costly());
+        assert!(span.is_disabled() && traces::current().is_none());
+    });
 }

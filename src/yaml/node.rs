@@ -108,7 +108,7 @@ pub(super) fn read(text: &str) -> Result<Node, serde_saphyr::Error> {
             max_anchors: 1_000,
             max_total_scalar_bytes: 4 << 20,
         },
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 20_000 },
         strict_booleans: true,
         with_snippet: false,
     };

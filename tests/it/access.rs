@@ -52,8 +52,12 @@ fn routes() -> Vec<(String, String, Option<String>)> {
                 .replace("{name}", "pii")
                 .replace("{how}", "reset")
                 .replace("{tenant}", "acme")
+                .replace("{id}", "019ab0de-0000-7000-8000-000000000000")
+                .replace("{letter}", "019ab0de-0000-7000-8000-000000000000")
                 .replace("{version}", "1")
-                .replace("{prefix}", "orch_ffffffffffff");
+                .replace("{prefix}", "orch_ffffffffffff")
+                // A stream does not end; one that begins nowhere does.
+                .replace("/events/stream", "/events/stream?after=nowhere");
             routes.push((method.to_uppercase(), path, scope));
         }
     }
@@ -184,6 +188,9 @@ async fn a_request_brings_one_credential_in_one_way() {
     }
     let refused = app.send("PATCH", "/api/v1/keys", &[], b"").await.json();
     assert_eq!((&refused["status"], &refused["code"]), (&json!(405), &json!("NOT_FOUND")));
+    let metrics = app.send("GET", "/metrics", &[("authorization", &bearer)], b"").await.text;
+    let counted = r#"{code="405",method="other",route="/api/v1/keys"} 4"#;
+    assert!(metrics.contains(counted), "a word of the caller's is no label: {metrics}");
     assert_eq!(app.get("/api/v1/nowhere").await.status, 404);
     assert_eq!(app.get("/breakers").await.status, 404);
 }

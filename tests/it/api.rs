@@ -282,7 +282,7 @@ async fn operators_see_health_breakers_metrics_and_may_intervene() {
     assert!(metrics.contains("orchestrator_policy_eval_seconds_count{point=\"verdict\"} 1"));
     let reason = json!({"reason": "drill"});
     let open = app.post("/api/v1/breakers/pii/open", &reason).await;
-    assert_eq!(open.json()["state"], "open", "{}", open.text);
+    assert_eq!(open.json()["breakers"][0]["state"], "open", "{}", open.text);
     let value = app.ask(&json!({"content": EXAMPLE, "include": ["detectors"]})).await.json();
     assert!(value.get("explain").is_none());
     let told = app.ask(&json!({"content": EXAMPLE, "include": ["explain"]})).await.json();
@@ -301,7 +301,8 @@ async fn operators_see_health_breakers_metrics_and_may_intervene() {
         (Some("review"), Some(false))
     );
     assert_eq!(app.get("/health/detailed").await.json()["status"], "degraded");
-    assert_eq!(app.post("/api/v1/breakers/pii/reset", &reason).await.json()["state"], "closed");
+    let reset = app.post("/api/v1/breakers/pii/reset", &reason).await.json();
+    assert_eq!(reset["breakers"][0]["state"], "closed");
     assert_eq!(app.post("/api/v1/breakers/nope/open", &reason).await.status, 404);
     assert_eq!(app.post("/api/v1/breakers/pii/open", &json!({"reason": ""})).await.status, 400);
 }

@@ -17,6 +17,8 @@ use serde_json::Value;
 /// A running service; stopped when dropped.
 pub struct App {
     pub address: SocketAddr,
+    /// Where it serves health and metrics alone, if it does.
+    pub admin: Option<SocketAddr>,
     pub dir: tempfile::TempDir,
     /// What the routes work with, to break parts of it.
     pub api: actix_web::web::Data<detector_orchestrator::api::Api>,
@@ -104,7 +106,8 @@ async fn spawn_under(dir: tempfile::TempDir, env: Vec<(&'static str, String)>) -
                 Err(error) => panic!("the service did not start: {error}"),
             };
             let handle = application.handle();
-            let _ = ready.send((application.address, application.api.clone()));
+            let admin = application.admin_address;
+            let _ = ready.send((application.address, admin, application.api.clone()));
             std::thread::spawn(move || {
                 let _ = stopped.recv();
                 actix_web::rt::System::new().block_on(handle.stop(false));
@@ -112,8 +115,17 @@ async fn spawn_under(dir: tempfile::TempDir, env: Vec<(&'static str, String)>) -
             application.run().await.unwrap();
         });
     });
-    let (address, api) = started.await.expect("the service started");
-    App { address, dir, api, client: client(), env: kept, stop: Some(stop), thread: Some(thread) }
+    let (address, admin, api) = started.await.expect("the service started");
+    App {
+        address,
+        admin,
+        dir,
+        api,
+        client: client(),
+        env: kept,
+        stop: Some(stop),
+        thread: Some(thread),
+    }
 }
 
 pub type HttpClient = Client<HttpConnector, Full<Bytes>>;
@@ -175,6 +187,14 @@ impl App {
     ) -> Answer {
         let at = format!("http://{}{path}", self.address);
         send(&self.client, (method, &at), headers, body).await
+    }
+
+    /// Stops the service; its folder stays as long as what is answered.
+    pub fn stop(mut self) -> tempfile::TempDir {
+        drop(self.stop.take());
+        self.thread.take().unwrap().join().unwrap();
+        let empty = tempfile::tempdir().unwrap();
+        std::mem::replace(&mut self.dir, empty)
     }
 
     /// Stops the service and starts another over the same folder.

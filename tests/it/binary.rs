@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_orchestrator");
 
@@ -117,6 +118,20 @@ impl Served {
     pub fn stop(mut self) -> (Option<i32>, String, String) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.end()
+    }
+
+    /// Waits until it ends by itself; exit code, standard output, standard error.
+    pub fn ended(mut self, within: Duration) -> (Option<i32>, String, String) {
+        let begun = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < within, "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.end()
+    }
+
+    fn end(&mut self) -> (Option<i32>, String, String) {
         self.out.read_to_string(&mut self.seen).unwrap();
         let mut error = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut error).unwrap();

@@ -1,4 +1,4 @@
-//! The claims B-01, B-03, B-08, B-10 and B-11 of the first documents, held against the running
+//! The claims B-01 to B-04, B-07, B-08, B-10 and B-11 of the first documents, held against the running
 //! service: the same binary, detectors and load, the feature on against off.
 //!
 //! `CLAIMS=FILE` measures and appends its tables to the file (`just claims`); without it each part
@@ -17,6 +17,8 @@ use crate::faults::checks::Checks;
 use crate::faults::fakes::{self, Fake, Kind};
 use crate::faults::load::{Sample, Target, complete, part};
 use crate::faults::{all, median, native, serve, tenant};
+
+mod jobs;
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 
 use crate::app::{App, edit, spawn, spawn_with};
 
+mod parsers;
+mod slow;
 mod vectors;
 
 use vectors::{Reading, vectors};
@@ -109,6 +111,47 @@ async fn a_body_below_the_rate_is_answered_408() {
         tokio::time::timeout(SHORT, read).await.expect("a body may take for ever").unwrap();
         assert_eq!(answer, b"HTTP/1.1 408", "{framing}");
     }
+}
+
+#[tokio::test]
+async fn a_later_head_that_does_not_end_costs_the_connection_too() {
+    let app = impatient().await;
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    let first = "GET /health/live HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nX: ";
+    stream.write_all(first.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    tokio::time::timeout(SHORT, read).await.expect("it holds its connection for ever").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_that_rests_is_answered_408_however_fast_it_began() {
+    let app = impatient().await;
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    // At the lowest rate allowed so many bytes would have earned two minutes.
+    let head = "POST /api/v1/orchestrate HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
+                Content-Length: 100000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&[b' '; 60_000]).await.unwrap();
+    let mut answer = vec![0; 12];
+    let read = stream.read_exact(&mut answer);
+    tokio::time::timeout(SHORT, read).await.expect("a body may rest").unwrap();
+    assert_eq!(answer, b"HTTP/1.1 408");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_costs_the_connection() {
+    let app = impatient().await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(app.address).await.unwrap();
+    let asked = "GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n".repeat(200);
+    stream.write_all(asked.as_bytes()).await.unwrap();
+    let reset = stream.ready(tokio::io::Interest::ERROR);
+    tokio::time::timeout(SHORT, reset).await.expect("an unread answer may wait").unwrap();
+    assert!(stream.take_error().unwrap().is_some());
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use party::Party;
 /// Tenants, and marks in all that they write.
 pub const TENANTS: [&str; 2] = ["zzalpha", "zzbeta"];
 /// Classes of operations, each at least a twentieth of all.
-const CLASSES: [&str; 14] = [
+const CLASSES: [&str; 15] = [
     "judge",
     "batch",
     "read policy",
@@ -31,6 +31,7 @@ const CLASSES: [&str; 14] = [
     "change keys",
     "own detector",
     "audit",
+    "evidence",
     "foreign id",
     "foreign tenant",
     "shared state",

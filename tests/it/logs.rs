@@ -108,3 +108,68 @@ async fn the_first_unusable_answer_is_a_warning_with_its_reason_and_without_its_
     assert!(lines[0].contains("vendor") && lines[0].to_lowercase().contains("warn"), "{lines:?}");
     assert!(!out.contains("canary") && !error.contains("canary"));
 }
+
+#[tokio::test]
+async fn every_field_of_a_decisions_line_says_what_the_manual_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut start = command(dir.path());
+    start.args(["--listen", "0.0.0.0:0"]).env("ORCHESTRATION_POLICY__EVAL_TIMEOUT", "500ms");
+    let served = Served::start(start);
+    let address = format!("127.0.0.1:{}", served.address.rsplit(':').next().unwrap());
+    let key = std::fs::read_to_string(dir.path().join("data/development.key")).unwrap();
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let headers = [
+        ("x-api-key", key.trim()),
+        ("x-request-id", "mine"),
+        ("traceparent", trace),
+        ("idempotency-key", "once"),
+    ];
+    let body = r#"{"content": "Mail ana@evil.io", "priority": "high"}"#;
+    let (status, answer) = post(&address, &headers, body).await;
+    assert_eq!(status, 200, "{answer}");
+    let refused = r#"{"content": "x", "policy": "none"}"#;
+    assert_eq!(post(&address, &headers[..3], refused).await.0, 400);
+    let (_, out, _) = served.stop();
+    let lines = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let lines: Vec<_> = lines.filter(|line| line["message"] == "decision").collect();
+    let line = lines[0].as_object().unwrap();
+    let revision = line["revision"].as_str().unwrap();
+    let prefix: String = key.chars().take(13).collect();
+    let expected = serde_json::json!({
+        "level": "INFO", "message": "decision", "request_id": "mine",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7",
+        "tenant": "default", "key_prefix": prefix, "route": "/api/v1/orchestrate", "status": 200,
+        "action": "redact", "complete": true, "policy": "standard", "revision": revision,
+        "detectors": line["detectors"], "failed": [], "unjudged": 0,
+        "findings": {"pii.email": 1}, "content_chars": 16, "priority": "high", "degraded": [],
+        "idempotency": "executed", "ts": line["ts"], "duration_ms": line["duration_ms"],
+        "overhead_ms": line["overhead_ms"],
+    });
+    assert_eq!(lines[0], expected);
+    assert!(line["ts"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+    assert!(revision.len() == 64 && line["detectors"].as_u64() > Some(1), "{line:?}");
+    let (all, own) = (line["duration_ms"].as_f64(), line["overhead_ms"].as_f64());
+    assert!(all > Some(0.0) && own > Some(0.0) && own <= all, "{line:?}");
+    let line = &lines[1];
+    assert_eq!((&line["status"], &line["code"]), (&400.into(), &"POLICY_NOT_FOUND".into()));
+    assert_eq!(line["trace_id"], expected["trace_id"], "a refusal is part of its trace too");
+    assert!(line.get("action").is_none() && line.get("policy").is_none(), "{line}");
+}
+
+#[tokio::test]
+async fn of_complete_answers_with_allow_only_the_wanted_share_is_logged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut start = command(dir.path());
+    start.args(["serve", "--listen", "127.0.0.1:0"]);
+    start.env("ORCHESTRATION_TELEMETRY__LOG_SAMPLE__ALLOW", "0.0");
+    start.env("ORCHESTRATION_POLICY__EVAL_TIMEOUT", "500ms");
+    let served = Served::start(start);
+    for content in ["hello", "Mail ana@evil.io", "good morning"] {
+        let body = serde_json::json!({ "content": content }).to_string();
+        assert_eq!(post(&served.address, &[], &body).await.0, 200);
+    }
+    assert_eq!(post(&served.address, &[], "{}").await.0, 400);
+    let (_, out, _) = served.stop();
+    let lines = out.lines().filter(|line| line.contains("\"decision\""));
+    assert_eq!(lines.count(), 2, "the redaction and the refusal: {out}");
+}

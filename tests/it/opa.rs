@@ -19,7 +19,7 @@ use detector_orchestrator::policy::{
 };
 use serde_json::{Map, Value, json};
 
-mod documents;
+pub mod documents;
 mod texts;
 
 use documents::Dice;
@@ -29,14 +29,14 @@ const INPUTS: usize = 150;
 const SEED: u64 = 20_261_121;
 
 /// Open Policy Agent behind a pipe; it ends when this is dropped.
-struct Opa {
+pub struct Opa {
     child: Child,
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
 }
 
 impl Opa {
-    fn start() -> Opa {
+    pub fn start() -> Opa {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let home = root.join("target/opa");
         let wanted = std::fs::read(root.join("tests/opa/requirements.lock")).unwrap();
@@ -68,12 +68,12 @@ impl Opa {
         answer
     }
 
-    fn open(&mut self, name: &str, modules: &Map<String, Value>, data: &Value) {
+    pub fn open(&mut self, name: &str, modules: &Map<String, Value>, data: &Value) {
         self.say(&json!({ "open": name, "modules": modules, "data": data }));
     }
 
     /// For each input, for each path below `data`.
-    fn ask(&mut self, name: &str, paths: &[String], inputs: &[Value]) -> Vec<Vec<Said>> {
+    pub fn ask(&mut self, name: &str, paths: &[String], inputs: &[Value]) -> Vec<Vec<Said>> {
         let answer = self.say(&json!({ "ask": name, "paths": paths, "inputs": inputs }));
         let rows = answer.as_array().unwrap();
         rows.iter().map(|row| row.as_array().unwrap().iter().map(Said::of).collect()).collect()
@@ -89,7 +89,7 @@ impl Drop for Opa {
 
 /// What an engine says of one rule.
 #[derive(Debug, Clone, PartialEq)]
-enum Said {
+pub enum Said {
     Value(Value),
     Undefined,
     Error,

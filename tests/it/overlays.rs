@@ -10,6 +10,7 @@ use crate::app::{Answer, App, spawn, spawn_with, write};
 
 mod gate;
 mod machine;
+mod tried;
 
 const SECRET: &str = "key AKIAZ3VQ7JRTLWXK5P2D";
 const PATH: &str = "/api/v1/policies/standard";

@@ -1,8 +1,13 @@
 //! How good detectors are, as an operator finds out: calibration and drift.
 
+use std::sync::Arc;
+
 use detector_orchestrator::domain::action::Action;
 use detector_orchestrator::domain::id::{BundleName, RequestId, TenantId};
-use detector_orchestrator::store::{Decision, Decisions as _, Place, Sqlite, SqliteOptions};
+use detector_orchestrator::evidence::{Log, LogOptions};
+use detector_orchestrator::metrics::Metrics;
+use detector_orchestrator::seal::{Key, Signer};
+use detector_orchestrator::store::{Decision, Place, Sqlite, SqliteOptions};
 use serde_json::{Value, json};
 
 use crate::app::write;
@@ -94,7 +99,7 @@ fn labelled_texts_that_cannot_be_used_are_refused_with_their_line() {
     assert_eq!(output.status.code(), Some(66));
 }
 
-fn decision(id: usize, at_ms: i64, score: Option<f64>) -> Decision {
+pub fn decision(id: usize, at_ms: i64, score: Option<f64>) -> Decision {
     let findings = score.map(|score| {
         json!({"category": "toxicity", "score": score,
         "detectors": ["toxicity"]})
@@ -111,6 +116,7 @@ fn decision(id: usize, at_ms: i64, score: Option<f64>) -> Decision {
         action: Action::Allow,
         complete: true,
         record: record.to_string(),
+        leaf: None,
     }
 }
 
@@ -123,15 +129,25 @@ async fn drift_tells_the_week_in_which_findings_became_more() {
     std::fs::create_dir(root.join("data")).unwrap();
     let file = root.join("data").join(detector_orchestrator::orchestrator::STORE_FILE);
     let store = Sqlite::open(&SqliteOptions::at(Place::File(file))).unwrap();
+    let log = Log::start(LogOptions {
+        store: Arc::new(store),
+        signer: Signer::of(&Key::random().unwrap()).unwrap(),
+        spool: None,
+        rows_max: 1_000,
+        bytes_max: 1 << 20,
+        metrics: Arc::new(Metrics::new(&[], "test").unwrap()),
+    });
+    let log = log.unwrap();
     let week = 7 * 24 * 3600 * 1000;
     let now = jiff::Timestamp::now().as_millisecond();
     // Oldest first, as a service writes: 5 % found, 5 % found, 40 % found; one too old.
     for (back, found) in [(9, 100), (2, 5), (1, 5), (0, 40)] {
         for i in 0..100 {
             let score = (i < found).then_some(0.8);
-            store.record(decision(back * 1000 + i, now - back as i64 * week, score)).await.unwrap();
+            log.append(decision(back * 1000 + i, now - back as i64 * week, score)).unwrap();
         }
     }
+    log.close().await;
     let output = run(root, &["detectors", "drift", "--tenant", "acme", "--json"]);
     let rows: Vec<Value> =
         text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -92,6 +92,25 @@ async fn report(app: &App, key: &str, detector: &str) -> Value {
     found.into_iter().find(|report| report["name"] == detector).unwrap_or(answer.json())
 }
 
+/// `key` is told of its tenant's detectors alone, where another tenant has one of its own.
+async fn tells_no_counts_of_others(app: &App, key: &str) {
+    let listed = send(app, "GET", AT, key, &json!({})).await.json();
+    let listed = listed["detectors"].as_array().unwrap().len();
+    let headers = [("x-api-key", key), ("x-forwarded-for", "203.0.113.9")];
+    let told = app.send("GET", "/health/detailed", &headers, b"").await.json();
+    assert_eq!(told["checks"]["registry"]["message"], format!("{listed} detectors"), "{told}");
+    let headers = [("x-api-key", BOOT), ("x-forwarded-for", "203.0.113.9")];
+    let all = app.send("GET", "/health/detailed", &headers, b"").await.json();
+    let all = all["checks"]["registry"]["message"].as_str().unwrap().to_owned();
+    assert!(all.contains(&format!("{} detectors", listed + 1)) && all.contains("tenants"), "{all}");
+    let told = send(app, "GET", "/api/v1/cache/stats", key, &json!({})).await.json();
+    assert_eq!(told, json!({"caches": []}));
+    let told = send(app, "GET", "/api/v1/metrics", key, &json!({})).await.text;
+    assert!(!told.contains("\norchestrator_cache_operations_total{"), "{told}");
+    let services = format!("\norchestrator_active_services {listed}\n");
+    assert!(told.contains(&services), "{services}: {told}");
+}
+
 #[tokio::test]
 async fn a_registered_detector_is_its_tenants_alone_and_survives_a_restart() {
     let (own, others) =
@@ -130,6 +149,9 @@ async fn a_registered_detector_is_its_tenants_alone_and_survives_a_restart() {
     }
     assert_eq!(report(&app, &globex, "own").await["errors"][0]["code"], "unknown_detector");
 
+    // Nor how many there are, nor what caches that all share count.
+    tells_no_counts_of_others(&app, &globex).await;
+
     // The same name is another detector, at another address, with a breaker of its own.
     let made = register(&app, &[("x-api-key", &globex)], &native("own", &others)).await;
     assert_eq!(made.status, 201, "{}", made.text);
@@ -144,7 +166,7 @@ async fn a_registered_detector_is_its_tenants_alone_and_survives_a_restart() {
     assert_eq!(closed.status, 404, "across tenants only everyone's are meant: {}", closed.text);
 
     let app = app.restart().await;
-    until(&app, &[("x-api-key", &acme)], &at, ("status", json!("active"))).await;
+    // From the first request on.
     assert_eq!(report(&app, &acme, "own").await["label"], "insult");
     let tag = send(&app, "GET", &at, &acme, &json!({})).await.header("etag").to_owned();
     let path = format!("{at}?reason=done");

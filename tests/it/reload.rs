@@ -33,7 +33,7 @@ async fn editing_the_table_changes_the_verdict_within_a_second_and_fails_no_requ
     assert!(took < Duration::from_secs(5), "the edit took {took:?}");
 }
 
-fn load(
+pub fn load(
     address: std::net::SocketAddr,
     done: &Arc<AtomicBool>,
     sent: &Arc<AtomicU64>,

@@ -2,14 +2,14 @@
 //! answer must hold.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use wiremock::matchers::method;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::app::{spawn_with, write};
+use crate::app::{App, spawn_with, write};
 
 /// One scenario.
 #[derive(Debug, Deserialize)]
@@ -71,18 +71,24 @@ impl Scripted {
     }
 }
 
-#[tokio::test]
-async fn every_scenario_holds() {
+/// Every scenario's file.
+pub fn files() -> Vec<PathBuf> {
     let folder = format!("{}/tests/scenarios", env!("CARGO_MANIFEST_DIR"));
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();
     assert!(files.len() >= 8, "scenarios are missing");
-    for file in files {
-        run(&file).await;
+    files
+}
+
+#[tokio::test]
+async fn every_scenario_holds() {
+    for file in files() {
+        play(&file).await;
     }
 }
 
-async fn run(file: &Path) {
+/// Plays the scenario of `file`, which must hold; the service goes on.
+pub async fn play(file: &Path) -> App {
     let name = file.file_name().unwrap().to_string_lossy().into_owned();
     let text = std::fs::read_to_string(file).unwrap();
     let value = detector_orchestrator::yaml::parse_value(
@@ -127,6 +133,7 @@ async fn run(file: &Path) {
     if let Err(difference) = holds(&value, &scenario.expect, "") {
         panic!("{name}: {difference}\n{value:#}");
     }
+    app
 }
 
 /// Objects by key, lists by position and length, the rest by equality.

@@ -17,35 +17,65 @@ const PEPPER: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433
 const SOON: Duration = Duration::from_secs(3);
 
 /// The binary over `url` in staging, in `dir`.
-fn orchestrator(dir: &Path, url: &str, args: &[&str]) -> std::process::Command {
+pub fn orchestrator(dir: &Path, url: &str, args: &[&str]) -> std::process::Command {
     let mut run = command(dir);
     run.args(args).env("ORCHESTRATION_ENV", "staging").env("ORCHESTRATION_DATABASE_URL", url);
     run.env("ORCHESTRATION_DATA_KEY", DATA_KEY).env("ORCHESTRATION_KEY_PEPPER", PEPPER);
-    run.env("ORCHESTRATION_BOOTSTRAP_KEY", BOOT);
+    run.env("ORCHESTRATION_EVIDENCE_KEY", DATA_KEY).env("ORCHESTRATION_BOOTSTRAP_KEY", BOOT);
     run.env("ORCHESTRATION_POLICY__EVAL_TIMEOUT", "500ms");
     run
 }
 
-struct Instance {
+/// One of several services over a database.
+pub struct Instance {
     served: Served,
     client: HttpClient,
     _dir: tempfile::TempDir,
 }
 
 impl Instance {
-    fn start(url: &str) -> Instance {
+    pub fn start(url: &str) -> Instance {
+        Self::start_with(url, |_| {})
+    }
+
+    /// The same over files that `prepare` makes; it may ask detectors on this machine.
+    pub fn start_with(url: &str, prepare: impl FnOnce(&Path)) -> Instance {
         let dir = tempfile::tempdir().unwrap();
-        let serve = orchestrator(dir.path(), url, &["serve", "--listen", "127.0.0.1:0"]);
+        prepare(dir.path());
+        let mut serve = orchestrator(dir.path(), url, &["serve", "--listen", "127.0.0.1:0"]);
+        serve.env("ORCHESTRATION_SECURITY__OUTBOUND_ALLOW", "[127.0.0.1]");
         let mut served = Served::start(serve);
         served.discard_output();
         Instance { served, client: client(), _dir: dir }
     }
 
-    async fn send(&self, method: &str, path: &str, key: &str, body: &Value) -> Answer {
+    /// The same beside the bus at `nats`.
+    pub fn start_beside(url: &str, nats: &str) -> Instance {
+        let dir = tempfile::tempdir().unwrap();
+        let mut serve = orchestrator(dir.path(), url, &["serve", "--listen", "127.0.0.1:0"]);
+        serve.env("ORCHESTRATION_NATS_URL", nats);
+        let mut served = Served::start(serve);
+        served.discard_output();
+        Instance { served, client: client(), _dir: dir }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.served.address
+    }
+
+    /// Ends it by SIGKILL.
+    pub fn kill(&self) {
+        let pid = self.served.pid().to_string();
+        let done = std::process::Command::new("kill").args(["-KILL", &pid]).status();
+        assert!(done.unwrap().success());
+    }
+
+    pub async fn send(&self, method: &str, path: &str, key: &str, body: &Value) -> Answer {
         self.send_for((method, path), key, body, &[]).await
     }
 
-    async fn send_for(
+    pub async fn send_for(
         &self,
         (method, path): (&str, &str),
         key: &str,
@@ -63,7 +93,7 @@ impl Instance {
         self.send("POST", "/api/v1/orchestrate", key, &body).await
     }
 
-    async fn key(&self, tenant: &str) -> Value {
+    pub async fn key(&self, tenant: &str) -> Value {
         let made = self.send("POST", "/api/v1/keys", BOOT, &wanted(tenant)).await;
         assert_eq!(made.status, 201, "{}", made.text);
         made.json()
@@ -88,8 +118,16 @@ fn wanted(tenant: &str) -> Value {
     json!({"label": "t", "reason": "t", "tenant": tenant, "roles": ["app"]})
 }
 
-fn secret(key: &Value) -> &str {
+pub fn secret(key: &Value) -> &str {
     key["key"].as_str().unwrap()
+}
+
+/// A new database of `server` with the schema of this program.
+pub fn migrated(server: &Server) -> String {
+    let (url, dir) = (server.database(), tempfile::tempdir().unwrap());
+    let done = orchestrator(dir.path(), &url, &["migrate"]).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    url
 }
 
 #[tokio::test]
@@ -178,6 +216,6 @@ fn instances_that_share_a_database_must_be_given_their_keys() {
     let refused = serve.env("ORCHESTRATION_DATABASE_URL", "postgres://ana@db/x").output().unwrap();
     assert!(!refused.status.success());
     let told = text(&refused.stderr);
-    let both = "ORCHESTRATION_DATA_KEY and ORCHESTRATION_KEY_PEPPER";
+    let both = "ORCHESTRATION_DATA_KEY and ORCHESTRATION_KEY_PEPPER and ORCHESTRATION_EVIDENCE_KEY";
     assert!(told.contains(both) && told.contains("openssl rand -hex 32"), "{told}");
 }

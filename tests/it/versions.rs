@@ -69,6 +69,13 @@ async fn the_same_content_meets_the_same_version_and_each_has_its_own_breaker() 
         assert_eq!(action, if blocks { "\"block\"" } else { "\"allow\"" });
     }
     assert!(by.iter().any(|name| *name != by[0]), "one version took all of twelve: {by:?}");
+    let opened = app.post("/api/v1/breakers/tox/open", &json!({"reason": "drill"})).await.json();
+    let shown = |answer: &Value| -> Vec<String> {
+        let breakers = answer["breakers"].as_array().unwrap().iter();
+        breakers.map(|one| format!("{} {}", one["version"], one["state"])).collect()
+    };
+    assert_eq!(shown(&opened), [r#""new" "open""#, r#""old" "open""#], "{opened}");
+    assert_eq!(shown(&app.get("/api/v1/breakers/tox").await.json()), shown(&opened));
     let listed = app.get("/api/v1/detectors/tox").await.json();
     assert_eq!(
         (&listed["versions"], &listed["status"]),

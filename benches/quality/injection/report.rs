@@ -17,7 +17,7 @@ const VIEWS: [TextView; 2] = [TextView::Normalized, TextView::Decoded];
 /// One harmless text a line, none of which trained.
 const NOTICES: &str = include_str!("notices.txt");
 /// Title, set.
-const SETS: [[&str; 2]; 7] = [
+pub(super) const SETS: [[&str; 2]; 7] = [
     ["in-domain: S-Labs, test split", "slabs-test"],
     ["neuralchemy", "neuralchemy"],
     ["bastioncorpus", "bastion"],
@@ -27,10 +27,10 @@ const SETS: [[&str; 2]; 7] = [
     ["jailbreaks in the wild", "wild"],
 ];
 
-struct Scored {
-    score: f64,
-    attack: bool,
-    kind: String,
+pub(super) struct Scored {
+    pub(super) score: f64,
+    pub(super) attack: bool,
+    pub(super) kind: String,
     lang: String,
     /// Near a training text or an earlier text of the same set.
     near: bool,
@@ -40,15 +40,13 @@ struct Scored {
 pub fn report() {
     let (_, cost) = page::costs(Builtin::PromptInjection);
     let model = Model::shipped().unwrap();
-    let mut trained = Index::default();
-    let sets = ["slabs-train", "docs", "ui"].iter().flat_map(|name| load(name));
-    let own = training::made().concat();
-    sets.map(|text| text.text).chain(own).for_each(|text| trained.add(&text));
-    let harmless = Harmless::read(model, &trained);
+    let linear = |text: &str| in_views(text, |text| model.probability(model.margin(text)));
+    let trained = trained();
+    let harmless = Harmless::read(&linear, &trained);
     let mut out = String::from("### Attacks\n\n");
     let mut details = String::new();
     let figures =
-        attacks(&mut out, &mut details, &harmless, |name| scored(model, &trained, load(name)));
+        attacks(&mut out, &mut details, &harmless, |name| scored(&linear, &trained, load(name)));
     harmless.tables(&mut out);
     say!(out, "\n### Recall by kind, at 0.5\n\n{details}");
     injected(&mut out, model);
@@ -62,35 +60,47 @@ pub fn report() {
     page::write(&page);
 }
 
+/// Every text that trained.
+pub(super) fn trained() -> Index {
+    let mut trained = Index::default();
+    let sets = ["slabs-train", "docs", "ui"].iter().flat_map(|name| load(name));
+    let own = training::made().concat();
+    sets.map(|text| text.text).chain(own).for_each(|text| trained.add(&text));
+    trained
+}
+
+/// The probability that a text is an attack.
+pub(super) type Score<'a> = &'a dyn Fn(&str) -> f64;
+
 /// Texts that no detector should find.
-struct Harmless {
-    hard: Vec<Scored>,
-    notices: Vec<Scored>,
-    settings: Vec<Scored>,
-    languages: Vec<Scored>,
-    prose: Vec<Scored>,
-    documents: Vec<Scored>,
-    structured: Vec<Scored>,
-    ordinary: Vec<Scored>,
+pub(super) struct Harmless {
+    pub(super) hard: Vec<Scored>,
+    pub(super) notices: Vec<Scored>,
+    pub(super) settings: Vec<Scored>,
+    pub(super) languages: Vec<Scored>,
+    pub(super) prose: Vec<Scored>,
+    pub(super) documents: Vec<Scored>,
+    pub(super) structured: Vec<Scored>,
+    pub(super) ordinary: Vec<Scored>,
 }
 
 impl Harmless {
-    fn read(model: &Model, trained: &Index) -> Self {
-        let score = |texts: Vec<Text>| scored(model, trained, texts);
+    pub(super) fn read(judge: Score, trained: &Index) -> Self {
+        let score = |texts: Vec<Text>| scored(judge, trained, texts);
         Self {
             hard: score(load("hard")),
             notices: score(NOTICES.lines().map(|line| harmless(line.to_owned())).collect()),
-            settings: unlike(model, load("settings")),
+            settings: unlike(judge, load("settings")),
             languages: score(load("languages")),
             prose: score(paragraphs()),
             documents: score(documents()),
-            structured: unlike(model, structured()),
-            ordinary: unlike(model, ordinary()),
+            structured: unlike(judge, structured()),
+            ordinary: unlike(judge, ordinary()),
         }
     }
 
     /// What a set of attacks only is held against.
-    fn short(&self) -> impl Iterator<Item = &Scored> {
+    pub(super) fn short(&self) -> impl Iterator<Item = &Scored> {
         self.hard.iter().chain(&self.languages).chain(&self.prose)
     }
 
@@ -151,22 +161,22 @@ fn attacks(
     row(out, "**all but in-domain** ²", &all.iter().chain(short).collect::<Vec<_>>())
 }
 
-fn scored(model: &Model, trained: &Index, texts: Vec<Text>) -> Vec<Scored> {
+pub(super) fn scored(judge: Score, trained: &Index, texts: Vec<Text>) -> Vec<Scored> {
     let mut own = Index::default();
     let score = |text: Text| {
         let near = trained.holds_near(&text.text) || own.holds_near(&text.text);
         own.add(&text.text);
-        let score = probability(model, &text.text);
+        let score = judge(&text.text);
         Scored { score, attack: text.is_attack(), kind: text.kind, lang: text.lang, near }
     };
     texts.into_iter().map(score).collect()
 }
 
 /// As the service judges: the raw text and its views, the hottest counts.
-fn probability(model: &Model, text: &str) -> f64 {
+pub(super) fn in_views(text: &str, probability: impl Fn(&str) -> f64) -> f64 {
     let views = view::of(text, &VIEWS);
     let texts = std::iter::once(text).chain(views.iter().map(|view| &*view.text));
-    texts.map(|text| model.probability(model.margin(text))).fold(0.0, f64::max)
+    texts.map(probability).fold(0.0, f64::max)
 }
 
 fn row(out: &mut String, title: &str, rows: &[&Scored]) -> Figures {
@@ -194,7 +204,7 @@ fn row(out: &mut String, title: &str, rows: &[&Scored]) -> Figures {
     figures
 }
 
-fn auc(rows: &[&Scored]) -> f64 {
+pub(super) fn auc(rows: &[&Scored]) -> f64 {
     let of = |attack| -> Vec<f64> {
         rows.iter().filter(|text| text.attack == attack).map(|text| text.score).collect()
     };
@@ -209,7 +219,7 @@ fn groups(texts: &[Scored], key: impl Fn(&Scored) -> String) -> BTreeMap<String,
     groups
 }
 
-fn share(texts: &[&Scored], threshold: f64) -> f64 {
+pub(super) fn share(texts: &[&Scored], threshold: f64) -> f64 {
     texts.iter().filter(|text| text.score >= threshold).count() as f64 / texts.len() as f64
 }
 
@@ -324,9 +334,9 @@ fn ordinary() -> Vec<Text> {
 }
 
 /// Scores without a look for near duplicates, which has no use here.
-fn unlike(model: &Model, texts: Vec<Text>) -> Vec<Scored> {
+fn unlike(judge: Score, texts: Vec<Text>) -> Vec<Scored> {
     let score = |text: Text| Scored {
-        score: probability(model, &text.text),
+        score: judge(&text.text),
         attack: false,
         kind: text.kind,
         lang: text.lang,

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use detector_orchestrator::detect::builtin::injection::features::{self, BUCKETS, Kind};
 use detector_orchestrator::detect::builtin::injection::model::{FREE, Facts, Model};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::data::{self, Text, load};
@@ -104,6 +105,36 @@ pub fn train() {
     std::fs::write(FACTS, serde_json::to_string_pretty(&facts).unwrap() + "\n").unwrap();
     println!("{WEIGHTS}: sha256 {}", facts.weights_sha256);
     println!("length {} slope {} offset {}", facts.length, facts.slope, facts.offset);
+}
+
+/// Writes training.jsonl for a model that learns from whole texts: what `train` learns from, without
+/// the second times by sentence and by cues alone, and what it calibrates on.
+pub fn texts() {
+    let mut random = Random::new(SEED);
+    let [harmless, attacks] = made();
+    let mut lines = String::new();
+    let mut add = |calibrates: bool, label: u8, weight: f32, text: &str| {
+        let row = json!({"calibrates": calibrates, "label": label, "weight": weight, "text": text});
+        lines += &format!("{row}\n");
+    };
+    for text in load("slabs-train") {
+        add(false, text.label, 1.0, &text.text);
+        if random.below(100) < DISGUISED[usize::from(text.label)] {
+            add(false, text.label, 1.0, &disguise::disguise(&text.text, &mut random));
+        }
+    }
+    for (_, text) in load("docs").iter().enumerate().filter(|(at, _)| !data::is_held_out(*at)) {
+        add(false, 0, DOCUMENTATION, &text.text);
+    }
+    load("conf").iter().for_each(|text| add(false, 0, DOCUMENTATION, &text.text));
+    load("ui").iter().step_by(4).for_each(|text| add(false, 0, MESSAGE, &text.text));
+    harmless.iter().for_each(|text| add(false, 0, 1.0, text));
+    attacks.iter().for_each(|text| add(false, 1, ATTACK, text));
+    load("slabs-validation").iter().for_each(|text| add(true, text.label, 1.0, &text.text));
+    held_out().iter().for_each(|text| add(true, 0, 1.0, &text.text));
+    let path = std::path::Path::new(data::FOLDER).join("training.jsonl");
+    std::fs::write(&path, lines).unwrap();
+    println!("wrote {}", path.display());
 }
 
 fn examples(harmless: &[String], attacks: &[String], random: &mut Random) -> Vec<Example> {

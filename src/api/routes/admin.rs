@@ -97,7 +97,7 @@ pub struct Reloaded {
     pub faults: Vec<Fault>,
 }
 
-/// Looks at files and store now, as the service does by itself within seconds.
+/// Looks at files, store and published policies now, as the service does by itself within seconds.
 #[utoipa::path(post, path = "/api/v1/admin/reload", tag = "live", operation_id = "admin_reload",
     request_body = Intervention, responses((status = 200, body = Reloaded)))]
 pub(crate) async fn reload(http: HttpRequest, payload: Payload, api: Data<Api>) -> Answer {
@@ -105,7 +105,7 @@ pub(crate) async fn reload(http: HttpRequest, payload: Payload, api: Data<Api>) 
     let caller = api.caller(&http)?;
     let reason = reason(&http, payload, &api).await?;
     let before = api.live.current();
-    let (outcome, faults) = match snapshot::look(&api.live, &api.deps.settings).await {
+    let (outcome, faults) = match snapshot::refresh(&api.live, &api.deps.settings).await {
         Looked::Same => ("unchanged", api.live.generations().faults),
         Looked::New(Event::Swapped(_)) => {
             api.deps.adopt(&api.live.current());

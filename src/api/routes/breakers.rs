@@ -23,7 +23,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     config.service(resource(&at("/breakers/{detector}/{how}")).route(web::post().to(force)));
 }
 
-/// All breakers.
+/// Breakers.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Breakers {
     /// In name order.
@@ -98,17 +98,21 @@ pub(crate) async fn list(http: HttpRequest, api: Data<Api>) -> Answer {
     json(&Breakers { breakers })
 }
 
-/// One detector's breaker.
+/// The breakers of one detector, one for each version.
 #[utoipa::path(get, path = "/api/v1/breakers/{detector}", tag = "breakers",
     operation_id = "breakers_one",
     params(("detector" = String, Path, description = "A detector's name")),
-    responses((status = 200, body = Breaker), (status = 404, body = crate::api::problem::Problem,
+    responses((status = 200, body = Breakers), (status = 404, body = crate::api::problem::Problem,
         content_type = "application/problem+json")))]
 pub(crate) async fn one(http: HttpRequest, path: Path<String>, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
     let caller = api.caller(&http)?;
     let whose = whose(&http, &api, &caller)?;
-    json(&shown(&find(&api, whose.as_deref(), &path)?))
+    json(&all(&find(&api, whose.as_deref(), &path)?))
+}
+
+fn all(views: &[BreakerView]) -> Breakers {
+    Breakers { breakers: views.iter().map(shown).collect() }
 }
 
 /// What the tenant sees that the caller looks as; `None` is for who looks across tenants.
@@ -125,14 +129,15 @@ fn is_seen(seen: &Seen, view: &BreakerView) -> bool {
     seen.detectors.get(&view.name).is_some_and(|detector| view.is_of(detector))
 }
 
-/// Who looks across tenants means everyone's detector.
-fn find(api: &Api, whose: Option<&Seen>, name: &str) -> Result<BreakerView, Error> {
+/// Of each version, never none. Who looks across tenants means everyone's detector.
+fn find(api: &Api, whose: Option<&Seen>, name: &str) -> Result<Vec<BreakerView>, Error> {
     let sees = |view: &BreakerView| match whose {
         Some(seen) => is_seen(seen, view),
         None => view.private_to.is_none(),
     };
-    let mut views = api.deps.detectors.breakers().into_iter();
-    views.find(|view| view.name.as_str() == name && sees(view)).ok_or_else(unknown)
+    let mut views = api.deps.detectors.breakers();
+    views.retain(|view| view.name.as_str() == name && sees(view));
+    if views.is_empty() { Err(unknown()) } else { Ok(views) }
 }
 
 fn unknown() -> Error {
@@ -145,7 +150,7 @@ fn unknown() -> Error {
     params(("detector" = String, Path, description = "A detector's name"),
         ("how" = String, Path, description = "reset, open or close")),
     request_body = Intervention,
-    responses((status = 200, body = Breaker), (status = 404, body = crate::api::problem::Problem,
+    responses((status = 200, body = Breakers), (status = 404, body = crate::api::problem::Problem,
         content_type = "application/problem+json")))]
 pub(crate) async fn force(
     http: HttpRequest,
@@ -168,6 +173,9 @@ pub(crate) async fn force(
     let reason = admin::reason(&http, payload, &api).await?;
     let whose = whose(&http, &api, &caller)?;
     let before = find(&api, whose.as_deref(), &name)?;
+    let first = before.first().ok_or_else(unknown)?;
+    let mut states: Vec<&str> = before.iter().map(|view| view.state.name()).collect();
+    states.dedup();
     let after = match how {
         Force::Open => "open",
         Force::Close | Force::Reset => "closed",
@@ -176,11 +184,11 @@ pub(crate) async fn force(
         action: format!("breaker.{}", how.name()),
         target: format!("detector/{name}"),
         reason,
-        before: serde_json::json!({ "state": before.state.name() }),
+        before: serde_json::json!({ "state": states.join(", ") }),
         after: serde_json::json!({ "state": after }),
     };
     // First recorded, then done: a breaker that nobody can account for stays as it is.
     admin::keep(&api, &caller, deed, "it could not be recorded, so nothing was changed").await?;
-    api.deps.detectors.force((before.private_to.as_ref(), &before.name), how);
-    json(&shown(&find(&api, whose.as_deref(), &name)?))
+    api.deps.detectors.force((first.private_to.as_ref(), &first.name), how);
+    json(&all(&find(&api, whose.as_deref(), &name)?))
 }

@@ -1,7 +1,5 @@
 //! Is the process alive, ready, well; and its metrics.
 
-use std::collections::BTreeMap;
-
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -10,8 +8,12 @@ use utoipa::ToSchema;
 use super::{Answer, json, resource};
 use crate::api::Api;
 use crate::api::caller::{NoQuery, query};
+use crate::detect::{HealthState, Standing};
 use crate::domain::error::{Code, Error};
+use crate::metrics::{DetectorGauges, Part};
 use crate::operations::breaker::BreakerState;
+
+pub(in crate::api) mod detailed;
 
 pub(super) fn configure(config: &mut ServiceConfig, prefix: &str) {
     let at = |path: &str| format!("{prefix}{path}");
@@ -19,7 +21,7 @@ pub(super) fn configure(config: &mut ServiceConfig, prefix: &str) {
     config.service(resource(&at("/health/live")).route(web::get().to(live)));
     config.service(resource(&at("/health/ready")).route(web::get().to(ready)));
     config.service(resource(&at("/health/startup")).route(web::get().to(ready)));
-    config.service(resource(&at("/health/detailed")).route(web::get().to(detailed)));
+    config.service(resource(&at("/health/detailed")).route(web::get().to(detailed::detailed)));
     config.service(resource(&at("/metrics")).route(web::get().to(metrics)));
 }
 
@@ -50,86 +52,16 @@ pub(crate) async fn ready(http: HttpRequest, api: Data<Api>) -> Answer {
     json(&Alive { status: "ok" })
 }
 
-/// Every check by name.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Detailed {
-    /// healthy, degraded or unhealthy.
-    pub status: &'static str,
-    /// By name.
-    pub checks: BTreeMap<&'static str, Check>,
-}
+/// Marks the listener that serves health and metrics to whoever reaches it, and nothing else.
+#[derive(Debug, Clone, Copy)]
+pub struct Operators;
 
-/// One check.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Check {
-    /// pass, warn or fail.
-    pub status: &'static str,
-    /// For people.
-    pub message: String,
-}
-
-/// Every part's state; degraded answers 200, unhealthy 503.
-#[utoipa::path(get, path = "/api/v1/health/detailed", tag = "health",
-    responses((status = 200, body = Detailed), (status = 503, body = Detailed)))]
-pub(crate) async fn detailed(http: HttpRequest, api: Data<Api>) -> Answer {
-    query::<NoQuery>(&http)?;
-    let checks = BTreeMap::from([
-        ("policies", policies(&api)),
-        ("registry", registry(&api)),
-        ("circuit_breakers", breakers(&api)),
-        ("store", store(&api).await),
-    ]);
-    let has = |status| checks.values().any(|check| check.status == status);
-    let status = match (has("fail"), has("warn")) {
-        (true, _) => "unhealthy",
-        (false, true) => "degraded",
-        (false, false) => "healthy",
-    };
-    let mut response = json(&Detailed { status, checks })?;
-    if status == "unhealthy" {
-        *response.status_mut() = actix_web::http::StatusCode::SERVICE_UNAVAILABLE;
-    }
-    Ok(response)
-}
-
-fn policies(api: &Api) -> Check {
-    let state = api.live.generations();
-    match state.faults.len() {
-        0 => Check { status: "pass", message: format!("generation {}", state.generation) },
-        n => Check {
-            status: "warn",
-            message: format!("the last change was refused with {n} faults; see /generations"),
-        },
-    }
-}
-
-fn registry(api: &Api) -> Check {
-    let snapshot = api.live.current();
-    let n = snapshot.catalog.all().count();
-    let status = if n == 0 { "fail" } else { "pass" };
-    Check { status, message: format!("{n} detectors, {} tenants", snapshot.catalog.tenants.len()) }
-}
-
-fn breakers(api: &Api) -> Check {
-    let mut views = api.deps.detectors.breakers();
-    // What a tenant registered is its own matter, and nobody else's to see.
-    views.retain(|view| view.private_to.is_none());
-    let open: Vec<&str> = views
-        .iter()
-        .filter(|view| view.state != BreakerState::Closed)
-        .map(|view| view.name.as_str())
-        .collect();
-    match open.len() {
-        0 => Check { status: "pass", message: format!("{} closed", views.len()) },
-        n => Check { status: "warn", message: format!("{n} not closed: {}", open.join(", ")) },
-    }
-}
-
-async fn store(api: &Api) -> Check {
-    match api.deps.store.probe().await {
-        Ok(()) => Check { status: "pass", message: "the store answers".into() },
-        Err(_) => Check { status: "fail", message: "the store does not answer".into() },
-    }
+/// The routes of that listener.
+pub fn configure_operators(config: &mut ServiceConfig) {
+    config.app_data(Operators);
+    configure(config, "");
+    configure(config, super::PREFIX);
+    config.default_service(web::to(super::nowhere));
 }
 
 /// Prometheus text; a tenant's credential sees no series of other tenants.
@@ -138,23 +70,53 @@ async fn store(api: &Api) -> Check {
         content_type = "text/plain")))]
 pub(crate) async fn metrics(http: HttpRequest, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
-    let caller = api.caller(&http)?;
-    // Tenants' own would be a series for each.
-    for view in api.deps.detectors.breakers().iter().filter(|view| view.private_to.is_none()) {
-        api.deps.metrics.breaker(view.name.as_str(), state(view.state));
-    }
+    // Nobody has to say who they are where nothing else is served.
+    let caller = match api.caller(&http) {
+        Ok(caller) => Some(caller),
+        Err(_) if http.app_data::<Operators>().is_some() => None,
+        Err(error) => return Err(error.into()),
+    };
+    gauges(&api);
     let text = api.deps.metrics.render().map_err(|error| {
         Error::new(Code::InternalError, "the metrics could not be written").caused_by(error)
     })?;
-    let text = match &caller.tenant {
-        Some(tenant) => own(&text, tenant.as_str(), &api.sees(&caller)),
+    let of_one = caller.as_ref().and_then(|caller| Some((caller, caller.tenant.as_ref()?)));
+    let text = match of_one {
+        Some((caller, tenant)) => own(&text, tenant.as_str(), &api.sees(caller)),
         None => text,
     };
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }
 
+/// Families of what all tenants share, which count what others ask.
+const SHARED: [&str; 2] = ["orchestrator_cache_operations", "orchestrator_coalesced_requests"];
+
+/// How everyone's detectors fare now; tenants' own would be series for each.
+fn gauges(api: &Api) {
+    let (snapshot, detectors) = (api.live.current(), &api.deps.detectors);
+    let of = |detector| {
+        let view = detectors.health(detector);
+        // Nobody probes what is built in.
+        let health = view.checked.and(match view.state {
+            HealthState::Healthy => Some(1.0),
+            HealthState::Degraded => Some(0.5),
+            HealthState::Unhealthy => Some(0.0),
+            HealthState::Unknown => None,
+        });
+        let part = match (detector.shadow, detectors.standing(detector)) {
+            (true, _) => Part::Shadow,
+            (false, Standing::Active) => Part::Active,
+            (false, Standing::Pending { .. }) => Part::Pending,
+        };
+        let breaker = state(detectors.breaker(detector));
+        DetectorGauges { name: detector.name.as_str(), breaker, health, part }
+    };
+    let all: Vec<_> = snapshot.catalog.detectors.values().map(|d| of(d.as_ref())).collect();
+    api.deps.metrics.detectors(&all);
+}
+
 /// What a tenant sees of the metrics: no series of another tenant, nor of a detector that it does not
-/// see.
+/// see, nor of what all tenants share.
 fn own(text: &str, tenant: &str, sees: &dyn Fn(&str) -> bool) -> String {
     let label = |line: &str, name: &str| {
         let (_, rest) = line.split_once(&format!("{name}=\""))?;
@@ -163,7 +125,8 @@ fn own(text: &str, tenant: &str, sees: &dyn Fn(&str) -> bool) -> String {
     let shown = |line: &&str| {
         let detector = label(line, "{detector").or_else(|| label(line, ",detector"));
         let detector = detector.or_else(|| label(line, "service_name"));
-        label(line, "tenant").is_none_or(|named| named == tenant)
+        !SHARED.iter().any(|family| line.starts_with(family))
+            && label(line, "tenant").is_none_or(|named| named == tenant)
             && detector.is_none_or(|named| sees(&named))
     };
     text.split_inclusive('\n').filter(shown).collect()

@@ -23,12 +23,18 @@ pub(crate) async fn generations(http: HttpRequest, api: Data<Api>) -> Answer {
         let tenant = tenant(&http, &caller, None, &api.live.current())?;
         generations.faults.retain(|fault| concerns(&fault.file, tenant.as_str()));
         generations.warnings.retain(|fault| concerns(&fault.file, tenant.as_str()));
+        for edit in &mut generations.history {
+            edit.changed.retain(|file| concerns(file, tenant.as_str()));
+            edit.faults.retain(|fault| concerns(&fault.file, tenant.as_str()));
+        }
+        // What is left without either was another tenant's, or taken back.
+        generations.history.retain(|edit| !(edit.changed.is_empty() && edit.faults.is_empty()));
     }
     json(&generations)
 }
 
 /// Whether a file is the tenant's or everyone's: who asks for one tenant sees no other's faults.
-fn concerns(file: &str, tenant: &str) -> bool {
+pub(super) fn concerns(file: &str, tenant: &str) -> bool {
     let mut parts = file.split('/').skip_while(|part| *part != "tenants").skip(1);
     parts.next().is_none_or(|owner| owner.strip_suffix(".yaml").unwrap_or(owner) == tenant)
 }

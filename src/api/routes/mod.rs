@@ -14,13 +14,19 @@ pub(super) mod admin;
 pub(super) mod audit;
 pub(super) mod breakers;
 pub(super) mod cache;
+mod console;
+pub(super) mod dead_letters;
 pub(super) mod detectors;
+pub(super) mod events;
+pub(super) mod evidence;
 pub(super) mod health;
+pub(super) mod jobs;
 pub(super) mod keys;
 pub(super) mod live;
 pub(super) mod operations;
 pub(super) mod orchestrate;
 mod pages;
+pub(super) mod performance;
 pub(super) mod policies;
 pub(super) mod quotas;
 pub(super) mod strategies;
@@ -67,9 +73,12 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     health::configure(config, "");
     config.service(resource("/openapi.json").get(super::docs::document));
     super::docs::configure(config);
+    console::configure(config);
     config.service(resource("/.well-known/jwks.json").get(live::key_set));
     health::configure(config, PREFIX);
     orchestrate::configure(config);
+    jobs::configure(config);
+    dead_letters::configure(config);
     detectors::configure(config);
     policies::configure(config);
     breakers::configure(config);
@@ -80,7 +89,10 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     tenants::configure(config);
     quotas::configure(config);
     operations::configure(config);
+    performance::configure(config);
     audit::configure(config);
+    evidence::configure(config);
+    events::configure(config);
     admin::configure(config);
 }
 

@@ -23,9 +23,14 @@ pub struct Pages {
 
 /// The rows to be read: one more than are shown, to see whether others follow.
 pub(super) fn wanted(http: &HttpRequest) -> Result<Page, Error> {
-    let pages: Pages = query(http)?;
-    let limit = pages.limit.unwrap_or(50);
-    match ((1..=200).contains(&limit), before(pages.cursor.as_deref())) {
+    let Pages { limit, cursor } = query(http)?;
+    page(limit, cursor.as_deref())
+}
+
+/// The same of a query that asks for more than a page.
+pub(super) fn page(limit: Option<u32>, cursor: Option<&str>) -> Result<Page, Error> {
+    let limit = limit.unwrap_or(50);
+    match ((1..=200).contains(&limit), before(cursor)) {
         (true, Some(before)) => Ok(Page { limit: limit + 1, before }),
         _ => {
             let message = "limit is 1 to 200, cursor the `next` of the page before";

@@ -20,6 +20,7 @@ use crate::snapshot::Snapshot;
 
 pub(crate) mod check;
 pub(super) mod content;
+mod draft;
 pub(crate) mod overlay;
 pub(super) mod precondition;
 pub(crate) mod review;

@@ -44,7 +44,7 @@ pub struct QuotaView {
     pub concurrent: Option<u32>,
     /// Requests being judged now.
     pub running: u32,
-    /// Jobs started each day; kept for jobs, which this release does not have.
+    /// Jobs taken in each day, UTC; null is unlimited.
     pub jobs_per_day: Option<u32>,
     /// How often it may ask.
     pub rate_limit: RateView,
@@ -112,7 +112,7 @@ pub struct QuotaRequest {
     /// Requests judged in each hour of the clock.
     #[schema(minimum = 1)]
     pub requests_per_hour: Option<u32>,
-    /// Jobs started each day; kept for jobs, which this release does not have.
+    /// Jobs taken in each day, UTC.
     #[schema(minimum = 1)]
     pub jobs_per_day: Option<u32>,
     /// Requests being judged at once.

@@ -7,7 +7,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
-use crate::api::strict::{Object, Value};
+use crate::api::strict::{self, Object, Value};
 use crate::domain::content::{Content, FunctionCall, Message, Part, Role, ToolCall};
 
 /// A text or parts.
@@ -114,12 +114,9 @@ impl<'de> Deserialize<'de> for WireContent {
             fn visit_str<E>(self, text: &str) -> Result<WireContent, E> {
                 Ok(WireContent::Text(text.into()))
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<WireContent, A::Error> {
-                let mut parts = Vec::new();
-                while let Some(part) = seq.next_element::<Object<WirePart>>()? {
-                    parts.push(part.0);
-                }
-                Ok(WireContent::Parts(parts))
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<WireContent, A::Error> {
+                let parts: Vec<Object<WirePart>> = strict::entries(seq)?;
+                Ok(WireContent::Parts(parts.into_iter().map(|part| part.0).collect()))
             }
         }
         deserializer.deserialize_any(ContentVisitor)

@@ -2,5 +2,6 @@
 
 pub mod case;
 pub mod content;
+pub mod job;
 pub mod request;
 pub mod response;

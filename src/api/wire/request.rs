@@ -4,7 +4,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::content::{ContentSchema, WireContent, WireMessage};
-use crate::api::strict::{self, Map, Object, Value};
+use crate::api::strict::{self, ENTRIES_MAX, Map, Object, Value};
 use crate::domain::category::Category;
 use crate::domain::content::{Body, ContentType, Direction, Judge, Message};
 use crate::domain::error::{Code, Error, FieldFault};
@@ -25,6 +25,7 @@ pub struct OrchestrateRequest {
     #[schema(value_type = Option<ContentSchema>)]
     pub content: Option<WireContent>,
     /// A conversation; the last message is judged unless `judge` says `all`.
+    #[serde(default, deserialize_with = "strict::list")]
     #[schema(value_type = Option<Vec<WireMessage>>)]
     pub messages: Option<Vec<Object<WireMessage>>>,
     /// Tools offered to the model, as the chat APIs write them.
@@ -154,8 +155,6 @@ pub struct Bounds {
 
 /// Bytes of `metadata` as JSON.
 const METADATA_BYTES_MAX: usize = 16 * 1024;
-/// Messages, parts, tools, documents, names: entries of any list.
-const ENTRIES_MAX: usize = 1_000;
 /// Entries of any list or map of `detectors`.
 const WISHES_MAX: usize = 100;
 /// Faults that one answer names.
@@ -249,7 +248,15 @@ impl OrchestrateRequest {
             metadata,
             include: self.include,
             no_store: false,
+            again: false,
+            trace: None,
+            gather: None,
         })
+    }
+
+    /// What it holds to judge.
+    pub fn into_body(self) -> Option<Body> {
+        body_of(self.content, self.messages, &mut Faults::default())
     }
 
     fn check_words(&self, faults: &mut Faults) {
@@ -268,7 +275,6 @@ impl OrchestrateRequest {
             ("/contexts", self.contexts.len()),
             ("/tools", self.tools.len()),
             ("/context/documents", self.context.0.documents.len()),
-            ("/messages", self.messages.as_ref().map_or(0, Vec::len)),
         ] {
             if entries > ENTRIES_MAX {
                 let detail = format!("holds {entries} entries; send at most {ENTRIES_MAX}");

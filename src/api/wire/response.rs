@@ -19,8 +19,10 @@ use crate::domain::span::{OffsetUnit, Offsets};
 use crate::domain::verdict::Reason;
 
 mod conflicts;
+mod evidence;
 
 pub use conflicts::{WireCandidate, WireConflict};
+pub use evidence::{WireEvidence, WireReceipt};
 
 /// The decision, and why.
 #[derive(Debug, Serialize, ToSchema)]
@@ -91,6 +93,9 @@ pub struct Answer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Object>>)]
     pub explain: Option<&'a [Explained]>,
+    /// Under `include: evidence`: where the decision is recorded, and what shows that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<WireEvidence<'a>>,
     /// From request to answer, in milliseconds.
     pub duration_ms: f64,
 }
@@ -275,6 +280,15 @@ pub struct WirePlan<'a> {
     pub projected_ms: Option<f64>,
 }
 
+impl Answer<'_> {
+    /// The same without what of the caller's own content it holds, and without the salt that would
+    /// open the commitment to it.
+    pub fn without_content(self) -> Self {
+        let evidence = self.evidence.map(WireEvidence::without_salt);
+        Answer { content: None, messages: None, redactions: None, evidence, ..self }
+    }
+}
+
 /// Renders `outcome` for the one who asked.
 pub fn render<'a>(outcome: &'a Outcome, request: &'a Request, took: Duration) -> Answer<'a> {
     let mut places = Places::new(outcome, request.offsets);
@@ -306,6 +320,7 @@ pub fn render<'a>(outcome: &'a Outcome, request: &'a Request, took: Duration) ->
         plan: request.wants(Include::Plan).then(|| plan(outcome)),
         conflicts: request.wants(Include::Conflicts).then(|| conflicts::of(outcome)),
         explain: request.wants(Include::Explain).then_some(outcome.explain.as_slice()),
+        evidence: outcome.evidence.as_ref().map(WireEvidence::of),
         duration_ms: milliseconds(took),
     }
 }

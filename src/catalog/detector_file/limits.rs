@@ -3,6 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use serde::Deserialize;
 
 use crate::catalog::detector::{Bulkhead, Health, Retry};
@@ -21,6 +22,7 @@ pub(super) struct Limits {
     pub(super) throttle: Option<NonZeroU32>,
     pub(super) health: Health,
     pub(super) batch: Option<NonZeroUsize>,
+    pub(super) batch_delay: Duration,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -160,6 +162,7 @@ impl Default for Limits {
             throttle: None,
             health: health(HealthEntry::default()),
             batch: None,
+            batch_delay: Duration::ZERO,
         }
     }
 }
@@ -194,7 +197,12 @@ pub(super) fn read(fields: &mut Fields<'_>, health_path: Option<&str>) -> Limits
     if !probe.path.is_empty() && !probe.path.starts_with('/') {
         let message = "health.path is no path of the endpoint's origin".to_owned();
         fields.refuse("/health/path", "bad_value", message, "begin it with `/`");
+    } else if !probe.path.is_empty() && PathAndQuery::try_from(probe.path.as_str()).is_err() {
+        let message = "health.path holds a character that no address may hold".to_owned();
+        let hint = "write it percent-encoded, a space as `%20`";
+        fields.refuse("/health/path", "bad_value", message, hint);
     }
+    let (batch, batch_delay) = batch(fields);
     Limits {
         retry: Retry { attempts: retry.attempts, backoff: retry.backoff.0 },
         breaker: breaker(&breaker_entry),
@@ -202,20 +210,19 @@ pub(super) fn read(fields: &mut Fields<'_>, health_path: Option<&str>) -> Limits
         hedge: hedge.map(|span| span.0),
         throttle,
         health: health(probe),
-        batch: batch(fields),
+        batch,
+        batch_delay,
     }
 }
 
-fn batch(fields: &mut Fields<'_>) -> Option<NonZeroUsize> {
+fn batch(fields: &mut Fields<'_>) -> (Option<NonZeroUsize>, Duration) {
     let entry: BatchEntry = fields.take("batch").unwrap_or_default();
-    if entry.max_delay.is_some() {
-        let message = "`batch.max_delay` is not supported by this release".to_owned();
-        let hint = "remove it; the texts of one request are batched without waiting";
-        fields.refuse("/batch/max_delay", "not_built", message, hint);
+    if let Some(delay) = entry.max_delay {
+        in_range(fields, "/batch/max_delay", millis(delay), (1.0, 1_000.0));
     }
     let most = entry.max_items.map_or(1.0, |items| items.get() as f64);
     in_range(fields, "/batch/max_items", most, (1.0, 1_000.0));
-    entry.max_items
+    (entry.max_items, entry.max_delay.map_or(Duration::ZERO, |delay| delay.0))
 }
 
 /// Refuses a number outside its range.

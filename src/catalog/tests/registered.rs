@@ -35,3 +35,19 @@ fn a_tenant_registers_what_a_file_says_but_what_is_an_operators() {
         assert_eq!(codes(&faults), "d.yaml:5:1:operator_only", "{extra}");
     }
 }
+
+#[test]
+fn the_parameters_of_what_is_an_operators_are_not_even_checked() {
+    let context = LoadContext {
+        env: Env::Development,
+        secret: &|_| None,
+        check_params: &|detector| panic!("{:?}", detector.params),
+        tiers: &Settings::default().tiers,
+        guard: &OPEN,
+    };
+    let text = "name: pii\nprotocol: builtin\ncategories: [pii]\nparams: {model: /etc/passwd}\n";
+    let acme = TenantId::parse("acme").unwrap();
+    let file = file(FaultKind::Detector, "pii.yaml", text);
+    let faults = Catalog::registered(&file, &acme, &context).unwrap_err();
+    assert_eq!(codes(&faults), "pii.yaml:2:11:operator_only");
+}

@@ -20,6 +20,8 @@ fn every_bad_tenant_file_is_refused_at_its_place() {
         ("thresholds: {pii: 2}\n", "3:19:out_of_range"),
         ("sla: {critical_ms: 5}\n", "3:20:out_of_range"),
         ("weight: 0\n", "3:9:out_of_range"),
+        ("retention_days: 0\n", "3:17:out_of_range"),
+        ("retention_days: 3651\n", "3:17:out_of_range"),
     ] {
         let text = format!("schema_version: 1\nid: t\n{extra}");
         let faults =

@@ -11,7 +11,8 @@ use crate::cli::{DriftArgs, Session, complain, exit, print};
 use crate::domain::drift::{CHANGED, Period, WORTH_A_LOOK};
 use crate::domain::id::{DetectorName, TenantId};
 use crate::domain::report::Status;
-use crate::orchestrator::{self, Kept};
+use crate::evidence::Detected;
+use crate::orchestrator;
 use crate::store::{self, Page, StoreError};
 
 /// By the Monday that a week begins with, UTC.
@@ -89,7 +90,7 @@ fn gather(
             if week.as_str() < from {
                 return Ok(());
             }
-            match Kept::read(&row.value.record) {
+            match Detected::read(&row.value.record) {
                 Some(kept) => count(weeks.entry(week).or_default(), &kept),
                 None => *unread += 1,
             }
@@ -97,12 +98,12 @@ fn gather(
     }
 }
 
-fn count(period: &mut Period, kept: &Kept) {
+fn count(period: &mut Period, kept: &Detected) {
     for report in kept.reports.iter().filter(|one| one.status == Status::Success.name()) {
         period.answer(&report.detector);
     }
     for finding in &kept.findings {
-        for detector in &finding.detectors {
+        for detector in finding.detectors() {
             period.finding(detector, &finding.category, finding.score);
         }
     }

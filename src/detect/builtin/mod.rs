@@ -1,6 +1,7 @@
 //! The detectors that need no other service: pure functions from a text to findings.
 //!
-//! Never any I/O, clock or randomness: the same text always gives the same answer.
+//! Never any clock or randomness, and no I/O but reading a named model when its detector file is
+//! loaded: the same text always gives the same answer.
 
 use std::sync::Arc;
 
@@ -49,11 +50,20 @@ pub fn judge_of(kind: Builtin, params: &serde_json::Value) -> Option<Arc<dyn sup
 /// Checks the parameters of a detector file; a remote detector's are its own matter.
 pub fn check(detector: &Detector) -> Result<(), catalog::ParamFault> {
     let Protocol::Builtin(kind) = &detector.protocol else { return Ok(()) };
-    prepare(*kind, &detector.params).map(drop).map_err(|fault| catalog::ParamFault {
+    let checked = load(*kind, &detector.params).and_then(|()| prepare(*kind, &detector.params));
+    checked.map(drop).map_err(|fault| catalog::ParamFault {
         pointer: format!("/params{}", fault.pointer),
         message: fault.message,
         hint: fault.hint,
     })
+}
+
+/// Reads the files that `params` name, which `prepare` only looks up; may take seconds.
+pub fn load(kind: Builtin, params: &serde_json::Value) -> Result<(), ParamFault> {
+    if kind != Builtin::PromptInjection {
+        return Ok(());
+    }
+    injection::load(&params::Params::read(params)?)
 }
 
 /// Checks `params` and compiles what the detector needs.
@@ -80,6 +90,17 @@ impl super::Judge for Prepared {
         Prepared::judge(self, text)
     }
 
+    fn judge_while(&self, text: &str, wanted: &dyn Fn() -> bool) -> Judged {
+        if let Judge::Injection(injection) = &self.0 {
+            return injection.judge(text, wanted);
+        }
+        Prepared::judge(self, text)
+    }
+
+    fn is_quick(&self) -> bool {
+        !matches!(&self.0, Judge::Injection(injection) if injection.has_classifier())
+    }
+
     fn warm(&self) {
         // The lexicon holds 19 MB and takes 20 ms: the first text that needs it pays.
         if !matches!(self.0, Judge::Toxicity(_)) {
@@ -97,11 +118,11 @@ impl Prepared {
         let hits = match &self.0 {
             Judge::Fixture(fixture) => return fixture.judge(text),
             Judge::Language(language) => return language.judge(text),
+            Judge::Injection(injection) => return injection.judge(text, &|| true),
             Judge::Pii(pii) => pii.find(text),
             Judge::Secrets(secrets) => secrets.find(text),
             Judge::Regex(patterns) => patterns.find(text),
             Judge::Keywords(lists) => lists.find(text),
-            Judge::Injection(injection) => injection.find(text),
             Judge::Toxicity(toxicity) => toxicity.find(text),
             Judge::Urls(urls) => urls.find(text),
             Judge::Code(code) => code.find(text),

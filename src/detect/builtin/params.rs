@@ -1,5 +1,7 @@
 //! Reads the `params` of a detector file; every fault names the place and the nearest known name.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value};
 
 use crate::domain::category::{Category, TREE};
@@ -36,6 +38,11 @@ impl Params {
                 Err(fault(&at, "is not a mapping", "write `name: value` lines"))
             }
         }
+    }
+
+    /// Whether `key` is there.
+    pub(super) fn holds(&self, key: &str) -> bool {
+        self.map.contains_key(key)
     }
 
     /// A fault of the value of `key`.
@@ -135,6 +142,22 @@ impl Params {
                 )
             }),
         }
+    }
+
+    /// The whole number under `key`, inside `range`.
+    pub(super) fn count(
+        &self,
+        key: &str,
+        default: usize,
+        range: RangeInclusive<usize>,
+    ) -> Result<usize, ParamFault> {
+        let Some(value) = self.map.get(key) else { return Ok(default) };
+        let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+        number.filter(|number| range.contains(number)).ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            let message = format!("is not a whole number from {least} to {most}");
+            self.fault(key, &message, &format!("write a number such as {default}"))
+        })
     }
 
     pub(super) fn text(&self, key: &str) -> Result<&str, ParamFault> {

@@ -102,6 +102,7 @@ async fn a_hanging_detector_with_a_full_bulkhead_does_not_slow_the_others() {
     let (held, (full, quick, took)) = tokio::join!(holding, quick);
     assert_eq!(held[0].status, Status::Timeout);
     assert_eq!((full.error, full.attempts), (Some(ReportError::BulkheadFull), 0));
+    assert!(full.detail.unwrap().contains("`bulkhead`"));
     assert_eq!(quick.status, Status::Success);
     assert!(took < Duration::from_millis(200), "{took:?}");
 }

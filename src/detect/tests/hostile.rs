@@ -152,6 +152,7 @@ async fn every_hostile_reply_ends_with_its_status_by_its_time_out() {
         let status = error.map_or(Status::Timeout, ReportError::status);
         assert_eq!((report.status, report.error), (status, error), "{name}");
         assert!(!report.cut_by_deadline && report.attempts == 1, "{name}");
+        assert!(error.is_none() || report.detail.is_some(), "{name}: nobody says why");
     }
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }

@@ -71,7 +71,7 @@ async fn a_mapping_speaks_to_any_json_service() {
     ]}});
     wiremock::Mock::given(wiremock::matchers::body_json(sent))
         .and(wiremock::matchers::header("x-extra", "1"))
-        .and(wiremock::matchers::header("traceparent", "00-1-2-01"))
+        .and(wiremock::matchers::header("traceparent", TRACE))
         .respond_with(wiremock::ResponseTemplate::new(200).set_body_json(reply))
         .mount(&server)
         .await;

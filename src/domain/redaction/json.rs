@@ -10,6 +10,7 @@ use serde::de::IgnoredAny;
 use unicode_segmentation::UnicodeSegmentation as _;
 
 use super::atoms::{Atom, Growth};
+use super::edits::Draft;
 use super::placeholder::Placeholders;
 use crate::domain::overlap::{self, Mark, Rule};
 use crate::domain::span::Span;
@@ -29,13 +30,13 @@ pub(super) fn strings(json: &str) -> impl Iterator<Item = String> {
     tokens.map(move |token| decoded(slice(json, token.bytes)))
 }
 
-/// A copy of valid JSON in which a placeholder stands for each span of code points.
+/// Puts a placeholder in the place of each span of code points of valid JSON.
 pub(super) fn redact(
-    json: &str,
+    (json, draft): (&str, &mut Draft<'_>),
     marks: Vec<Mark<'_>>,
     rule: &Rule,
     placeholders: &mut Placeholders<'_>,
-) -> String {
+) {
     let tokens = tokens(json);
     let disjoint = overlap::resolve(marks, rule);
     let mut growth = Growth::of(&disjoint);
@@ -45,33 +46,26 @@ pub(super) fn redact(
     let grown = overlap::resolve(growth.finish(), rule);
     let mut keys = Keys::untouched(json, &tokens, &grown);
     let mut coming = grown.iter().peekable();
-    let mut out = String::with_capacity(json.len());
-    let mut kept = 0;
     for token in &tokens {
-        let mut text = String::new();
-        let mut from = token.bytes.start;
-        while let Some(mark) = coming.next_if(|c| c.span.start < token.bytes.end) {
-            text.push_str(slice(json, Span { start: from, end: mark.span.start }));
-            let original = decoded(slice(json, mark.span));
-            let mut placeholder = String::new();
-            placeholders.put(mark.label, &original, &mut placeholder);
-            text.push_str(&escaped(&placeholder));
-            from = mark.span.end;
-        }
-        if text.is_empty() {
+        let Span { start, end } = token.bytes;
+        if coming.peek().is_none_or(|mark| mark.span.start >= end) {
             continue;
         }
-        text.push_str(slice(json, Span { start: from, end: token.bytes.end }));
-        out.push_str(slice(json, Span { start: kept, end: token.bytes.start }));
-        match token.kind {
-            Kind::Scalar => out.extend(["\"", &text, "\""]),
-            Kind::Text => out.push_str(&text),
-            Kind::Key { object } => out.push_str(&keys.unique(object, text)),
+        let begun = draft.keep_to(start);
+        while let Some(mark) = coming.next_if(|mark| mark.span.start < end) {
+            let mut placeholder = String::new();
+            placeholders.put(mark.label, &decoded(slice(json, mark.span)), &mut placeholder);
+            let put = escaped(&placeholder);
+            let quote = if token.kind == Kind::Scalar { "\"" } else { "" };
+            draft.replace(mark.span, |out| out.extend([quote, &put, quote]));
         }
-        kept = token.bytes.end;
+        draft.keep_to(end);
+        if let Kind::Key { object } = token.kind
+            && let Some(suffix) = keys.suffix(object, draft.since(begun))
+        {
+            draft.replace(Span { start: end, end }, |out| out.push_str(&suffix));
+        }
     }
-    out.push_str(slice(json, Span { start: kept, end: json.len() }));
-    out
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,21 +229,23 @@ impl Keys {
         Self { taken: taken.collect(), asked: HashMap::new() }
     }
 
-    /// `raw`, the inside of a key, with `_2`, `_3` and so on where it says what another key says.
-    fn unique(&mut self, object: usize, raw: String) -> String {
-        let said = decoded(&raw);
+    /// `_2`, `_3` and so on for the inside of a key that says what another key says.
+    fn suffix(&mut self, object: usize, raw: &str) -> Option<String> {
+        let said = decoded(raw);
         let asked = self.asked.entry((object, said.clone())).or_insert(0);
         loop {
             *asked += 1;
-            let suffix = if *asked == 1 { String::new() } else { format!("_{asked}") };
-            if self.taken.insert((object, format!("{said}{suffix}"))) {
-                return raw + &suffix;
+            let suffix = (*asked > 1).then(|| format!("_{asked}"));
+            let key = format!("{said}{}", suffix.as_deref().unwrap_or_default());
+            if self.taken.insert((object, key)) {
+                return suffix;
             }
         }
     }
 }
 
-fn decoded(raw: &str) -> String {
+/// What the inside of a JSON string says.
+pub(super) fn decoded(raw: &str) -> String {
     Units(raw).map(|unit| unit.said).collect()
 }
 

@@ -149,9 +149,15 @@ fn finding(piece: usize, span: Option<Span>, label: &str) -> JudgedFinding {
     }
 }
 
+/// Every body that is redacted here is redacted again from what is kept of it, to the same.
 fn redacted(body: &Body, findings: &[JudgedFinding], style: Style) -> Redacted {
     let pieces = body.pieces(Judge::All, ContentType::Text);
-    redact_body(body, &pieces, findings, How { style, rule: &Rule::default(), hash: &hash })
+    let how = How { style, rule: &Rule::default(), hash: &hash, again: true };
+    let first = redact_body(body, &pieces, findings, how);
+    let kept = serde_json::to_string(first.edits.as_ref().unwrap()).unwrap();
+    let again = serde_json::from_str::<Edits>(&kept).unwrap().apply(body);
+    assert_eq!((&again.body, &again.originals), (&first.body, &first.originals), "{kept}");
+    first
 }
 
 #[test]
@@ -202,6 +208,21 @@ fn numbers_hold_over_all_pieces_and_lead_back() {
     let pairs = pairs.map(|(from, to)| (from.to_owned(), to.to_owned()));
     assert_eq!(redacted.originals, Some(BTreeMap::from(pairs)));
     assert_eq!(format!("{redacted:?}"), "Redacted");
+}
+
+#[test]
+fn what_is_kept_to_redact_again_holds_nothing_of_the_text() {
+    let arguments = r#"{"canary a@b.io":4111,"canary a@b.io x":"canary a@b.io canary"}"#;
+    let body = chat(&["canary a@b.io canary"], arguments);
+    let at = |piece, start, end| finding(piece, Some(span(start, end)), "E");
+    let findings = [at(0, 7, 13), at(1, 9, 15), at(1, 18, 20), at(1, 30, 38), at(1, 48, 54)];
+    for style in STYLES {
+        let kept = serde_json::to_string(&redacted(&body, &findings, style).edits).unwrap();
+        assert!(
+            !kept.contains("canary") && !kept.contains("a@b") && !kept.contains("41"),
+            "{kept}"
+        );
+    }
 }
 
 #[test]
@@ -294,6 +315,24 @@ proptest! {
         let kept = marked(&text, &spans).into_iter().filter(|(_, hit)| !hit);
         let kept: String = kept.map(|(grapheme, _)| grapheme).collect();
         prop_assert_eq!(labelled(&text, &unlabelled).replace("[Ꝏ]", ""), kept);
+    }
+
+    #[test]
+    fn what_is_redacted_again_is_the_same_in_every_style(text in texts(), spans in spans()) {
+        let arguments = serde_json::json!({&text: [&text, 42, null], "a": true, "b": &text});
+        let body = chat(&[&text], &arguments.to_string());
+        let findings: Vec<_> = (0..40)
+            .flat_map(|n| spans.iter().map(move |spot| (n, spot)))
+            .filter(|(n, _)| n % 7 == 0)
+            .flat_map(|(n, (at, label))| {
+                let moved = span(at.start + n, at.end + n);
+                [finding(0, Some(*at), label), finding(1, Some(moved), label)]
+            })
+            .collect();
+        for style in STYLES {
+            // It is compared in there.
+            redacted(&body, &findings, style);
+        }
     }
 
     #[test]

@@ -136,7 +136,7 @@ async fn action(run: &Run<'_>, planned: &Planned, mut reports: Vec<Report>) -> A
     let coverage = coverage::measure(&planned.plan, &reports, &run.pieces, &run.seen.abilities);
     let raw = judgement::raw(&reports, &run.pieces);
     judgement::calibrate(&mut reports, &run.seen.votes);
-    let (judgement, _) = judge::settle(run, &planned.plan, &reports).await;
+    let judge::Settled { judgement, .. } = judge::settle(run, &planned.plan, &reports).await;
     let decided = judge::decide(run, &judgement, &raw, (&reports, &coverage)).await;
     let joined = Joined {
         on_incomplete: run.tenant.on_incomplete,
@@ -229,6 +229,18 @@ fn where_a_block_is_not_final_every_detector_is_asked_and_the_answer_says_why() 
         let named = planned.degraded.iter().find(|worked| worked.what == "stop_on").unwrap();
         assert!(named.why.contains(why), "{named:?}");
     }
+}
+
+#[test]
+fn in_monitor_mode_the_answer_says_that_only_the_floor_ends_a_run() {
+    let (_dir, deps, snapshot) = project(&TABLE.replace("MORE", "mode: monitor"));
+    let (caller, request) = (Caller::development(), request());
+    let run = Run::begin(&deps, &snapshot, &caller, &request).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let planned = runtime.block_on(plan::make(&run, &caller)).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(planned.plan.stop_on, StopOn::Block);
+    let named = planned.degraded.iter().find(|worked| worked.what == "stop_on").unwrap();
+    assert!(named.why.contains("`monitor`"), "{named:?}");
 }
 
 /// Reports of an early end are never taken for later requests.

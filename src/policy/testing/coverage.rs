@@ -70,6 +70,23 @@ pub(super) fn measure<'a>(
     all
 }
 
+/// The same where each file is a module of its own.
+pub(in crate::policy) fn direct<'a>(
+    engine: &Engine,
+    files: impl Iterator<Item = &'a Parsed>,
+) -> Vec<FileCoverage> {
+    let seen = engine.get_coverage_report().map(|report| report.files).unwrap_or_default();
+    let of = |file: &Parsed| match seen.iter().find(|part| *part.path == *file.file) {
+        Some(part) => FileCoverage {
+            covered: part.covered.clone(),
+            missed: part.not_covered.clone(),
+            ..empty(&file.file)
+        },
+        None => FileCoverage { missed: lines(file), ..empty(&file.file) },
+    };
+    files.map(of).collect()
+}
+
 fn empty(file: &str) -> FileCoverage {
     FileCoverage { file: file.to_owned(), covered: BTreeSet::new(), missed: BTreeSet::new() }
 }

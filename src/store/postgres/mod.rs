@@ -1,10 +1,12 @@
-//! The store on PostgreSQL, shared by instances: a pool for what is read and changed, one task that
-//! adds decisions, both on a thread of their own.
+//! The store on PostgreSQL, shared by instances: a pool for what is read and changed, one connection
+//! that adds to the log, both on a thread of their own.
 //!
 //! Whatever is asked for one tenant runs as `orch_app`, which sees no row of another; what concerns
-//! every tenant runs as `orch_worker`.
+//! every tenant runs as `orch_worker`; expired records are taken away as `orch_purge`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Object as Connection, Pool, Transaction};
@@ -13,25 +15,31 @@ use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use tokio::runtime::Runtime;
 
-use super::{Answer, Store, StoreError, WriterStats};
+use super::{Answer, Store, StoreError};
 use crate::domain::id::TenantId;
 use crate::settings::Migrate;
 
+mod claims;
 mod connect;
+mod custody;
+mod events;
 mod fault;
+mod jobs;
 mod keys;
+mod ledger;
 mod objects;
+mod retention;
 mod rows;
 mod schema;
 mod secrets;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod usage;
-mod writer;
 
 use connect::Connector;
 use fault::Fault;
-use writer::Writer;
+use ledger::Writer;
 
 /// How to open it. `Debug` never shows the address.
 #[derive(Debug, Clone)]
@@ -42,14 +50,12 @@ pub struct PostgresOptions {
     pub ca_file: Option<PathBuf>,
     /// Who brings the schema up to date.
     pub migrate: Migrate,
-    /// Connections for reads and changes; one more adds decisions.
+    /// Connections for reads and changes; one more adds to the log.
     pub connections_max: usize,
     /// How long one of them is waited for before [`StoreError::Busy`].
     pub connection_wait: Duration,
     /// How long the server may work on one statement.
     pub statement_timeout: Duration,
-    /// Decisions that may wait for the writer; more are refused.
-    pub queue_rows: usize,
     /// How long an awaited write may take before its caller is told [`StoreError::Slow`].
     pub patience: Duration,
     /// Versions kept of one object, the newest among them; at least 1.
@@ -57,7 +63,7 @@ pub struct PostgresOptions {
 }
 
 impl PostgresOptions {
-    /// The defaults at `url`: 8 connections, 100 ms, 5 s, 8192 rows, 5 s, 50 versions.
+    /// The defaults at `url`: 8 connections, 100 ms, 5 s, 5 s, 50 versions.
     pub fn at(url: SecretString) -> PostgresOptions {
         PostgresOptions {
             url,
@@ -66,17 +72,17 @@ impl PostgresOptions {
             connections_max: 8,
             connection_wait: Duration::from_millis(100),
             statement_timeout: Duration::from_secs(5),
-            queue_rows: 8192,
             patience: Duration::from_secs(5),
             versions_max: 50,
         }
     }
 }
 
-/// The open store. Dropping it writes what is queued.
+/// The open store.
 pub struct Postgres {
     pool: Pool,
-    writer: Writer,
+    writer: Arc<Writer>,
+    closed: AtomicBool,
     patience: Duration,
     versions_max: u64,
     /// Taken when dropped.
@@ -92,6 +98,8 @@ enum Scope {
     Tenant(TenantId),
     /// For the service.
     Service,
+    /// To take expired records away.
+    Purge,
 }
 
 impl Scope {
@@ -112,6 +120,7 @@ impl Scope {
                 format!("SET LOCAL ROLE orch_app; SET LOCAL app.tenant = '{tenant}'")
             }
             Scope::Service => "SET LOCAL ROLE orch_worker".to_owned(),
+            Scope::Purge => "SET LOCAL ROLE orch_purge".to_owned(),
         }
     }
 }
@@ -125,7 +134,7 @@ impl<T, F> Work<T> for F where
 }
 
 impl Postgres {
-    /// Connects, checks the schema or brings it up to date, starts the writer. Blocks.
+    /// Connects, checks the schema or brings it up to date. Blocks.
     pub fn open(options: &PostgresOptions) -> Result<Postgres, StoreError> {
         let connector = Connector::new(options)?;
         let runtime = runtime()?;
@@ -137,9 +146,10 @@ impl Postgres {
             return Err(error);
         }
         let pool = connector.pool(options)?;
-        let writer = Writer::start(connector, options, runtime.handle());
+        let writer = Arc::new(Writer::new(connector));
         let PostgresOptions { patience, versions_max, .. } = *options;
-        Ok(Postgres { pool, writer, patience, versions_max, runtime: Some(runtime) })
+        let (closed, runtime) = (AtomicBool::new(false), Some(runtime));
+        Ok(Postgres { pool, writer, closed, patience, versions_max, runtime })
     }
 
     /// Runs `work` as one transaction, for one tenant or for the service.
@@ -181,10 +191,14 @@ impl Postgres {
         scope: Scope,
         work: impl Work<T> + 'static,
     ) -> Answer<'_, T> {
-        if self.writer.is_closed() {
+        if self.is_closed() {
             return async move { Err(StoreError::Closed { doing }) }.boxed();
         }
         self.run(doing, scope, work)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Waits for `answer` on a thread of its own. Blocks.
@@ -237,18 +251,13 @@ impl Store for Postgres {
         })
     }
 
-    fn stats(&self) -> WriterStats {
-        self.writer.stats()
-    }
-
     fn close(&self) {
-        self.writer.close();
+        self.closed.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        self.writer.close();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

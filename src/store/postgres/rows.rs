@@ -3,44 +3,31 @@
 use deadpool_postgres::Transaction;
 use futures_util::FutureExt as _;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
+use super::custody::digest;
 use super::fault::Fault;
+use super::ledger::read_leaf;
 use super::{Postgres, Scope};
 use crate::domain::action::Action;
+use crate::domain::digest::Digest;
 use crate::domain::id::{BundleName, RequestId, TenantId};
 use crate::store::{
-    Accepted, Answer, Audit, AuditEntry, Decision, Decisions, Numbered, Page, StoreError,
+    Answer, Audit, AuditEntry, Chained, Decision, Decisions, Link, Numbered, Page, StoreError,
 };
 
 const LIMIT_MAX: u32 = 1000;
 /// Named, here and elsewhere: a column that a newer program adds must not change what a prepared
 /// statement gives, or the server refuses it.
-const DECISION: &str = "sequence, id, tenant, request_id, at_ms, policy, revision, action, \
-    complete, record";
+const DECISION: &str = "SELECT d.sequence, d.id, d.tenant, request_id, at_ms, policy, revision, \
+    action, complete, record, place, hash, logs.id AS log FROM decisions AS d \
+    LEFT JOIN leaves ON decision = d.id LEFT JOIN logs ON number = leaves.log WHERE d.tenant = $1";
 
 impl Decisions for Postgres {
-    fn record(&self, decision: Decision) -> Answer<'_, ()> {
-        const DOING: &str = "recording a decision";
-        let added = self.writer.add(decision);
-        let patience = self.patience;
-        async move {
-            match tokio::time::timeout(patience, added?).await {
-                Err(_) => Err(StoreError::Slow { doing: DOING, waited_ms: patience.as_millis() }),
-                Ok(Err(_)) => Err(StoreError::Closed { doing: DOING }),
-                Ok(Ok(told)) => told,
-            }
-        }
-        .boxed()
-    }
-
-    fn record_later(&self, decision: Decision) -> Accepted {
-        self.writer.add_later(decision)
-    }
-
     fn decision(&self, tenant: TenantId, id: String) -> Answer<'_, Option<Decision>> {
         self.run("reading a decision", Scope::Tenant(tenant.clone()), move |t| {
             async move {
-                let sql = format!("SELECT {DECISION} FROM decisions WHERE tenant = $1 AND id = $2");
+                let sql = format!("{DECISION} AND d.id = $2");
                 let sql = t.prepare_cached(&sql).await?;
                 let row = t.query_opt(&sql, &[&tenant.as_str(), &id]).await?;
                 row.as_ref().map(read_decision).transpose().map(|row| row.map(|row| row.value))
@@ -52,10 +39,7 @@ impl Decisions for Postgres {
     fn decisions(&self, tenant: TenantId, page: Page) -> Answer<'_, Vec<Numbered<Decision>>> {
         self.run("listing decisions", Scope::Tenant(tenant.clone()), move |t| {
             async move {
-                let sql = format!(
-                    "SELECT {DECISION} FROM decisions WHERE tenant = $1 AND sequence < $2 \
-                     ORDER BY sequence DESC LIMIT $3"
-                );
+                let sql = format!("{DECISION} AND sequence < $2 ORDER BY sequence DESC LIMIT $3");
                 let sql = t.prepare_cached(&sql).await?;
                 let of = [&tenant.as_str() as _, &before(page) as _, &limit(page) as _];
                 t.query(&sql, &of).await?.iter().map(read_decision).collect()
@@ -90,32 +74,60 @@ impl Audit for Postgres {
             .boxed()
         })
     }
+
+    fn chain(
+        &self,
+        tenant: Option<TenantId>,
+        after: i64,
+        limit: u32,
+    ) -> Answer<'_, Vec<Numbered<Chained>>> {
+        self.run("reading the chain of the audit", Scope::of(tenant.clone()), move |t| {
+            async move {
+                let sql = "SELECT sequence, tenant, at_ms, actor, action, target, reason, before, \
+                           after, event, previous_hash, hash FROM audit \
+                           WHERE ($1::text IS NULL OR tenant = $1) AND sequence > $2 \
+                           ORDER BY sequence LIMIT $3";
+                let sql = t.prepare_cached(sql).await?;
+                let of = tenant.as_ref().map(TenantId::as_str);
+                let limit = i64::from(limit.min(LIMIT_MAX));
+                t.query(&sql, &[&of, &after, &limit]).await?.iter().map(read_chained).collect()
+            }
+            .boxed()
+        })
+    }
 }
 
+/// Appends to the chain of the entry's tenant, one at a time over all chains: numbers grow in the
+/// order in which acts become visible, so that a reader misses none.
 pub(super) async fn append_audit(t: &Transaction<'_>, entry: &AuditEntry) -> Result<i64, Fault> {
-    let sql = "INSERT INTO audit (tenant, at_ms, actor, action, target, reason, before, after) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING sequence";
-    let sql = t.prepare_cached(sql).await?;
-    let tenant = entry.tenant.as_ref().map(TenantId::as_str);
     // PostgreSQL keeps no NUL.
     let kept = |text: &str| text.replace('\0', "\u{FFFD}");
     let (actor, target, reason) = (kept(&entry.actor), kept(&entry.target), kept(&entry.reason));
-    let row = t
-        .query_one(
-            &sql,
-            &[
-                &tenant,
-                &entry.at_ms,
-                &actor,
-                &entry.action,
-                &target,
-                &reason,
-                &entry.before,
-                &entry.after,
-            ],
-        )
-        .await?;
-    Ok(row.try_get(0)?)
+    let entry = AuditEntry { actor, target, reason, ..entry.clone() };
+    let link = Link::after(last_hash(t, entry.tenant.as_ref()).await?, &entry);
+    let sql = "INSERT INTO audit (tenant, at_ms, actor, action, target, reason, before, after, \
+               event, previous_hash, hash) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING sequence";
+    let sql = t.prepare_cached(sql).await?;
+    let tenant = entry.tenant.as_ref().map(TenantId::as_str);
+    let AuditEntry { at_ms, actor, action, target, reason, before, after, .. } = &entry;
+    let (previous, hash) = (&link.previous.as_bytes()[..], &link.hash.as_bytes()[..]);
+    let link: [&(dyn ToSql + Sync); 3] = [&link.event, &previous, &hash];
+    let of: [&(dyn ToSql + Sync); 8] =
+        [&tenant, at_ms, actor, action, target, reason, before, after];
+    Ok(t.query_one(&sql, &[&of[..], &link[..]].concat()).await?.try_get(0)?)
+}
+
+/// Hash of the last act of a chain; nobody else appends until the transaction ends.
+async fn last_hash(t: &Transaction<'_>, of: Option<&TenantId>) -> Result<Option<Digest>, Fault> {
+    t.batch_execute("SELECT pg_advisory_xact_lock(7201003)").await?;
+    let tenant = of.map(TenantId::as_str);
+    // A statement of its own: it sees what was committed while the lock was waited for.
+    let whose =
+        if tenant.is_some() { "tenant = $1" } else { "tenant IS NULL AND $1::text IS NULL" };
+    let sql = format!("SELECT hash FROM audit WHERE {whose} ORDER BY sequence DESC LIMIT 1");
+    let sql = t.prepare_cached(&sql).await?;
+    t.query_opt(&sql, &[&tenant]).await?.as_ref().map(|row| digest(row, "hash")).transpose()
 }
 
 pub(super) fn before(page: Page) -> i64 {
@@ -168,6 +180,7 @@ fn read_decision(row: &Row) -> Result<Numbered<Decision>, Fault> {
         action: parsed(row, "action", action)?,
         complete: row.try_get("complete")?,
         record: row.try_get("record")?,
+        leaf: read_leaf(row)?,
     };
     Ok(Numbered { sequence: row.try_get("sequence")?, value })
 }
@@ -184,4 +197,11 @@ fn read_audit(row: &Row) -> Result<Numbered<AuditEntry>, Fault> {
         after: row.try_get("after")?,
     };
     Ok(Numbered { sequence: row.try_get("sequence")?, value })
+}
+
+fn read_chained(row: &Row) -> Result<Numbered<Chained>, Fault> {
+    let Numbered { sequence, value: entry } = read_audit(row)?;
+    let (previous, hash) = (digest(row, "previous_hash")?, digest(row, "hash")?);
+    let link = Link { event: row.try_get("event")?, previous, hash };
+    Ok(Numbered { sequence, value: Chained { entry, link: Some(link) } })
 }

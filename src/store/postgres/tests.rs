@@ -1,11 +1,9 @@
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::super::contract::{decision, tenant};
+use super::super::contract::{decision, record, tenant};
 use super::super::{
-    Audit as _, AuditEntry, Decisions as _, Keys as _, Objects as _, Secrets as _, Usage as _,
-    contract,
+    Audit as _, AuditEntry, Claims as _, Decisions as _, Keys as _, Ledger as _, Objects as _,
+    Secrets as _, Usage as _, contract,
 };
 use super::*;
 use tokio_postgres::config::SslMode;
@@ -54,7 +52,10 @@ async fn postgres_holds_the_contract_for_a_login_that_owns_nothing() {
     let owner = options(server);
     migrate(&owner, false).unwrap();
     let login = format!("login_{}", name(&owner));
-    let grant = format!("CREATE ROLE {login} LOGIN; GRANT orch_app, orch_writer, orch_worker TO");
+    let grant = format!(
+        "CREATE ROLE {login} LOGIN; \
+                         GRANT orch_app, orch_writer, orch_worker, orch_purge TO"
+    );
     server.sql("postgres", &format!("{grant} {login}"));
     let url = server.url(&login, &name(&owner));
     let store = Postgres::open(&PostgresOptions {
@@ -65,23 +66,122 @@ async fn postgres_holds_the_contract_for_a_login_that_owns_nothing() {
 }
 
 #[tokio::test]
+async fn claims_equal_the_model_whatever_happens_in_whatever_order() {
+    let options = options(Server::shared());
+    let (store, name) = (Postgres::open(&options).unwrap(), name(&options));
+    let pass = |minutes: u64| -> BoxFuture<'_, ()> {
+        let sql = format!(
+            "UPDATE claims SET leased_until_ms = leased_until_ms - {0}, \
+             forget_at_ms = forget_at_ms - {0}",
+            minutes * 60_000
+        );
+        Server::shared().sql(&name, &sql);
+        async {}.boxed()
+    };
+    contract::claims::equal_the_model(&store, &pass, 1_000).await;
+}
+
+#[tokio::test]
+async fn jobs_equal_the_model_whatever_happens_in_whatever_order() {
+    let options = options(Server::shared());
+    let (store, name) = (Postgres::open(&options).unwrap(), name(&options));
+    let pass = |minutes: u64| -> BoxFuture<'_, ()> {
+        Server::shared().sql(&name, &contract::jobs::passing(minutes).join("; "));
+        async {}.boxed()
+    };
+    contract::jobs::equal_the_model(&store, &pass, 1_000).await;
+}
+
+#[tokio::test]
+async fn a_move_whose_event_cannot_be_kept_is_none() {
+    let options = options(Server::shared());
+    let (store, name) = (Postgres::open(&options).unwrap(), name(&options));
+    let broken =
+        "CREATE TRIGGER broken BEFORE INSERT ON events EXECUTE FUNCTION refuse_change('no')";
+    Server::shared().sql(&name, broken);
+    let mend = async { drop(Server::shared().sql(&name, "DROP TRIGGER broken ON events")) };
+    contract::jobs::a_move_and_its_event_are_one(&store, mend.boxed()).await;
+}
+
+/// What each role must not do, and what it is told; `app` enters one tenant.
+fn attacks(app: &str) -> Vec<(String, &'static str)> {
+    let audit = "INSERT INTO audit (tenant, at_ms, actor, action, target, reason)";
+    vec![
+        (format!("{app}; {audit} VALUES ('globex', 1, '', '', '', '')"), "row-level security"),
+        (format!("{app}; UPDATE objects SET tenant = 'acme'"), "permission denied"),
+        (format!("{app}; DELETE FROM decisions"), "permission denied"),
+        (format!("{app}; SELECT * FROM usage"), "permission denied"),
+        (format!("{app}; SELECT * FROM detector_secrets"), "permission denied"),
+        (format!("{app}; DELETE FROM claims"), "permission denied"),
+        (format!("{app}; UPDATE jobs SET tenant = 'globex'"), "row-level security"),
+        (format!("{app}; DELETE FROM jobs"), "permission denied"),
+        (format!("{app}; UPDATE job_transitions SET actor = ''"), "permission denied"),
+        (format!("{app}; UPDATE events SET published = true"), "permission denied"),
+        (format!("{app}; DELETE FROM workers"), "permission denied"),
+        ("SET ROLE orch_worker; UPDATE completions SET fence = 9".into(), "permission denied"),
+        ("SET ROLE orch_worker; UPDATE events SET data = '{}'".into(), "permission denied"),
+        ("SET ROLE orch_writer; SELECT * FROM jobs".into(), "permission denied"),
+        (format!("{app}; UPDATE claims SET tenant = 'globex'"), "row-level security"),
+        ("SET ROLE orch_worker; SELECT answer FROM claims".into(), "permission denied"),
+        ("SET ROLE orch_writer; SELECT * FROM decisions".into(), "permission denied"),
+        ("SET ROLE orch_writer; DELETE FROM decisions".into(), "permission denied"),
+        ("SET ROLE orch_worker; UPDATE audit SET actor = ''".into(), "permission denied"),
+        ("SET ROLE orch_worker; UPDATE keys SET tenant = 'acme'".into(), "permission denied"),
+        (format!("{app}; DELETE FROM leaves"), "permission denied"),
+        (format!("{app}; SELECT * FROM nodes"), "permission denied"),
+        ("SET ROLE orch_writer; SELECT * FROM leaves".into(), "permission denied"),
+        (
+            "SET ROLE orch_worker; INSERT INTO checkpoints DEFAULT VALUES".into(),
+            "permission denied",
+        ),
+        ("UPDATE leaves SET place = 9".into(), "append-only"),
+        ("DELETE FROM checkpoints".into(), "append-only"),
+        ("TRUNCATE nodes".into(), "append-only"),
+        ("DELETE FROM logs".into(), "append-only"),
+        ("DELETE FROM audit".into(), "append-only"),
+        ("UPDATE audit SET actor = ''".into(), "append-only"),
+        ("TRUNCATE audit".into(), "append-only"),
+        ("DELETE FROM custody".into(), "append-only"),
+        (format!("{app}; UPDATE custody SET actor = ''"), "permission denied"),
+        (format!("{app}; DELETE FROM holds"), "permission denied"),
+        ("SET ROLE orch_worker; SELECT * FROM custody".into(), "permission denied"),
+        ("SET ROLE orch_purge; SELECT record FROM decisions".into(), "permission denied"),
+        ("SET ROLE orch_purge; UPDATE decisions SET action = ''".into(), "permission denied"),
+        ("SET ROLE orch_purge; UPDATE decisions SET record = '{}'".into(), "only loses its record"),
+        ("SET ROLE orch_purge; DELETE FROM decisions".into(), "permission denied"),
+        ("SET ROLE orch_purge; SELECT * FROM audit".into(), "permission denied"),
+        ("UPDATE decisions SET complete = false".into(), "only loses its record"),
+        ("DELETE FROM decisions".into(), "are kept"),
+    ]
+}
+
+#[tokio::test]
 async fn a_tenants_role_sees_and_writes_its_own_rows_alone() {
     let server = Server::shared();
     let options = options(server);
     let store = Postgres::open(&options).unwrap();
     for of in ["acme", "globex"] {
-        store.record(decision(of, of)).await.unwrap();
+        record(&store, [decision(of, of)]).await.unwrap();
         store.append(entry(of)).await.unwrap();
+        contract::custody::seen(&store, of, of).await;
+        contract::retention::held(&store, of, None).await;
         let key = super::super::ObjectKey {
             kind: "overlay".into(),
             tenant: Some(tenant(of)),
             name: "x".into(),
         };
         store.put(key, "{}".into(), super::super::Expected::Any).await.unwrap();
+        let claim = super::super::Claim { tenant: tenant(of), key: [1; 32], owner: [1; 16] };
+        let hour = Duration::from_secs(3_600);
+        let terms = super::super::Terms { request: [1; 32], lease: hour, keep: hour };
+        store.claim(claim, terms).await.unwrap();
+        contract::jobs::all_tables(&store, of).await;
     }
     let name = name(&options);
     let app = "SET ROLE orch_app; SET app.tenant = 'acme'";
-    for table in ["decisions", "audit", "objects"] {
+    let jobs = ["jobs", "job_transitions", "job_attempts", "completions", "events"];
+    let tables = ["decisions", "leaves", "audit", "objects", "custody", "holds", "claims"];
+    for table in tables.iter().chain(&jobs) {
         let seen = server.sql(&name, &format!("{app}; SELECT DISTINCT tenant FROM {table}"));
         assert_eq!(seen, "acme", "{table}");
         let unset = server.sql(&name, &format!("SET ROLE orch_app; SELECT count(*) FROM {table}"));
@@ -91,21 +191,7 @@ async fn a_tenants_role_sees_and_writes_its_own_rows_alone() {
                   'public'::regnamespace AND relname <> 'refinery_schema_history' \
                   AND NOT (relrowsecurity AND relforcerowsecurity)";
     assert_eq!(server.sql(&name, tables), "0", "row-level security is forced on every table");
-    let audit = "INSERT INTO audit (tenant, at_ms, actor, action, target, reason)";
-    for (attack, why) in [
-        (format!("{app}; {audit} VALUES ('globex', 1, '', '', '', '')"), "row-level security"),
-        (format!("{app}; UPDATE objects SET tenant = 'acme'"), "permission denied"),
-        (format!("{app}; DELETE FROM decisions"), "permission denied"),
-        (format!("{app}; SELECT * FROM usage"), "permission denied"),
-        (format!("{app}; SELECT * FROM detector_secrets"), "permission denied"),
-        ("SET ROLE orch_writer; SELECT * FROM decisions".into(), "permission denied"),
-        ("SET ROLE orch_writer; DELETE FROM decisions".into(), "permission denied"),
-        ("SET ROLE orch_worker; UPDATE audit SET actor = ''".into(), "permission denied"),
-        ("SET ROLE orch_worker; UPDATE keys SET tenant = 'acme'".into(), "permission denied"),
-        ("DELETE FROM audit".into(), "append-only"),
-        ("UPDATE audit SET actor = ''".into(), "append-only"),
-        ("TRUNCATE audit".into(), "append-only"),
-    ] {
+    for (attack, why) in attacks(app) {
         let said = server.try_sql(&name, &attack).expect_err(&attack);
         assert!(said.contains(why), "{attack}: {said}");
     }
@@ -117,31 +203,16 @@ async fn a_tenants_role_sees_and_writes_its_own_rows_alone() {
 }
 
 #[tokio::test]
-async fn rows_written_together_share_commits() {
+async fn a_closed_store_takes_nothing() {
     let store = Postgres::open(&options(Server::shared())).unwrap();
-    let rows = (0..1000).map(|n| store.record(decision(&format!("d{n}"), "acme")));
-    for result in futures_util::future::join_all(rows).await {
-        result.unwrap();
-    }
-    let stats = store.stats();
-    assert_eq!((stats.rows, stats.lost, stats.queued), (1000, 0, 0));
-    assert!(stats.batches <= 100, "{stats:?}");
-}
-
-#[tokio::test]
-async fn close_writes_what_is_queued_and_then_refuses() {
-    let options = options(Server::shared());
-    let store = Postgres::open(&options).unwrap();
-    for n in 0..600 {
-        let accepted = store.record_later(decision(&format!("d{n}"), "acme"));
-        assert_eq!(accepted, super::super::Accepted::Queued);
-    }
+    record(&store, [decision("before", "acme")]).await.unwrap();
     store.close();
-    assert_eq!((store.stats().rows, store.stats().lost), (600, 0));
-    let dropped = store.record_later(decision("late", "acme"));
-    assert_eq!(dropped, super::super::Accepted::Dropped);
-    let closed = store.append(entry("acme")).await;
-    assert!(matches!(closed, Err(StoreError::Closed { .. })), "{closed:?}");
+    for closed in [
+        record(&store, [decision("late", "acme")]).await,
+        store.append(entry("acme")).await.map(drop),
+    ] {
+        assert!(matches!(closed, Err(StoreError::Closed { .. })), "{closed:?}");
+    }
 }
 
 #[test]
@@ -171,7 +242,20 @@ async fn one_newer_schema_is_served_also_by_what_runs_already_and_two_are_refuse
     let store = Postgres::open(&options).unwrap();
     contract::holds(&store).await;
     raise(ours + 1);
-    let tables = ["decisions", "audit", "objects", "keys", "usage", "detector_secrets"];
+    let tables = [
+        "decisions",
+        "audit",
+        "objects",
+        "keys",
+        "usage",
+        "detector_secrets",
+        "logs",
+        "leaves",
+        "nodes",
+        "checkpoints",
+        "custody",
+        "holds",
+    ];
     for table in tables {
         server.sql(&name, &format!("ALTER TABLE {table} ADD COLUMN future TEXT"));
     }
@@ -188,7 +272,7 @@ async fn one_newer_schema_is_served_also_by_what_runs_already_and_two_are_refuse
     assert!(store.key("k-acme".into()).await.unwrap().is_some());
     assert!(!store.keys(None, page).await.unwrap().is_empty());
     assert!(!store.used(0).await.unwrap().is_empty() && !store.secrets().await.unwrap().is_empty());
-    store.record(decision("on-the-newer-one", "acme")).await.unwrap();
+    record(&store, [decision("on-the-newer-one", "acme")]).await.unwrap();
     store.put(key(), "{}".into(), super::super::Expected::Any).await.unwrap();
     drop(Postgres::open(&options).unwrap());
     raise(ours + 2);
@@ -303,7 +387,17 @@ async fn a_full_pool_is_told_within_its_wait() {
     holds.await.unwrap();
     let busy = store.probe().await;
     assert_eq!(busy, Err(StoreError::Busy { doing: "probing the store" }));
-    store.record(decision("d", "acme")).await.expect("decisions have a way of their own");
+    let head = crate::domain::log::Checkpoint {
+        log: crate::domain::log::LogId::of(&[9; 32]),
+        size: 0,
+        root: crate::domain::digest::Digest::of(b""),
+        at_ms: 0,
+        signature: [0; 64],
+    };
+    let batch =
+        crate::store::LogBatch { checkpoint: head, decisions: <_>::default(), nodes: vec![] };
+    let way = store.append_batch(std::sync::Arc::new(batch)).await;
+    assert!(matches!(way, Err(StoreError::Conflict { .. })), "the log has its own way: {way:?}");
     free.send(()).unwrap();
     holding.await.unwrap();
     assert_eq!(store.probe().await, Ok(()));
@@ -340,99 +434,33 @@ async fn connections_that_hang_are_left_for_others_and_their_rows_are_kept_once(
     let store =
         Postgres::open(&PostgresOptions { patience: Duration::from_millis(500), ..options });
     let store = store.unwrap();
-    store.record(decision("before", "acme")).await.unwrap();
+    record(&store, [decision("before", "acme")]).await.unwrap();
     assert_eq!(store.probe().await, Ok(()));
     let hung = signal_backends(&server, None, "-STOP");
-    let begun = Instant::now();
-    assert_eq!(store.record_later(decision("meanwhile", "acme")), super::super::Accepted::Queued);
-    assert!(begun.elapsed() < Duration::from_millis(200), "nobody waits for a record");
+    let log = store.append_batch(contract::after_one("meanwhile")).await;
+    assert!(matches!(log, Err(StoreError::Slow { .. })), "{log:?}");
     let slow = store.probe().await;
     assert!(matches!(slow, Err(StoreError::Slow { .. })), "{slow:?}");
-    while store.stats().rows < 2 {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", store.stats());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
     assert_eq!(store.probe().await, Ok(()));
     signal_backends(&server, Some(hung), "-CONT");
+    // The one that hung goes on as well: whichever comes first, it is there once.
+    let again = store.append_batch(contract::after_one("meanwhile")).await;
+    assert!(matches!(again, Ok(()) | Err(StoreError::Conflict { .. })), "{again:?}");
     let page = super::super::Page { limit: 9, before: None };
     assert_eq!(store.decisions(tenant("acme"), page).await.unwrap().len(), 2);
-    assert_eq!(store.stats().lost, 0);
 }
 
 #[tokio::test]
-async fn a_killed_database_is_waited_for_and_nothing_that_waits_is_lost() {
-    let mut server = Server::start();
-    let store = Postgres::open(&PostgresOptions { queue_rows: 100, ..options(&server) }).unwrap();
-    store.record(decision("before", "acme")).await.unwrap();
-    server.kill();
-    assert!(matches!(store.probe().await, Err(StoreError::Unreachable { .. })));
-    let begun = Instant::now();
-    let accepted = (0..500)
-        .filter(|n| {
-            let row = decision(&format!("d{n}"), "acme");
-            store.record_later(row) == super::super::Accepted::Queued
-        })
-        .count();
-    assert!(begun.elapsed() < Duration::from_millis(500), "nobody waits for a record");
-    // The writer holds a batch of up to 256 while 100 more wait.
-    assert!((100..=356).contains(&accepted), "{accepted}");
-    let lost = store.stats().lost;
-    assert_eq!(lost, 500 - accepted as u64, "what did not fit is counted");
-    server.start_again();
-    let up = Instant::now();
-    while store.probe().await.is_err() || store.stats().queued > 0 {
-        // The promise is a second, the rest is for a busy machine.
-        assert!(up.elapsed() < Duration::from_secs(3), "{:?}", store.stats());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    store.record(decision("after", "acme")).await.unwrap();
-    let page = super::super::Page { limit: 1000, before: None };
-    let found = store.decisions(tenant("acme"), page).await.unwrap();
-    assert_eq!(found.len(), accepted + 2);
-    assert_eq!(store.stats().lost, lost);
-}
-
-/// Records batches until `stop`, at least one; the ids of what was acknowledged.
-async fn load(store: &Postgres, kill: usize, stop: &AtomicBool, begun: &Sender<()>) -> Vec<String> {
-    let mut kept = Vec::new();
-    for n in 0.. {
-        let ids: Vec<String> = (0..50).map(|i| format!("k{kill}-{n}-{i}")).collect();
-        let rows = ids.iter().map(|id| store.record(decision(id, "acme")));
-        let told = futures_util::future::join_all(rows).await;
-        kept.extend(ids.into_iter().zip(told).filter(|(_, told)| told.is_ok()).map(|(id, _)| id));
-        begun.send(()).unwrap();
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-    }
-    kept
-}
-
-#[test]
-fn acknowledged_rows_survive_kills_of_the_database_and_are_there_once() {
+async fn a_database_that_comes_back_takes_records_at_once() {
     let mut server = Server::start();
     let store = Postgres::open(&options(&server)).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut acknowledged = Vec::new();
-    for kill in 0..3 {
-        let stop = AtomicBool::new(false);
-        let (begun, begins) = std::sync::mpsc::channel();
-        let kept = std::thread::scope(|scope| {
-            let writing = scope.spawn(|| runtime.block_on(load(&store, kill, &stop, &begun)));
-            begins.recv().unwrap();
-            server.kill();
-            server.start_again();
-            stop.store(true, Ordering::Relaxed);
-            writing.join().unwrap()
-        });
-        assert!(kept.len() >= 50);
-        acknowledged.extend(kept);
-    }
-    runtime.block_on(async {
-        for id in &acknowledged {
-            let found = store.decision(tenant("acme"), id.clone()).await.unwrap();
-            assert!(found.is_some(), "{id} was acknowledged and is gone");
-        }
-    });
-    assert_eq!(store.stats().lost, 0);
+    record(&store, [decision("before", "acme")]).await.unwrap();
+    server.kill();
+    assert!(matches!(store.probe().await, Err(StoreError::Unreachable { .. })));
+    let away = store.append_batch(contract::after_one("meanwhile")).await;
+    assert!(matches!(away, Err(StoreError::Unreachable { .. })), "{away:?}");
+    server.start_again();
+    store.append_batch(contract::after_one("meanwhile")).await.unwrap();
+    let page = super::super::Page { limit: 1000, before: None };
+    assert_eq!(store.decisions(tenant("acme"), page).await.unwrap().len(), 2);
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -32,6 +34,8 @@ pub struct Sample {
     pub took: Duration,
     /// When it came, from the loop's begin.
     pub at: Duration,
+    /// How late the loop itself was to send it.
+    pub behind: Duration,
     pub status: u16,
     pub retry_after: Option<u64>,
     pub value: Value,
@@ -40,6 +44,12 @@ pub struct Sample {
 impl Target {
     pub fn new(address: &str, key: Option<&str>) -> Target {
         Target { client: client(), address: address.into(), key: key.map(Into::into), fresh: false }
+    }
+
+    /// The same with a connection for each request.
+    pub fn reconnecting(address: &str) -> Target {
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
+        Target { client, ..Target::new(address, None) }
     }
 
     /// The same for requests that neither the cache nor the calls of others may answer.
@@ -82,9 +92,11 @@ impl Target {
             tokio::time::sleep_until(due).await;
             let (target, body) = (self.clone(), body(number));
             tasks.spawn(async move {
+                let behind = due.elapsed();
                 let (status, retry_after, value) = target.ask(body).await;
                 let now = Instant::now();
-                Sample { number, took: now - due, at: now - begin, status, retry_after, value }
+                let (took, at) = (now - due, now - begin);
+                Sample { number, took, at, behind, status, retry_after, value }
             });
         }
         let mut all = tasks.join_all().await;
@@ -100,7 +112,8 @@ impl Target {
             let asked = tokio::spawn(async move {
                 let (status, retry_after, value) = target.ask(body).await;
                 let now = Instant::now();
-                Sample { number, took: now - sent, at: now - begin, status, retry_after, value }
+                let (took, at, behind) = (now - sent, now - begin, Duration::ZERO);
+                Sample { number, took, at, behind, status, retry_after, value }
             });
             async { asked.await.unwrap() }
         });

@@ -48,7 +48,10 @@ async fn a_refused_request_costs_a_small_part_of_one_that_is_judged() {
     let fake = fakes::start(&mut tasks, Kind::Obeys).await;
     native(dir.path(), "slow", ("http", fake.port), "timeout: 60s\nhealth: {path: ''}\n");
     tenant(dir.path(), "t", "", &["slow".to_owned()]);
-    let (mut free, mut full) = (serve(dir.path(), &[]), serve(dir.path(), &LIMITS));
+    // Each has records of its own.
+    let data = tempfile::tempdir().unwrap();
+    let own = [("ORCHESTRATION_PATHS__DATA", data.path().to_str().unwrap())];
+    let (mut free, mut full) = (serve(dir.path(), &own), serve(dir.path(), &LIMITS));
     free.discard_output();
     full.discard_output();
     let count = if tier().pairs > 1 { 4_000 } else { 200 };

@@ -45,6 +45,8 @@ pub struct Party {
     acts: usize,
     /// The tag of the detector it registered, empty for none.
     own: String,
+    /// The id of its last decision, empty for none.
+    evidence: String,
     pub decisions: usize,
     asked: usize,
 }
@@ -54,6 +56,7 @@ pub struct Shown {
     tenant: &'static str,
     etag: String,
     prefix: String,
+    evidence: String,
 }
 
 impl Party {
@@ -70,6 +73,7 @@ impl Party {
             keys: vec![(text(&strong, "prefix"), true), (text(&weak, "prefix"), true)],
             acts: 2,
             own: String::new(),
+            evidence: String::new(),
             decisions: 0,
             asked: 0,
         }
@@ -77,7 +81,8 @@ impl Party {
 
     pub fn shown(&self) -> Shown {
         let prefix = self.keys.last().unwrap().0.clone();
-        Shown { tenant: self.tenant, etag: self.etag.clone(), prefix }
+        let evidence = self.evidence.clone();
+        Shown { tenant: self.tenant, etag: self.etag.clone(), prefix, evidence }
     }
 
     fn now(&self) -> Option<&'static str> {
@@ -124,6 +129,7 @@ impl Party {
             "change keys" => vec![self.change_keys(house, source).await],
             "own detector" => self.own_detector(house, source).await,
             "audit" => vec![self.audit(house).await],
+            "evidence" => self.evidence(house, source).await,
             "foreign id" => vec![self.foreign_id(house, (source, other)).await],
             "foreign tenant" => vec![self.foreign_tenant(house, (source, other)).await],
             "shared state" => vec![self.shared_state(house, source).await],
@@ -138,6 +144,7 @@ impl Party {
 
     async fn judge(&mut self, house: &House, source: &mut Source) -> Answer {
         let mut body = self.request();
+        body["include"] = json!(["evidence"]);
         let valid = source.chance(45);
         if !valid {
             body["policy"] = json!("no_such");
@@ -145,6 +152,8 @@ impl Party {
         let answer = self.ask(house, ("POST", "/orchestrate"), ("", ""), &body).await;
         if valid {
             self.decisions += 1;
+            let id = answer.json()["evidence"]["id"].as_str().unwrap().to_owned();
+            self.evidence = id;
             assert_eq!(answer.json()["action"], self.now().unwrap_or("redact"), "{}", answer.text);
         } else {
             assert_eq!(answer.status, 400, "{}", answer.text);
@@ -327,6 +336,32 @@ impl Party {
         answer
     }
 
+    /// Its own, which may not be durable yet, and the chain of its audit.
+    async fn evidence(&mut self, house: &House, source: &mut Source) -> Vec<Answer> {
+        let wrong = ["/chain?limit=0", "?x=1"];
+        let part =
+            *source.one(&["", "/chain", "/proof", "/package", "/verify", wrong[0], wrong[1]]);
+        let (method, path) = match part {
+            "/verify" => ("POST", format!("/evidence/{}{part}", self.evidence)),
+            _ => ("GET", format!("/evidence/{}{part}", self.evidence)),
+        };
+        let answer = self.ask(house, (method, &path), ("", ""), &json!({})).await;
+        match (answer.status, part) {
+            (404, _) => {}
+            (400, part) if wrong.contains(&part) => {}
+            (200, "") => assert_eq!(answer.json()["tenant"], self.tenant, "{}", answer.text),
+            (200, "/verify") => {
+                assert_eq!(answer.json()["overall_valid"], true, "{}", answer.text);
+            }
+            (200, _) => {}
+            (other, _) => panic!("{path}: {other} {}", answer.text),
+        }
+        let chain = self.ask(house, ("GET", "/audit/verify"), ("", ""), &json!({})).await;
+        let found = chain.json();
+        assert_eq!((&found["valid"], &found["entries"]), (&json!(true), &json!(self.acts)));
+        vec![answer, chain]
+    }
+
     async fn foreign_id(
         &mut self,
         house: &House,
@@ -334,8 +369,18 @@ impl Party {
     ) -> Answer {
         let prefix = &other.prefix;
         let why = json!({"overlap_s": 0, "reason": self.tenant});
-        let answer = match source.below(3) {
+        let evidence = format!("/evidence/{}", other.evidence);
+        let answer = match source.below(6) {
             0 => self.ask(house, ("GET", &format!("/keys/{prefix}")), ("", ""), &why).await,
+            3 => self.ask(house, ("GET", &evidence), ("", ""), &why).await,
+            4 => {
+                let path = format!("{evidence}/{}", source.one(&["chain", "proof", "package"]));
+                self.ask(house, ("GET", &path), ("", ""), &why).await
+            }
+            5 => {
+                let path = format!("{evidence}/verify");
+                self.ask(house, ("POST", &path), ("", ""), &json!({})).await
+            }
             1 => {
                 let path = format!("/keys/{prefix}?reason=x");
                 self.ask(house, ("DELETE", &path), ("", ""), &why).await

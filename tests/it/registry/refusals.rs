@@ -57,6 +57,7 @@ async fn what_is_registered_is_changed_only_by_who_read_it_and_up_to_the_quota()
     assert_eq!(register(&app, &[], &native("second", &server)).await.status, 201);
     let third = register(&app, &[], &native("third", &server)).await;
     assert_eq!((third.status, &third.json()["code"]), (429, &json!("QUOTA_EXCEEDED")));
+    assert_eq!((&third.json()["retryable"], third.header("retry-after")), (&json!(false), ""));
     let other = register(&app, &[("x-tenant-id", "acme")], &native("third", &server)).await;
     assert_eq!(other.status, 201, "another tenant has room of its own: {}", other.text);
     let tag = app.get(&at).await.header("etag").to_owned();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::super::{Answer, json};
-use super::chosen;
+use super::{chosen, draft};
 use crate::api::caller::{NoQuery, query, tenant};
 use crate::api::strict::Value;
 use crate::api::{Api, body, held};
@@ -143,6 +143,22 @@ pub struct EvaluateRequest {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub input: Value,
+    /// An overlay that is tried in the place of the stored one; it is compiled and probed, and not
+    /// stored. The answer then says which of its lines were evaluated.
+    pub overlay: Option<Draft>,
+}
+
+/// An overlay that is not stored.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = PolicyDraft)]
+pub struct Draft {
+    /// Its Rego files.
+    #[serde(default)]
+    pub modules: Vec<Module>,
+    /// Its table.
+    #[schema(value_type = Option<Object>)]
+    pub data: Option<Value>,
 }
 
 /// Evaluates one decision point on a document of the author's.
@@ -157,9 +173,14 @@ pub(crate) async fn evaluate(http: HttpRequest, payload: Payload, api: Data<Api>
     let request: EvaluateRequest = body::json(&http, payload, api.body_limits()).await?;
     let snapshot = api.live.current();
     let id = tenant(&http, &caller, None, &snapshot)?;
-    let EvaluateRequest { policy, point, input } = request;
+    let EvaluateRequest { policy, point, input, overlay } = request;
     let asked = Asked { policy: policy.as_deref(), point: &point, input: input.0 };
-    json(&evaluated(&api.deps, &snapshot, &id, asked).await?)
+    match overlay {
+        None => json(&evaluated(&api.deps, &snapshot, &id, asked).await?),
+        Some(overlay) => {
+            json(&draft::evaluated(&http, &api, (&snapshot, &id), asked, overlay).await?)
+        }
+    }
 }
 
 /// What an author asks to be evaluated.
@@ -180,28 +201,45 @@ pub async fn evaluated(
     id: &TenantId,
     asked: Asked<'_>,
 ) -> Result<serde_json::Value, Error> {
-    let Some(point) = Point::parse(asked.point) else {
-        let detail = "is no decision point; use plan, conflict or verdict";
-        return Err(Error::field(Code::InvalidRequest, "/point", "unknown_point", detail));
-    };
+    let point = point(asked.point)?;
     let (tenant, view) = chosen(snapshot, id, asked.policy)?;
-    let input = match asked.input {
-        serde_json::Value::Null => serde_json::Map::new(),
-        serde_json::Value::Object(input) => input,
+    let input = document(asked.input)?;
+    let head = plain_head(deps, tenant, view);
+    let evaluated = deps.evaluator.evaluate(view, point, &head, input).await.map_err(failed)?;
+    answered(&evaluated, snapshot)
+}
+
+pub(super) fn point(name: &str) -> Result<Point, Error> {
+    Point::parse(name).ok_or_else(|| {
+        let detail = "is no decision point; use plan, conflict or verdict";
+        Error::field(Code::InvalidRequest, "/point", "unknown_point", detail)
+    })
+}
+
+pub(super) fn document(given: serde_json::Value) -> Result<policy::Document, Error> {
+    match given {
+        serde_json::Value::Null => Ok(serde_json::Map::new()),
+        serde_json::Value::Object(input) => Ok(input),
         serde_json::Value::Bool(_)
         | serde_json::Value::Number(_)
         | serde_json::Value::String(_)
         | serde_json::Value::Array(_) => {
             let detail = "must be an object";
-            return Err(Error::field(Code::InvalidRequest, "/input", "wrong_type", detail));
+            Err(Error::field(Code::InvalidRequest, "/input", "wrong_type", detail))
         }
-    };
-    let head = plain_head(deps, tenant, view);
-    let evaluated =
-        deps.evaluator.evaluate(view, point, &head, input).await.map_err(|failure| {
-            Error::field(Code::PolicyInvalid, "/input", "policy_failed", failure.taught())
-        })?;
-    let mut answer = serde_json::to_value(&evaluated).map_err(|error| {
+    }
+}
+
+pub(super) fn failed(failure: policy::Failure) -> Error {
+    Error::field(Code::PolicyInvalid, "/input", "policy_failed", failure.taught())
+}
+
+/// The answer with the revision that gave it.
+pub(super) fn answered(
+    evaluated: &impl Serialize,
+    snapshot: &Snapshot,
+) -> Result<serde_json::Value, Error> {
+    let mut answer = serde_json::to_value(evaluated).map_err(|error| {
         Error::new(Code::InternalError, "the answer could not be written").caused_by(error)
     })?;
     if let Some(object) = answer.as_object_mut() {

@@ -17,6 +17,7 @@ use crate::api::caller::{NoQuery, query};
 use crate::api::{Api, body};
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
+use crate::domain::event::EventType;
 use crate::snapshot::{self, OverlayContent};
 use crate::store::{AuditEntry, Expected, Object, ObjectKey, Page, StoreError};
 
@@ -109,9 +110,21 @@ pub(super) async fn propose(
     let body = serde_json::to_string(&proposal).map_err(unwritten)?;
     let store = &api.deps.store;
     let object = store.change(key(&target), Some(body), Expected::Any, entry).await;
-    target.pending = Some(shown(&object.map_err(unavailable)?, &proposal));
+    let pending = shown(&object.map_err(unavailable)?, &proposal);
+    tell(&target, api, &pending);
+    target.pending = Some(pending);
     let snapshot = std::sync::Arc::clone(&target.snapshot);
     target.told(&snapshot, doubts, HttpResponse::Accepted())
+}
+
+/// Whoever listens may look at it.
+fn tell(target: &Target, api: &Api, pending: &Pending) {
+    let data = serde_json::json!({
+        "policy": target.bundle.as_str(), "version": pending.version, "act": pending.act,
+        "author": pending.author, "digest": pending.digest,
+    });
+    let of = (Some(target.tenant.clone()), format!("policy/{}", target.bundle));
+    api.deps.announcer.tell(EventType::ArchitectureReviewRequested, of.0, of.1, data);
 }
 
 /// What waits for a review, as the API shows it.

@@ -149,6 +149,22 @@ impl Target {
         .await
     }
 
+    /// What would serve were `content` stored; nothing is.
+    pub(super) async fn imagine(
+        &self,
+        http: &HttpRequest,
+        api: &Data<Api>,
+        content: OverlayContent,
+    ) -> Result<Snapshot, Error> {
+        let content = Some(content);
+        let wanted = Wanted { act: "try", content, expected: Expected::Any, reason: None };
+        let change = self.planned(&wanted)?;
+        self.checked(http, api, wanted.content, move |own, _| {
+            own.live.imagine(&change, &own.deps.settings)
+        })
+        .await
+    }
+
     /// Does `work` off the server's workers when it is the tenant's turn.
     async fn checked<T: Send + 'static>(
         &self,

@@ -186,7 +186,7 @@ fn refusal(error: ChangeError, wording: &Wording) -> Error {
         ChangeError::Defined => (wording.defined)(),
         ChangeError::Full { most } => {
             let message = format!("the tenant has {most} detectors, as many as it may; delete one");
-            Error::new(Code::QuotaExceeded, message)
+            Error::new(Code::QuotaExceeded, message).lasting()
         }
         ChangeError::Store(StoreError::Conflict { .. }) => {
             precondition::failed("somebody else changed it meanwhile; read it again")

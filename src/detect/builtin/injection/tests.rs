@@ -216,3 +216,5 @@ fn a_word_said_again_and_again_is_no_order() {
         }
     }
 }
+
+mod classifier;

@@ -20,7 +20,10 @@ fn redacted(json: &str, spans: &[(usize, usize)], label: &str, style: Style) -> 
         severity: Severity::Medium,
     };
     let marks = spans.iter().map(mark).collect();
-    redact(json, marks, &Rule::default(), &mut Placeholders::new(style, &hash))
+    let mut draft = Draft::of(json);
+    let mut placeholders = Placeholders::new(style, &hash);
+    redact((json, &mut draft), marks, &Rule::default(), &mut placeholders);
+    draft.finish().0
 }
 
 /// Redacts where `part` stands.
@@ -183,8 +186,9 @@ proptest! {
             let kept = atoms.iter().filter(|atom| !hit(atom.points.start, atom.points.end));
             let kept: String = kept.map(|atom| slice(&json, atom.bytes)).collect();
             let shown = slice(&after.1, new.bytes).replace("[Ꝏ]", "");
-            let shown = shown.trim_end_matches(|c: char| c.is_ascii_digit());
-            prop_assert!(shown.trim_end_matches('_') == kept.trim_end_matches(|c: char| c.is_ascii_digit()) , "{} {}", shown, kept);
+            // A key may have been told apart from another by `_2`, `_3`, …; no drawn text holds a `_`.
+            let told_apart = shown.rsplit_once('_').map(|(key, _)| key);
+            prop_assert!(shown == kept || told_apart == Some(&kept), "{} {}", shown, kept);
         }
     }
 }

@@ -1,0 +1,151 @@
+//! `orchestrator evidence export` and `keys`: what others need to verify without this service.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use super::{ExportArgs, LogKeysArgs};
+use crate::cli::session::refuse;
+use crate::cli::{complain, exit, load_settings, print};
+use crate::domain::digest::Digest;
+use crate::domain::id::TenantId;
+use crate::evidence::packing::Packing;
+use crate::evidence::verify::Material;
+use crate::evidence::{custody, package, proof};
+use crate::orchestrator::open_store;
+use crate::snapshot::Files;
+use crate::store::{Decision, Ledger, Page, Store, StoreError, Table};
+
+/// Records read at once.
+const ROWS: u32 = 500;
+
+type Opened = (Runtime, Arc<dyn Store>);
+
+fn open(config: Option<&std::path::Path>) -> Result<Opened, u8> {
+    let settings = load_settings(config, None).map_err(|faults| refuse(&faults))?;
+    let unavailable = |error: &dyn std::fmt::Display| {
+        complain(&format!("error: {error}"));
+        exit::UNAVAILABLE
+    };
+    let store = open_store(&settings, None).map_err(|error| unavailable(&error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok((runtime.map_err(|error| unavailable(&error))?, store))
+}
+
+pub(super) fn run(args: &ExportArgs) -> u8 {
+    let Ok(tenant) = TenantId::parse(&args.tenant) else {
+        complain("error: --tenant names no tenant");
+        return exit::USAGE;
+    };
+    let opened = match open(args.config.as_deref()) {
+        Ok(opened) => opened,
+        Err(code) => return code,
+    };
+    let material = match gather(&opened, args, &tenant) {
+        Ok(material) => material,
+        Err(error) => {
+            complain(&format!("error: {error}"));
+            return exit::UNAVAILABLE;
+        }
+    };
+    let records = material.tables.get(&Table::Decisions).map_or(0, Vec::len);
+    if records == 0 {
+        complain("there is no such record; name another --tenant, --id or time");
+        return exit::NO_INPUT;
+    }
+    let at = jiff::Timestamp::now().to_string();
+    match std::fs::write(&args.file, package::pack(&material, tenant.as_str(), &at)) {
+        Ok(()) => {
+            complain(&format!("{records} records are in {}", args.file.display()));
+            exit::OK
+        }
+        Err(error) => {
+            complain(&format!("error: {}: {error}", args.file.display()));
+            exit::UNAVAILABLE
+        }
+    }
+}
+
+fn gather(opened: &Opened, args: &ExportArgs, tenant: &TenantId) -> Result<Material, StoreError> {
+    let (runtime, store) = opened;
+    let decisions = runtime.block_on(wanted(store.as_ref(), args, tenant))?;
+    let logs = runtime.block_on(store.logs())?;
+    let mut packing = Packing::of(logs);
+    let mut revisions = BTreeSet::new();
+    for (sequence, decision) in decisions {
+        let ledger: &dyn Ledger = store.as_ref();
+        let Some(leaf) = decision.leaf.clone() else { continue };
+        let Some(proof) = runtime.block_on(proof::of(ledger, leaf))? else { continue };
+        revisions.insert(decision.revision.clone());
+        packing.record(sequence, &decision, proof);
+        let kept = runtime.block_on(custody::entries(store.as_ref(), &decision))?;
+        packing.custody(&decision, &kept);
+    }
+    for revision in revisions {
+        let mut get = |owner: Option<&TenantId>, digest: Digest| {
+            let read = runtime.block_on(store.source((owner.cloned(), digest)));
+            let bytes = read.map_err(|error| error.to_string())?;
+            if let Some(bytes) = &bytes {
+                packing.source(owner, digest, bytes.clone());
+            }
+            Ok(bytes)
+        };
+        // What is missing is missing in the package too, and named when it is verified.
+        if let Err(error) = Files::of_revision(&revision, tenant, &mut get) {
+            complain(&format!("revision {revision}: {error}"));
+        }
+    }
+    Ok(packing.material())
+}
+
+async fn wanted(
+    store: &dyn Store,
+    args: &ExportArgs,
+    tenant: &TenantId,
+) -> Result<Vec<(i64, Decision)>, StoreError> {
+    if let Some(id) = &args.id {
+        let found = store.decision(tenant.clone(), id.clone()).await?;
+        return Ok(found.into_iter().map(|decision| (1, decision)).collect());
+    }
+    let (mut all, mut before) = (Vec::new(), None);
+    loop {
+        let page = store.decisions(tenant.clone(), Page { limit: ROWS, before }).await?;
+        let Some(last) = page.last() else { return Ok(all) };
+        before = Some(last.sequence);
+        let within = |at: i64| {
+            args.since.is_none_or(|since| at >= since) && args.until.is_none_or(|until| at < until)
+        };
+        let rows = page.into_iter().filter(|row| within(row.value.at_ms));
+        all.extend(rows.map(|row| (row.sequence, row.value)));
+    }
+}
+
+pub(super) fn keys(args: &LogKeysArgs) -> u8 {
+    let (runtime, store) = match open(args.config.as_deref()) {
+        Ok(opened) => opened,
+        Err(code) => return code,
+    };
+    let told = runtime.block_on(async {
+        for key in store.logs().await? {
+            let head = store.tail(key.log.clone()).await?;
+            let note = head.map(|head| head.note(&key.public_key));
+            if args.json {
+                let public = hex::encode(key.public_key);
+                let line = json!({"log_id": key.log, "public_key": public, "checkpoint": note});
+                print(&line.to_string());
+            } else {
+                print(&note.unwrap_or_else(|| format!("{} is empty", key.log.as_str())));
+            }
+        }
+        Ok::<(), StoreError>(())
+    });
+    match told {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            complain(&format!("error: {error}"));
+            exit::UNAVAILABLE
+        }
+    }
+}

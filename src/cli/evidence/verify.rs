@@ -1,0 +1,133 @@
+//! `orchestrator evidence verify`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::VerifyArgs;
+use crate::cli::session::refuse;
+use crate::cli::{complain, exit, load_settings, print};
+use crate::domain::log::parse_note;
+use crate::evidence::verify::{Material, Outside, Problem, Verified};
+use crate::evidence::{Kept, commit_json, package};
+use crate::orchestrator::{self, verified};
+use crate::seal::Salt;
+use crate::store::{Cell, Table};
+
+pub(super) fn run(args: &VerifyArgs) -> u8 {
+    match verify(args) {
+        Ok((found, content)) => told(args, &found, content),
+        Err((code, why)) => {
+            complain(&format!("error: {why}"));
+            code
+        }
+    }
+}
+
+type Refused = (u8, String);
+
+fn verify(args: &VerifyArgs) -> Result<(Verified, Option<bool>), Refused> {
+    let (material, mut problems) = match &args.package {
+        Some(file) => package::unpack(&read(file)?),
+        None => (stored(args)?, Vec::new()),
+    };
+    let mut found = verified(&material, &outside(args)?);
+    found.problems.append(&mut problems);
+    let content = args.content.as_deref().map(|file| is_committed(args, &material, file));
+    let content = content.transpose()?;
+    if content == Some(false) {
+        let what = "the content is not what the record commits to".to_owned();
+        found.problems.push(Problem { kind: "content", id: args.id.clone(), index: None, what });
+    }
+    Ok((found, content))
+}
+
+fn read(file: &Path) -> Result<String, Refused> {
+    let failed = |error| (exit::NO_INPUT, format!("{}: {error}", file.display()));
+    std::fs::read_to_string(file).map_err(failed)
+}
+
+fn stored(args: &VerifyArgs) -> Result<Material, Refused> {
+    let settings = load_settings(args.config.as_deref(), None)
+        .map_err(|faults| (refuse(&faults), "the settings are at fault".to_owned()))?;
+    let tables = orchestrator::kept(&settings, None).and_then(|kept| kept.raw());
+    let tables = tables.map_err(|error| (exit::NO_INPUT, error.to_string()))?;
+    Ok(Material { tables, proofs: None })
+}
+
+fn outside(args: &VerifyArgs) -> Result<Outside, Refused> {
+    let mut outside = Outside::default();
+    for file in &args.checkpoint {
+        let head = parse_note(&read(file)?);
+        let unread = || (exit::DATA, format!("{} is no checkpoint", file.display()));
+        outside.heads.push(head.ok_or_else(unread)?);
+    }
+    if let Some(file) = &args.keys {
+        #[derive(Deserialize)]
+        struct Line {
+            public_key: String,
+        }
+        let key = |line: &str| {
+            let line: Line = serde_json::from_str(line).ok()?;
+            hex::decode(line.public_key).ok()?.try_into().ok()
+        };
+        let keys: Option<BTreeSet<[u8; 32]>> = read(file)?.lines().map(key).collect();
+        let unread = || (exit::DATA, format!("{} holds other lines than keys", file.display()));
+        outside.keys = Some(keys.ok_or_else(unread)?);
+    }
+    Ok(outside)
+}
+
+/// Whether the record commits to what `file` holds: as a text, with or without a line's end, or as
+/// JSON, whole or below `content` or `messages`.
+fn is_committed(args: &VerifyArgs, material: &Material, file: &Path) -> Result<bool, Refused> {
+    let salt = args.salt.as_deref().and_then(Salt::from_hex);
+    let salt = salt.ok_or((exit::USAGE, "--salt takes 64 hexadecimal digits".to_owned()))?;
+    let rows = material.tables.get(&Table::Decisions).into_iter().flatten();
+    let record = rows
+        .filter(|row| matches!(row.get("id"), Some(Cell::Text(id)) if Some(id) == args.id.as_ref()))
+        .find_map(|row| match row.get("record") {
+            Some(Cell::Text(record)) => Kept::read(record),
+            _ => None,
+        });
+    let record = record.ok_or((exit::NO_INPUT, "there is no record of that --id".to_owned()))?;
+    let text = read(file)?;
+    let mut meant = vec![json!(text), json!(text.trim_end_matches(['\n', '\r']))];
+    if let Ok(value) = serde_json::from_str::<Value>(&text) {
+        meant.extend(["content", "messages"].iter().filter_map(|key| value.get(*key)).cloned());
+        meant.push(value);
+    }
+    let commits = |value| commit_json(&salt, value).is_ok_and(|it| it.hex() == record.commitment);
+    Ok(meant.into_iter().any(commits))
+}
+
+fn told(args: &VerifyArgs, found: &Verified, content: Option<bool>) -> u8 {
+    let content = match content {
+        Some(true) => "valid",
+        Some(false) => "invalid",
+        None => "not checked",
+    };
+    if args.json {
+        let mut value = serde_json::to_value(found).unwrap_or_default();
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("valid".into(), found.problems.is_empty().into());
+            fields.insert("content".into(), content.into());
+        }
+        print(&value.to_string());
+    } else {
+        for Problem { kind, id, index, what } in &found.problems {
+            let index = index.map(|index| format!(" leaf {index}")).unwrap_or_default();
+            let id = id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
+            print(&format!("{kind}{index}{id}: {what}"));
+        }
+        let Verified { logs, leaves, records, checkpoints, sources, problems } = found;
+        print(&format!(
+            "{records} records, {leaves} leaves, {checkpoints} checkpoints of {logs} logs, \
+             {sources} sources; content {content}; {} problems",
+            problems.len()
+        ));
+    }
+    if found.problems.is_empty() { exit::OK } else { exit::DATA }
+}

@@ -1,0 +1,206 @@
+//! Checks what is kept of one decision against its log, its custody and, where the caller holds it,
+//! its content.
+
+use serde_json::Value;
+
+use super::commit_json;
+use super::custody::{self, Keys};
+use super::{merkle, proof};
+use crate::domain::log::{Checkpoint, Leaf};
+use crate::seal::{Salt, is_signed};
+use crate::store::{Decision, Store, StoreError};
+
+/// How far clocks may be apart, and go back, in milliseconds.
+const CLOCK_MS: i64 = 3_600_000;
+
+/// What became of one check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// It holds.
+    Holds,
+    /// It does not; the faults say why.
+    Fails,
+    /// What it takes is not there.
+    NotChecked,
+}
+
+/// Why a check fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckFault {
+    /// Its name in the API.
+    pub check: &'static str,
+    /// What is wrong; never content.
+    pub detail: String,
+}
+
+/// Every check of one decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Integrity {
+    /// The content belongs to the record's commitment.
+    pub content_hash: Check,
+    /// The head above the record is signed by its log.
+    pub signature: Check,
+    /// No entry of custody was changed, removed or put in between.
+    pub chain_of_custody: Check,
+    /// The times of id, row, record and head agree.
+    pub timestamp: Check,
+    /// The record is what stands in the log.
+    pub inclusion: Check,
+    /// Why checks fail.
+    pub faults: Vec<CheckFault>,
+}
+
+/// What the caller holds.
+pub struct Opened {
+    /// `content` or `messages` as they were sent.
+    pub content: Value,
+    /// The receipt's.
+    pub salt: Salt,
+}
+
+impl Integrity {
+    /// Whether no check fails.
+    pub fn holds(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    fn judge(&mut self, check: &'static str, result: Result<Check, String>) -> Check {
+        result.unwrap_or_else(|detail| {
+            self.faults.push(CheckFault { check, detail });
+            Check::Fails
+        })
+    }
+}
+
+/// Checks `decision`.
+///
+/// # Errors
+/// Where the store does not answer.
+pub async fn check(
+    store: &dyn Store,
+    decision: &Decision,
+    opened: Option<Opened>,
+) -> Result<Integrity, StoreError> {
+    let keys: Keys = store.logs().await?.into_iter().map(|key| (key.log, key.public_key)).collect();
+    let bad = custody::check(store, decision, &keys).await?;
+    let head = head(store, decision.leaf.as_ref()).await?;
+    let path = match (&decision.leaf, &head) {
+        (Some(leaf), Some(head)) => proof::inclusion(store, leaf.index, head).await?,
+        (None, _) | (_, None) => None,
+    };
+    let record = serde_json::from_str(&decision.record).ok();
+    let mut found = Integrity {
+        content_hash: Check::NotChecked,
+        signature: Check::NotChecked,
+        chain_of_custody: Check::NotChecked,
+        timestamp: Check::NotChecked,
+        inclusion: Check::NotChecked,
+        faults: Vec::new(),
+    };
+    found.content_hash = found.judge("content_hash", content_hash(record.as_ref(), opened));
+    found.signature = found.judge("signature", signature(decision, head.as_ref(), &keys));
+    let custody =
+        bad.map_or(Ok(Check::Holds), |bad| Err(format!("entry {}: {}", bad.seq, bad.why)));
+    found.chain_of_custody = found.judge("chain_of_custody", custody);
+    let times = timestamp(decision, record.as_ref(), head.as_ref());
+    found.timestamp = found.judge("timestamp", times);
+    let included = inclusion(decision, record.as_ref(), head.as_ref(), path.as_deref());
+    found.inclusion = found.judge("inclusion", included);
+    Ok(found)
+}
+
+/// The first head above the leaf.
+async fn head(store: &dyn Store, leaf: Option<&Leaf>) -> Result<Option<Checkpoint>, StoreError> {
+    match leaf {
+        Some(leaf) => store.checkpoint(leaf.log.clone(), leaf.index + 1).await,
+        None => Ok(None),
+    }
+}
+
+fn content_hash(record: Option<&Value>, opened: Option<Opened>) -> Result<Check, String> {
+    let committed = record.and_then(|record| record.get("commitment")?.as_str());
+    let (Some(committed), Some(opened)) = (committed, opened) else { return Ok(Check::NotChecked) };
+    match commit_json(&opened.salt, opened.content) {
+        Ok(digest) if digest.hex() == committed => Ok(Check::Holds),
+        Ok(_) | Err(_) => Err("content and salt are not what the record commits to".into()),
+    }
+}
+
+fn signature(decision: &Decision, head: Option<&Checkpoint>, keys: &Keys) -> Result<Check, String> {
+    if decision.leaf.is_none() {
+        return Ok(Check::NotChecked);
+    }
+    let head = head.ok_or("no signed head stands above the record")?;
+    let key = keys.get(&head.log).ok_or("the log's key is not known")?;
+    if crate::domain::log::LogId::of(key) != head.log {
+        return Err("the key is not the one that the log is named after".into());
+    }
+    match is_signed(key, head.text().as_bytes(), &head.signature) {
+        true => Ok(Check::Holds),
+        false => Err(format!("the head of {} leaves is not signed by its log", head.size)),
+    }
+}
+
+fn inclusion(
+    decision: &Decision,
+    record: Option<&Value>,
+    head: Option<&Checkpoint>,
+    path: Option<&[crate::domain::digest::Digest]>,
+) -> Result<Check, String> {
+    let Some(leaf) = &decision.leaf else { return Ok(Check::NotChecked) };
+    let purged = decision.record.is_empty();
+    if !purged && merkle::leaf_hash(decision.record.as_bytes()) != leaf.hash {
+        return Err("the record is not what was recorded: it was changed".into());
+    }
+    if let Some(column) = record.and_then(|record| differs(decision, record)) {
+        return Err(format!("the row's {column} is not that of its record: it was changed"));
+    }
+    let head = head.ok_or("no signed head stands above the record")?;
+    let path = path.ok_or("hashes of the log are missing")?;
+    match merkle::verify_inclusion((leaf.hash, leaf.index), (head.root, head.size), path) {
+        true => Ok(Check::Holds),
+        false => Err(format!("leaf {} is not under the head of {} leaves", leaf.index, head.size)),
+    }
+}
+
+/// The first column that its record says otherwise.
+fn differs(decision: &Decision, record: &Value) -> Option<&'static str> {
+    let action = decision.action.name();
+    [
+        ("id", "/id", decision.id.as_str()),
+        ("tenant", "/tenant", decision.tenant.as_str()),
+        ("request_id", "/request_id", decision.request_id.as_str()),
+        ("policy", "/policy", decision.policy.as_str()),
+        ("revision", "/revision", &decision.revision),
+        ("action", "/verdict/action", action),
+    ]
+    .into_iter()
+    .find(|(_, pointer, kept)| record.pointer(pointer).is_some_and(|said| said != kept))
+    .map(|(column, ..)| column)
+}
+
+fn timestamp(
+    decision: &Decision,
+    record: Option<&Value>,
+    head: Option<&Checkpoint>,
+) -> Result<Check, String> {
+    let at_ms = decision.at_ms;
+    let made = uuid::Uuid::parse_str(&decision.id).ok().and_then(|id| id.get_timestamp());
+    let Some((seconds, nanos)) = made.map(|made| made.to_unix()) else {
+        return Err("the id holds no time".into());
+    };
+    let made_ms = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000)
+        + i64::from(nanos / 1_000_000);
+    if made_ms.abs_diff(at_ms) > CLOCK_MS.unsigned_abs() {
+        return Err("the id was made at another time than the decision".into());
+    }
+    let said = record.and_then(|record| record.get("at")?.as_str());
+    let said = said.and_then(|said| said.parse::<jiff::Timestamp>().ok());
+    if said.is_some_and(|said| said.as_millisecond() != at_ms) {
+        return Err("record and row hold different times".into());
+    }
+    if head.is_some_and(|head| head.at_ms.saturating_add(CLOCK_MS) < at_ms) {
+        return Err("the head above the record was signed before the decision".into());
+    }
+    Ok(Check::Holds)
+}

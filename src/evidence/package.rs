@@ -1,0 +1,154 @@
+//! Packages: one tenant's records with everything that proves them, as lines of JSON.
+//!
+//! The first line lists what follows, the last one holds the SHA-256 of all lines before it, so that
+//! a line that was taken out is missed.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use super::verify::{Material, Problem};
+use crate::domain::digest::Digest;
+use crate::store::{Cell, RawRow, RawTables, Table};
+
+/// The form of packages.
+const FORM: u64 = 1;
+
+/// Writes `material`, which must hold proofs, as a package.
+pub fn pack(material: &Material, tenant: &str, at: &str) -> String {
+    let ids: Vec<&str> = material
+        .tables
+        .get(&Table::Leaves)
+        .into_iter()
+        .flatten()
+        .filter_map(|row| match row.get("decision") {
+            Some(Cell::Text(id)) => Some(id.as_str()),
+            _ => None,
+        })
+        .collect();
+    let head = json!({"package": FORM, "tenant": tenant, "at": at, "records": ids});
+    let mut lines = vec![head.to_string()];
+    for (table, rows) in &material.tables {
+        let line = |row: &RawRow| json!({"table": table.name(), "row": shown(row)}).to_string();
+        lines.extend(rows.iter().map(line));
+    }
+    for (id, (size, path)) in material.proofs.iter().flatten() {
+        let path: Vec<String> = path.iter().map(|hash| hash.hex()).collect();
+        lines.push(json!({"proof": id, "size": size, "path": path}).to_string());
+    }
+    let body = lines.join("\n");
+    let end = json!({"lines": lines.len(), "sha256": Digest::of(body.as_bytes()).hex()});
+    format!("{body}\n{end}\n")
+}
+
+/// Reads a package; what cannot be read is named, the rest is given.
+pub fn unpack(text: &str) -> (Material, Vec<Problem>) {
+    let mut reading = Reading::default();
+    let body = text.strip_suffix('\n').unwrap_or(text);
+    let (body, end) = body.rsplit_once('\n').unwrap_or(("", body));
+    reading.end(body, end);
+    for (at, line) in (1..).zip(body.lines()) {
+        match serde_json::from_str(line) {
+            Ok(Value::Object(line)) => reading.line(at, &line),
+            _ => reading.fault(format!("line {at} cannot be read")),
+        }
+    }
+    reading.finish()
+}
+
+#[derive(Default)]
+struct Reading {
+    tables: RawTables,
+    proofs: BTreeMap<String, (u64, Vec<Digest>)>,
+    listed: Option<Vec<String>>,
+    problems: Vec<Problem>,
+}
+
+impl Reading {
+    fn fault(&mut self, what: String) {
+        self.problems.push(Problem { kind: "package", id: None, index: None, what });
+    }
+
+    fn end(&mut self, body: &str, end: &str) {
+        let end: Value = serde_json::from_str(end).unwrap_or_default();
+        let digest = Digest::of(body.as_bytes()).hex();
+        if end.get("sha256").and_then(Value::as_str) != Some(&digest) {
+            self.fault("the package does not end with the digest of its lines".into());
+        }
+        let lines = end.get("lines").and_then(Value::as_u64);
+        if lines != Some(body.lines().count() as u64) {
+            self.fault("the package does not hold as many lines as it says".into());
+        }
+    }
+
+    fn line(&mut self, at: u64, line: &Map<String, Value>) {
+        let name = |key: &str| line.get(key).and_then(Value::as_str);
+        if line.contains_key("package") {
+            let listed = line.get("records").cloned();
+            self.listed = listed.and_then(|list| serde_json::from_value(list).ok());
+            if line.get("package").and_then(Value::as_u64) != Some(FORM) {
+                self.fault("the package is of another form".into());
+            }
+        } else if let Some(table) = name("table") {
+            let table = Table::ALL.into_iter().find(|known| known.name() == table);
+            let row = line.get("row").and_then(Value::as_object).and_then(read);
+            match table.zip(row) {
+                Some((table, row)) => self.tables.entry(table).or_default().push(row),
+                None => self.fault(format!("line {at} is no row")),
+            }
+        } else if let Some(id) = name("proof") {
+            let path = line.get("path").and_then(Value::as_array).into_iter().flatten();
+            let path: Option<Vec<Digest>> =
+                path.map(|hash| hash.as_str().and_then(Digest::parse)).collect();
+            match line.get("size").and_then(Value::as_u64).zip(path) {
+                Some(proof) => drop(self.proofs.insert(id.to_owned(), proof)),
+                None => self.fault(format!("line {at} is no proof")),
+            }
+        } else {
+            self.fault(format!("line {at} is nothing known"));
+        }
+    }
+
+    fn finish(mut self) -> (Material, Vec<Problem>) {
+        let leaves = self.tables.get(&Table::Leaves).into_iter().flatten();
+        let ids: Vec<Cell> = leaves.filter_map(|row| row.get("decision").cloned()).collect();
+        match self.listed.take() {
+            None => self.fault("the package does not say what it holds".into()),
+            Some(listed) => {
+                for id in listed.iter().filter(|id| !ids.contains(&Cell::Text((*id).clone()))) {
+                    let what = "the package lists the record and does not hold it".to_owned();
+                    let id = Some(id.clone());
+                    self.problems.push(Problem { kind: "missing", id, index: None, what });
+                }
+            }
+        }
+        let material = Material { tables: self.tables, proofs: Some(self.proofs) };
+        (material, self.problems)
+    }
+}
+
+fn shown(row: &RawRow) -> Value {
+    let cell = |cell: &Cell| match cell {
+        Cell::Null => Value::Null,
+        Cell::Int(number) => (*number).into(),
+        Cell::Text(text) => text.as_str().into(),
+        Cell::Bytes(bytes) => json!({"base64": STANDARD.encode(bytes)}),
+    };
+    row.iter().map(|(name, value)| (name.clone(), cell(value))).collect::<Map<_, _>>().into()
+}
+
+fn read(row: &Map<String, Value>) -> Option<RawRow> {
+    let cell = |value: &Value| match value {
+        Value::Null => Some(Cell::Null),
+        Value::Number(number) => number.as_i64().map(Cell::Int),
+        Value::String(text) => Some(Cell::Text(text.clone())),
+        Value::Object(_) => {
+            let coded = value.get("base64")?.as_str()?;
+            STANDARD.decode(coded).ok().map(Cell::Bytes)
+        }
+        Value::Bool(_) | Value::Array(_) => None,
+    };
+    row.iter().map(|(name, value)| Some((name.clone(), cell(value)?))).collect()
+}

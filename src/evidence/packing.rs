@@ -1,0 +1,134 @@
+//! Gathers what goes into a package, as rows of a store.
+
+use std::collections::BTreeMap;
+
+use super::Proof;
+use super::verify::Material;
+use crate::domain::custody::{CustodyEntry, CustodySignature};
+use crate::domain::digest::Digest;
+use crate::domain::id::TenantId;
+use crate::domain::log::Leaf;
+use crate::store::{Cell, Decision, LogKey, RawRow, Table};
+
+/// What goes into a package.
+#[derive(Default)]
+pub struct Packing {
+    logs: Vec<LogKey>,
+    records: Vec<(i64, RawRow, RawRow)>,
+    heads: BTreeMap<(usize, u64), RawRow>,
+    proofs: BTreeMap<String, (u64, Vec<Digest>)>,
+    sources: BTreeMap<(String, Digest), Vec<u8>>,
+    custody: Vec<RawRow>,
+}
+
+fn row<const N: usize>(cells: [(&str, Cell); N]) -> RawRow {
+    cells.into_iter().map(|(name, cell)| (name.to_owned(), cell)).collect()
+}
+
+fn text(text: &str) -> Cell {
+    Cell::Text(text.to_owned())
+}
+
+fn bytes(bytes: &[u8]) -> Cell {
+    Cell::Bytes(bytes.to_vec())
+}
+
+impl Packing {
+    /// Nothing yet; records of `logs` may follow.
+    pub fn of(logs: Vec<LogKey>) -> Packing {
+        Packing { logs, ..Packing::default() }
+    }
+
+    /// Adds a source; `None` owns everyone's.
+    pub fn source(&mut self, owner: Option<&TenantId>, digest: Digest, blob: Vec<u8>) {
+        let owner = owner.map_or("", TenantId::as_str).to_owned();
+        self.sources.insert((owner, digest), blob);
+    }
+
+    /// Adds the custody of a decision, from its second entry on.
+    pub fn custody(&mut self, decision: &Decision, entries: &[CustodyEntry]) {
+        for entry in entries {
+            let Some(CustodySignature { log, bytes: signature }) = &entry.signature else {
+                continue;
+            };
+            self.custody.push(row([
+                ("evidence", text(&decision.id)),
+                ("seq", Cell::Int(entry.seq.into())),
+                ("tenant", text(decision.tenant.as_str())),
+                ("at_ms", Cell::Int(entry.act.at_ms)),
+                ("action", text(entry.act.action.name())),
+                ("actor", text(&entry.act.actor)),
+                ("actor_type", text(entry.act.actor_type.name())),
+                ("details", text(&entry.act.details)),
+                ("previous_hash", bytes(entry.previous.as_bytes())),
+                ("hash", bytes(entry.hash.as_bytes())),
+                ("log_id", text(log.as_str())),
+                ("signature", bytes(signature)),
+            ]));
+        }
+    }
+
+    /// Adds a record, the `sequence`th of its package, with its proof.
+    pub fn record(&mut self, sequence: i64, decision: &Decision, proof: Proof) {
+        let Proof { leaf: Leaf { log, index, hash }, checkpoint, path } = proof;
+        let Some(number) = self.logs.iter().position(|known| known.log == log) else { return };
+        let log = Cell::Int(number as i64);
+        let leaf = row([
+            ("log", log.clone()),
+            ("place", Cell::Int(index.cast_signed())),
+            ("hash", bytes(hash.as_bytes())),
+            ("decision", text(&decision.id)),
+            ("tenant", text(decision.tenant.as_str())),
+        ]);
+        let kept = row([
+            ("sequence", Cell::Int(sequence)),
+            ("id", text(&decision.id)),
+            ("tenant", text(decision.tenant.as_str())),
+            ("request_id", text(decision.request_id.as_str())),
+            ("at_ms", Cell::Int(decision.at_ms)),
+            ("policy", text(decision.policy.as_str())),
+            ("revision", text(&decision.revision)),
+            ("action", text(decision.action.name())),
+            ("complete", Cell::Int(decision.complete.into())),
+            ("record", text(&decision.record)),
+        ]);
+        self.proofs.insert(decision.id.clone(), (checkpoint.size, path));
+        let head = row([
+            ("log", log),
+            ("size", Cell::Int(checkpoint.size.cast_signed())),
+            ("root", bytes(checkpoint.root.as_bytes())),
+            ("at_ms", Cell::Int(checkpoint.at_ms)),
+            ("signature", bytes(&checkpoint.signature)),
+        ]);
+        self.heads.insert((number, checkpoint.size), head);
+        self.records.push((sequence, leaf, kept));
+    }
+
+    /// All of it, ready to be packed.
+    pub fn material(mut self) -> Material {
+        self.records.sort_by_key(|(sequence, ..)| *sequence);
+        let log = |(number, log): (i64, LogKey)| {
+            row([
+                ("number", Cell::Int(number)),
+                ("id", text(log.log.as_str())),
+                ("public_key", bytes(&log.public_key)),
+                ("since_ms", Cell::Int(log.since_ms)),
+            ])
+        };
+        let source = |((tenant, digest), blob): ((String, Digest), Vec<u8>)| {
+            let digest = bytes(digest.as_bytes());
+            row([("tenant", Cell::Text(tenant)), ("digest", digest), ("bytes", Cell::Bytes(blob))])
+        };
+        let (leaves, records) =
+            self.records.into_iter().map(|(_, leaf, record)| (leaf, record)).unzip();
+        let tables = BTreeMap::from([
+            (Table::Logs, (0..).zip(self.logs).map(log).collect()),
+            (Table::Leaves, leaves),
+            (Table::Checkpoints, self.heads.into_values().collect()),
+            (Table::Decisions, records),
+            (Table::Sources, self.sources.into_iter().map(source).collect()),
+            (Table::Custody, self.custody),
+        ]);
+        Material { tables, proofs: Some(self.proofs) }
+    }
+}

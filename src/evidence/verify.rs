@@ -1,0 +1,420 @@
+//! Whether what is stored, or packed, is what was recorded and signed. Nothing of it is believed:
+//! every fault is named by record and place, and the search goes on.
+//!
+//! What nobody outside has seen can be replaced whole, key and all: a checkpoint or a key that was
+//! kept elsewhere finds that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::merkle::{self, Frontier};
+use crate::domain::digest::Digest;
+use crate::domain::log::{Checkpoint, LogId};
+use crate::seal::is_signed;
+use crate::store::{Cell, RawRow, RawTables, Table};
+
+/// What is verified.
+#[derive(Debug, Clone, Default)]
+pub struct Material {
+    /// Rows.
+    pub tables: RawTables,
+    /// Of a package, which holds a part of a log: the audit path of each record, by its id, and the
+    /// size that it leads to. `None` where the logs are whole.
+    pub proofs: Option<BTreeMap<String, (u64, Vec<Digest>)>>,
+}
+
+/// What is known from elsewhere.
+#[derive(Debug, Clone, Default)]
+pub struct Outside {
+    /// Heads that were kept: log, size and root.
+    pub heads: Vec<(LogId, u64, Digest)>,
+    /// The only logs that may be there, by their keys.
+    pub keys: Option<BTreeSet<[u8; 32]>>,
+}
+
+/// One fault.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Problem {
+    /// `altered`, `missing`, `added`, `order`, `signature`, `root`, `key`, `truncated`, `unreadable`,
+    /// `source` or `package`.
+    pub kind: &'static str,
+    /// The record that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Its place in the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u64>,
+    /// For people.
+    pub what: String,
+}
+
+/// What was looked at, and what is wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// Logs.
+    pub logs: u64,
+    /// Leaves.
+    pub leaves: u64,
+    /// Records, those that were purged left out.
+    pub records: u64,
+    /// Signed heads.
+    pub checkpoints: u64,
+    /// Sources.
+    pub sources: u64,
+    /// Faults; empty where all is well.
+    pub problems: Vec<Problem>,
+}
+
+/// Verifies all of it.
+pub fn verify(material: &Material, outside: &Outside) -> Verified {
+    let mut found = Found::default();
+    let mut logs = found.logs(material, outside);
+    found.leaves(material, &mut logs);
+    found.heads(material, &mut logs);
+    for log in logs.values() {
+        match &material.proofs {
+            None => found.tree(log, material),
+            Some(proofs) => found.paths(log, proofs),
+        }
+    }
+    found.outside(&logs, outside, material.proofs.is_none());
+    found.records(material, &logs);
+    found.sources(material);
+    found.0.problems.extend(super::custody::problems(material));
+    found.0.problems.sort();
+    found.0.problems.dedup();
+    found.0
+}
+
+struct Log {
+    number: i64,
+    id: LogId,
+    key: [u8; 32],
+    leaves: BTreeMap<u64, Leaf>,
+    heads: BTreeMap<u64, Checkpoint>,
+}
+
+struct Leaf {
+    hash: Digest,
+    decision: String,
+    tenant: String,
+}
+
+#[derive(Default)]
+struct Found(Verified);
+
+pub(super) fn int(row: &RawRow, column: &str) -> Option<i64> {
+    match row.get(column)? {
+        Cell::Int(number) => Some(*number),
+        Cell::Null | Cell::Text(_) | Cell::Bytes(_) => None,
+    }
+}
+
+pub(super) fn text<'a>(row: &'a RawRow, column: &str) -> Option<&'a str> {
+    match row.get(column)? {
+        Cell::Text(text) => Some(text),
+        Cell::Null | Cell::Int(_) | Cell::Bytes(_) => None,
+    }
+}
+
+pub(super) fn bytes<const N: usize>(row: &RawRow, column: &str) -> Option<[u8; N]> {
+    match row.get(column)? {
+        Cell::Bytes(bytes) => bytes.as_slice().try_into().ok(),
+        Cell::Null | Cell::Int(_) | Cell::Text(_) => None,
+    }
+}
+
+pub(super) fn whole(row: &RawRow, column: &str) -> Option<u64> {
+    u64::try_from(int(row, column)?).ok()
+}
+
+pub(super) fn rows(material: &Material, table: Table) -> impl Iterator<Item = &RawRow> {
+    material.tables.get(&table).into_iter().flatten()
+}
+
+impl Found {
+    fn add(
+        &mut self,
+        kind: &'static str,
+        at: (Option<&str>, Option<u64>),
+        what: impl Into<String>,
+    ) {
+        let id = at.0.map(str::to_owned);
+        self.0.problems.push(Problem { kind, id, index: at.1, what: what.into() });
+    }
+
+    fn logs(&mut self, material: &Material, outside: &Outside) -> BTreeMap<i64, Log> {
+        let mut logs = BTreeMap::new();
+        for row in rows(material, Table::Logs) {
+            self.0.logs += 1;
+            let read = (int(row, "number"), text(row, "id").and_then(LogId::parse));
+            let (Some(number), Some(id), Some(key)) = (read.0, read.1, bytes(row, "public_key"))
+            else {
+                self.add("unreadable", (None, None), "a log cannot be read");
+                continue;
+            };
+            if LogId::of(&key) != id {
+                let what =
+                    format!("the key of log {} is not the one it is named after", id.as_str());
+                self.add("key", (None, None), what);
+            }
+            if outside.keys.as_ref().is_some_and(|keys| !keys.contains(&key)) {
+                let what = format!("the key of log {} is not among those given", id.as_str());
+                self.add("key", (None, None), what);
+            }
+            let (leaves, heads) = (BTreeMap::new(), BTreeMap::new());
+            logs.insert(number, Log { number, id, key, leaves, heads });
+        }
+        logs
+    }
+
+    fn leaves(&mut self, material: &Material, logs: &mut BTreeMap<i64, Log>) {
+        for row in rows(material, Table::Leaves) {
+            self.0.leaves += 1;
+            let (decision, place) = (text(row, "decision"), whole(row, "place"));
+            let at = (decision, place);
+            let hash = bytes(row, "hash").map(Digest::from_bytes);
+            let read = (decision, place, hash, text(row, "tenant"));
+            let (Some(decision), Some(place), Some(hash), Some(tenant)) = read else {
+                self.add("unreadable", at, "a leaf cannot be read");
+                continue;
+            };
+            let log = int(row, "log").and_then(|number| logs.get_mut(&number));
+            let Some(log) = log else {
+                self.add("added", at, "a leaf belongs to no log");
+                continue;
+            };
+            let leaf = Leaf { hash, decision: decision.to_owned(), tenant: tenant.to_owned() };
+            if log.leaves.insert(place, leaf).is_some() {
+                self.add("added", at, "two leaves have the same place");
+            }
+        }
+    }
+
+    fn heads(&mut self, material: &Material, logs: &mut BTreeMap<i64, Log>) {
+        for row in rows(material, Table::Checkpoints) {
+            self.0.checkpoints += 1;
+            let log = int(row, "log").and_then(|number| logs.get_mut(&number));
+            let size = whole(row, "size");
+            let read = (bytes(row, "root"), int(row, "at_ms"), bytes(row, "signature"));
+            let (Some(log), Some(size), (Some(root), Some(at_ms), Some(signature))) =
+                (log, size, read)
+            else {
+                self.add("unreadable", (None, size), "a checkpoint cannot be read");
+                continue;
+            };
+            let root = Digest::from_bytes(root);
+            let head = Checkpoint { log: log.id.clone(), size, root, at_ms, signature };
+            if !is_signed(&log.key, head.text().as_bytes(), &signature) {
+                let what = format!("the checkpoint of {size} leaves does not bear its signature");
+                self.add("signature", (None, Some(size)), what);
+            }
+            log.heads.insert(size, head);
+        }
+    }
+
+    /// Every leaf, every head, and the stored subtrees of a whole log.
+    fn tree(&mut self, log: &Log, material: &Material) {
+        let head = log.heads.keys().next_back().copied().unwrap_or_default();
+        let leaves = log.leaves.len() as u64;
+        let end = log.leaves.keys().next_back().map_or(0, |last| last + 1);
+        if end > head {
+            for (place, leaf) in log.leaves.range(head..) {
+                let what = "a leaf lies beyond the last checkpoint, or that is missing";
+                self.add("truncated", (Some(&leaf.decision), Some(*place)), what);
+            }
+        }
+        for place in (0..end.max(head)).filter(|place| !log.leaves.contains_key(place)) {
+            let kind = if place >= end { "truncated" } else { "missing" };
+            self.add(kind, (None, Some(place)), "a leaf that was signed is missing");
+        }
+        if leaves != end {
+            return;
+        }
+        let hashes: Vec<Digest> = log.leaves.values().map(|leaf| leaf.hash).collect();
+        let mut frontier = Frontier::default();
+        for (size, head) in &log.heads {
+            let part = frontier.size() as usize..*size as usize;
+            let Some(new) = hashes.get(part) else { break };
+            let before = frontier.size();
+            frontier = frontier.grow(new.iter().copied()).frontier();
+            if frontier.root() != head.root {
+                for (place, leaf) in log.leaves.range(before..*size) {
+                    let what =
+                        format!("among leaves {before} to {} one is not what was signed", size - 1);
+                    self.add("root", (Some(&leaf.decision), Some(*place)), what);
+                }
+                break;
+            }
+        }
+        self.nodes(log, hashes, material);
+    }
+
+    fn nodes(&mut self, log: &Log, mut hashes: Vec<Digest>, material: &Material) {
+        let mut stored = BTreeMap::new();
+        for row in rows(material, Table::Nodes).filter(|row| int(row, "log") == Some(log.number)) {
+            let read = (whole(row, "level"), whole(row, "place"), bytes(row, "hash"));
+            let (Some(level), Some(place), Some(hash)) = read else {
+                self.add("unreadable", (None, None), "a subtree cannot be read");
+                continue;
+            };
+            stored.insert((level, place), Digest::from_bytes(hash));
+        }
+        for level in (8..64).step_by(8) {
+            hashes = hashes.chunks_exact(256).filter_map(merkle::block_hash).collect();
+            for (place, hash) in (0_u64..).zip(&hashes) {
+                if stored.remove(&(level, place)) != Some(*hash) {
+                    let what =
+                        format!("the subtree {place} of level {level} is not that of its leaves");
+                    self.add("altered", (None, Some(place << level)), what);
+                }
+            }
+        }
+        for (level, place) in stored.into_keys() {
+            let what = format!("there is no subtree {place} of level {level}");
+            self.add("added", (None, None), what);
+        }
+    }
+
+    /// The audit path of every leaf of a package.
+    fn paths(&mut self, log: &Log, proofs: &BTreeMap<String, (u64, Vec<Digest>)>) {
+        for (place, leaf) in &log.leaves {
+            let at = (Some(leaf.decision.as_str()), Some(*place));
+            let proof = proofs.get(&leaf.decision);
+            let head = proof.and_then(|(size, path)| Some((log.heads.get(size)?, path)));
+            match head {
+                None => self.add("missing", at, "there is no proof that the record was logged"),
+                Some((head, path)) => {
+                    let tree = (head.root, head.size);
+                    if !merkle::verify_inclusion((leaf.hash, *place), tree, path) {
+                        self.add("root", at, "its proof does not lead to the signed root");
+                    }
+                }
+            }
+        }
+    }
+
+    fn outside(&mut self, logs: &BTreeMap<i64, Log>, outside: &Outside, is_whole: bool) {
+        for (id, size, root) in &outside.heads {
+            let Some(log) = logs.values().find(|log| log.id == *id) else {
+                let what = format!("log {} of the given checkpoint is not here", id.as_str());
+                self.add("missing", (None, None), what);
+                continue;
+            };
+            let known = log.heads.get(size).map(|head| head.root);
+            let grown = || {
+                let hashes: Vec<Digest> =
+                    log.leaves.range(..size).map(|(_, leaf)| leaf.hash).collect();
+                let full = is_whole && hashes.len() as u64 == *size;
+                full.then(|| Frontier::default().grow(hashes).root())
+            };
+            match known.or_else(grown) {
+                Some(found) if found == *root => {}
+                Some(_) => {
+                    let what = format!("its first {size} leaves are not those of the checkpoint");
+                    self.add("root", (None, Some(*size)), what);
+                }
+                None if is_whole => {
+                    let has = log.leaves.len();
+                    let what = format!("the given checkpoint has {size} leaves, the log {has}");
+                    self.add("truncated", (None, Some(has as u64)), what);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn records(&mut self, material: &Material, logs: &BTreeMap<i64, Log>) {
+        let mut decisions: BTreeMap<&str, &RawRow> = BTreeMap::new();
+        for row in rows(material, Table::Decisions) {
+            match text(row, "id") {
+                Some(id) if decisions.insert(id, row).is_none() => {}
+                Some(id) => self.add("added", (Some(id), None), "two records have this id"),
+                None => self.add("unreadable", (None, None), "a record cannot be read"),
+            }
+        }
+        let is_whole = material.proofs.is_none();
+        for log in logs.values() {
+            let mut last = i64::MIN;
+            for (place, leaf) in &log.leaves {
+                let at = (Some(leaf.decision.as_str()), Some(*place));
+                let Some(row) = decisions.remove(leaf.decision.as_str()) else {
+                    self.add("missing", at, "its record is missing");
+                    continue;
+                };
+                let sequence = int(row, "sequence").unwrap_or_default();
+                // One log fills a file without gaps.
+                let expected = (is_whole && logs.len() == 1).then_some(place.cast_signed() + 1);
+                if expected.is_some_and(|expected| sequence != expected) || sequence <= last {
+                    self.add(
+                        "order",
+                        at,
+                        format!("its number {sequence} is not that of its place"),
+                    );
+                }
+                last = sequence;
+                self.record(row, leaf, at);
+            }
+        }
+        for id in decisions.into_keys() {
+            self.add("added", (Some(id), None), "the record is in no log");
+        }
+    }
+
+    fn record(&mut self, row: &RawRow, leaf: &Leaf, at: (Option<&str>, Option<u64>)) {
+        let record = match row.get("record") {
+            // The purge takes the body and leaves the leaf.
+            Some(Cell::Text(record)) if record.is_empty() => return,
+            Some(Cell::Text(record)) => record,
+            _ => return self.add("unreadable", at, "its body cannot be read"),
+        };
+        self.0.records += 1;
+        if merkle::leaf_hash(record.as_bytes()) != leaf.hash {
+            self.add("altered", at, "its body or its leaf is not what was recorded");
+        }
+        let Ok(body) = serde_json::from_str::<Value>(record) else {
+            return self.add("unreadable", at, "its body is no JSON");
+        };
+        let said = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
+        for (column, pointer) in [
+            ("id", "/id"),
+            ("tenant", "/tenant"),
+            ("request_id", "/request_id"),
+            ("policy", "/policy"),
+            ("revision", "/revision"),
+            ("action", "/verdict/action"),
+        ] {
+            if text(row, column) != said(pointer) {
+                self.add("altered", at, format!("`{column}` is not what its body says"));
+            }
+        }
+        if said("/tenant") != Some(&leaf.tenant) {
+            self.add("altered", at, "its leaf names another tenant");
+        }
+        let time = said("/at").and_then(|at| at.parse::<jiff::Timestamp>().ok());
+        if int(row, "at_ms") != time.map(jiff::Timestamp::as_millisecond) {
+            self.add("altered", at, "`at_ms` is not what its body says");
+        }
+        let complete = body.pointer("/coverage/complete").and_then(Value::as_bool);
+        if int(row, "complete") != complete.map(i64::from) {
+            self.add("altered", at, "`complete` is not what its body says");
+        }
+    }
+
+    fn sources(&mut self, material: &Material) {
+        for row in rows(material, Table::Sources) {
+            self.0.sources += 1;
+            let digest = bytes(row, "digest").map(Digest::from_bytes);
+            let is_own = match row.get("bytes") {
+                Some(Cell::Bytes(bytes)) => digest == Some(Digest::of(bytes)),
+                _ => false,
+            };
+            if !is_own {
+                let name = digest.map(|digest| digest.hex()).unwrap_or_default();
+                self.add("source", (None, None), format!("the source {name} is another one"));
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! One batch on its way into the log: hashed, signed, committed, numbered anew where somebody else
+//! appended meanwhile.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use super::log::Proof;
+use super::merkle::{Frontier, Grown};
+use super::proof;
+use crate::domain::digest::Digest;
+use crate::domain::log::{Checkpoint, Leaf, LogId};
+use crate::seal::Signer;
+use crate::store::{Decision, Ledger, LogBatch, LogKey, StoreError};
+
+const DOING: &str = "appending to the log";
+/// How often a batch is numbered anew before the store counts as busy.
+const TRIES_MAX: usize = 16;
+
+/// Rows of a batch, each with its leaf's hash.
+pub(super) type Rows = Arc<Vec<(Decision, Digest)>>;
+
+/// What became of one row.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// It is in, now or since before; its proof, where it was wanted.
+    In(Option<Proof>),
+    /// It never will be.
+    Refused(String),
+}
+
+/// What became of a batch.
+pub(super) struct Landed {
+    /// One for each row, or why it is not known what became of any.
+    pub(super) rows: Result<Vec<Written>, StoreError>,
+    /// What the next batch builds on; `None` must be read again.
+    pub(super) tree: Option<Frontier>,
+    /// The last head that was committed.
+    pub(super) head: Option<Checkpoint>,
+}
+
+/// Which of a batch's rows want a proof, and which may be recorded already.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Wanted {
+    /// So many from the start want one.
+    pub(super) proofs: usize,
+    /// Some were sent before, or wait in the spool although they were recorded.
+    pub(super) doubtful: bool,
+}
+
+/// The way into one log.
+pub(super) struct Writer {
+    store: Arc<dyn Ledger>,
+    signer: Signer,
+    log: LogId,
+    opened: AtomicBool,
+}
+
+impl Writer {
+    pub(super) fn new(store: Arc<dyn Ledger>, signer: Signer) -> Writer {
+        let log = LogId::of(&signer.public_key());
+        Writer { store, signer, log, opened: AtomicBool::new(false) }
+    }
+
+    /// Appends `rows` to `tree`, which is read where it is not known. Without rows it only looks
+    /// whether the log can be read.
+    pub(super) async fn commit(
+        &self,
+        tree: Option<Frontier>,
+        rows: Rows,
+        wanted: Wanted,
+    ) -> Landed {
+        let mut landed = Landed { rows: Ok(Vec::new()), tree, head: None };
+        landed.rows = self.append(&mut landed.tree, &mut landed.head, &rows, wanted).await;
+        if landed.rows.is_err() {
+            landed.tree = None;
+        }
+        landed
+    }
+
+    async fn append(
+        &self,
+        tree: &mut Option<Frontier>,
+        head: &mut Option<Checkpoint>,
+        rows: &Rows,
+        Wanted { proofs, mut doubtful }: Wanted,
+    ) -> Result<Vec<Written>, StoreError> {
+        for _ in 0..TRIES_MAX {
+            let base = match tree.take() {
+                Some(tree) => tree,
+                None => self.load().await?,
+            };
+            let known = if doubtful { self.known(rows).await? } else { HashSet::new() };
+            let fresh = fresh(rows, &known);
+            if fresh.is_empty() {
+                *tree = Some(base);
+                return self.all_known(rows, proofs).await;
+            }
+            match self.send(&base, Arc::clone(&fresh)).await {
+                Ok((grown, signed)) => {
+                    *tree = Some(grown.frontier());
+                    *head = Some(signed.clone());
+                    let new = Batch { grown, head: signed, first: base.size() };
+                    return self.told(&new, rows, &known, proofs).await;
+                }
+                Err(StoreError::Conflict { .. }) => doubtful = true,
+                Err(StoreError::Refused { .. }) if fresh.len() > 1 => {
+                    return self.one_by_one(tree, head, rows, proofs).await;
+                }
+                Err(StoreError::Refused { reason, .. }) => {
+                    // Recorded by somebody else just now, or at fault itself.
+                    let known = self.known(rows).await?;
+                    if !known.is_empty() {
+                        return self.all_known(rows, proofs).await;
+                    }
+                    return Ok(vec![Written::Refused(reason)]);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Busy { doing: DOING })
+    }
+
+    /// A batch that holds a row at fault: each goes alone.
+    async fn one_by_one(
+        &self,
+        tree: &mut Option<Frontier>,
+        head: &mut Option<Checkpoint>,
+        rows: &Rows,
+        proofs: usize,
+    ) -> Result<Vec<Written>, StoreError> {
+        let mut all = Vec::with_capacity(rows.len());
+        for (place, row) in rows.iter().enumerate() {
+            let one = Arc::new(vec![row.clone()]);
+            let wanted = Wanted { proofs: usize::from(place < proofs), doubtful: true };
+            // Boxed: it is itself one of the steps.
+            all.extend(Box::pin(self.append(tree, head, &one, wanted)).await?);
+        }
+        Ok(all)
+    }
+
+    /// What the log grows from.
+    async fn load(&self) -> Result<Frontier, StoreError> {
+        if !self.opened.load(Relaxed) {
+            let since_ms = jiff::Timestamp::now().as_millisecond();
+            let public_key = self.signer.public_key();
+            self.store.open_log(LogKey { log: self.log.clone(), public_key, since_ms }).await?;
+            self.opened.store(true, Relaxed);
+        }
+        let Some(head) = self.store.tail(self.log.clone()).await? else {
+            return Ok(Frontier::default());
+        };
+        let frontier = proof::frontier(self.store.as_ref(), &head).await?;
+        frontier.ok_or_else(|| StoreError::Failed {
+            doing: DOING,
+            reason: format!(
+                "its hashes do not give the root of its head of {} leaves; restore the store, or \
+                 begin a new log with another key",
+                head.size
+            ),
+        })
+    }
+
+    async fn known(&self, rows: &Rows) -> Result<HashSet<String>, StoreError> {
+        let ids = rows.iter().map(|(decision, _)| decision.id.clone()).collect();
+        Ok(self.store.recorded(ids).await?.into_iter().collect())
+    }
+
+    async fn send(
+        &self,
+        base: &Frontier,
+        decisions: Rows,
+    ) -> Result<(Grown, Checkpoint), StoreError> {
+        let grown = base.grow(decisions.iter().map(|(_, leaf)| *leaf));
+        let mut checkpoint = Checkpoint {
+            log: self.log.clone(),
+            size: grown.size(),
+            root: grown.root(),
+            at_ms: jiff::Timestamp::now().as_millisecond(),
+            signature: [0; 64],
+        };
+        checkpoint.signature = self.signer.sign(checkpoint.text().as_bytes()).map_err(|error| {
+            StoreError::Failed { doing: "signing a head of the log", reason: error.to_string() }
+        })?;
+        let batch = LogBatch { checkpoint: checkpoint.clone(), decisions, nodes: grown.nodes() };
+        self.store.append_batch(Arc::new(batch)).await?;
+        Ok((grown, checkpoint))
+    }
+
+    /// What became of `rows` now that those that were not `known` are in `new`.
+    async fn told(
+        &self,
+        new: &Batch,
+        rows: &Rows,
+        known: &HashSet<String>,
+        proofs: usize,
+    ) -> Result<Vec<Written>, StoreError> {
+        let mut next = new.first;
+        let mut all = Vec::with_capacity(rows.len());
+        for (place, (decision, hash)) in rows.iter().enumerate() {
+            let is_known = known.contains(&decision.id);
+            all.push(Written::In(match (place < proofs, is_known) {
+                (true, true) => self.proof_of(decision).await?,
+                (true, false) => Some(new.proof(&self.log, next, *hash)),
+                (false, _) => None,
+            }));
+            next += u64::from(!is_known);
+        }
+        Ok(all)
+    }
+
+    async fn all_known(&self, rows: &Rows, proofs: usize) -> Result<Vec<Written>, StoreError> {
+        let mut all = Vec::with_capacity(rows.len());
+        for (place, (decision, _)) in rows.iter().enumerate() {
+            let wanted = place < proofs;
+            let proof = if wanted { self.proof_of(decision).await? } else { None };
+            all.push(Written::In(proof));
+        }
+        Ok(all)
+    }
+
+    async fn proof_of(&self, decision: &Decision) -> Result<Option<Proof>, StoreError> {
+        let leaf = self.store.leaf(decision.tenant.clone(), decision.id.clone()).await?;
+        match leaf {
+            Some(leaf) => proof::of(self.store.as_ref(), leaf).await,
+            None => Ok(None),
+        }
+    }
+}
+
+/// A batch that is in.
+struct Batch {
+    grown: Grown,
+    head: Checkpoint,
+    first: u64,
+}
+
+impl Batch {
+    fn proof(&self, log: &LogId, index: u64, hash: Digest) -> Proof {
+        let leaf = Leaf { log: log.clone(), index, hash };
+        Proof { leaf, checkpoint: self.head.clone(), path: self.grown.path(index) }
+    }
+}
+
+/// The rows that are not known; shared where that is all of them.
+fn fresh(rows: &Rows, known: &HashSet<String>) -> Rows {
+    if known.is_empty() {
+        return Arc::clone(rows);
+    }
+    Arc::new(rows.iter().filter(|(decision, _)| !known.contains(&decision.id)).cloned().collect())
+}

@@ -1,0 +1,208 @@
+//! What every store must do with events and their groups.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use super::jobs::{added, error, new_job, take, told, worker};
+use super::tenant;
+use crate::domain::digest::Digest;
+use crate::domain::event::{Event, EventType};
+use crate::store::{Delivering, Delivery, Ending, Group, NewJob, Store, Stream, Then};
+
+fn event(n: u32, of: Option<&str>) -> Event {
+    Event {
+        id: Digest::of_all([&n.to_be_bytes()[..], of.unwrap_or_default().as_bytes()]),
+        event_type: if n.is_multiple_of(2) {
+            EventType::Incident
+        } else {
+            EventType::PolicyChanged
+        },
+        tenant: of.map(tenant),
+        at_ms: 1,
+        source: "test".into(),
+        data: json!({"n": n, "text": "\u{0}\u{e9}\n"}),
+    }
+}
+
+async fn number(store: &dyn Store) {
+    while store.number_events(7).await.unwrap() > 0 {}
+}
+
+fn group(of: &str, name: &str) -> Group {
+    Group { stream: Stream::Tenant(tenant(of)), name: name.into() }
+}
+
+fn numbers(delivered: &[Delivery]) -> Vec<(i64, u32)> {
+    delivered.iter().map(|one| (one.told.sequence, one.count)).collect()
+}
+
+pub(super) async fn hold(store: &dyn Store) {
+    events_are_kept_once_numbered_without_gaps_and_belong_to_their_tenant(store).await;
+    numbers_given_at_once_by_many_stay_without_gaps(store).await;
+    what_was_published_is_purged_in_time(store).await;
+    a_group_shares_events_and_what_is_not_acknowledged_comes_again_until_it_is_dead(store).await;
+    two_members_are_never_given_the_same_event(store).await;
+    a_group_starts_where_it_is_told_and_two_groups_know_nothing_of_each_other(store).await;
+    only_ends_of_jobs_with_a_callback_are_callbacks(store).await;
+}
+
+async fn events_are_kept_once_numbered_without_gaps_and_belong_to_their_tenant(store: &dyn Store) {
+    let of = Stream::Tenant(tenant("events"));
+    let mine: Vec<Event> = (0..5).map(|n| event(n, Some("events"))).collect();
+    let service = event(9, None);
+    let mixed = [&mine[..3], std::slice::from_ref(&service), &mine[3..]].concat();
+    assert_eq!(store.append_events(mixed.clone()).await, Ok(6));
+    assert_eq!(store.append_events(mixed.clone()).await, Ok(0), "known by their ids");
+    assert_eq!(store.events(of.clone(), 0, 100).await, Ok(Vec::new()), "not numbered yet");
+    number(store).await;
+    let told = store.events(of.clone(), 0, 100).await.unwrap();
+    assert_eq!(told.iter().map(|told| told.sequence).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert_eq!(told.iter().map(|told| told.event.clone()).collect::<Vec<_>>(), mine);
+    assert!(told.windows(2).all(|pair| pair[0].global < pair[1].global));
+    assert_eq!(store.events(of.clone(), 3, 1).await.unwrap()[..], told[3..4]);
+    assert_eq!(store.last_event(of.clone()).await, Ok(5));
+    let incidents = store.latest_events(of, EventType::Incident, 2).await.unwrap();
+    assert_eq!(incidents, [told[4].clone(), told[2].clone()], "newest first");
+    let others = store.events(Stream::Tenant(tenant("others")), 0, 100).await;
+    assert_eq!(others, Ok(Vec::new()));
+    let services = store.events(Stream::Service, 0, 1000).await.unwrap();
+    assert_eq!(services.last().map(|told| &told.event), Some(&service));
+    let all = store.events(Stream::All, told[0].global - 1, 6).await.unwrap();
+    assert_eq!(all.iter().map(|told| told.event.clone()).collect::<Vec<_>>(), mixed);
+}
+
+async fn numbers_given_at_once_by_many_stay_without_gaps(store: &dyn Store) {
+    let before = store.last_event(Stream::All).await.unwrap();
+    let of = |n: u32| ["many-a", "many-b", "many-c"][(n % 3) as usize];
+    let adding = join_all((100..160).map(|n| store.append_events(vec![event(n, Some(of(n)))])));
+    let numbering = join_all((0..20).map(|_| store.number_events(5)));
+    let (added, numbered) = futures_util::future::join(adding, numbering).await;
+    assert!(added.iter().all(|one| *one == Ok(1)), "{added:?}");
+    assert!(numbered.iter().all(Result::is_ok), "{numbered:?}");
+    number(store).await;
+    let all = store.events(Stream::All, before, 1000).await.unwrap();
+    let expected: Vec<i64> = (before + 1..=before + 60).collect();
+    assert_eq!(all.iter().map(|told| told.global).collect::<Vec<_>>(), expected);
+    for name in ["many-a", "many-b", "many-c"] {
+        let own = store.events(Stream::Tenant(tenant(name)), 0, 1000).await.unwrap();
+        let own: Vec<i64> = own.iter().map(|told| told.sequence).collect();
+        assert_eq!(own, (1..=20).collect::<Vec<_>>(), "{name}");
+    }
+}
+
+async fn what_was_published_is_purged_in_time(store: &dyn Store) {
+    loop {
+        let all = store.unpublished(1000).await.unwrap();
+        if all.is_empty() {
+            break;
+        }
+        assert!(all.windows(2).all(|pair| pair[0].global < pair[1].global));
+        let places = all.iter().map(|told| told.global).collect();
+        store.mark_published(places).await.unwrap();
+    }
+    let fresh = vec![event(200, Some("purged")), event(201, Some("purged"))];
+    store.append_events(fresh).await.unwrap();
+    number(store).await;
+    let one = store.unpublished(1).await.unwrap();
+    assert_eq!(one.len(), 1);
+    store.mark_published(vec![one[0].global]).await.unwrap();
+    let hour = Duration::from_secs(3_600);
+    while store.purge_events(hour, 100).await.unwrap() > 0 {}
+    let left = store.events(Stream::Tenant(tenant("purged")), 0, 10).await.unwrap();
+    assert_eq!(left.iter().map(|told| told.sequence).collect::<Vec<_>>(), [2], "not published");
+    assert_eq!(store.last_event(Stream::Tenant(tenant("purged"))).await, Ok(2), "numbers go on");
+    store.append_events(vec![event(202, Some("purged"))]).await.unwrap();
+    number(store).await;
+    let left = store.events(Stream::Tenant(tenant("purged")), 2, 10).await.unwrap();
+    assert_eq!(left[0].sequence, 3);
+}
+
+async fn a_group_shares_events_and_what_is_not_acknowledged_comes_again_until_it_is_dead(
+    store: &dyn Store,
+) {
+    let events: Vec<Event> = (300..304).map(|n| event(n, Some("groups"))).collect();
+    store.append_events(events.clone()).await.unwrap();
+    number(store).await;
+    let g = || group("groups", "g");
+    let patient = Delivering { most: 3, ..Delivering::default() };
+    // Overdue at once.
+    let hasty = Delivering { most: 3, ack_wait: Duration::ZERO, deliveries_max: 3 };
+    let first = store.deliver(g(), hasty).await.unwrap();
+    assert_eq!(numbers(&first), [(1, 1), (2, 1), (3, 1)]);
+    assert_eq!(store.acknowledge(g(), vec![events[0].id, events[3].id]).await, Ok(1));
+    assert_eq!(store.acknowledge(g(), vec![events[0].id]).await, Ok(0), "again");
+    let second = store.deliver(g(), hasty).await.unwrap();
+    assert_eq!(numbers(&second), [(2, 2), (3, 2), (4, 1)], "overdue ones, then a new one");
+    assert_eq!(second[0].told.event, events[1], "the same event with the same id");
+    let third = store.deliver(g(), patient).await.unwrap();
+    assert_eq!(numbers(&third), [(2, 3), (3, 3), (4, 2)]);
+    assert_eq!(store.deliver(g(), patient).await, Ok(Vec::new()), "nothing is overdue");
+    let rest = Duration::from_secs(30);
+    assert_eq!(store.refuse(g(), events[1].id, (rest, 3)).await, Ok(true), "its last delivery");
+    assert_eq!(store.refuse(g(), events[1].id, (rest, 3)).await, Ok(false), "it is dead");
+    assert_eq!(store.refuse(g(), events[3].id, (Duration::ZERO, 3)).await, Ok(true));
+    assert_eq!(numbers(&store.deliver(g(), patient).await.unwrap()), [(4, 3)]);
+    assert_eq!(store.acknowledge(g(), vec![events[1].id]).await, Ok(0), "too late");
+    let dead = store.dead_deliveries(g(), 0, 10).await.unwrap();
+    assert_eq!(dead.len(), 1);
+    assert_eq!((dead[0].sequence, dead[0].value.count), (second[0].told.global, 3));
+    assert_eq!(store.dead_deliveries(g(), dead[0].sequence, 10).await, Ok(Vec::new()));
+    assert_eq!(store.end_dead(g(), events[2].id, Then::Discard).await, Ok(false), "not dead");
+    assert_eq!(store.end_dead(g(), events[1].id, Then::Requeue).await, Ok(true));
+    assert_eq!(numbers(&store.deliver(g(), patient).await.unwrap()), [(2, 1)]);
+    assert_eq!(store.refuse(g(), events[1].id, (rest, 1)).await, Ok(true));
+    assert_eq!(store.end_dead(g(), events[1].id, Then::Discard).await, Ok(true));
+    assert_eq!(store.dead_deliveries(g(), 0, 10).await, Ok(Vec::new()));
+    assert_eq!(store.acknowledge(g(), events.iter().map(|e| e.id).collect()).await, Ok(2));
+}
+
+async fn two_members_are_never_given_the_same_event(store: &dyn Store) {
+    let events: Vec<Event> = (400..440).map(|n| event(n, Some("members"))).collect();
+    store.append_events(events).await.unwrap();
+    number(store).await;
+    let how = Delivering { most: 3, ..Delivering::default() };
+    let asked = join_all((0..20).map(|_| store.deliver(group("members", "g"), how))).await;
+    let mut given: Vec<i64> = asked
+        .into_iter()
+        .flat_map(|one| one.unwrap().into_iter().map(|one| one.told.sequence))
+        .collect();
+    given.sort_unstable();
+    assert_eq!(given, (1..=40).collect::<Vec<_>>());
+}
+
+async fn a_group_starts_where_it_is_told_and_two_groups_know_nothing_of_each_other(
+    store: &dyn Store,
+) {
+    let late = || group("members", "late");
+    assert_eq!(store.start_group(late(), 38).await, Ok(true));
+    assert_eq!(store.start_group(late(), 0).await, Ok(false), "it is there");
+    let how = Delivering::default();
+    assert_eq!(numbers(&store.deliver(late(), how).await.unwrap()), [(39, 1), (40, 1)]);
+    let same_name = group("groups", "late");
+    assert_eq!(store.deliver(same_name, how).await.unwrap().len(), 4, "another tenant's stream");
+    let end = group("members", "end");
+    store.start_group(end.clone(), i64::MAX).await.unwrap();
+    assert_eq!(store.deliver(end, how).await, Ok(Vec::new()));
+}
+
+async fn only_ends_of_jobs_with_a_callback_are_callbacks(store: &dyn Store) {
+    number(store).await;
+    let hooks = || Group { stream: Stream::Callbacks, name: "webhooks".into() };
+    store.start_group(hooks(), i64::MAX).await.unwrap();
+    let by = worker();
+    store.enter(by).await.unwrap();
+    let with = added(store, NewJob { callback: Some(vec![1]), ..new_job("hooks") }).await.of;
+    let without = added(store, new_job("hooks")).await.of;
+    for taken in take(store, by, "hooks", 2).await {
+        let ending = Ending::Failed(error("X"));
+        assert_eq!(store.end_attempt(taken.lease, ending).await, Ok(true));
+    }
+    assert_eq!(told(store, &without).await.len(), 3);
+    let given = store.deliver(hooks(), Delivering::default()).await.unwrap();
+    assert_eq!(given.len(), 1);
+    assert_eq!(given[0].told.event.event_type, EventType::JobFailed);
+    assert_eq!(given[0].told.event.source, format!("job/{}", with.id));
+    store.leave(by).await.unwrap();
+}

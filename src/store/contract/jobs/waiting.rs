@@ -1,0 +1,110 @@
+//! What waits, what may be begun, and who sees it.
+
+use super::*;
+use crate::store::Page;
+
+pub(super) async fn holds(store: &dyn Store) {
+    what_waits_is_told_by_tenant_and_round_and_taken_in_order(store).await;
+    what_must_not_be_begun_yet_or_any_more_is_not(store).await;
+    a_tenant_makes_no_more_jobs_a_day_than_it_may(store).await;
+    pages_of_jobs_show_one_state(store).await;
+    a_request_that_became_a_job_runs_under_its_worker(store).await;
+}
+
+async fn what_waits_is_told_by_tenant_and_round_and_taken_in_order(store: &dyn Store) {
+    let by = entered(store).await;
+    let mut order = Vec::new();
+    for (of, cost) in [("wait-a", 1), ("wait-b", 2), ("wait-a", 3), ("wait-c", 4), ("wait-a", 5)] {
+        let job = NewJob { cost, priority: Priority::High, ..new_job(of) };
+        order.push(added(store, job).await.of);
+    }
+    let waiting = async |each, most, after: Option<&str>| -> Vec<(String, Vec<u32>)> {
+        let found = store.waiting(each, most, after.map(tenant)).await.unwrap();
+        let high = found.into_iter().filter(|w| w.priority == Priority::High);
+        high.map(|w| (w.tenant.to_string(), w.costs)).collect()
+    };
+    let row = |of: &str, costs: &[u32]| (of.to_owned(), costs.to_vec());
+    let (a, b, c) = (row("wait-a", &[1, 3]), row("wait-b", &[2]), row("wait-c", &[4]));
+    assert_eq!(waiting(2, 9, None).await, [a.clone(), b.clone(), c.clone()]);
+    assert_eq!(waiting(2, 2, Some("wait-a")).await, [b.clone(), c.clone()]);
+    assert_eq!(waiting(2, 2, Some("wait-b")).await, [c, a], "round from the first");
+    let pick = |of: &str, most| Pick { tenant: tenant(of), priority: Priority::High, most };
+    let taken = store.take(by, vec![pick("wait-a", 2), pick("wait-b", 5)]).await.unwrap();
+    let ids: Vec<_> = taken.iter().map(|one| one.job.of.clone()).collect();
+    assert_eq!(ids, [order[0].clone(), order[2].clone(), order[1].clone()]);
+    let found = store.waiting(9, 9, None).await.unwrap();
+    let a = found.iter().find(|w| w.tenant == tenant("wait-a")).unwrap();
+    assert_eq!((a.running, &a.costs[..]), (2, &[5][..]));
+    for one in taken {
+        store.end_attempt(one.lease, Ending::Completed(vec![])).await.unwrap();
+    }
+    for of in &order {
+        drain(store, of).await;
+    }
+    store.leave(by).await.unwrap();
+}
+
+async fn what_must_not_be_begun_yet_or_any_more_is_not(store: &dyn Store) {
+    let by = entered(store).await;
+    let hour = 3_600_000;
+    let later = NewJob { not_before_ms: Some(now_ms() + hour), ..new_job("dates") };
+    let late = NewJob { expires_at_ms: Some(now_ms() - hour), ..new_job("dates") };
+    let (later, late) = (added(store, later).await.of, added(store, late).await.of);
+    let soon = added(store, NewJob { not_before_ms: Some(now_ms() - 1), ..new_job("dates") }).await;
+    let taken = take(store, by, "dates", 9).await;
+    assert_eq!(taken.iter().map(|one| one.job.of.clone()).collect::<Vec<_>>(), [soon.of]);
+    let again = Ending::Again(error("X"), Duration::from_secs(60));
+    store.end_attempt(taken[0].lease.clone(), again).await.unwrap();
+    assert!(take(store, by, "dates", 9).await.is_empty(), "it rests");
+    store.expire_jobs(100).await.unwrap();
+    let expired = job(store, &late).await;
+    assert_eq!((expired.state, expired.has_payload), (JobState::Failed, false));
+    assert_eq!(store.move_job(wish(&late, Deed::Requeue)).await, Ok(Moved::Erased));
+    assert_eq!(job(store, &later).await.state, JobState::Queued);
+    store.leave(by).await.unwrap();
+}
+
+async fn a_tenant_makes_no_more_jobs_a_day_than_it_may(store: &dyn Store) {
+    let most = |of| NewJob { most_a_day: Some(5), ..new_job(of) };
+    let racing = join_all((0..12).map(|_| store.add_job(most("daily")))).await;
+    let made = racing.iter().filter(|r| matches!(r, Ok(Added::New(_)))).count();
+    let refused = racing.iter().filter(|r| matches!(r, Ok(Added::QuotaUsed))).count();
+    assert_eq!((made, refused), (5, 7), "{racing:?}");
+    assert!(matches!(store.add_job(most("daily-too")).await, Ok(Added::New(_))));
+}
+
+async fn pages_of_jobs_show_one_state(store: &dyn Store) {
+    let mut all = Vec::new();
+    for n in 0..5 {
+        let key = added(store, new_job("pages-of-jobs")).await.of;
+        if n % 2 == 0 {
+            drain(store, &key).await;
+        }
+        all.insert(0, key);
+    }
+    let list = async |state, page| -> Vec<JobKey> {
+        let rows = store.jobs(tenant("pages-of-jobs"), state, page).await.unwrap();
+        rows.into_iter().map(|row| row.value.of).collect()
+    };
+    assert_eq!(list(None, ALL).await, all);
+    let cancelled = [all[0].clone(), all[2].clone(), all[4].clone()];
+    assert_eq!(list(Some(JobState::Cancelled), ALL).await, cancelled);
+    let first = Page { limit: 2, before: None };
+    let rows = store.jobs(tenant("pages-of-jobs"), None, first).await.unwrap();
+    let next = Page { limit: 2, before: rows.last().map(|row| row.sequence) };
+    assert_eq!(list(None, next).await, all[2..4]);
+}
+
+async fn a_request_that_became_a_job_runs_under_its_worker(store: &dyn Store) {
+    let by = entered(store).await;
+    let begun = added(store, NewJob { begun_by: Some(by), ..new_job("begun") }).await;
+    assert_eq!((begun.state, begun.version, begun.attempts), (JobState::Running, 2, 1));
+    assert!(take(store, by, "begun", 9).await.is_empty());
+    let lease = Lease { of: begun.of.clone(), fence: 1 };
+    assert_eq!(store.beat(by).await, Ok(Some(vec![lease.clone()])));
+    assert_eq!(store.end_attempt(lease, Ending::Completed(vec![5])).await, Ok(true));
+    store.leave(by).await.unwrap();
+    let late = added(store, NewJob { begun_by: Some(by), ..new_job("begun") }).await;
+    assert_eq!(late.state, JobState::Queued, "a worker that is gone begins nothing");
+    drain(store, &late.of).await;
+}

@@ -1,0 +1,112 @@
+//! What every store must do with records that are old.
+
+use super::{ALL, decision, entry, record, tenant};
+use crate::domain::custody::Evidence;
+use crate::store::{Decision, Hold, HoldOn, Purge, Store};
+
+async fn old(store: &dyn Store, of: &str, at_ms: i64) {
+    let id = format!("{of}-{at_ms}");
+    record(store, [Decision { at_ms, ..decision(&id, of) }]).await.unwrap();
+}
+
+fn purge(of: &str, before_ms: i64, rows_max: u32) -> Purge {
+    Purge { tenant: tenant(of), before_ms, rows_max, at_ms: 9_000 }
+}
+
+fn on(of: &str, evidence: Option<&str>) -> HoldOn {
+    HoldOn { tenant: tenant(of), evidence: evidence.map(str::to_owned) }
+}
+
+fn hold() -> Hold {
+    Hold { at_ms: 3, actor: "orch_0123456789ab".into(), reason: "case 12".into() }
+}
+
+pub(in crate::store) async fn held(store: &dyn Store, of: &str, evidence: Option<&str>) -> bool {
+    let audited = entry("evidence/x", Some(of));
+    store.set_hold(on(of, evidence), Some(hold()), audited).await.unwrap()
+}
+
+async fn released(store: &dyn Store, of: &str, evidence: Option<&str>) -> bool {
+    let audited = entry("evidence/x", Some(of));
+    store.set_hold(on(of, evidence), None, audited).await.unwrap()
+}
+
+/// Times of the decisions of `of` that still have their record, oldest first.
+async fn kept(store: &dyn Store, of: &str) -> Vec<i64> {
+    let rows = store.decisions(tenant(of), ALL).await.unwrap();
+    let mut times: Vec<i64> =
+        rows.iter().filter(|row| !row.value.record.is_empty()).map(|row| row.value.at_ms).collect();
+    times.sort_unstable();
+    times
+}
+
+pub(super) async fn holds(store: &dyn Store) {
+    records_go_by_their_own_time_oldest_first(store).await;
+    what_is_held_stays_until_it_is_released(store).await;
+    tenants_with_records_are_found_one_after_another(store).await;
+}
+
+async fn records_go_by_their_own_time_oldest_first(store: &dyn Store) {
+    // The clock went back while they were written.
+    for at_ms in [100, 300, 50, 200, 400] {
+        old(store, "keeps", at_ms).await;
+        old(store, "keeps-not", at_ms).await;
+    }
+    assert_eq!(store.purge(purge("keeps", 50, 9)).await, Ok(0));
+    let audited = async || store.entries(Some(tenant("keeps")), ALL).await.unwrap();
+    assert_eq!(audited().await.len(), 0, "nothing was taken away");
+    assert_eq!(store.purge(purge("keeps", 300, 2)).await, Ok(2));
+    assert_eq!(kept(store, "keeps").await, [200, 300, 400]);
+    assert_eq!(store.purge(purge("keeps", 300, 2)).await, Ok(1));
+    assert_eq!(store.purge(purge("keeps", 300, 2)).await, Ok(0));
+    assert_eq!(kept(store, "keeps").await, [300, 400]);
+    assert_eq!(kept(store, "keeps-not").await, [50, 100, 200, 300, 400]);
+    let gone = store.decision(tenant("keeps"), "keeps-50".into()).await.unwrap().unwrap();
+    let whole = decision("keeps-50", "keeps");
+    assert!(gone.leaf.is_some(), "its leaf stays");
+    assert_eq!(
+        gone,
+        Decision { at_ms: 50, record: String::new(), leaf: gone.leaf.clone(), ..whole }
+    );
+    let acts = audited().await;
+    let told: Vec<_> = acts.iter().map(|row| row.value.after.as_deref().unwrap()).collect();
+    assert_eq!(told, [r#"{"records":1,"before_ms":300}"#, r#"{"records":2,"before_ms":300}"#]);
+}
+
+async fn what_is_held_stays_until_it_is_released(store: &dyn Store) {
+    for at_ms in [10, 20, 30] {
+        old(store, "held", at_ms).await;
+    }
+    let of = |id: &str| Evidence { tenant: tenant("held"), id: id.into() };
+    assert_eq!(store.hold_of(of("held-20")).await, Ok(None));
+    assert!(held(store, "held", Some("held-20")).await);
+    assert!(!held(store, "held", Some("held-20")).await, "it is already");
+    let found = store.hold_of(of("held-20")).await.unwrap();
+    assert_eq!(found, Some((on("held", Some("held-20")), hold())));
+    assert_eq!(store.hold_of(of("held-10")).await, Ok(None));
+    assert!(held(store, "held", None).await);
+    assert_eq!(store.hold_of(of("held-10")).await, Ok(Some((on("held", None), hold()))));
+    assert_eq!(store.purge(purge("held", 99, 9)).await, Ok(0), "all of the tenant is held");
+    assert!(released(store, "held", None).await && !released(store, "held", None).await);
+    assert_eq!(store.purge(purge("held", 99, 9)).await, Ok(2));
+    assert_eq!(kept(store, "held").await, [20]);
+    assert!(released(store, "held", Some("held-20")).await);
+    assert_eq!(store.purge(purge("held", 99, 9)).await, Ok(1));
+    let acts = store.entries(Some(tenant("held")), ALL).await.unwrap();
+    assert_eq!(acts.len(), 4 + 2, "what changed nothing is not audited");
+}
+
+async fn tenants_with_records_are_found_one_after_another(store: &dyn Store) {
+    let all = store.oldest(None, 100).await.unwrap();
+    let of = |name: &str| all.iter().find(|(tenant, _)| tenant.as_str() == name);
+    assert_eq!(of("keeps-not"), Some(&(tenant("keeps-not"), 50)));
+    assert_eq!(of("keeps"), Some(&(tenant("keeps"), 300)));
+    assert_eq!(of("held"), None, "nothing is left");
+    assert!(all.iter().map(|(tenant, _)| tenant).is_sorted());
+    let (mut walked, mut after) = (Vec::new(), None);
+    while let [one] = store.oldest(after.clone(), 1).await.unwrap().as_slice() {
+        after = Some(one.0.clone());
+        walked.push(one.clone());
+    }
+    assert_eq!(walked, all);
+}

@@ -1,0 +1,249 @@
+//! Records of decisions as leaves of a log: written a batch at a time, whole or not at all.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
+
+use super::rows::insert_decision;
+use super::{Answer, Decision, Sqlite, StoreError};
+use crate::domain::digest::Digest;
+use crate::domain::id::TenantId;
+use crate::domain::log::{Checkpoint, Leaf, LogId, Node};
+
+/// What one commit adds to a log.
+#[derive(Debug, Clone)]
+pub struct LogBatch {
+    /// The head after it; `checkpoint.size - decisions.len()` leaves came before.
+    pub checkpoint: Checkpoint,
+    /// In the order of their leaves, each with its leaf's hash.
+    pub decisions: Arc<Vec<(Decision, Digest)>>,
+    /// Complete subtrees that it finishes, level 8 and up.
+    pub nodes: Vec<Node>,
+}
+
+impl LogBatch {
+    /// The log holds `found` leaves, not what this builds on.
+    pub(super) fn conflict(&self, found: u64) -> StoreError {
+        let name = self.checkpoint.log.as_str().to_owned();
+        StoreError::Conflict { kind: "log".into(), name, found }
+    }
+}
+
+/// A log of this deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogKey {
+    /// Which.
+    pub log: LogId,
+    /// Its Ed25519 public key.
+    pub public_key: [u8; 32],
+    /// Wall clock of its first use, milliseconds since 1970.
+    pub since_ms: i64,
+}
+
+/// The logs and their leaves. Leaves and nodes are never changed and never deleted.
+pub trait Ledger: Send + Sync {
+    /// Makes the log known; a known one is left as it is.
+    fn open_log(&self, key: LogKey) -> Answer<'_, ()>;
+    /// Every log, oldest first.
+    fn logs(&self) -> Answer<'_, Vec<LogKey>>;
+    /// Returns once `batch` is durable: decisions, leaves, nodes and head in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where the log is not as long as the batch supposes;
+    /// [`StoreError::Refused`] where a row can never be written, such as one whose decision is
+    /// recorded. After any other error it may yet become durable.
+    fn append_batch(&self, batch: Arc<LogBatch>) -> Answer<'_, ()>;
+    /// The last head; `None` while the log is empty.
+    fn tail(&self, log: LogId) -> Answer<'_, Option<Checkpoint>>;
+    /// The first head with at least `size` leaves.
+    fn checkpoint(&self, log: LogId, size: u64) -> Answer<'_, Option<Checkpoint>>;
+    /// Hashes of `count` nodes of a level (0, 8, 16, …) from `first`; fewer where there are no more.
+    fn hashes(&self, log: LogId, level: u8, first: u64, count: u32) -> Answer<'_, Vec<Digest>>;
+    /// The leaf of a decision of `tenant`, also after its record was purged.
+    fn leaf(&self, tenant: TenantId, decision: String) -> Answer<'_, Option<Leaf>>;
+    /// Which of these decisions are recorded.
+    fn recorded(&self, decisions: Vec<String>) -> Answer<'_, Vec<String>>;
+}
+
+const DOING: &str = "appending to the log";
+
+impl Ledger for Sqlite {
+    fn open_log(&self, key: LogKey) -> Answer<'_, ()> {
+        const DOING: &str = "opening the log";
+        self.write(DOING, move |c| {
+            c.prepare_cached(
+                "INSERT OR IGNORE INTO logs (id, public_key, since_ms) VALUES (?1, ?2, ?3)",
+            )
+            .and_then(|mut sql| {
+                sql.execute(params![key.log.as_str(), key.public_key, key.since_ms])
+            })
+            .map(drop)
+            .map_err(|error| StoreError::of(DOING, &error))
+        })
+    }
+
+    fn logs(&self) -> Answer<'_, Vec<LogKey>> {
+        self.read("listing logs", |c| {
+            c.prepare_cached("SELECT id, public_key, since_ms FROM logs ORDER BY number")?
+                .query_map([], |row| {
+                    let since_ms = row.get("since_ms")?;
+                    Ok(LogKey {
+                        log: log(row, "id")?,
+                        public_key: row.get("public_key")?,
+                        since_ms,
+                    })
+                })?
+                .collect()
+        })
+    }
+
+    fn append_batch(&self, batch: Arc<LogBatch>) -> Answer<'_, ()> {
+        let file = self.file();
+        self.write(DOING, move |c| {
+            if file.is_some_and(|file| !file.is_in_place()) {
+                return Err(StoreError::Gone { doing: DOING });
+            }
+            let failed = |error: rusqlite::Error| StoreError::of(DOING, &error);
+            c.execute_batch("SAVEPOINT append").map_err(failed)?;
+            let written = append(c, &batch);
+            let end = if written.is_ok() { "" } else { "ROLLBACK TO append; " };
+            // A full or failed disk has rolled back all of it already.
+            match c.execute_batch(&format!("{end}RELEASE append")) {
+                Err(error) if written.is_ok() => Err(failed(error)),
+                _ => written,
+            }
+        })
+    }
+
+    fn tail(&self, log: LogId) -> Answer<'_, Option<Checkpoint>> {
+        self.read("reading the head of the log", move |c| {
+            let sql = format!("{CHECKPOINT} ORDER BY size DESC LIMIT 1");
+            c.prepare_cached(&sql)?.query_row([log.as_str()], read_checkpoint).optional()
+        })
+    }
+
+    fn checkpoint(&self, log: LogId, size: u64) -> Answer<'_, Option<Checkpoint>> {
+        self.read("reading a head of the log", move |c| {
+            let sql = format!("{CHECKPOINT} AND size >= ?2 ORDER BY size LIMIT 1");
+            let of = params![log.as_str(), size.cast_signed()];
+            c.prepare_cached(&sql)?.query_row(of, read_checkpoint).optional()
+        })
+    }
+
+    fn hashes(&self, log: LogId, level: u8, first: u64, count: u32) -> Answer<'_, Vec<Digest>> {
+        self.read("reading hashes of the log", move |c| {
+            let table = if level == 0 { "leaves WHERE" } else { "nodes WHERE level = ?4 AND" };
+            let sql = format!(
+                "SELECT hash FROM {table} log = (SELECT number FROM logs WHERE id = ?1) \
+                 AND place >= ?2 AND place < ?3 ORDER BY place"
+            );
+            let (first, end) = (first.cast_signed(), (first + u64::from(count)).cast_signed());
+            let mut sql = c.prepare_cached(&sql)?;
+            let read = |row: &Row<'_>| hash(row, "hash");
+            match level {
+                0 => sql.query_map(params![log.as_str(), first, end], read)?.collect(),
+                _ => sql.query_map(params![log.as_str(), first, end, level], read)?.collect(),
+            }
+        })
+    }
+
+    fn leaf(&self, tenant: TenantId, decision: String) -> Answer<'_, Option<Leaf>> {
+        self.read("reading a leaf", move |c| {
+            c.prepare_cached(
+                "SELECT logs.id AS log, place, hash FROM leaves JOIN logs ON number = log \
+                 WHERE decision = ?1 AND tenant = ?2",
+            )?
+            .query_row(params![decision, tenant.as_str()], read_leaf)
+            .optional()
+            .map(Option::flatten)
+        })
+    }
+
+    fn recorded(&self, decisions: Vec<String>) -> Answer<'_, Vec<String>> {
+        self.read("looking decisions up", move |c| {
+            let mut sql = c.prepare_cached("SELECT 1 FROM leaves WHERE decision = ?1")?;
+            let mut found = Vec::new();
+            for decision in decisions {
+                if sql.exists([&decision])? {
+                    found.push(decision);
+                }
+            }
+            Ok(found)
+        })
+    }
+}
+
+const CHECKPOINT: &str = "SELECT logs.id AS log, size, root, at_ms, signature FROM checkpoints \
+    JOIN logs ON number = log WHERE logs.id = ?1";
+
+fn append(c: &Connection, batch: &LogBatch) -> Result<(), StoreError> {
+    let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => {
+            StoreError::Refused { doing: DOING, reason: error.to_string() }
+        }
+        _ => StoreError::of(DOING, &error),
+    };
+    let head = &batch.checkpoint;
+    let (log, found): (i64, i64) = c
+        .prepare_cached(
+            "SELECT number, (SELECT coalesce(max(size), 0) FROM checkpoints WHERE log = number) \
+             FROM logs WHERE id = ?1",
+        )
+        .and_then(|mut sql| {
+            sql.query_row([head.log.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        })
+        .map_err(failed)?;
+    let before = head.size.cast_signed() - batch.decisions.len() as i64;
+    if found != before {
+        return Err(batch.conflict(found.cast_unsigned()));
+    }
+    insert(c, log, before, batch).map_err(failed)
+}
+
+fn insert(c: &Connection, log: i64, before: i64, batch: &LogBatch) -> rusqlite::Result<()> {
+    let mut leaf = c.prepare_cached(
+        "INSERT INTO leaves (log, place, hash, decision, tenant) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for (place, (decision, hash)) in (before..).zip(batch.decisions.iter()) {
+        insert_decision(c, decision)?;
+        let tenant = decision.tenant.as_str();
+        leaf.execute(params![log, place, hash.as_bytes(), decision.id, tenant])?;
+    }
+    let mut node =
+        c.prepare_cached("INSERT INTO nodes (log, level, place, hash) VALUES (?1, ?2, ?3, ?4)")?;
+    for Node { level, index, hash } in &batch.nodes {
+        node.execute(params![log, level, index.cast_signed(), hash.as_bytes()])?;
+    }
+    let Checkpoint { size, root, at_ms, signature, .. } = &batch.checkpoint;
+    c.prepare_cached(
+        "INSERT INTO checkpoints (log, size, root, at_ms, signature) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![log, size.cast_signed(), root.as_bytes(), at_ms, signature])
+    .map(drop)
+}
+
+fn read_checkpoint(row: &Row<'_>) -> rusqlite::Result<Checkpoint> {
+    Ok(Checkpoint {
+        log: log(row, "log")?,
+        size: row.get::<_, i64>("size")?.cast_unsigned(),
+        root: hash(row, "root")?,
+        at_ms: row.get("at_ms")?,
+        signature: row.get("signature")?,
+    })
+}
+
+/// The leaf in columns `log`, `place` and `hash`, where they hold one.
+pub(super) fn read_leaf(row: &Row<'_>) -> rusqlite::Result<Option<Leaf>> {
+    let Some(index) = row.get::<_, Option<i64>>("place")? else { return Ok(None) };
+    let (log, hash) = (log(row, "log")?, hash(row, "hash")?);
+    Ok(Some(Leaf { log, index: index.cast_unsigned(), hash }))
+}
+
+fn log(row: &Row<'_>, column: &str) -> rusqlite::Result<LogId> {
+    let text: String = row.get(column)?;
+    LogId::parse(&text).ok_or_else(|| rusqlite::Error::InvalidColumnName(column.into()))
+}
+
+fn hash(row: &Row<'_>, column: &str) -> rusqlite::Result<Digest> {
+    row.get(column).map(Digest::from_bytes)
+}

@@ -1,0 +1,191 @@
+//! How long records are kept, and what keeps them longer. What is purged of a decision is its record:
+//! its row, its leaf and its custody stay.
+
+use rusqlite::{Connection, OptionalExtension as _, Result, params};
+
+use super::rows::append_audit;
+use super::{Answer, AuditEntry, Sqlite, StoreError};
+use crate::domain::custody::Evidence;
+use crate::domain::id::TenantId;
+
+/// A batch of records to be taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purge {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Those of decisions before this, by their own time; milliseconds since 1970.
+    pub before_ms: i64,
+    /// At most so many, the oldest of them.
+    pub rows_max: u32,
+    /// Wall clock of the purge, for the audit.
+    pub at_ms: i64,
+}
+
+/// What is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldOn {
+    /// Whose.
+    pub tenant: TenantId,
+    /// One decision; `None` is all of the tenant.
+    pub evidence: Option<String>,
+}
+
+/// Why it is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Since when, milliseconds since 1970.
+    pub at_ms: i64,
+    /// By whom.
+    pub actor: String,
+    /// Why, in the actor's words.
+    pub reason: String,
+}
+
+/// Retention, purge and legal hold.
+pub trait Retention: Send + Sync {
+    /// Tenants after `after` that have records, by id, at most `limit`, and when the oldest decision
+    /// of each that still has its record was made, milliseconds since 1970.
+    fn oldest(&self, after: Option<TenantId>, limit: u32) -> Answer<'_, Vec<(TenantId, i64)>>;
+    /// Takes records away that nothing holds, and says how many in the audit: both or neither. 0
+    /// also where another instance is at it.
+    fn purge(&self, purge: Purge) -> Answer<'_, u64>;
+    /// Puts a hold on, or takes it off, and appends `entry` to the audit: both or neither. False
+    /// where it was so already. From then on no purge takes what is held.
+    fn set_hold(&self, on: HoldOn, hold: Option<Hold>, entry: AuditEntry) -> Answer<'_, bool>;
+    /// What holds the evidence: its own hold, else its tenant's.
+    fn hold_of(&self, of: Evidence) -> Answer<'_, Option<(HoldOn, Hold)>>;
+}
+
+impl Purge {
+    /// What the audit says of it.
+    pub(super) fn entry(&self, records: u64) -> AuditEntry {
+        let Purge { tenant, before_ms, at_ms, .. } = self;
+        AuditEntry {
+            tenant: Some(tenant.clone()),
+            at_ms: *at_ms,
+            actor: "system".into(),
+            action: "evidence.purge".into(),
+            target: format!("tenant/{tenant}"),
+            reason: "retention_days are over".into(),
+            before: None,
+            after: Some(format!(r#"{{"records":{records},"before_ms":{before_ms}}}"#)),
+        }
+    }
+}
+
+impl HoldOn {
+    /// The column: empty for all of the tenant.
+    pub(super) fn column(&self) -> &str {
+        self.evidence.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn of_column(tenant: &TenantId, evidence: String) -> HoldOn {
+        let evidence = Some(evidence).filter(|evidence| !evidence.is_empty());
+        HoldOn { tenant: tenant.clone(), evidence }
+    }
+}
+
+impl Retention for Sqlite {
+    fn oldest(&self, after: Option<TenantId>, limit: u32) -> Answer<'_, Vec<(TenantId, i64)>> {
+        self.read("looking for expired records", move |c| {
+            // From tenant to tenant over the index, never row by row.
+            let sql = "WITH RECURSIVE t (tenant) AS (SELECT ?1 UNION ALL \
+                       SELECT (SELECT tenant FROM decisions WHERE record <> '' \
+                               AND tenant > t.tenant ORDER BY tenant LIMIT 1) \
+                       FROM t WHERE t.tenant IS NOT NULL) \
+                       SELECT tenant, (SELECT at_ms FROM decisions AS d WHERE record <> '' \
+                                       AND d.tenant = t.tenant ORDER BY at_ms LIMIT 1) AS at_ms \
+                       FROM t WHERE tenant IS NOT NULL AND tenant <> ?1 LIMIT ?2";
+            let after = after.as_ref().map_or("", TenantId::as_str);
+            c.prepare_cached(sql)?
+                .query_map(params![after, limit], |row| {
+                    Ok((super::rows::parsed(row, "tenant", TenantId::parse)?, row.get("at_ms")?))
+                })?
+                .collect()
+        })
+    }
+
+    fn purge(&self, purge: Purge) -> Answer<'_, u64> {
+        const DOING: &str = "purging expired records";
+        self.both(DOING, move |c| {
+            let sql = "UPDATE decisions SET record = '' WHERE sequence IN ( \
+                       SELECT sequence FROM decisions AS d WHERE tenant = ?1 AND at_ms < ?2 \
+                       AND record <> '' AND NOT EXISTS (SELECT 1 FROM holds \
+                       WHERE holds.tenant = ?1 AND holds.evidence = '') \
+                       AND NOT EXISTS (SELECT 1 FROM holds \
+                       WHERE holds.tenant = ?1 AND holds.evidence = d.id) \
+                       ORDER BY at_ms LIMIT ?3)";
+            let taken = c.prepare_cached(sql)?.execute(params![
+                purge.tenant.as_str(),
+                purge.before_ms,
+                purge.rows_max
+            ])? as u64;
+            if taken > 0 {
+                append_audit(c, &purge.entry(taken))?;
+            }
+            Ok(taken)
+        })
+    }
+
+    fn set_hold(&self, on: HoldOn, hold: Option<Hold>, entry: AuditEntry) -> Answer<'_, bool> {
+        self.both("changing a legal hold", move |c| {
+            let changed = match &hold {
+                Some(hold) => put(c, &on, hold)?,
+                None => take(c, &on)?,
+            };
+            if changed {
+                append_audit(c, &entry)?;
+            }
+            Ok(changed)
+        })
+    }
+
+    fn hold_of(&self, of: Evidence) -> Answer<'_, Option<(HoldOn, Hold)>> {
+        self.read("reading a legal hold", move |c| {
+            c.prepare_cached(
+                "SELECT * FROM holds WHERE tenant = ?1 AND evidence IN ('', ?2) \
+                 ORDER BY evidence DESC LIMIT 1",
+            )?
+            .query_row(params![of.tenant.as_str(), of.id], |row| {
+                let hold = Hold {
+                    at_ms: row.get("at_ms")?,
+                    actor: row.get("actor")?,
+                    reason: row.get("reason")?,
+                };
+                Ok((HoldOn::of_column(&of.tenant, row.get("evidence")?), hold))
+            })
+            .optional()
+        })
+    }
+}
+
+impl Sqlite {
+    /// Runs `work` whole or not at all.
+    fn both<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Answer<'_, T> {
+        self.write(doing, move |c| {
+            let failed = |error: rusqlite::Error| StoreError::of(doing, &error);
+            c.execute_batch("SAVEPOINT both").map_err(failed)?;
+            let done = work(c);
+            let end = if done.is_ok() { "" } else { "ROLLBACK TO both; " };
+            c.execute_batch(&format!("{end}RELEASE both")).map_err(failed)?;
+            done.map_err(failed)
+        })
+    }
+}
+
+fn put(connection: &Connection, on: &HoldOn, hold: &Hold) -> Result<bool> {
+    let sql = "INSERT INTO holds (tenant, evidence, at_ms, actor, reason) \
+               VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+    let Hold { at_ms, actor, reason } = hold;
+    let of = params![on.tenant.as_str(), on.column(), at_ms, actor, reason];
+    Ok(connection.prepare_cached(sql)?.execute(of)? == 1)
+}
+
+fn take(connection: &Connection, on: &HoldOn) -> Result<bool> {
+    let sql = "DELETE FROM holds WHERE tenant = ?1 AND evidence = ?2";
+    Ok(connection.prepare_cached(sql)?.execute(params![on.tenant.as_str(), on.column()])? == 1)
+}

@@ -1,0 +1,98 @@
+//! Ends of jobs, told to whoever wants to know.
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::{Value, json};
+use sha2::Sha256;
+use wiremock::matchers::{method, path};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use super::{at, given_up, job, stands, taken, until};
+use crate::access::{BOOT, key, send};
+use crate::app::{App, spawn, spawn_closed};
+use crate::idempotency::called;
+
+fn with_callback(data: &Value, server: &MockServer, to: &str) -> Value {
+    let mut body = job(data);
+    body["callback_url"] = json!(format!("{}{to}", server.uri()));
+    body
+}
+
+#[tokio::test]
+async fn the_end_of_a_job_is_told_again_until_it_is_taken_signed_and_without_content() {
+    let (app, server) = (spawn().await, MockServer::start().await);
+    let busy = Mock::given(method("POST")).respond_with(ResponseTemplate::new(503));
+    busy.up_to_n_times(1).mount(&server).await;
+    Mock::given(method("POST")).respond_with(ResponseTemplate::new(204)).mount(&server).await;
+    let data = json!({"content": "Mail canary@evil.io"});
+    let made = taken(&app, &with_callback(&data, &server, "/done?token=hush")).await;
+    until(&app, &at(&made), "", stands("completed")).await;
+    called(&server, 2).await;
+    let told = server.received_requests().await.unwrap();
+    let header = |n: usize, name: &str| told[n].headers[name].to_str().unwrap().to_owned();
+    assert_eq!(header(0, "x-delivery-id"), header(1, "x-delivery-id"));
+    for (n, request) in told.iter().enumerate() {
+        let secret = made["callback_secret"].as_str().unwrap();
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+        mac.update(format!("{}.", header(n, "x-timestamp")).as_bytes());
+        mac.update(&request.body);
+        assert_eq!(hex::encode(mac.finalize().into_bytes()), header(n, "x-signature"));
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        assert_eq!(body["data"]["job_id"], made["job_id"]);
+        assert_eq!(
+            (&body["event_type"], &body["tenant"]),
+            (&json!("job_completed"), &json!("default"))
+        );
+        assert!(!String::from_utf8_lossy(&request.body).contains("canary"));
+    }
+    let another = taken(&app, &with_callback(&data, &server, "/done")).await;
+    assert_ne!(another["callback_secret"], made["callback_secret"]);
+}
+
+#[tokio::test]
+async fn a_cancelled_job_is_told_of_too_and_one_without_an_address_is_not() {
+    let (app, server) = (spawn().await, MockServer::start().await);
+    Mock::given(path("/end")).respond_with(ResponseTemplate::new(200)).mount(&server).await;
+    taken(&app, &job(&json!({"content": "x"}))).await;
+    let mut put_off = with_callback(&json!({"content": "x"}), &server, "/end");
+    put_off["not_before"] = json!("2026-01-01T00:00:00Z");
+    let late = jiff::Timestamp::now() + jiff::Span::new().hours(20);
+    put_off["not_before"] = json!(late.to_string());
+    let made = taken(&app, &put_off).await;
+    app.post(&format!("{}/cancel", at(&made)), &json!({})).await;
+    called(&server, 1).await;
+    let told = server.received_requests().await.unwrap();
+    let body: Value = serde_json::from_slice(&told[0].body).unwrap();
+    assert_eq!(body["data"]["state"], "cancelled", "{body}");
+    assert_eq!(told.len(), 1);
+}
+
+async fn refused(app: &App, key: &str, url: &str) -> (u16, Value) {
+    let mut body = job(&json!({"content": "x"}));
+    body["callback_url"] = json!(url);
+    let answer = send(app, "POST", "/api/v1/jobs", key, &body).await;
+    (answer.status, answer.json()["code"].clone())
+}
+
+#[tokio::test]
+async fn an_address_that_the_service_may_not_reach_is_refused_and_a_dead_telling_can_be_discarded()
+{
+    let app = spawn_closed(BOOT).await;
+    let own = key(&app, json!({"roles": ["operator"], "tenant": "acme"})).await;
+    for url in [
+        "http://169.254.169.254/latest",
+        "https://10.0.0.7/x",
+        "https://[::1]/x",
+        "https://0x7f000001/x",
+        "http://example.com/x",
+    ] {
+        assert_eq!(refused(&app, &own, url).await, (422, json!("ENDPOINT_FORBIDDEN")), "{url}");
+    }
+    assert_eq!(refused(&app, &own, "https://example.invalid/x").await.0, 202);
+    // Nothing dead yet, of this tenant or another.
+    let path = "/api/v1/admin/dlq?kind=webhooks";
+    let dead = send(&app, "GET", path, &own, &json!({})).await;
+    assert_eq!((dead.status, &dead.json()["dead_letters"]), (200, &json!([])), "{}", dead.text);
+    given_up(&app, &own).await;
+    let nobody = format!("/api/v1/admin/dlq/{}/discard", "0".repeat(64));
+    assert_eq!(send(&app, "POST", &nobody, &own, &json!({"reason": "x"})).await.status, 404);
+}
