@@ -1,0 +1,64 @@
+// What is live, what of the last edits was refused and where, and who changed what.
+
+import { has, look } from '../api.js';
+import * as diagnose from '../diagnose.js';
+import { button, digest, h, mark, notice, section, table, time } from '../dom.js';
+
+async function load() {
+  const [generations, audit] = await Promise.all(['/generations', '/audit?limit=50'].map(look));
+  return { generations, audit };
+}
+
+const FAULTS = [['Where'], ['What is wrong'], ['What to do'], ['Code']];
+const fault = (one, at) => ({ key: `${at}`, cells: [h('code', {}, diagnose.place(one)), one.message, one.hint ?? '', h('code', {}, one.code)] });
+
+function live({ revision, generation, loaded_at: loaded, wanted, instances }) {
+  return [h('dl', { class: 'tiles' },
+    h('div', { class: 'tile' }, h('dt', {}, 'Serves'), h('dd', {}, digest(revision)), h('dd', { class: 'quiet' }, `generation ${generation}`)),
+    h('div', { class: 'tile' }, h('dt', {}, 'Since'), h('dd', {}, time(loaded))),
+    h('div', { class: 'tile' }, h('dt', {}, 'Wanted by the files'), h('dd', {}, digest(wanted)),
+      h('dd', { class: 'quiet' }, wanted === revision ? 'the same' : 'differs: refused'))),
+  instances.length > 1 ? table('Instances', [['Instance'], ['Serves'], ['Since']], instances.map((one) => ({ key: one.instance,
+    cells: [h('code', {}, one.instance), digest(one.revision), time(one.loaded_at)] }))) : null];
+}
+
+const RESULT = { refused: 'bad', loaded: 'good', stored: 'good', restored: 'good' };
+const HISTORY = [['When'], ['Result'], ['Changed'], ['First fault'], ['Revision']];
+function past(one) {
+  const first = one.faults[0];
+  return { key: `${one.at} ${one.revision}`, cells: [time(one.at), mark(RESULT[one.result] ?? 'none', one.result),
+    one.changed.length ? h('ul', { class: 'plain' }, one.changed.map((name) => h('li', {}, h('code', {}, name)))) : '–',
+    first ? [h('code', {}, diagnose.place(first)), ` ${first.message}`] : '', digest(one.revision)] };
+}
+
+const ACTS = [['When'], ['Who'], ['What'], ['On'], ['Tenant'], ['Why']];
+const act = (one, at) => ({ key: `${one.at} ${at}`, cells: [time(one.at), h('code', {}, one.actor), one.action, one.target, one.tenant ?? '', one.reason] });
+
+export default {
+  id: 'reloads',
+  title: 'Reloads',
+  load,
+  render({ generations, audit }) {
+    const { value } = generations;
+    if (!value) return notice(generations.problem, 'see what is live');
+    const bad = diagnose.edit(value);
+    return [
+      h('p', { id: 'bad-edit', class: 'lead' }, bad
+        ? [mark('bad', bad.where), ` is the bad edit: ${bad.what}${bad.hint ? `; ${bad.hint}` : ''}. What served before still serves.`]
+        : mark('good', 'The last edit serves.')),
+      live(value),
+      has('POST', '/admin/reload') ? h('p', {}, button('reload', 'Look at the files now')) : null,
+      value.faults.length ? section('Why the last edit is refused', table('Faults', FAULTS, value.faults.map(fault))) : null,
+      value.warnings.length ? section('Odd, but it serves', table('Warnings', FAULTS, value.warnings.map(fault))) : null,
+      value.history ? section('Edits of this process', table('Edits, newest first', HISTORY, value.history.map(past), 'Nothing was edited since the start.')) : null,
+      section('Who changed what', audit.problem ? notice(audit.problem, 'see the audit')
+        : table('Audit, newest first', ACTS, audit.value.audit.map(act), 'Nobody changed anything.')),
+    ];
+  },
+  actions: {
+    reload(_, context) {
+      context.deed({ title: 'Look at the files now?', yes: 'Look', path: '/admin/reload', done: 'The files were looked at.',
+        text: 'The service does so by itself within seconds; what is at fault never serves.' });
+    },
+  },
+};
