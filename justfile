@@ -64,15 +64,36 @@ cardinality:
 isolation:
     ISOLATION=10000 cargo test --locked --test it -- isolation --nocapture
 
+# Before a release: the service killed 100 times over each store, PostgreSQL 20 times, Redis 100 times, 10 000 random
+# faults of store, spool and power; strict records a second (B-06); a start over 10^6 records
+durability:
+    EVIDENCE_FAULTS=10000 cargo test --release --locked --lib -- evidence:: --nocapture
+    cargo build --release --locked
+    DURABILITY=100 RECORDS_SECONDS=10 LOG_ROWS=1000000 SERVICE_BINARY=$PWD/target/release/orchestrator \
+        cargo test --release --locked --test it -- durability --nocapture --test-threads 1
+
 # Before a release, ten minutes: detectors with every fault, five times the load, a noisy tenant; one table
 faults seconds="2":
     tests/real/install
     cargo build --release --locked
+    cargo test --release --locked --test it --no-run
     rm -f target/faults.md
-    FAULTS_TABLE=$PWD/target/faults.md FAULTS_SECONDS={{seconds}} SERVICE_BINARY=$PWD/target/release/orchestrator \
-        cargo test --locked --test it -- faults --nocapture --test-threads 1; code=$?; cat target/faults.md; exit $code
+    # The service on one half of the cores, who loads it on the other: neither measures the other.
+    FAULTS_TABLE=$PWD/target/faults.md FAULTS_SECONDS={{seconds}} SERVICE_BINARY=$PWD/scripts/half \
+        taskset -c $(($(nproc) / 2))-$(($(nproc) - 1)) \
+        cargo test --release --locked --test it -- faults --nocapture --test-threads 1; code=$?; cat target/faults.md; exit $code
 
-# The claims B-01, B-03, B-08, B-10 and B-11 of the design; writes their part of docs/benchmarks.md
+# Before a release, eleven minutes: slow connections beside good clients, and hostile texts; one table
+edge seconds="60" connections="1000":
+    cargo build --release --locked
+    cargo test --release --locked --test it --no-run
+    rm -f target/edge.md
+    # The service on one half of the cores, who loads it on the other: neither measures the other.
+    ulimit -n 8192; FAULTS_TABLE=$PWD/target/edge.md EDGE_SECONDS={{seconds}} EDGE_CONNECTIONS={{connections}} \
+        SERVICE_BINARY=$PWD/scripts/half taskset -c $(($(nproc) / 2))-$(($(nproc) - 1)) \
+        cargo test --release --locked --test it -- edge:: --nocapture --test-threads 1; code=$?; cat target/edge.md; exit $code
+
+# The claims B-01 to B-04, B-07, B-08, B-10 and B-11 of the design; writes their part of docs/benchmarks.md
 claims *note:
     cargo build --release --locked
     scripts/claims {{note}}
@@ -86,6 +107,15 @@ hostile-policies:
 quality *names:
     scripts/quality {{names}}
 
+# Before a release: the feature ml, an ONNX classifier behind prompt-injection
+ml:
+    cargo test --locked --features ml --lib -- detect::builtin detect::tests
+    cargo clippy --locked --all-targets --features bench,ml -- -D warnings
+
+# Trains the small ONNX model that `just quality injection-onnx` measures beside the linear one
+network:
+    scripts/quality-network
+
 # Before a release: each fuzz target for ten minutes
 fuzz seconds="600" *targets:
     fuzz/run {{seconds}} {{targets}}
@@ -93,3 +123,7 @@ fuzz seconds="600" *targets:
 # Before a release: ten thousand requests made from our own OpenAPI document; 0 may be 5xx or break it
 contract requests="10000":
     tests/contract/run {{requests}}
+
+# Before a release: ten thousand changes of what is recorded; each must be found
+tamper tampers="10000":
+    TAMPERS={{tampers}} cargo test --release --locked --test it -- tamper:: --nocapture
