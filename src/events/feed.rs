@@ -30,7 +30,9 @@ pub struct Feed {
 
 struct Channel {
     sender: broadcast::Sender<Arc<Told>>,
-    /// The last that was sent; unknown until the first look.
+    /// The last that was sent, or where the first who listens had read to the end; unknown until
+    /// then. The feed never begins at a "now" of its own: what is told between a listener's last
+    /// read and that moment would reach nobody.
     after: Option<i64>,
 }
 
@@ -116,17 +118,22 @@ impl Feed {
         self.channels().values().map(|channel| channel.sender.receiver_count()).sum()
     }
 
-    fn listened(&self) -> Vec<(Stream, Option<i64>)> {
+    /// Whose listeners are to hear what comes after which place.
+    fn listened(&self) -> Vec<(Stream, i64)> {
         let mut channels = self.channels();
         channels.retain(|_, channel| channel.sender.receiver_count() > 0);
-        channels.iter().map(|(stream, channel)| (stream.clone(), channel.after)).collect()
+        let begun = |(stream, channel): (&Stream, &Channel)| Some((stream.clone(), channel.after?));
+        channels.iter().filter_map(begun).collect()
     }
 
-    async fn look(&self, stream: &Stream, after: Option<i64>) -> Result<(), StoreError> {
-        let mut after = match after {
-            Some(after) => after,
-            None => self.store.last_event(stream.clone()).await?,
-        };
+    /// Who listens to `stream` has read it up to `place`.
+    fn begin(&self, stream: &Stream, place: i64) {
+        if let Some(channel) = self.channels().get_mut(stream) {
+            channel.after.get_or_insert(place);
+        }
+    }
+
+    async fn look(&self, stream: &Stream, mut after: i64) -> Result<(), StoreError> {
         loop {
             let told = self.store.events(stream.clone(), after, BATCH).await?;
             let count = told.len();
@@ -273,6 +280,7 @@ impl Listener {
         };
         let told = store.events(self.stream.clone(), after, BATCH).await?;
         if told.is_empty() {
+            self.feed.begin(&self.stream, after);
             self.standing = Standing::Joining;
         }
         self.backlog = told.into();

@@ -265,3 +265,17 @@ async fn a_slow_listener_is_told_and_hears_the_rest_when_it_comes_again() {
     assert_eq!(rest.last(), Some(&599));
     assert_eq!(rest.len() + heard.len() + 1, 600);
 }
+
+#[tokio::test]
+async fn what_happens_before_the_feed_first_looks_is_heard() {
+    let (store, bus) = (store(), Arc::new(Local::default()));
+    let feed = Arc::new(Feed::new(Arc::clone(&store), 1));
+    let mut only = feed.listen(Stream::Tenant(tenant("acme")), Some(0)).unwrap();
+    // It has read to the end, and nobody has looked for it yet.
+    let read = tokio::time::timeout(Duration::from_millis(300), only.next()).await;
+    assert!(read.is_err(), "nothing has happened");
+    told(&*store, 0..1).await;
+    let looking = Arc::clone(&feed);
+    tokio::spawn(async move { looking.run(&*bus).await });
+    assert_eq!(next_numbers(&mut only, 1).await, [0]);
+}
