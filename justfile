@@ -60,6 +60,10 @@ reloads:
 cardinality:
     CARDINALITY=100000 cargo test --release --locked --test it -- cardinality --nocapture
 
+# Before a release: 5 400 random answers under random tables, each acted on as a model says
+actions:
+    ACTIONS_EACH=12 cargo test --locked --test it -- actions::random --nocapture
+
 # Before a release: ten thousand operations of two tenants, none of which sees the other
 isolation:
     ISOLATION=10000 cargo test --locked --test it -- isolation --nocapture

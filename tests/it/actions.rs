@@ -51,7 +51,7 @@ async fn every_vector_from_answers_to_the_action_holds() {
 #[tokio::test]
 async fn random_answers_under_random_tables_act_as_the_model_says() {
     let seed = std::env::var("ACTIONS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(4);
-    let each = std::env::var("ACTIONS_EACH").ok().and_then(|each| each.parse().ok()).unwrap_or(12);
+    let each = std::env::var("ACTIONS_EACH").ok().and_then(|each| each.parse().ok()).unwrap_or(4);
     let (mut source, mut wrong, mut met) = (Source::new(seed), Vec::new(), random::Mix::default());
     for _ in 0..6 {
         let floor = random::floor(&mut source);

@@ -83,7 +83,7 @@ impl House {
 
 #[tokio::test]
 async fn two_tenants_at_every_endpoint_see_their_own_and_nothing_else() {
-    let count: usize = std::env::var("ISOLATION").map_or(2_000, |n| n.parse().unwrap());
+    let count: usize = std::env::var("ISOLATION").map_or(1_000, |n| n.parse().unwrap());
     let mut house = House::open();
     let told = house.served.keep_output();
     let mut parties = Vec::new();
