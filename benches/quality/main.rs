@@ -1,7 +1,7 @@
 //! Measures the built-in detectors on texts that `scripts/quality-data` makes of packages.
 //!
 //! `bench-quality NAME` rewrites what stands behind the marker of docs/quality/NAME.md, and the
-//! detector's row in docs/detectors.md; `bench-quality train-injection` makes the two files of the
+//! detector's row in docs/built-in.md; `bench-quality train-injection` makes the two files of the
 //! prompt-injection model, the same bytes each time. `scripts/quality` runs them in order.
 
 #![expect(clippy::print_stdout, reason = "it says what it wrote")]

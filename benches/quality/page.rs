@@ -10,7 +10,7 @@ use serde_json::Value;
 /// From this score on a finding counts, unless a table says otherwise.
 pub(crate) const THRESHOLD: f64 = 0.5;
 const MARKER: &str = "<!-- measured: all below is rewritten by scripts/quality -->";
-const TABLE: &str = "docs/detectors.md";
+const TABLE: &str = "docs/built-in.md";
 
 /// Adds a line to a text.
 macro_rules! say {

@@ -15,9 +15,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("README.md", "cargo run --release"),
     ("README.md", "scripts/test"),
     // `opa` as a program is not among Debian's or PyPI's packages; tests/it/opa.rs asks its library.
-    ("docs/policies.md", "opa eval"),
+    ("docs/policy-tools.md", "opa eval"),
     // It wants hundreds of labelled texts; tests/it/quality.rs makes them.
-    ("docs/detectors.md", "detectors calibrate"),
+    ("docs/built-in.md", "detectors calibrate"),
     // No engine, cluster or manager of units is here, and no `opa`: tests/it/deploy.rs holds what is
     // applied to its schemas, tests/it/remote.rs signs by OPA's library.
     ("docs/running.md", "docker compose"),

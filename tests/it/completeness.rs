@@ -87,7 +87,7 @@ fn the_ledger_the_threats_and_the_faults_name_only_tests_that_exist() {
 
 #[test]
 fn every_built_in_detector_has_figures_or_says_that_it_has_none() {
-    let table = doc("detectors.md");
+    let table = doc("built-in.md");
     let rows: Vec<Vec<&str>> = table
         .lines()
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
@@ -111,7 +111,7 @@ fn every_built_in_detector_has_figures_or_says_that_it_has_none() {
             }
             None => {
                 let told = rows.iter().find(|row| row[0].split(", ").any(|own| own == name));
-                let told = told.unwrap_or_else(|| panic!("docs/detectors.md: no row of {name}"));
+                let told = told.unwrap_or_else(|| panic!("docs/built-in.md: no row of {name}"));
                 assert_eq!(told[2..6], ["–"; 4], "{name} has figures but no page");
             }
         }
