@@ -36,7 +36,7 @@ function headers(more) {
   return all;
 }
 
-/** Sends; the answer is `{value, etag}`. Throws a `Problem`. */
+/** Sends; the answer is `{value, etag, status}`. Throws a `Problem`. */
 export async function send(method, path, body, more = {}) {
   const type = body === undefined ? {} : { 'Content-Type': 'application/json' };
   let response;
@@ -58,7 +58,7 @@ export async function send(method, path, body, more = {}) {
     throw new Problem(json ? value : { status: response.status, title: 'Unexpected answer',
       detail: `The service answered ${response.status}.`, code: 'UNKNOWN' });
   }
-  return { value, etag: response.headers.get('etag') };
+  return { value, etag: response.headers.get('etag'), status: response.status };
 }
 
 export const get = async (path) => (await send('GET', path)).value;

@@ -1,6 +1,6 @@
 // Sign-in, the choice of view, and the beat of its refresh.
 
-import { get, has, learn, look, send, session, takesBody } from './api.js';
+import { Problem, get, has, learn, look, send, session, takesBody } from './api.js';
 import { h, morph, notice } from './dom.js';
 import decisions from './views/decisions.js';
 import detectors from './views/detectors.js';
@@ -105,6 +105,7 @@ function show() {
   const view = VIEWS.find((one) => one.id === id) ?? overview;
   clearTimeout(timer);
   shown += 1;
+  say('');
   current?.unmount?.();
   current = view;
   document.title = `${view.title} · Detector Orchestrator`;
@@ -145,6 +146,11 @@ async function whose() {
 }
 
 async function enter(key, keep) {
+  // No header can carry other characters, so that nothing could be asked.
+  if (/[^\x21-\x7e]/.test(key)) {
+    throw new Problem({ title: 'This is no key', code: 'NO_KEY', status: 0,
+      detail: 'Keys and tokens hold Latin letters, digits and - . _ only: copy it again.' });
+  }
   session.begin(key, keep);
   await learn();
   // Whatever the key may do, the service answers whether it is one.
@@ -168,6 +174,7 @@ function leave(problem) {
   shown += 1;
   current?.unmount?.();
   current = null;
+  for (const view of VIEWS) view.forget?.();
   signed = false;
   session.end();
   for (const id of ['nav', 'pause', 'leave', 'whose']) at(id).hidden = true;

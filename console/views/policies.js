@@ -2,9 +2,11 @@
 // what is stored. Nothing is stored until that is asked for.
 
 import { get, has, look, send } from '../api.js';
-import { digest, h, mark, notice, number, section, table } from '../dom.js';
+import { button, digest, h, mark, notice, section, table } from '../dom.js';
+import * as drafts from '../drafts.js';
 import { editor, table as parseTable } from '../editor.js';
 import * as inputs from '../inputs.js';
+import * as pending from '../pending.js';
 
 const ACTION = { allow: 'good', flag: 'warn', redact: 'warn', review: 'warn', block: 'bad' };
 const RULES = ['block', 'review', 'redact', 'flag', 'ignore', 'obligations', 'headers'];
@@ -12,6 +14,10 @@ const WAIT_MS = 500;
 
 const KEYWORDS = /^(as|contains|default|else|every|false|if|import|in|not|null|package|some|true|with)$/;
 const part = (name) => (/^[a-z]\w*$/.test(name) && !KEYWORDS.test(name) ? `.${name}` : `["${name}"]`);
+
+/** What the buttons above the editors do, while the view is shown. */
+let review = () => {};
+let discard = () => {};
 
 const starter = (tenant, bundle) => `package tenants${part(tenant)}${part(bundle)}
 
@@ -30,6 +36,12 @@ export default {
   id: 'policies',
   title: 'Policies',
   unmount() { this.end?.(); },
+  forget: drafts.forget,
+  actions: {
+    approve: () => review('approve'),
+    reject: () => review('reject'),
+    discard: () => discard(),
+  },
   async mount(root, context) {
     const state = { modules: [], open: 0, stored: null, etag: null, cases: [], tenant: '', bundle: '', faults: [], doubts: [], inputs: [...inputs.SAMPLES], turn: 0 };
     let timer = 0;
@@ -39,14 +51,17 @@ export default {
     const file = h('select', { id: 'file' });
     const more = h('button', { type: 'button' }, 'Add a file');
     const about = h('div', {});
+    const edited = h('p', { id: 'edited', class: 'quiet', hidden: true },
+      'You edited what is not stored. It stays in this page until you store it, discard it or sign out. ', button('discard', 'Discard my edits'));
     const told = h('div', { id: 'faults', role: 'status', 'aria-live': 'polite' });
     const results = h('div', { id: 'results' });
     const later = () => { clearTimeout(timer); timer = setTimeout(check, WAIT_MS); };
+    const changed = () => { keepDraft(); later(); };
     const rules = editor({ id: 'rules', label: 'Rules (Rego)', rows: 18, describedBy: 'faults', changed() {
       state.modules[state.open].rego = rules.get();
-      later();
+      changed();
     } });
-    const data = editor({ id: 'table', label: 'Table (JSON): what differs from the layers below', rows: 18, describedBy: 'faults', changed: later });
+    const data = editor({ id: 'table', label: 'Table (JSON): what differs from the layers below', rows: 18, describedBy: 'faults', changed });
 
     const drafted = () => {
       const parsed = parseTable(data.get());
@@ -55,6 +70,25 @@ export default {
       return { parsed, overlay: { modules, ...(parsed.value === undefined ? {} : { data: parsed.value }) } };
     };
     const empty = ({ modules, data: value }) => !modules.length && value === undefined;
+
+    /** As it is stored, for the editors. */
+    const asStored = () => ({
+      modules: state.stored?.modules?.length ? state.stored.modules.map((module) => ({ ...module }))
+        : [{ path: 'verdict.rego', rego: starter(state.tenant, state.bundle) }],
+      table: state.stored?.data ? JSON.stringify(state.stored.data, null, 2) : '',
+    });
+    function keepDraft() {
+      const now = { modules: state.modules, table: data.get() };
+      const same = JSON.stringify(now) === JSON.stringify(asStored());
+      if (same) drafts.drop(state.tenant, state.bundle);
+      else drafts.keep(state.tenant, state.bundle, { ...now, etag: state.etag });
+      edited.hidden = same;
+    }
+    function fill({ modules, table: text }) {
+      state.modules = modules;
+      openFile(0);
+      data.set(text);
+    }
 
     /** Faults of a refusal, each with the line of its editor. */
     function placed(problem, parsed) {
@@ -194,16 +228,18 @@ export default {
       try {
         const [{ value, etag }, resolved] = await Promise.all([send('GET', `/policies/${encodeURIComponent(choice.value)}`),
           get(`/policies/resolve?policy=${encodeURIComponent(choice.value)}`)]);
-        Object.assign(state, { bundle: choice.value, stored: value.overlay, etag, cases: value.overlay?.cases ?? [], tenant: resolved.tenant, covered: null });
-        const { modules = [], data: kept } = value.overlay ?? {};
-        state.modules = modules.length ? modules.map((module) => ({ ...module })) : [{ path: 'verdict.rego', rego: starter(resolved.tenant, state.bundle) }];
-        openFile(0);
-        data.set(kept ? JSON.stringify(kept, null, 2) : '');
+        Object.assign(state, { bundle: choice.value, stored: value.overlay, etag, cases: value.overlay?.cases ?? [],
+          tenant: resolved.tenant, covered: null, pending: value.pending });
+        const draft = drafts.get(state.tenant, state.bundle);
+        // What another one stored meanwhile is not written over: the draft keeps its own ETag.
+        if (draft) state.etag = draft.etag;
+        fill(draft ?? asStored());
+        edited.hidden = !draft;
         const from = h('details', {}, h('summary', {}, 'The merged table, and the layer that set each key'),
           table('Merged table', [['Key'], ['Set by']], Object.entries(resolved.origin).map(([pointer, layer]) => ({ key: pointer, cells: [h('code', {}, pointer), layer] }))));
         about.replaceChildren(h('p', {}, 'Tenant ', h('code', {}, resolved.tenant), ', layers ', h('code', {}, value.layers.join(' → ')), ', revision ', digest(value.revision),
           value.overlay ? `; stored overlay, version ${value.overlay.version}${value.overlay.shadowed ? ', shadowed by files' : ''}` : '; no overlay is stored',
-          value.broken ? mark('bad', 'the overlay does not fit the files') : ''), from);
+          value.broken ? mark('bad', 'the overlay does not fit the files') : ''), pending.shown(value.pending, state.bundle), from);
         results.replaceChildren();
         check();
       } catch (problem) {
@@ -215,12 +251,15 @@ export default {
     async function store() {
       const { parsed, overlay } = drafted();
       if (parsed.fault || empty(overlay)) return check();
-      const reason = await context.ask('Store this overlay?', `It decides for ${state.tenant} under ${state.bundle} at once, or after a review where those are required.`, 'Store');
+      const waits = state.pending ? ` It takes the place of the change of ${state.pending.author} that waits.` : '';
+      const reason = await context.ask('Store this overlay?', `It decides for ${state.tenant} under ${state.bundle} at once, or after a review where those are required.${waits}`, 'Store');
       if (reason === null) return null;
       const condition = state.etag ? { 'If-Match': state.etag } : { 'If-None-Match': '*' };
       try {
-        await send('PUT', `/policies/${encodeURIComponent(state.bundle)}`, { ...overlay, cases: state.cases, reason }, condition);
-        context.say('The overlay is stored.');
+        const { status } = await send('PUT', `/policies/${encodeURIComponent(state.bundle)}`, { ...overlay, cases: state.cases, reason }, condition);
+        // What waits is no more than a proposal: the editors keep it.
+        if (status !== 202) drafts.drop(state.tenant, state.bundle);
+        context.say(status === 202 ? 'It waits for another person’s review, and decides nothing yet.' : 'The overlay is stored.');
         await openBundle();
       } catch (problem) {
         if (problem.code === 'POLICY_INVALID') refused(problem, parsed);
@@ -276,6 +315,14 @@ export default {
       rules.area.focus();
     });
     choice.addEventListener('change', openBundle);
+    review = async (decision) => {
+      if (await pending.end(state.pending, state.bundle, decision, context)) await openBundle();
+    };
+    discard = () => {
+      drafts.drop(state.tenant, state.bundle);
+      context.say('Your edits are discarded.');
+      return openBundle();
+    };
     const go = h('button', { type: 'button', class: 'main', id: 'evaluate' }, 'Evaluate all inputs');
     const keep = h('button', { type: 'button', id: 'store' }, 'Store as overlay…');
     go.addEventListener('click', evaluate);
@@ -285,7 +332,7 @@ export default {
     if (policies.problem) return root.append(notice(policies.problem, 'see policies'));
     choice.append(...policies.value.policies.map((policy) => h('option', { value: policy.name, selected: policy.default },
       `${policy.name}${policy.default ? ' (default)' : ''}`)));
-    root.append(h('div', { class: 'row' }, h('label', {}, 'Policy ', choice), h('label', {}, 'File ', file), more), about,
+    root.append(h('div', { class: 'row' }, h('label', {}, 'Policy ', choice), h('label', {}, 'File ', file), more), about, edited,
       h('div', { class: 'pair' }, rules.node, data.node), told, h('div', { class: 'row' }, go, has('PUT', '/policies/x') ? keep : null),
       results, section('Inputs', known, h('div', { class: 'pair' }, texts, records)));
     listed();

@@ -29,6 +29,7 @@ mod envelope;
 mod framing;
 mod held;
 mod idempotency;
+pub mod limited;
 mod lines;
 mod performed;
 mod pieces;

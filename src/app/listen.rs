@@ -94,11 +94,15 @@ pub(super) fn serve_on(
     let address = settings.server.listen;
     let mut server = builder
         .listen("http", listener, public)
-        .map_err(|source| StartError::Listen { address, source })?;
+        .map_err(|source| StartError::Listen { address, by: "--listen", source })?;
     if let (Some(listener), Some(address)) = (admin, settings.server.admin_listen) {
         server = server
             .listen("admin", listener, serving(api::configure_operators, api.clone()))
-            .map_err(|source| StartError::Listen { address, source })?;
+            .map_err(|source| StartError::Listen {
+            address,
+            by: "server.admin_listen",
+            source,
+        })?;
     }
     Ok(server.run())
 }

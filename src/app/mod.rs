@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::api::{self, Api};
-use crate::auth::Gate;
+use crate::auth::{self, Gate};
 use crate::catalog;
 use crate::cli::{ServeArgs, complain, exit, load_settings};
 use crate::detect::builtin;
@@ -52,11 +52,21 @@ impl Application {
         sources: Sources,
         log: Option<Telemetry>,
     ) -> Result<Application, StartError> {
-        let listener = start::bind(settings.server.listen)?;
-        let admin = settings.server.admin_listen.map(start::bind).transpose()?;
-        let address = listener
-            .local_addr()
-            .map_err(|source| StartError::Listen { address: settings.server.listen, source })?;
+        let listener = start::bind(settings.server.listen, "--listen")?;
+        let admin = settings.server.admin_listen;
+        let admin = admin.map(|at| start::bind(at, "server.admin_listen")).transpose()?;
+        let address = listener.local_addr().map_err(|source| StartError::Listen {
+            address: settings.server.listen,
+            by: "--listen",
+            source,
+        })?;
+        match auth::look(&settings).await {
+            mut refusals if refusals.len() == 1 => {
+                refusals.pop().map_or(Ok(()), |one| Err(one.into()))
+            }
+            refusals if refusals.is_empty() => Ok(()),
+            refusals => Err(StartError::AllRefused(refusals)),
+        }?;
         if let Some(remote) = sources.remote() {
             remote.start(&settings).await.map_err(StartError::Remote)?;
         }
@@ -74,7 +84,7 @@ impl Application {
         let store = Arc::clone(&deps.store);
         let gate = Gate::for_start(&settings, address.ip(), store).await?;
         let limits = &settings.security.rate_limit;
-        start::check_routes(limits).map_err(StartError::Faults)?;
+        api::limited::check_routes(limits).map_err(StartError::Faults)?;
         let metrics = Arc::clone(&deps.metrics);
         let admission = Admission::open(
             (limits, &settings.server.limits),

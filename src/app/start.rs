@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Moment;
-use crate::api::access::RULES;
 use crate::api::{Api, perform};
 use crate::auth::{self, Refusal};
 use crate::bus::Ring;
@@ -21,10 +20,8 @@ use crate::evidence;
 use crate::jobs::webhook::Webhooks;
 use crate::jobs::{self, Crew};
 use crate::orchestrator::{Deps, DepsError};
-use crate::settings::RateLimit;
 use crate::snapshot;
-use crate::yaml;
-use crate::yaml::fault::{Fault, FaultKind};
+use crate::yaml::fault::Fault;
 
 /// Between two batches of used quotas; a crash loses as much.
 const QUOTAS_EVERY: Duration = Duration::from_secs(1);
@@ -53,16 +50,21 @@ pub enum StartError {
     #[error("{}", listed(.0))]
     Remote(Vec<Fault>),
     /// The address is taken or not ours.
-    #[error("could not listen on {address}: {source}; choose another with --listen")]
+    #[error("could not listen on {address}: {source}; choose another with {by}")]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// What sets it.
+        by: &'static str,
         /// Why not.
         source: std::io::Error,
     },
     /// Nobody could be authenticated.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Several reasons of this kind.
+    #[error("{}", .0.iter().map(|refusal| format!("error: {refusal}")).collect::<Vec<_>>().join("\n"))]
+    AllRefused(Vec<Refusal>),
     /// The store could not be opened.
     #[error(transparent)]
     Deps(#[from] DepsError),
@@ -70,7 +72,12 @@ pub enum StartError {
 
 fn listed(faults: &[Fault]) -> String {
     let lines: Vec<String> = faults.iter().map(|fault| format!("error: {fault}")).collect();
-    format!("{}\n{} faults; nothing was started", lines.join("\n"), faults.len())
+    format!(
+        "{}\n{} fault{}; nothing was started",
+        lines.join("\n"),
+        faults.len(),
+        if faults.len() == 1 { "" } else { "s" }
+    )
 }
 
 impl StartError {
@@ -81,7 +88,7 @@ impl StartError {
             StartError::Listen { .. } | StartError::Deps(_) | StartError::Remote(_) => {
                 exit::UNAVAILABLE
             }
-            StartError::Refused(_) => exit::USAGE,
+            StartError::Refused(_) | StartError::AllRefused(_) => exit::USAGE,
         }
     }
 }
@@ -90,15 +97,13 @@ impl StartError {
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES: u32 = 16 * 1024;
 
-pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let listener =
-        TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
+pub(super) fn bind(address: SocketAddr, by: &'static str) -> Result<TcpListener, StartError> {
+    let refused = |source| StartError::Listen { address, by, source };
+    let listener = TcpListener::bind(address).map_err(refused)?;
     // Connections inherit it. Else the system keeps megabytes of answers for each slow reader.
     #[cfg(target_os = "linux")]
-    socket2::SockRef::from(&listener)
-        .set_tcp_notsent_lowat(UNSENT_BYTES)
-        .map_err(|source| StartError::Listen { address, source })?;
-    listener.set_nonblocking(true).map_err(|source| StartError::Listen { address, source })?;
+    socket2::SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_BYTES).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
     Ok(listener)
 }
 
@@ -317,29 +322,6 @@ pub(super) async fn keep_sources(api: &Api) -> bool {
     kept.is_ok()
 }
 
-/// Routes of `security.rate_limit.routes` that there are none of.
-pub(super) fn check_routes(limits: &RateLimit) -> Result<(), Vec<Fault>> {
-    let known: Vec<String> =
-        RULES.iter().map(|(method, path, _)| format!("{method} {path}")).collect();
-    let unknown = limits.routes.keys().filter(|route| !known.contains(route));
-    let fault = |route: &String| {
-        let near = yaml::nearest(route, known.iter().map(String::as_str));
-        let hint = near
-            .map_or("docs/security.md lists all routes".into(), |near| format!("write `{near}`"));
-        Fault {
-            kind: FaultKind::Settings,
-            file: "security.rate_limit.routes".into(),
-            line: 0,
-            column: 0,
-            code: "unknown_route",
-            message: format!("there is no route `{}`", yaml::shown(route)),
-            hint: Some(hint),
-        }
-    };
-    let faults: Vec<Fault> = unknown.map(fault).collect();
-    if faults.is_empty() { Ok(()) } else { Err(faults) }
-}
-
 /// Waits for SIGTERM or SIGINT; false when signals cannot be heard.
 pub(super) async fn signal() -> bool {
     use tokio::signal::unix::{SignalKind, signal};
@@ -353,22 +335,4 @@ pub(super) async fn signal() -> bool {
         _ = int.recv() => {}
     }
     true
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::settings::Rate;
-
-    #[test]
-    fn a_rate_of_a_route_that_does_not_exist_is_refused_with_the_nearest() {
-        let limits = |route: &str| RateLimit {
-            routes: [(route.to_owned(), Rate { per_minute: 1, burst: None })].into(),
-            ..RateLimit::default()
-        };
-        assert_eq!(check_routes(&limits("POST /orchestrate/batch")), Ok(()));
-        let faults = check_routes(&limits("POST /orchestrate/bach")).unwrap_err();
-        assert_eq!(faults[0].hint.as_deref(), Some("write `POST /orchestrate/batch`"));
-        assert!(check_routes(&limits("/orchestrate")).is_err());
-    }
 }

@@ -11,6 +11,7 @@ use super::manage::told;
 use super::signing::Signatures;
 use super::tokens::Tokens;
 use super::{Entry, Gate, Keyring, Wanted, failures};
+use crate::catalog;
 use crate::domain::access::{Grant, Role};
 use crate::outbound::{Allow, AllowError};
 use crate::seal::{self, DataKeys, Key, SealError};
@@ -84,6 +85,20 @@ pub enum Refusal {
     /// Keys could not be read or the first not made.
     #[error("the keys in the store: {0}")]
     Store(#[from] StoreError),
+}
+
+/// Every reason to refuse a start that the settings alone hold: nothing is made, asked or stored.
+pub async fn look(settings: &Settings) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let proxies = settings.security.trusted_proxies.iter();
+    refusals.extend(proxies.filter_map(|raw| network(raw).err()));
+    let first = settings.secrets.get(Secret::BootstrapKey);
+    refusals.extend(
+        first.filter(|key| prefix_of(key.expose_secret()).is_none()).map(|_| Refusal::BootstrapKey),
+    );
+    refusals.extend(catalog::guard(settings).err().map(Refusal::Outbound));
+    refusals.extend(Tokens::look(settings).await.err());
+    refusals
 }
 
 impl Gate {

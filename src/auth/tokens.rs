@@ -54,17 +54,7 @@ impl Tokens {
     pub(super) async fn of(settings: &Settings) -> Result<Option<Tokens>, Refusal> {
         let jwt = settings.security.jwt.clone();
         let secret = settings.secrets.get(Secret::JwtSecretKey).cloned();
-        let origin = match (&jwt.jwks_file, &jwt.jwks_url) {
-            (None, None) if secret.is_none() => return Ok(None),
-            (None, None) => Origin::Nowhere,
-            (Some(file), None) => Origin::File(file.clone()),
-            (None, Some(url)) => issuer(url, settings.env, catalog::guard(settings)?)
-                .map_err(|why| Refusal::KeySet(format!("jwks_url: {why}")))?,
-            (Some(_), Some(_)) => {
-                let why = "jwks_url: jwks_file is set too; keep one of them";
-                return Err(Refusal::KeySet(why.to_owned()));
-            }
-        };
+        let Some(origin) = origin(settings, secret.is_some())? else { return Ok(None) };
         let none = base(&jwt, secret.as_ref());
         let tokens = Tokens {
             current: ArcSwap::from_pointee(none),
@@ -86,6 +76,14 @@ impl Tokens {
             (Err(why), Origin::Nowhere) => return Err(Refusal::KeySet(why)),
         }
         Ok(Some(tokens))
+    }
+
+    /// As a start would, but for an issuer, which is not asked.
+    pub(super) async fn look(settings: &Settings) -> Result<(), Refusal> {
+        if settings.security.jwt.jwks_url.is_some() {
+            return origin(settings, false).map(|_| ());
+        }
+        Tokens::of(settings).await.map(|_| ())
     }
 
     /// The caller whose token it is.
@@ -165,6 +163,22 @@ fn base(jwt: &Jwt, secret: Option<&SecretString>) -> Verifier {
 }
 
 /// The issuer at `url`, if it may be asked.
+/// Where the settings say that public keys are; `None` where no token would be believed.
+fn origin(settings: &Settings, secret: bool) -> Result<Option<Origin>, Refusal> {
+    let jwt = &settings.security.jwt;
+    match (&jwt.jwks_file, &jwt.jwks_url) {
+        (None, None) => Ok(secret.then_some(Origin::Nowhere)),
+        (Some(file), None) => Ok(Some(Origin::File(file.clone()))),
+        (None, Some(url)) => issuer(url, settings.env, catalog::guard(settings)?)
+            .map(Some)
+            .map_err(|why| Refusal::KeySet(format!("jwks_url: {why}"))),
+        (Some(_), Some(_)) => {
+            let why = "jwks_url: jwks_file is set too; keep one of them";
+            Err(Refusal::KeySet(why.to_owned()))
+        }
+    }
+}
+
 fn issuer(url: &str, env: Env, guard: Guard) -> Result<Origin, String> {
     let uri: Uri = url.parse().map_err(|_| "is no address; write https://…".to_owned())?;
     if env != Env::Development && uri.scheme_str() != Some("https") {

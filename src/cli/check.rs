@@ -2,9 +2,12 @@
 
 use super::session::load;
 use super::{CheckArgs, complain, exit, load_settings, print};
+use crate::api::limited::check_routes;
+use crate::auth;
 use crate::detect::builtin;
+use crate::settings::Settings;
 use crate::snapshot::Sources;
-use crate::yaml::fault::Fault;
+use crate::yaml::fault::{Fault, FaultKind};
 
 /// What makes a folder a project.
 const PARTS: [&str; 3] = ["config", "detectors", "policies"];
@@ -21,6 +24,16 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
         Ok(settings) => settings,
         Err(faults) => return report(args, &faults, "faults in the settings"),
     };
+    let refused = match refusals(&settings) {
+        Ok(refused) => refused,
+        Err(error) => {
+            complain(&error);
+            return exit::INTERNAL;
+        }
+    };
+    if !refused.is_empty() {
+        return report(args, &refused, "the service would not start");
+    }
     let sources = Sources::of(&settings, args.dir.as_deref(), builtin::check);
     let loaded =
         sources.read().and_then(|files| load(&files, &sources, &settings, args.dir.as_deref()));
@@ -42,6 +55,25 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
             exit::OK
         }
     }
+}
+
+/// What else would keep the service from starting, as faults of the settings.
+fn refusals(settings: &Settings) -> Result<Vec<Fault>, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("no runtime could be made: {error}"))?;
+    let fault = |refusal: auth::Refusal| Fault {
+        kind: FaultKind::Settings,
+        file: "settings".into(),
+        line: 0,
+        column: 0,
+        code: "refused_start",
+        message: refusal.to_string(),
+        hint: None,
+    };
+    let mut faults: Vec<Fault> =
+        runtime.block_on(auth::look(settings)).into_iter().map(fault).collect();
+    faults.extend(check_routes(&settings.security.rate_limit).err().unwrap_or_default());
+    Ok(faults)
 }
 
 fn report(args: &CheckArgs, faults: &[Fault], meaning: &str) -> u8 {

@@ -171,3 +171,23 @@ fn health_says_whether_the_service_is_ready() {
     assert_eq!(gone.status.code(), Some(69), "{}", text(&gone.stderr));
     assert!(text(&gone.stderr).contains(&address), "{}", text(&gone.stderr));
 }
+
+#[test]
+fn check_refuses_what_would_keep_the_service_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |args: &[&str]| {
+        let mut command = command(dir.path());
+        command.args(args).env("ORCHESTRATION_SECURITY__TRUSTED_PROXIES", "[10.0.0.0/40]");
+        command.env("ORCHESTRATION_BOOTSTRAP_KEY", "orch_x");
+        command.env("ORCHESTRATION_SECURITY__JWT__JWKS_FILE", "nope.json");
+        let output = command.output().unwrap();
+        (output.status.code(), text(&output.stdout).to_owned() + text(&output.stderr))
+    };
+    for (args, code) in [(&["check"][..], 65), (&["serve", "--listen", "127.0.0.1:0"], 64)] {
+        let (status, said) = told(args);
+        assert_eq!(status, Some(code), "{said}");
+        for fault in ["`10.0.0.0/40` is no address", "has no key's form", "jwks_file nope.json"] {
+            assert!(said.contains(fault), "{args:?}: {fault}: {said}");
+        }
+    }
+}
