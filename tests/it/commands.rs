@@ -181,7 +181,7 @@ fn check_refuses_what_would_keep_the_service_from_starting() {
         command.env("ORCHESTRATION_BOOTSTRAP_KEY", "orch_x");
         command.env("ORCHESTRATION_SECURITY__JWT__JWKS_FILE", "nope.json");
         let output = command.output().unwrap();
-        (output.status.code(), text(&output.stdout).to_owned() + text(&output.stderr))
+        (output.status.code(), format!("{}{}", text(&output.stdout), text(&output.stderr)))
     };
     for (args, code) in [(&["check"][..], 65), (&["serve", "--listen", "127.0.0.1:0"], 64)] {
         let (status, said) = told(args);
