@@ -169,7 +169,7 @@ pub fn by_revision(rows: Vec<Tally>) -> Vec<Decided> {
         }
     }
     let mut all: Vec<Decided> = all.into_values().collect();
-    all.sort_by(|a, b| (b.first_ms, b.last_ms).cmp(&(a.first_ms, a.last_ms)));
+    all.sort_by_key(|one| std::cmp::Reverse((one.first_ms, one.last_ms)));
     all
 }
 

@@ -127,7 +127,7 @@ async fn an_end_that_nobody_takes_is_a_dead_letter_and_requeued_is_told_anew() {
     let before = server.received_requests().await.unwrap();
     server.reset().await;
     Mock::given(method("POST")).respond_with(ResponseTemplate::new(204)).mount(&server).await;
-    let path = format!("/api/v1/admin/dlq/{}/requeue", letter);
+    let path = format!("/api/v1/admin/dlq/{letter}/requeue");
     let again = app.post(&path, &json!({"reason": "it is back"})).await;
     assert_eq!(again.status, 200, "{}", again.text);
     called(&server, 1).await;
