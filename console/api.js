@@ -15,6 +15,8 @@ export class Problem extends Error {
 let key = sessionStorage.getItem('key') ?? '';
 let whose = '';
 let routes = null;
+/** What the service says of the key; null where it does not say. */
+let self = null;
 
 export const session = {
   open: () => key !== '',
@@ -23,7 +25,8 @@ export const session = {
     if (keep && given) sessionStorage.setItem('key', given);
     else sessionStorage.removeItem('key');
   },
-  end() { key = ''; whose = ''; sessionStorage.removeItem('key'); },
+  end() { key = ''; whose = ''; self = null; sessionStorage.removeItem('key'); },
+  self: () => self,
   choose(tenant) { whose = tenant; },
   tenant: () => whose,
 };
@@ -82,6 +85,14 @@ export async function learn() {
   const response = await fetch('/openapi.json', { credentials: 'omit' });
   routes = (await response.json()).paths;
 }
+
+/** Asks whose key it is: whatever it may do, the service answers whether it is one. */
+export async function introduce() {
+  self = has('GET', '/whoami') ? await get('/whoami') : null;
+}
+
+/** Whether the key holds the scope; where that is not known, the service will say. */
+export const may = (scope) => self?.scopes.includes(scope) ?? true;
 
 /** Whether the service serves it; `path` is as it stands in a call. */
 export const has = (method, path) => operation(method, path) !== undefined;

@@ -1,7 +1,7 @@
 // Sign-in, the choice of view, and the beat of its refresh.
 
-import { Problem, get, has, learn, look, send, session, takesBody } from './api.js';
-import { h, morph, notice } from './dom.js';
+import { Problem, has, introduce, learn, look, send, session, takesBody } from './api.js';
+import { h, morph, notice, time } from './dom.js';
 import decisions from './views/decisions.js';
 import detectors from './views/detectors.js';
 import jobs from './views/jobs.js';
@@ -145,6 +145,15 @@ async function whose() {
   at('tenant').replaceChildren(all, ...ids.map((id) => h('option', { value: id }, id)));
 }
 
+/** Who is signed in, for whom, and until when. */
+function who(self) {
+  if (!self) return [];
+  const { key_prefix: prefix, actor, tenant, roles, scopes, expires_at: end } = self;
+  const names = roles.length ? roles.join(', ') : `${scopes.length} scopes`;
+  return [h('span', { title: `May do: ${scopes.join(' ')}` }, 'Signed in as ', h('code', {}, prefix ?? actor),
+    ` (${names}) for ${tenant ?? 'every tenant'}`, end ? [', until ', time(end)] : null), ' '];
+}
+
 async function enter(key, keep) {
   // No header can carry other characters, so that nothing could be asked.
   if (/[^\x21-\x7e]/.test(key)) {
@@ -153,16 +162,14 @@ async function enter(key, keep) {
   }
   session.begin(key, keep);
   await learn();
-  // Whatever the key may do, the service answers whether it is one.
   try {
-    await get('/generations');
+    await introduce();
   } catch (problem) {
-    if (problem.code !== 'INSUFFICIENT_SCOPE') {
-      session.end();
-      throw problem;
-    }
+    session.end();
+    throw problem;
   }
   signed = true;
+  at('who').replaceChildren(...who(session.self()));
   say('');
   await whose();
   for (const id of ['nav', 'pause', 'leave']) at(id).hidden = false;
@@ -179,6 +186,7 @@ function leave(problem) {
   session.end();
   for (const id of ['nav', 'pause', 'leave', 'whose']) at(id).hidden = true;
   at('updated').textContent = '';
+  at('who').replaceChildren();
   document.title = 'Sign in · Detector Orchestrator';
   const form = h('form', { class: 'sign', id: 'sign' },
     h('label', { for: 'key' }, 'API key or token'),

@@ -71,11 +71,16 @@ export function tenants({ metrics = null, shares = [], listed = [] }) {
   return all.sort((a, b) => b.anger - a.anger || a.name.localeCompare(b.name));
 }
 
-/** What became of the last edit: null where all is well. */
-export function edit(generations) {
+/** The bad edit: one that was refused, else one that was taken and stops more than what was there
+ * before; null where all is well. */
+export function edit(generations, revisions) {
   const fault = generations?.faults?.[0];
-  if (!fault) return null;
-  return { where: place(fault), what: fault.message, hint: fault.hint, fault };
+  if (fault) return { where: place(fault), what: fault.message, hint: fault.hint, fault };
+  const suspect = revisions?.suspect;
+  if (!suspect) return null;
+  const made = generations?.history?.find((one) => one.revision === suspect.revision && one.changed.length && one.result !== 'refused');
+  const what = `${percent(suspect.stopped_share, 1)} for review, blocked or incomplete since, ${percent(suspect.before_share, 1)} before`;
+  return { where: made ? made.changed.join(', ') : `revision ${suspect.revision.slice(0, 12)}`, what, suspect };
 }
 
 export const place = (fault) => (fault.line ? `${fault.file}:${fault.line}:${fault.column}` : fault.file);

@@ -1,7 +1,8 @@
-// One decision with its whole explanation. Texts stay in this page unless somebody has them judged.
+// Decisions on record, and one with its whole explanation. Texts stay in this page unless somebody has them judged.
 
 import { get, has, send } from '../api.js';
 import { count, digest, h, mark, notice, number, section, table, time } from '../dom.js';
+import { found } from '../found.js';
 import { highlight } from '../highlight.js';
 
 const ACTION = { allow: 'good', flag: 'warn', redact: 'warn', review: 'warn', block: 'bad' };
@@ -129,7 +130,9 @@ function whole(one, text, context) {
 export default {
   id: 'decisions',
   title: 'Decisions',
-  mount(root, context, [id]) {
+  mount(root, context, [id, revision]) {
+    // `by` and a revision are no record's id.
+    const by = id === 'by' ? { revision: decodeURIComponent(revision ?? '') } : {};
     const place = h('div', { id: 'decision' });
     const past = h('div', {});
     const show = (one, text) => {
@@ -178,9 +181,10 @@ export default {
       if (location.hash === there) open(wanted);
       else location.hash = there;
     });
-    root.append(h('div', { class: 'pair' }, find, judge), past, place);
+    const listed = found(context, by);
+    root.append(h('div', { class: 'pair' }, find, judge), past, place, ...(listed ? [listed] : []));
     draw();
-    if (id) {
+    if (id && id !== 'by') {
       document.getElementById('find-id').value = decodeURIComponent(id);
       open(decodeURIComponent(id));
     }

@@ -4,8 +4,8 @@ import { has, look } from '../api.js';
 import { button, h, mark, notice, percent, section, table, time } from '../dom.js';
 
 async function load() {
-  const [jobs, letters] = await Promise.all(['/jobs?limit=50', '/admin/dlq?limit=50'].map(look));
-  return { jobs, letters };
+  const [jobs, letters, tellings] = await Promise.all(['/jobs?limit=50', '/admin/dlq?limit=50', '/admin/dlq?kind=webhooks&limit=50'].map(look));
+  return { jobs, letters, tellings };
 }
 
 const STATE = { completed: 'good', running: 'good', failed: 'bad', paused: 'warn', cancelled: 'none', queued: 'none' };
@@ -25,15 +25,15 @@ function job(one) {
 }
 
 function letter(one) {
-  const id = idOf(one);
+  // A telling's own id: its job's names another letter, or none.
+  const { id } = one;
   const may = ['requeue', 'discard'].filter((how) => has('POST', `/admin/dlq/x/${how}`));
-  return { key: id, cells: [h('code', { title: id }, id), one.tenant ?? '', one.job_type ?? one.kind ?? '', String(one.attempts ?? ''),
-    said(one.error ?? one.reason), time(one.failed_at ?? one.dead_at ?? one.updated_at ?? one.at ?? one.created_at),
+  return { key: id, cells: [h('code', { title: id }, one.job_id), one.tenant, String(one.attempts), said(one.last_error), time(one.dead_at),
     h('div', { class: 'row' }, may.map((how) => button('letter', verb(how), { id, how, label: `${verb(how)} ${id}` })))] };
 }
 
 const JOBS = [['Job'], ['State'], ['Type'], ['Priority'], ['Attempts', 'num'], ['Progress', 'num'], ['Created'], ['Changed'], ['Error'], ['Control']];
-const LETTERS = [['Job'], ['Tenant'], ['Type'], ['Attempts', 'num'], ['Error'], ['Since'], ['Control']];
+const LETTERS = [['Job'], ['Tenant'], ['Tries', 'num'], ['Error'], ['Since'], ['Control']];
 
 /** A part of the service that this release may not have. */
 function part({ value, problem }, what, show) {
@@ -47,11 +47,13 @@ export default {
   id: 'jobs',
   title: 'Jobs',
   load,
-  render({ jobs, letters }) {
+  render({ jobs, letters, tellings }) {
     return [
       section('Jobs', part(jobs, 'jobs', (list) => table('Jobs, newest first', JOBS, list.map(job), 'No jobs.'))),
       section('Dead letters', part(letters, 'dead letters',
         (list) => table('Jobs that ended for good without a result', LETTERS, list.map(letter), 'No dead letters.'))),
+      section('Callbacks', part(tellings, 'dead callbacks',
+        (list) => table('Ends of jobs that nobody took', LETTERS, list.map(letter), 'Every end was taken, or is told again soon.'))),
     ];
   },
   actions: {

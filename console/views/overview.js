@@ -1,6 +1,6 @@
 // What goes on: traffic, what was decided, how fast, what was left unjudged; and the three questions.
 
-import { look } from '../api.js';
+import { look, may } from '../api.js';
 import { bars, lines } from '../chart.js';
 import * as diagnose from '../diagnose.js';
 import { count, h, mark, ms, notice, number, percent, section, table } from '../dom.js';
@@ -35,7 +35,8 @@ function keep(text) {
 async function load() {
   const paths = ['/metrics', '/generations', '/detectors', '/breakers', '/fairness', '/health/detailed', '/performance'];
   const [metrics, generations, listed, breakers, fairness, health, performance] = await Promise.all(paths.map(look));
-  return { metrics, generations, listed, breakers, fairness, health, performance,
+  const revisions = may('audit:read') ? await look('/evidence/revisions') : {};
+  return { metrics, generations, listed, breakers, fairness, health, performance, revisions,
     parsed: metrics.value ? keep(metrics.value) : null };
 }
 
@@ -48,7 +49,7 @@ function questions(data) {
   const answers = diagnose.answers({
     sick: diagnose.detectors({ listed: data.listed.value?.detectors, breakers: data.breakers.value?.breakers, metrics: parsed }),
     angry: diagnose.tenants({ metrics: parsed, shares: data.fairness.value?.tenants }),
-    bad: diagnose.edit(data.generations.value),
+    bad: diagnose.edit(data.generations.value, data.revisions.value),
   });
   const needed = { sick: ['metrics', 'breakers', 'listed'], angry: ['metrics', 'fairness'], edit: ['generations'] };
   const known = (id) => needed[id].every((part) => data[part].value !== undefined);

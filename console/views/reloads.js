@@ -1,12 +1,30 @@
 // What is live, what of the last edits was refused and where, and who changed what.
 
-import { has, look } from '../api.js';
+import { has, look, may } from '../api.js';
 import * as diagnose from '../diagnose.js';
-import { button, digest, h, mark, notice, section, table, time } from '../dom.js';
+import { button, count, digest, h, mark, notice, percent, section, table, time } from '../dom.js';
 
 async function load() {
   const [generations, audit] = await Promise.all(['/generations', '/audit?limit=50'].map(look));
-  return { generations, audit };
+  const revisions = may('audit:read') ? await look('/evidence/revisions') : {};
+  return { generations, audit, revisions };
+}
+
+const decided = (revision) => `#/decisions/by/${encodeURIComponent(revision)}`;
+const REVISIONS = [['Revision'], ['First decision'], ['Last decision'], ['Decisions', 'num'], ['Review', 'num'], ['Block', 'num'],
+  ['Incomplete', 'num'], ['Stopped', 'num'], ['Show']];
+const revision = (suspect) => (one) => ({ key: one.revision, class: one.revision === suspect?.revision ? 'ill' : null, cells: [
+  digest(one.revision), time(one.first_at), time(one.last_at), count(one.decisions), count(one.actions.review), count(one.actions.block),
+  count(one.incomplete), percent(one.stopped_share, 1),
+  h('a', { href: decided(one.revision), 'aria-label': `Decisions of ${one.revision.slice(0, 12)}` }, 'Decisions')] });
+
+/** Which edit was bad, in a sentence. */
+function verdict(bad, live) {
+  if (!bad) return mark('good', 'The last edit serves.');
+  const first = [mark('bad', bad.where), ` is the bad edit: ${bad.what}`];
+  if (bad.fault) return [...first, `${bad.hint ? `; ${bad.hint}` : ''}. What served before still serves.`];
+  return [...first, bad.suspect.revision === live ? '. It serves. ' : '. It serves no more. ',
+    h('a', { href: decided(bad.suspect.revision) }, 'What it decided')];
 }
 
 const FAULTS = [['Where'], ['What is wrong'], ['What to do'], ['Code']];
@@ -38,19 +56,19 @@ export default {
   id: 'reloads',
   title: 'Reloads',
   load,
-  render({ generations, audit }) {
+  render({ generations, audit, revisions }) {
     const { value } = generations;
     if (!value) return notice(generations.problem, 'see what is live');
-    const bad = diagnose.edit(value);
+    const bad = diagnose.edit(value, revisions.value);
     return [
-      h('p', { id: 'bad-edit', class: 'lead' }, bad
-        ? [mark('bad', bad.where), ` is the bad edit: ${bad.what}${bad.hint ? `; ${bad.hint}` : ''}. What served before still serves.`]
-        : mark('good', 'The last edit serves.')),
+      h('p', { id: 'bad-edit', class: 'lead' }, verdict(bad, value.revision)),
       live(value),
       has('POST', '/admin/reload') ? h('p', {}, button('reload', 'Look at the files now')) : null,
       value.faults.length ? section('Why the last edit is refused', table('Faults', FAULTS, value.faults.map(fault))) : null,
       value.warnings.length ? section('Odd, but it serves', table('Warnings', FAULTS, value.warnings.map(fault))) : null,
       value.history ? section('Edits of this process', table('Edits, newest first', HISTORY, value.history.map(past), 'Nothing was edited since the start.')) : null,
+      revisions.value ? section('What each revision decided', table('Revisions, newest first; stopped is for review, blocked or incomplete',
+        REVISIONS, revisions.value.revisions.map(revision(revisions.value.suspect)), 'Nothing was decided yet.')) : null,
       section('Who changed what', audit.problem ? notice(audit.problem, 'see the audit')
         : table('Audit, newest first', ACTS, audit.value.audit.map(act), 'Nobody changed anything.')),
     ];

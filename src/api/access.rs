@@ -32,6 +32,8 @@ use crate::operations;
 pub enum Need {
     /// No credential.
     Nothing,
+    /// Any credential.
+    Credential,
     /// A credential with this scope.
     Has(Scope),
     /// The same, unless the peer is this machine itself and no proxy forwards.
@@ -82,6 +84,8 @@ pub const RULES: &[Rule] = &[
     ("GET", "/performance", Need::Has(Scope::MetricsRead)),
     ("GET", "/audit", Need::Has(Scope::AuditRead)),
     ("GET", "/audit/verify", Need::Has(Scope::AuditRead)),
+    ("GET", "/evidence", Need::Has(Scope::AuditRead)),
+    ("GET", "/evidence/revisions", Need::Has(Scope::AuditRead)),
     ("GET", "/evidence/keys", Need::Nothing),
     ("GET", "/evidence/{id}", Need::Has(Scope::AuditRead)),
     ("GET", "/evidence/{id}/chain", Need::Has(Scope::AuditRead)),
@@ -101,6 +105,7 @@ pub const RULES: &[Rule] = &[
     ("GET", "/admin/dlq", Need::Has(Scope::JobsAdmin)),
     ("POST", "/admin/dlq/{letter}/requeue", Need::Has(Scope::JobsAdmin)),
     ("POST", "/admin/dlq/{letter}/discard", Need::Has(Scope::JobsAdmin)),
+    ("GET", "/whoami", Need::Credential),
     ("GET", "/keys", Need::Has(Scope::KeysWrite)),
     ("POST", "/keys", Need::Has(Scope::KeysWrite)),
     ("GET", "/keys/{prefix}", Need::Has(Scope::KeysWrite)),
@@ -196,7 +201,8 @@ async fn enter(
     let scope = match need {
         Need::Nothing => return Ok(None),
         Need::HasUnlessLocal(_) if is_local(request) => return Ok(None),
-        Need::Has(scope) | Need::HasUnlessLocal(scope) => scope,
+        Need::Credential => None,
+        Need::Has(scope) | Need::HasUnlessLocal(scope) => Some(scope),
     };
     let api = api_of(request)?;
     let headers = request.headers();
@@ -255,11 +261,9 @@ fn presented(request: &ServiceRequest) -> Presented<'_> {
     }
 }
 
-/// Whether `caller` holds `scope`.
-fn permit(caller: &Caller, scope: Scope) -> Result<(), Error> {
-    if caller.may(scope) {
-        return Ok(());
-    }
+/// Whether `caller` holds `scope`, where one is needed.
+fn permit(caller: &Caller, scope: Option<Scope>) -> Result<(), Error> {
+    let Some(scope) = scope.filter(|scope| !caller.may(*scope)) else { return Ok(()) };
     let message = format!("this needs the scope {}, which the credential lacks", scope.name());
     Err(Error::new(Code::InsufficientScope, message))
 }
@@ -358,10 +362,11 @@ fn demand(operation: &mut Operation, need: Need) {
             operation.security = Some(Vec::new());
             return;
         }
-        Need::Has(scope) => (scope, false),
-        Need::HasUnlessLocal(scope) => (scope, true),
+        Need::Credential => (None, false),
+        Need::Has(scope) => (Some(scope), false),
+        Need::HasUnlessLocal(scope) => (Some(scope), true),
     };
-    let with = |scheme: &str| SecurityRequirement::new(scheme, [scope.name()]);
+    let with = |scheme: &str| SecurityRequirement::new(scheme, scope.map(Scope::name));
     let mut security = vec![with("key"), with("bearer")];
     if optional {
         security.push(SecurityRequirement::default());
@@ -395,6 +400,7 @@ pub fn documented() -> String {
     for (method, path, need) in RULES {
         let need = match need {
             Need::Nothing => "nothing".to_owned(),
+            Need::Credential => "any credential".to_owned(),
             Need::Has(scope) => format!("`{}`", scope.name()),
             Need::HasUnlessLocal(scope) => {
                 format!("`{}`, or to be on this machine without a proxy", scope.name())

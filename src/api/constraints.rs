@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::domain::access::{Role, Scope};
+use crate::domain::action::Action;
 use crate::domain::id::{BundleName, DetectorName, TenantId};
 use crate::domain::job::{JobState, JobType};
 use crate::domain::redaction::Style;
@@ -75,6 +76,9 @@ fn parameter(parameter: &mut Value) {
         "prefix" => matching("^orch_[0-9a-f]{12}$"),
         "id" => matching(EVIDENCE_ID),
         "head" => matching(HASH),
+        "action" => json!({ "enum": Action::ALL.map(Action::name) }),
+        "revision" => matching("^[0-9a-f]{8,64}$"),
+        "from" | "to" => json!({ "format": "date-time" }),
         "how" => json!({ "enum": ["reset", "open", "close"] }),
         "status" => json!({ "enum": ["active", "pending", "shadow"] }),
         "state" => {

@@ -9,7 +9,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::routes::{
     admin, audit, breakers, cache, dead_letters, detectors, events, evidence, health, jobs, keys,
-    live, operations, orchestrate, performance, policies, quotas, strategies, tenants,
+    live, operations, orchestrate, performance, policies, quotas, strategies, tenants, whoami,
 };
 use super::wire::content::ContentSchema;
 use super::wire::request::OrchestrateRequest;
@@ -64,6 +64,8 @@ use super::wire::request::OrchestrateRequest;
         performance::performance,
         audit::list,
         audit::verify,
+        evidence::search::list,
+        evidence::search::revisions,
         evidence::one,
         evidence::chain,
         evidence::prove,
@@ -82,6 +84,7 @@ use super::wire::request::OrchestrateRequest;
         strategies::get,
         strategies::put,
         admin::reload,
+        whoami::whoami,
         keys::list,
         keys::one,
         keys::create,

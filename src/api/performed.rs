@@ -7,7 +7,8 @@ use actix_web::web::Data;
 use futures_util::FutureExt as _;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
-use tracing::Instrument as _;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use super::routes::orchestrate::{
     BatchItem, BatchRequest, BatchResponse, log, of_tenant, parallel,
@@ -26,7 +27,7 @@ use crate::domain::request::{Priority, Request};
 use crate::jobs::{self, Fruitless, Perform, Progress, Task, Tried};
 use crate::orchestrator::{self, Ran, Step, Steps};
 use crate::snapshot::Snapshot;
-use crate::telemetry::traces::SPANS;
+use crate::telemetry::traces::{self, SPANS};
 
 /// How the log calls what is answered to nobody.
 const ROUTE: &str = "job";
@@ -39,14 +40,27 @@ const CROWDED: Duration = Duration::from_secs(2);
 
 /// What carries jobs out for `api`.
 pub fn perform(api: Data<Api>) -> Perform {
-    Rc::new(move |task| {
+    Rc::new(move |mut task| {
         let api = api.clone();
-        let span = tracing::trace_span!(target: SPANS, "job", job.type = task.job.job_type.name());
+        let span = tracing::trace_span!(target: SPANS, "job", otel.kind = "consumer",
+            job.type = task.job.job_type.name(), job.attempt = task.job.attempts,
+            tenant.id = Empty, decision.action = Empty, otel.status_code = Empty);
+        if let Some(maker) = &task.payload.trace {
+            traces::follow(&span, maker);
+        }
         async move {
-            match task.job.job_type {
+            // Where no span leaves, detectors and the log are told of the maker's.
+            if let Some(here) = traces::current() {
+                task.payload.trace = Some(here);
+            }
+            let tried = match task.job.job_type {
                 JobType::Orchestrate => one(&api, task).await,
                 JobType::Batch => batch(&api, task).await,
+            };
+            if tried.is_err() {
+                Span::current().record("otel.status_code", "ERROR");
             }
+            tried
         }
         .instrument(span)
         .boxed_local()
@@ -70,6 +84,7 @@ async fn one(api: &Api, task: Task) -> Tried {
     let request = of_tenant(api, (&caller, &snapshot), of, payload.request_id);
     let mut request = request.map_err(Fruitless::Error)?;
     request.no_store = payload.no_store;
+    request.trace = payload.trace;
     let (outcome, started) = asking.judged(&mut request, Some(&progress)).await?;
     progress.reach(0.9);
     tried((api, &caller), &request, &outcome, started)
@@ -171,7 +186,7 @@ async fn batch(api: &Api, task: Task) -> Tried {
         let id = payload.request_id.as_str().chars().take(96).collect::<String>();
         let id = RequestId::kept_of(&format!("{id}-{index}"));
         let (asking, tenant, done, progress) = (&asking, &job.of.tenant, &done, &progress);
-        let no_store = payload.no_store;
+        let (no_store, trace) = (payload.no_store, payload.trace.clone());
         async move {
             let item = async {
                 let wire = read::<OrchestrateRequest>(value.0).map_err(Fruitless::Error)?;
@@ -183,6 +198,7 @@ async fn batch(api: &Api, task: Task) -> Tried {
                 let request = of_tenant(api, who, of, id.clone());
                 let mut request = request.map_err(Fruitless::Error)?;
                 request.no_store = no_store;
+                request.trace = trace;
                 request.gather = Some(GATHER);
                 let (outcome, started) = asking.judged(&mut request, None).await?;
                 let missed = passing(&outcome);

@@ -48,6 +48,8 @@ pub struct Caller {
     pub max_priority: Option<Priority>,
     /// The shown part of its key, for logs.
     pub key_prefix: Option<String>,
+    /// When its credential expires, milliseconds since 1970; `None` is never.
+    pub expires_at_ms: Option<i64>,
 }
 
 impl Caller {
@@ -65,6 +67,7 @@ impl Caller {
             scopes: Scopes::ALL,
             max_priority: None,
             key_prefix: None,
+            expires_at_ms: None,
         }
     }
 
@@ -76,6 +79,7 @@ impl Caller {
             scopes: key.grant.effective(),
             max_priority: key.max_priority,
             key_prefix: Some(key.prefix.clone()),
+            expires_at_ms: key.expires_at_ms,
         }
     }
 

@@ -228,6 +228,7 @@ fn of_claims(claims: Claims) -> Result<Caller, &'static str> {
         roles: grant.roles.unwrap_or_default(),
         max_priority: None,
         key_prefix: None,
+        expires_at_ms: i64::try_from(claims.expires_at_s.saturating_mul(1_000)).ok(),
     })
 }
 
@@ -243,8 +244,11 @@ mod tests {
             tenant_id: tenant.map(str::to_owned),
             roles: roles.map(owned),
             scopes: scopes.map(owned),
+            expires_at_s: 7,
         };
-        match of_claims(claims) {
+        let caller = of_claims(claims);
+        assert!(caller.as_ref().map_or(true, |caller| caller.expires_at_ms == Some(7_000)));
+        match caller {
             Ok(caller) if caller.scopes == Scopes::ALL => "all".into(),
             Ok(caller) => caller.scopes.iter().map(Scope::name).collect::<Vec<_>>().join(" "),
             Err(refused) => refused.into(),

@@ -24,6 +24,10 @@ impl Bus for Local {
         self.bells.ring(ring);
     }
 
+    fn is_open(&self) -> Option<bool> {
+        None
+    }
+
     fn listen(&self, ring: Ring) -> watch::Receiver<u64> {
         self.bells.listen(ring)
     }

@@ -98,6 +98,8 @@ pub trait Bus: Send + Sync {
     fn ring(&self, ring: Ring);
     /// Changes with every ring from now on. Several rings may come as one.
     fn listen(&self, ring: Ring) -> watch::Receiver<u64>;
+    /// Whether the way to other instances is open; nothing where there is none.
+    fn is_open(&self) -> Option<bool>;
     /// Keeps the way to other instances, for as long as the service runs.
     fn keep(&self) -> BoxFuture<'_, ()>;
 }

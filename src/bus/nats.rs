@@ -257,6 +257,10 @@ impl Bus for Nats {
         self.bells.listen(ring)
     }
 
+    fn is_open(&self) -> Option<bool> {
+        Some(self.link().is_ok())
+    }
+
     fn keep(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             loop {

@@ -37,6 +37,11 @@ impl Action {
         }
     }
 
+    /// The one of that name.
+    pub fn parse(raw: &str) -> Option<Action> {
+        Action::ALL.into_iter().find(|known| known.name() == raw)
+    }
+
     /// Whether the content may go on (`allowed` in the answer).
     pub fn lets_pass(self) -> bool {
         self <= Action::Redact

@@ -1,16 +1,40 @@
 //! Where a request stands among the spans of everybody who had to do with it, as W3C Trace Context
 //! writes it.
 
+use serde::{Deserialize, Serialize};
+
 /// Bytes of `tracestate` that are carried on; W3C asks for no more.
 const STATE_BYTES_MAX: usize = 512;
 
 /// A span of somebody, as the headers `traceparent` and `tracestate` tell it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct TraceContext {
     /// `00-<32 digits>-<16 digits>-<2 digits>`.
     parent: String,
     /// What the systems on the way have added; carried on as it came.
     state: Option<String>,
+}
+
+/// The two headers.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    parent: String,
+    state: Option<String>,
+}
+
+impl TryFrom<Written> for TraceContext {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<TraceContext, Self::Error> {
+        TraceContext::parse(&written.parent, written.state.as_deref()).ok_or("no trace context")
+    }
+}
+
+impl From<TraceContext> for Written {
+    fn from(TraceContext { parent, state }: TraceContext) -> Written {
+        Written { parent, state }
+    }
 }
 
 impl TraceContext {
@@ -112,6 +136,9 @@ mod tests {
     #[test]
     fn what_is_made_is_what_is_read() {
         let made = TraceContext::of([7; 16], [9; 8], true, "a=1".into());
-        assert_eq!(TraceContext::parse(made.parent(), made.state()), Some(made));
+        assert_eq!(TraceContext::parse(made.parent(), made.state()), Some(made.clone()));
+        let written = serde_json::to_string(&made).unwrap();
+        assert_eq!(serde_json::from_str::<TraceContext>(&written).unwrap(), made);
+        assert!(serde_json::from_str::<TraceContext>(&written.replace("00-", "ff-")).is_err());
     }
 }

@@ -95,6 +95,10 @@ impl Bus for Moody {
         self.bells.ring(ring);
     }
 
+    fn is_open(&self) -> Option<bool> {
+        None
+    }
+
     fn listen(&self, ring: Ring) -> watch::Receiver<u64> {
         self.bells.listen(ring)
     }

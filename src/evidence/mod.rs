@@ -15,6 +15,7 @@ pub mod packing;
 pub mod proof;
 mod record;
 pub mod retention;
+pub mod search;
 mod sequencer;
 mod shapes;
 pub mod spool;

@@ -11,6 +11,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::id::{RequestId, TenantId};
 use crate::domain::job::JobKey;
 use crate::domain::request::Priority;
+use crate::domain::trace::TraceContext;
 use crate::seal::DataKeys;
 
 /// What is to be done, and for whom.
@@ -20,6 +21,9 @@ pub struct Payload {
     pub asker: Asker,
     /// Of the request that made the job.
     pub request_id: RequestId,
+    /// Where that request stood among everybody's spans.
+    #[serde(default)]
+    pub trace: Option<TraceContext>,
     /// Whether nothing is taken from what other requests asked for.
     pub no_store: bool,
     /// The body, as the route of its type takes it.
@@ -67,6 +71,8 @@ impl From<Asker> for Caller {
             tenant: asker.tenant,
             max_priority: asker.max_priority,
             key_prefix: asker.key_prefix,
+            // Who was let in when the job was made is not asked again.
+            expires_at_ms: None,
         }
     }
 }
@@ -152,6 +158,7 @@ mod tests {
         let payload = Payload {
             asker: Asker::from(&Caller::development()),
             request_id: RequestId::parse("r-1").unwrap(),
+            trace: None,
             no_store: false,
             data: json!({"content": "canary"}),
         };

@@ -38,7 +38,7 @@ pub struct Crew {
     pub(super) woken: Notify,
     /// A job came to its end here.
     pub(super) ended: Notify,
-    /// Jobs that waited when somebody last looked.
+    /// Jobs that waited when somebody last looked, with what came and went here since.
     pub(super) waiting: AtomicU64,
     keys: DataKeys,
     /// Of which the secrets of callbacks are made.
@@ -198,8 +198,19 @@ impl Crew {
             begun_by: wish.begun.then(|| self.worker()),
         };
         let added = self.store.add_job(job).await.map_err(refused)?;
+        if matches!(&added, Added::New(job) if job.state == JobState::Queued) {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+        }
         self.wake_all();
         Ok(added)
+    }
+
+    /// So many jobs that waited were taken here.
+    pub(super) fn taken(&self, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let less = |waiting: u64| Some(waiting.saturating_sub(count));
+        // It always gives a number, so that it never fails.
+        let _ = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// What came of a job, as its caller sees it, while it is kept.

@@ -71,6 +71,7 @@ async fn take(crew: &Arc<Crew>, live: &Live, (perform, tasks): (&Perform, &TaskT
                 if fresh { break } else { continue }
             }
             free -= taken.len().min(free);
+            crew.taken(taken.len());
             for one in taken {
                 let ends = ends.clone();
                 let (crew, perform) = (Arc::clone(crew), Rc::clone(perform));

@@ -33,6 +33,8 @@ pub struct Claims {
     pub roles: Option<Vec<String>>,
     /// Claimed scopes.
     pub scopes: Option<Vec<String>>,
+    /// When it expires, seconds since 1970.
+    pub expires_at_s: u64,
 }
 
 /// Why a token is refused; for the log, callers are told less.
@@ -191,8 +193,7 @@ struct Raw {
     _iss: String,
     #[serde(rename = "aud")]
     _aud: Audience,
-    #[serde(rename = "exp")]
-    _exp: u64,
+    exp: u64,
     #[serde(rename = "nbf")]
     _nbf: Option<u64>,
     #[serde(rename = "iat")]
@@ -215,8 +216,8 @@ impl Raw {
         if !plain || !(1..=SUBJECT_CHARS_MAX).contains(&chars) {
             return Err(TokenFault::Claims);
         }
-        let Raw { sub, tenant_id, roles, scopes, .. } = self;
-        Ok(Claims { sub, tenant_id, roles, scopes })
+        let Raw { sub, tenant_id, roles, scopes, exp, .. } = self;
+        Ok(Claims { sub, tenant_id, roles, scopes, expires_at_s: exp })
     }
 }
 

@@ -31,6 +31,7 @@ mod seen;
 mod sources;
 mod tree;
 mod trial;
+mod trust;
 mod watch;
 
 pub use change::RowChange;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use http::header::{HeaderValue, IF_NONE_MATCH};
 use http::{HeaderMap, Method, StatusCode, Uri};
 
-use super::sources::{contents, fault};
+use super::sources::{believed, fault};
 use super::tree::{archive, served};
+use super::trust::Trust;
 use super::watch::{Event, Looked, look};
 use super::{Live, Snapshot, guard};
 use crate::domain::digest::Digest;
@@ -33,6 +34,7 @@ const DIGITS_MAX: usize = 18;
 pub struct Remote {
     url: String,
     key_file: PathBuf,
+    trust: Trust,
     /// The bundle that served last.
     kept_file: PathBuf,
     held: Mutex<Held>,
@@ -76,6 +78,7 @@ impl Remote {
             url: remote.url.clone()?,
             key_file: below(remote.public_key_file.as_deref()?),
             kept_file: below(&settings.paths.data).join(KEPT),
+            trust: Trust::of(settings.env),
             held: Mutex::default(),
         }))
     }
@@ -99,8 +102,10 @@ impl Remote {
         if !self.kept_file.exists() {
             return Ok(());
         }
-        let bytes =
-            contents(FaultKind::Policy, &self.kept_file, &self.kept_file, PACKED_BYTES_MAX as u64)?;
+        let file = self.kept_file.as_path();
+        let folder = (file.parent().unwrap_or(file), self.trust);
+        let most = PACKED_BYTES_MAX as u64;
+        let bytes = believed(FaultKind::Policy, (file, file), folder, most)?;
         let offer = Arc::new(self.offer(&self.kept_file.display().to_string(), bytes.to_vec())?);
         let mut held = self.held();
         held.good = Some(Arc::clone(&offer));
@@ -109,7 +114,7 @@ impl Remote {
     }
 
     fn offer(&self, shown: &str, packed: Vec<u8>) -> Result<Offer, Fault> {
-        let archive = archive(shown, &packed, Some(&self.key_file))?;
+        let archive = archive(shown, &packed, Some((&self.key_file, self.trust)))?;
         let digits = &archive.revision;
         let whole = digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.len() <= DIGITS_MAX;
         let revision = digits.parse().ok().filter(|_| whole).ok_or_else(|| {

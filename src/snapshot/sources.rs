@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::remote::{Remote, SHOWN};
+use super::trust::{Doubt, Trust};
 use super::{Overlay, Row};
 use crate::assets;
 use crate::catalog::detector::DISCOVERED;
@@ -31,7 +32,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug, Clone)]
 pub(super) enum Place {
     /// On disk since the start; must stay.
-    Disk(PathBuf),
+    Disk(PathBuf, Trust),
     /// Inside the binary, below this prefix.
     Embedded(&'static str),
 }
@@ -46,7 +47,7 @@ pub struct Sources {
     /// Instead of `policies`.
     pub(super) remote: Option<Arc<Remote>>,
     /// Whose signature a bundle in `policies` must have.
-    pub(super) key_file: Option<PathBuf>,
+    pub(super) key_file: Option<(PathBuf, Trust)>,
     discovered: Vec<Discovered>,
     /// What discovered services said of themselves.
     told: Arc<Mutex<BTreeMap<DetectorName, Told>>>,
@@ -74,12 +75,13 @@ impl Sources {
     pub fn of(settings: &Settings, base: Option<&Path>, check_params: CheckParams) -> Sources {
         let paths = &settings.paths;
         let defaults = Paths::default();
+        let trust = Trust::of(settings.env);
         let below = |path: &Path| base.map_or_else(|| path.to_path_buf(), |base| base.join(path));
         let place = |path: &Path, default: &Path, prefix: &'static str| {
             let named = path != default;
             let path = below(path);
             // Whoever names a folder means that folder; only the defaults may be absent.
-            if named || path.exists() { Place::Disk(path) } else { Place::Embedded(prefix) }
+            if named || path.exists() { Place::Disk(path, trust) } else { Place::Embedded(prefix) }
         };
         Sources {
             detectors: place(&paths.detectors, &defaults.detectors, "detectors/"),
@@ -87,7 +89,12 @@ impl Sources {
             strategies: place(&paths.strategies, &defaults.strategies, "config/strategies.yaml"),
             policies: place(&paths.policies, &defaults.policies, "policies/"),
             remote: Remote::of(settings, base),
-            key_file: settings.policy.remote.public_key_file.as_deref().map(below),
+            key_file: settings
+                .policy
+                .remote
+                .public_key_file
+                .as_deref()
+                .map(|key| (below(key), trust)),
             discovered: settings.discovered.clone(),
             told: Arc::default(),
             check_params,
@@ -118,7 +125,7 @@ impl Sources {
             .chain(local)
             .filter_map(|place| match place {
                 // Events name absolute paths.
-                Place::Disk(path) => Some(std::path::absolute(path).unwrap_or(path.clone())),
+                Place::Disk(path, _) => Some(std::path::absolute(path).unwrap_or(path.clone())),
                 Place::Embedded(_) => None,
             })
             .collect()
@@ -138,7 +145,7 @@ impl Sources {
             return bundle.display().to_string();
         }
         match &self.policies {
-            Place::Disk(path) => path.display().to_string(),
+            Place::Disk(path, _) => path.display().to_string(),
             Place::Embedded(prefix) => format!("embedded/{}", prefix.trim_end_matches('/')),
         }
     }
@@ -253,7 +260,7 @@ pub(super) fn read(
 ) -> Result<Vec<Found>, Fault> {
     match place {
         Place::Embedded(prefix) => Ok(embedded(prefix, wanted)),
-        Place::Disk(path) => disk(kind, path, wanted),
+        Place::Disk(path, trust) => disk(kind, (path, *trust), wanted),
     }
 }
 
@@ -277,7 +284,7 @@ fn embedded(prefix: &str, wanted: fn(&str) -> bool) -> Vec<Found> {
 
 pub(super) fn disk(
     kind: FaultKind,
-    root: &Path,
+    (root, trust): (&Path, Trust),
     wanted: fn(&str) -> bool,
 ) -> Result<Vec<Found>, Fault> {
     let lost = |error: std::io::Error| {
@@ -289,7 +296,8 @@ pub(super) fn disk(
     let real = root.canonicalize().map_err(lost)?;
     let mut found = Vec::new();
     if real.is_file() {
-        let bytes = contents(kind, root, &real, FILE_BYTES_MAX)?;
+        let folder = (real.parent().unwrap_or(&real), trust);
+        let bytes = believed(kind, (root, &real), folder, FILE_BYTES_MAX)?;
         let shown = root.display().to_string();
         found.push(Found { relative: String::new(), shown, bytes });
         return Ok(found);
@@ -341,7 +349,8 @@ pub(super) fn disk(
                     let message = format!("holds more than {FILES_MAX} files");
                     return Err(fault(kind, root, "too_many_files", message));
                 }
-                let bytes = contents(kind, &shown, &target, FILE_BYTES_MAX)?;
+                let from = (shown.as_path(), target.as_path());
+                let bytes = believed(kind, from, (&real, trust), FILE_BYTES_MAX)?;
                 found.push(Found { shown: shown.display().to_string(), relative, bytes });
             }
         }
@@ -350,21 +359,28 @@ pub(super) fn disk(
     Ok(found)
 }
 
-/// At most `most` bytes.
-pub(super) fn contents(
+/// At most `most` bytes of the file `path`, which is called `shown`; below `root` where that is
+/// trusted.
+pub(super) fn believed(
     kind: FaultKind,
-    shown: &Path,
-    path: &Path,
+    (shown, path): (&Path, &Path),
+    (root, trust): (&Path, Trust),
     most: u64,
 ) -> Result<Arc<[u8]>, Fault> {
     use std::io::Read as _;
-    let read = || -> std::io::Result<Vec<u8>> {
+    let read = || -> std::io::Result<(Vec<u8>, Option<Doubt>)> {
+        let file = std::fs::File::open(path)?;
+        // Of what was opened: the name may be another file's by now.
+        let doubt = trust.doubts(root, &file.metadata()?);
         let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        file.take(most + 1).read_to_end(&mut bytes)?;
+        Ok((bytes, doubt))
     };
-    let bytes = read()
+    let (bytes, doubt) = read()
         .map_err(|error| fault(kind, shown, "unreadable", format!("could not be read: {error}")))?;
+    if let Some(Doubt { code, message, hint }) = doubt {
+        return Err(Fault { hint: Some(hint.to_owned()), ..fault(kind, shown, code, message) });
+    }
     if bytes.len() as u64 > most {
         let message = format!("holds more than {most} bytes");
         let (line, column) = yaml::end(bytes.get(..most as usize).unwrap_or_default());
@@ -388,7 +404,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("verdict.rego");
         std::os::unix::fs::symlink("..data/verdict.rego", &link).unwrap();
-        let read = || disk(FaultKind::Policy, dir.path(), is_policy).map(|found| found.len());
+        let place = (dir.path(), Trust::Anyone);
+        let read = || disk(FaultKind::Policy, place, is_policy).map(|found| found.len());
         assert_eq!(read().unwrap_err().code, "unreadable");
         std::fs::create_dir(dir.path().join("..data")).unwrap();
         std::fs::write(dir.path().join("..data/verdict.rego"), "package x").unwrap();

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::Sources;
-use super::sources::{Place, contents, disk, fault, is_policy, misnamed, read};
+use super::sources::{Place, believed, disk, fault, is_policy, misnamed, read};
+use super::trust::Trust;
 use crate::policy::{Archive, PACKED_BYTES_MAX, Refused, Source};
 use crate::seal;
 use crate::yaml::fault::{Fault, FaultKind};
@@ -24,7 +25,7 @@ impl Sources {
 
     fn local_tree(&self) -> Result<Vec<Source>, Fault> {
         let Some(path) = self.bundle() else {
-            if let Some(key) = &self.key_file {
+            if let Some((key, _)) = &self.key_file {
                 let message =
                     format!("`{}` demands a signed bundle, and there is none", key.display());
                 let hint = format!("put `{BUNDLE}` there, or unset policy.remote.public_key_file");
@@ -38,14 +39,24 @@ impl Sources {
             return Ok(found.into_iter().map(source).collect());
         };
         self.alone(&path)?;
-        let bytes = contents(FaultKind::Policy, &path, &path, PACKED_BYTES_MAX as u64)?;
-        archive(&path.display().to_string(), &bytes, self.key_file.as_deref())
+        let folder = (path.parent().unwrap_or(&path), self.trust());
+        let most = PACKED_BYTES_MAX as u64;
+        let bytes = believed(FaultKind::Policy, (&path, &path), folder, most)?;
+        let key = self.key_file.as_ref().map(|(key, trust)| (key.as_path(), *trust));
+        archive(&path.display().to_string(), &bytes, key)
             .and_then(|archive| served(archive.sources, &path.display().to_string()))
+    }
+
+    fn trust(&self) -> Trust {
+        match self.policies {
+            Place::Disk(_, trust) => trust,
+            Place::Embedded(_) => Trust::Anyone,
+        }
     }
 
     /// The bundle on disk, where there is one.
     pub(super) fn bundle(&self) -> Option<PathBuf> {
-        let Place::Disk(path) = &self.policies else { return None };
+        let Place::Disk(path, _) = &self.policies else { return None };
         if path.is_file() {
             return Some(path.clone());
         }
@@ -55,7 +66,7 @@ impl Sources {
 
     /// That a bundle in a folder leads nowhere else, and that no tree beside it looks as if it served.
     fn alone(&self, bundle: &Path) -> Result<(), Fault> {
-        let Place::Disk(root) = &self.policies else { return Ok(()) };
+        let Place::Disk(root, trust) = &self.policies else { return Ok(()) };
         if root == bundle {
             return Ok(());
         }
@@ -65,7 +76,7 @@ impl Sources {
         if !target.map_err(lost)?.starts_with(real.map_err(lost)?) {
             return Err(wrong("link_outside", "is a link that leads out of its folder".into()));
         }
-        let beside = disk(FaultKind::Policy, root, is_policy)?;
+        let beside = disk(FaultKind::Policy, (root, *trust), is_policy)?;
         let Some(other) = beside.first() else { return Ok(()) };
         let message = format!("`{}` lies beside the bundle, which serves alone", other.relative);
         let hint = Some("keep the bundle or the tree, not both".to_owned());
@@ -77,7 +88,7 @@ impl Sources {
 pub(super) fn archive(
     shown: &str,
     bytes: &[u8],
-    key_file: Option<&Path>,
+    key_file: Option<(&Path, Trust)>,
 ) -> Result<Archive, Fault> {
     let key = key_file.map(public_key).transpose()?;
     Archive::read(bytes, key.as_ref()).map_err(|refused| of(shown, refused))
@@ -109,8 +120,9 @@ pub(super) fn of(shown: &str, refused: Refused) -> Fault {
     }
 }
 
-fn public_key(file: &Path) -> Result<[u8; 32], Fault> {
-    let bytes = contents(FaultKind::Settings, file, file, KEY_BYTES_MAX as u64)?;
+fn public_key((file, trust): (&Path, Trust)) -> Result<[u8; 32], Fault> {
+    let folder = (file.parent().unwrap_or(file), trust);
+    let bytes = believed(FaultKind::Settings, (file, file), folder, KEY_BYTES_MAX as u64)?;
     let text = String::from_utf8_lossy(&bytes);
     seal::public_key_of_pem(&text).ok_or_else(|| {
         let message = "is no Ed25519 public key in PEM".to_owned();

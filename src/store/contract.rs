@@ -11,6 +11,7 @@ pub(super) mod jobs;
 mod keys;
 mod ledger;
 pub(super) mod retention;
+mod search;
 mod secrets;
 mod sources;
 mod usage;
@@ -74,6 +75,7 @@ pub(super) async fn holds(store: &dyn Store) {
     claims::hold(store).await;
     custody::holds(store).await;
     retention::holds(store).await;
+    search::holds(store).await;
     sources::hold(store).await;
     jobs::hold(store).await;
     events::hold(store).await;

@@ -9,8 +9,9 @@ use futures_util::FutureExt as _;
 use super::{
     Answer, ApiKey, Audit, AuditEntry, Chained, Claim, Claimed, Claims, Custody, Decision,
     Decisions, Expected, Hold, HoldOn, HourUsed, KeyChange, Keys, Ledger, LogBatch, LogKey,
-    NextEntry, Numbered, Object, ObjectKey, Objects, Page, Purge, Retention, SealedSecret, Secrets,
-    SourceBlob, SourceKey, Sources, Store, StoreError, Terms, Usage, Version,
+    NextEntry, Numbered, Object, ObjectKey, Objects, Page, Passed, Purge, Retention, SealedSecret,
+    Secrets, Sought, SourceBlob, SourceKey, Sources, Spot, Store, StoreError, Tally, Terms, Usage,
+    Version,
 };
 use crate::domain::custody::{CustodyEntry, Evidence};
 use crate::domain::digest::Digest;
@@ -65,6 +66,20 @@ impl<S: Store> Decisions for Guarded<S> {
 
     fn decisions(&self, tenant: TenantId, page: Page) -> Answer<'_, Vec<Numbered<Decision>>> {
         self.run(Operation::ReadDecision, move || self.inner.decisions(tenant, page))
+    }
+
+    fn look(
+        &self,
+        tenant: TenantId,
+        sought: Sought,
+        after: Option<Spot>,
+        rows: u32,
+    ) -> Answer<'_, Vec<Passed>> {
+        self.run(Operation::ReadDecision, move || self.inner.look(tenant, sought, after, rows))
+    }
+
+    fn tally(&self, tenant: TenantId, sought: Sought, rows: u32) -> Answer<'_, Vec<Tally>> {
+        self.run(Operation::ReadDecision, move || self.inner.tally(tenant, sought, rows))
     }
 }
 

@@ -30,6 +30,7 @@ mod queue;
 mod raw;
 mod retention;
 mod rows;
+mod search;
 mod secrets;
 mod sources;
 mod sqlite;
@@ -54,6 +55,7 @@ pub use migrated::Migrated;
 pub use postgres::{Postgres, PostgresOptions, migrate as migrate_database};
 pub use raw::{Cell, RawRow, RawTables, Table};
 pub use retention::{Hold, HoldOn, Purge, Retention};
+pub use search::{Passed, Sought, Spot, Tally};
 pub use secrets::{SealedSecret, Secrets};
 pub use sources::{SourceBlob, SourceKey, Sources};
 pub use sqlite::{Place, Sqlite, SqliteOptions, migrate_file};
@@ -182,6 +184,17 @@ pub trait Decisions: Send + Sync {
     fn decision(&self, tenant: TenantId, id: String) -> Answer<'_, Option<Decision>>;
     /// The decisions of `tenant`, newest first.
     fn decisions(&self, tenant: TenantId, page: Page) -> Answer<'_, Vec<Numbered<Decision>>>;
+    /// The next `rows` decisions of `tenant` behind `after` that still have their record and are of
+    /// the time that is sought, newest first; at most 10 000.
+    fn look(
+        &self,
+        tenant: TenantId,
+        sought: Sought,
+        after: Option<Spot>,
+        rows: u32,
+    ) -> Answer<'_, Vec<Passed>>;
+    /// The newest `rows` of the same, counted; only the time of `sought` counts. At most 10 000.
+    fn tally(&self, tenant: TenantId, sought: Sought, rows: u32) -> Answer<'_, Vec<Tally>>;
 }
 
 /// The append-only list of acts.

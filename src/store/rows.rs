@@ -264,7 +264,7 @@ pub(super) fn limit(page: Page) -> u32 {
     page.limit.min(LIMIT_MAX)
 }
 
-fn read_decision(row: &Row<'_>) -> Result<Numbered<Decision>> {
+pub(super) fn read_decision(row: &Row<'_>) -> Result<Numbered<Decision>> {
     let action: String = row.get("action")?;
     let value = Decision {
         id: row.get("id")?,
@@ -273,9 +273,7 @@ fn read_decision(row: &Row<'_>) -> Result<Numbered<Decision>> {
         at_ms: row.get("at_ms")?,
         policy: parsed(row, "policy", BundleName::parse)?,
         revision: row.get("revision")?,
-        action: Action::ALL
-            .into_iter()
-            .find(|known| known.name() == action)
+        action: Action::parse(&action)
             .ok_or(rusqlite::Error::InvalidColumnName("action".into()))?,
         complete: row.get("complete")?,
         record: row.get("record")?,

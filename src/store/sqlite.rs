@@ -16,7 +16,8 @@ use super::open_file::OpenFile;
 use super::queue::{Finish, Queue, Refused};
 use super::{
     Answer, Audit, AuditEntry, Chained, Decision, Decisions, Expected, Migrated, Numbered, Object,
-    ObjectKey, Objects, Page, SourceKey, Store, StoreError, Version, rows, sources,
+    ObjectKey, Objects, Page, Passed, Sought, SourceKey, Spot, Store, StoreError, Tally, Version,
+    rows, search, sources,
 };
 
 mod migrations {
@@ -180,6 +181,21 @@ impl Decisions for Sqlite {
 
     fn decisions(&self, tenant: TenantId, page: Page) -> Answer<'_, Vec<Numbered<Decision>>> {
         self.read("listing decisions", move |c| rows::decisions(c, &tenant, page))
+    }
+
+    fn look(
+        &self,
+        tenant: TenantId,
+        sought: Sought,
+        after: Option<Spot>,
+        rows: u32,
+    ) -> Answer<'_, Vec<Passed>> {
+        let read = move |c: &Connection| search::look(c, (&tenant, &sought), after, rows);
+        self.read("looking for decisions", read)
+    }
+
+    fn tally(&self, tenant: TenantId, sought: Sought, rows: u32) -> Answer<'_, Vec<Tally>> {
+        self.read("counting decisions", move |c| search::tally(c, (&tenant, &sought), rows))
     }
 }
 

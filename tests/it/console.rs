@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::access::{BOOT, key, send};
 use crate::app::{App, spawn_named, write};
 use crate::chromium::{Browser, ENTER, TAB};
+use crate::jobs::{dead_telling, given_up};
 
 mod review;
 mod views;
@@ -214,6 +215,66 @@ async fn a_decision_is_explained_on_a_text_that_never_leaves_the_page() {
     let id = traffic(&app).await;
     let browser = open(&app, BOOT);
     views::explain_a_decision(&browser, &id);
+    nothing_leaked(&browser, &app);
+}
+
+#[tokio::test]
+async fn decisions_are_looked_up_and_opened_by_keyboard() {
+    let app = service().await;
+    let id = traffic(&app).await;
+    let browser = open(&app, BOOT);
+    browser.until_text("#who", "orch_0123456789ab");
+    assert!(browser.text("#who").contains("super_admin"), "{}", browser.text("#who"));
+    views::find_decisions(&browser, &id);
+    nothing_leaked(&browser, &app);
+}
+
+#[tokio::test]
+async fn an_edit_that_was_taken_and_does_harm_is_named_where_edits_are_seen() {
+    let app = service().await;
+    let reload = json!({"reason": "t"});
+    let mut last = String::new();
+    for (from, to) in [("", ""), ("pii: redact", "pii: block")] {
+        if !from.is_empty() {
+            app.edit("policies/standard/data.yaml", from, to);
+            let done = send(&app, "POST", "/api/v1/admin/reload", BOOT, &reload).await;
+            assert_eq!(done.json()["faults"], json!([]), "{}", done.text);
+        }
+        for n in 0..10 {
+            let body = json!({"content": format!("Mail ana@evil.io {n}"), "include": ["evidence"]});
+            let made = send(&app, "POST", "/api/v1/orchestrate", BOOT, &body).await;
+            assert_eq!(made.status, 200, "{}", made.text);
+            last = made.json()["evidence"]["id"].as_str().unwrap().to_owned();
+        }
+    }
+    let browser = open(&app, BOOT);
+    browser.until_text("#ask-edit", "policies/standard/data.yaml");
+    browser.until_text("#ask-edit", "100 %");
+    show(&browser, "reloads");
+    browser.until_text("#bad-edit", "policies/standard/data.yaml");
+    let told = browser.text("#bad-edit");
+    assert!(told.contains("0 % before") && told.contains("It serves."), "{told}");
+    browser.click("#bad-edit a");
+    browser.until(&format!("document.querySelector({})", json!(format!("[data-key='{last}']"))));
+    let rows = browser.run(
+        "return [...document.querySelectorAll('#found tbody tr')].map((r) => r.cells[1].innerText)",
+        &[],
+    );
+    let rows = rows.as_array().unwrap();
+    assert!(
+        rows.len() == 10 && rows.iter().all(|row| row.as_str().unwrap().contains("block")),
+        "{rows:?}"
+    );
+    nothing_leaked(&browser, &app);
+}
+
+#[tokio::test]
+async fn dead_letters_are_requeued_and_discarded_and_ends_told_anew_by_their_buttons() {
+    let app = service().await;
+    let (again, gone) = (given_up(&app, BOOT).await, given_up(&app, BOOT).await);
+    let (telling, _server) = dead_telling(&app, BOOT).await;
+    let browser = open(&app, BOOT);
+    views::clear_dead_letters(&app, &browser, [&again, &gone], &telling).await;
     nothing_leaked(&browser, &app);
 }
 

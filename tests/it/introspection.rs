@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::access::{BOOT, key, send};
 use crate::app::{App, spawn, spawn_closed, spawn_with, write};
+use crate::shared::Instance;
 
 async fn figures(app: &App) -> Value {
     let answer = app.get("/api/v1/performance").await;
@@ -105,6 +106,40 @@ async fn health_in_detail_names_every_check_and_what_degrades_it() {
         (&json!("degraded"), &json!("warn"))
     );
     metrics.queue_depth(detector_orchestrator::domain::request::Priority::Low, -1_000.0);
+}
+
+/// The health of an instance once `holds`.
+async fn health_of(instance: &Instance, holds: impl Fn(&Value) -> bool) -> (u16, Value) {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        let answer = instance.send("GET", "/health/detailed", BOOT, &json!({})).await;
+        if holds(&answer.json()) {
+            return (answer.status, answer.json());
+        }
+        assert!(std::time::Instant::now() < until, "never: {}", answer.text);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn without_its_store_the_service_is_unhealthy_and_without_nats_degraded() {
+    let (mut server, nats) =
+        (crate::postgres::Server::start(), crate::nats_server::Server::start());
+    let instance = Instance::start_beside(&crate::shared::migrated(&server), &nats.url());
+    let check = |name: &'static str, status: &'static str| {
+        move |health: &Value| health["checks"][name]["status"] == status
+    };
+    let (status, health) = health_of(&instance, check("nats", "pass")).await;
+    assert_eq!((status, &health["checks"]["store"]["status"]), (200, &json!("pass")), "{health}");
+    nats.kill();
+    let (status, health) = health_of(&instance, check("nats", "warn")).await;
+    assert_eq!((status, &health["status"]), (200, &json!("degraded")), "{health}");
+    server.kill();
+    let (status, health) = health_of(&instance, check("store", "fail")).await;
+    assert_eq!((status, &health["status"]), (503, &json!("unhealthy")), "{health}");
+    server.start_again();
+    let (status, _) = health_of(&instance, check("store", "pass")).await;
+    assert_eq!(status, 200);
 }
 
 #[tokio::test]

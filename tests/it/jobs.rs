@@ -10,7 +10,10 @@ use crate::access::{BOOT, key, make, send};
 use crate::app::{Answer, App, spawn, spawn_closed, spawn_closed_with, spawn_with, write};
 use crate::idempotency::{asked, attach, called, calls, vendor};
 
+mod limits;
 mod webhooks;
+
+pub use limits::dead_telling;
 
 const JOBS: &str = "/api/v1/jobs";
 /// Everything that is waited for comes within this on a busy machine.

@@ -75,6 +75,7 @@ mod replay;
 mod review;
 mod rolling;
 mod scenarios;
+mod search;
 mod shared;
 mod signing;
 mod tamper;

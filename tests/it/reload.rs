@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::app::{client, spawn, write};
+use crate::access::BOOT;
+use crate::app::{client, spawn, spawn_named, write};
 
 mod load;
 mod storm;
@@ -134,4 +135,42 @@ async fn policies_that_vanish_keep_serving_and_are_reported() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(app.ask(&body).await.json()["action"], "redact");
+}
+
+#[tokio::test]
+async fn a_file_that_everybody_may_write_does_not_serve_in_staging() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let table = "policies/standard/data.yaml";
+    let body = json!({"content": "Mail ana@evil.io"});
+    let reload = json!({"reason": "of the test"});
+    for (env, codes) in [("staging", &["writable_by_all"][..]), ("development", &[])] {
+        let env = [("ORCHESTRATION_ENV", env), ("ORCHESTRATION_BOOTSTRAP_KEY", BOOT)];
+        let env = env.map(|(name, value)| (name, value.to_owned())).to_vec();
+        let app = spawn_named(env, |_| {}).await;
+        let send = async |path: &str, body: &Value| {
+            crate::access::send(&app, "POST", path, BOOT, body).await.json()
+        };
+        let mode = |mode| {
+            let right = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(app.path(table), right).unwrap();
+        };
+        mode(0o666);
+        app.edit(table, "pii: redact", "pii: block");
+        let told = send("/api/v1/admin/reload", &reload).await;
+        let faults = told["faults"].as_array().unwrap();
+        let found: Vec<_> = faults.iter().map(|fault| fault["code"].as_str().unwrap()).collect();
+        assert_eq!(found, codes, "{told}");
+        let trusted = codes.is_empty();
+        let action = if trusted { "block" } else { "redact" };
+        assert_eq!(send("/api/v1/orchestrate", &body).await["action"], action);
+        if trusted {
+            continue;
+        }
+        assert!(faults[0]["file"].as_str().unwrap().ends_with(table), "{told}");
+        assert!(faults[0]["hint"].as_str().unwrap().contains("chmod o-w"), "{told}");
+        mode(0o644);
+        let told = send("/api/v1/admin/reload", &reload).await;
+        assert_eq!(told["faults"], json!([]), "{told}");
+        assert_eq!(send("/api/v1/orchestrate", &body).await["action"], "block");
+    }
 }

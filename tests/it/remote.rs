@@ -2,7 +2,7 @@
 //! folder. Bundles are signed by Open Policy Agent's own functions.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -320,4 +320,43 @@ fn a_bundle_in_the_folder_serves_alone_and_signed_where_a_key_is_named() {
     std::os::unix::fs::symlink("/etc/hostname", root.join("policies/bundle.tar.gz")).unwrap();
     let (code, said) = check(signed);
     assert!(code == Some(65) && said.contains("link_outside"), "{said}");
+}
+
+/// The `opa` program, where somebody installed it: `OPA` names it, or it stands in the path.
+fn program() -> Option<PathBuf> {
+    let named = std::env::var_os("OPA").map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut found = std::env::split_paths(&path).map(|folder| folder.join("opa"));
+    named.or_else(|| found.find(|program| program.is_file()))
+}
+
+#[test]
+fn a_bundle_that_the_opa_program_built_and_signed_is_taken() {
+    let Some(opa) = program() else {
+        println!("skipped: there is no `opa` in the path; name one by OPA=/path/to/opa");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    assets::write_to(root).unwrap();
+    crate::app::edit(root, "policies/standard/data.yaml", "secrets: redact", "secrets: block");
+    let head = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+    let body = STANDARD.encode([&head[..], &SEED].concat());
+    let key = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
+    write(root, "private.pem", &key);
+    write(root, "key.pem", &pem());
+    let mut build = std::process::Command::new(opa);
+    build.current_dir(root).args(["build", "-b", "policies", "-o", "bundle.tar.gz"]);
+    build.args(["--revision", "7", "--signing-alg", "EdDSA", "--signing-key", "private.pem"]);
+    let built = build.output().unwrap();
+    assert!(built.status.success(), "{}", text(&built.stderr));
+    std::fs::remove_dir_all(root.join("policies")).unwrap();
+    std::fs::create_dir(root.join("policies")).unwrap();
+    std::fs::rename(root.join("bundle.tar.gz"), root.join("policies/bundle.tar.gz")).unwrap();
+    let signed = "policy: {remote: {public_key_file: key.pem}}";
+    write(root, "config/settings.yaml", signed);
+    let checked = run(root, &["check"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+    let scanned = crate::binary::run_with(root, &["scan", "-"], CONTENT);
+    assert_eq!(scanned.status.code(), Some(20), "the bundle blocks: {scanned:?}");
 }

@@ -183,6 +183,105 @@ async fn a_request_is_one_trace_from_its_caller_to_its_detectors() {
     assert!(!sent.iter().any(|export| leak(&export.body)), "content left in a span");
 }
 
+/// Has `content` judged as a job, and waits for its end.
+async fn job(served: &Served, body: &Value, headers: &[(&str, &str)]) {
+    let at = format!("http://{}/api/v1/jobs", served.address);
+    let mut all = vec![("content-type", "application/json")];
+    all.extend(headers);
+    let made = send(&client(), ("POST", &at), &all, body.to_string().as_bytes()).await;
+    assert_eq!(made.status, 202, "{}", made.text);
+    let at = format!("{at}/{}", made.json()["job_id"].as_str().unwrap());
+    let begun = Instant::now();
+    loop {
+        let job = send(&client(), ("GET", &at), &[], b"").await;
+        if job.json()["state"] == "completed" {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{}", job.text);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn jobs() -> [Value; 2] {
+    let of = |content: &str| json!({"content": content, "detectors": {"add": ["vendor"]}});
+    let batch = json!({"requests": [of("canary in a batch")]});
+    [
+        json!({"job_type": "orchestrate", "job_data": of("canary waits")}),
+        json!({"job_type": "batch", "job_data": batch}),
+    ]
+}
+
+#[tokio::test]
+async fn a_job_is_a_span_of_the_trace_that_made_it_however_long_it_waited() {
+    let (collector, vendor) = (answering(200, Duration::ZERO).await, vendor().await);
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve(dir.path(), &vendor, Some(&collector.uri()));
+    let traces = [TRACE.to_owned(), TRACE.replace('4', "5")];
+    for (mut body, trace) in jobs().into_iter().zip(&traces) {
+        let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(300);
+        body["not_before"] = json!(soon.to_string());
+        let parent = format!("00-{trace}-{CALLER}-01");
+        job(&served, &body, &[("traceparent", &parent), ("tracestate", "shop=7")]).await;
+    }
+    let (code, out, error) = served.stop();
+    assert_eq!(code, Some(0), "{error}");
+    let spans = spans(&collector).await;
+    let calls = vendor.received_requests().await.unwrap();
+    for (at, (trace, kind)) in traces.iter().zip(["orchestrate", "batch"]).enumerate() {
+        let ours: Vec<&Span> = spans.iter().filter(|span| hex(&span.trace_id) == *trace).collect();
+        let named = |name: &str| {
+            let all: Vec<_> = ours.iter().map(|span| &span.name).collect();
+            let mut found = ours.iter().filter(|span| span.name == name);
+            let one = found.next().unwrap_or_else(|| panic!("{kind} {name}: {all:?}"));
+            assert!(found.next().is_none(), "{kind} {name} twice: {all:?}");
+            Span::clone(one)
+        };
+        let (root, own) = (named("POST /api/v1/jobs"), named("job"));
+        assert_eq!(hex(&root.parent_span_id), CALLER);
+        assert_eq!(own.parent_span_id, root.span_id, "{kind}: the job stands in its request");
+        let found = attributes(&own);
+        assert_eq!((found["job.type"].as_str(), found["job.attempt"].as_str()), (kind, "1"));
+        assert_eq!(found["tenant.id"], "default");
+        let detector = named("detector vendor");
+        assert_eq!(detector.parent_span_id, own.span_id, "{kind}");
+        let told = format!("00-{trace}-{}-01", hex(&detector.span_id));
+        assert_eq!(calls[at].headers["traceparent"], told.as_str(), "{kind}");
+        assert_eq!(calls[at].headers["tracestate"], "shop=7", "{kind}");
+        let lines = decisions(&out);
+        assert_eq!(lines[at]["route"], "job");
+        assert_eq!(
+            (&lines[at]["trace_id"], &lines[at]["span_id"]),
+            (&json!(trace), &json!(hex(&own.span_id)))
+        );
+    }
+    let sent = collector.received_requests().await.unwrap();
+    let leak = |body: &[u8]| String::from_utf8_lossy(body).contains("canary");
+    assert!(!sent.iter().any(|export| leak(&export.body)), "content left in a span");
+}
+
+#[tokio::test]
+async fn without_a_collector_a_job_tells_detectors_and_log_of_who_made_it() {
+    let vendor = vendor().await;
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve(dir.path(), &vendor, None);
+    let parent = format!("00-{TRACE}-{CALLER}-01");
+    for body in jobs() {
+        job(&served, &body, &[("traceparent", &parent), ("tracestate", "shop=7")]).await;
+    }
+    let (_, out, _) = served.stop();
+    let calls = vendor.received_requests().await.unwrap();
+    assert_eq!(calls.len(), 2);
+    for call in calls {
+        assert_eq!(call.headers["traceparent"], parent.as_str());
+        assert_eq!(call.headers["tracestate"], "shop=7");
+    }
+    let lines = decisions(&out);
+    assert_eq!(lines.len(), 2);
+    for line in lines {
+        assert_eq!((&line["trace_id"], &line["span_id"]), (&json!(TRACE), &json!(CALLER)));
+    }
+}
+
 #[tokio::test]
 async fn without_a_collector_a_callers_context_reaches_log_and_detectors_as_it_came() {
     let vendor = vendor().await;

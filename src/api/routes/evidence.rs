@@ -28,10 +28,13 @@ use crate::store::{Decision, Numbered, StoreError};
 
 pub(crate) mod hold;
 pub(crate) mod published;
+pub(crate) mod search;
 
 use hold::LegalHold;
 
 pub(super) fn configure(config: &mut ServiceConfig) {
+    config.service(resource(&at("/evidence")).route(web::get().to(search::list)));
+    config.service(resource(&at("/evidence/revisions")).route(web::get().to(search::revisions)));
     config.service(resource(&at("/evidence/keys")).route(web::get().to(published::keys)));
     config.service(resource(&at("/evidence/{id}")).route(web::get().to(one)));
     config.service(resource(&at("/evidence/{id}/chain")).route(web::get().to(chain)));

@@ -31,6 +31,7 @@ pub(super) mod policies;
 pub(super) mod quotas;
 pub(super) mod strategies;
 pub(super) mod tenants;
+pub(super) mod whoami;
 
 type Answer = Result<HttpResponse, Failed>;
 
@@ -86,6 +87,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     live::configure(config);
     strategies::configure(config);
     keys::configure(config);
+    whoami::configure(config);
     tenants::configure(config);
     quotas::configure(config);
     operations::configure(config);

@@ -137,6 +137,7 @@ fn a_token_of_each_algorithm_is_believed_by_its_key_only() {
         tenant_id: Some("acme".into()),
         roles: Some(vec!["app".into()]),
         scopes: None,
+        expires_at_s: 0,
     };
     let many = with("aud", json!(["elsewhere", "orchestrator"]));
     for token in [
@@ -148,7 +149,9 @@ fn a_token_of_each_algorithm_is_believed_by_its_key_only() {
         issuer.es(r#"{"alg":"ES256","kid":"ec","typ":"at+jwt"}"#, &claims()),
         issuer.ed(r#"{"alg":"EdDSA","kid":"ed"}"#, &claims()),
     ] {
-        assert_eq!(verifier.verify(&token).as_ref(), Ok(&good), "{token}");
+        let found = verifier.verify(&token).unwrap();
+        assert!(found.expires_at_s >= now().unsigned_abs(), "{found:?}");
+        assert_eq!(Claims { expires_at_s: 0, ..found }, good, "{token}");
         if !token.starts_with(&b64(r#"{"alg":"HS256"#)[..15]) {
             assert!(stranger.verify(&token).is_err(), "{token}");
         }

@@ -31,6 +31,7 @@ mod objects;
 mod retention;
 mod rows;
 mod schema;
+mod search;
 mod secrets;
 mod sources;
 #[cfg(test)]

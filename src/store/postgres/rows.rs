@@ -8,12 +8,13 @@ use tokio_postgres::types::ToSql;
 use super::custody::digest;
 use super::fault::Fault;
 use super::ledger::read_leaf;
-use super::{Postgres, Scope};
+use super::{Postgres, Scope, search};
 use crate::domain::action::Action;
 use crate::domain::digest::Digest;
 use crate::domain::id::{BundleName, RequestId, TenantId};
 use crate::store::{
-    Answer, Audit, AuditEntry, Chained, Decision, Decisions, Link, Numbered, Page, StoreError,
+    Answer, Audit, AuditEntry, Chained, Decision, Decisions, Link, Numbered, Page, Passed, Sought,
+    Spot, StoreError, Tally,
 };
 
 const LIMIT_MAX: u32 = 1000;
@@ -45,6 +46,24 @@ impl Decisions for Postgres {
                 t.query(&sql, &of).await?.iter().map(read_decision).collect()
             }
             .boxed()
+        })
+    }
+
+    fn look(
+        &self,
+        tenant: TenantId,
+        sought: Sought,
+        after: Option<Spot>,
+        rows: u32,
+    ) -> Answer<'_, Vec<Passed>> {
+        self.run("looking for decisions", Scope::Tenant(tenant.clone()), move |t| {
+            async move { search::look(t, (&tenant, &sought), after, rows).await }.boxed()
+        })
+    }
+
+    fn tally(&self, tenant: TenantId, sought: Sought, rows: u32) -> Answer<'_, Vec<Tally>> {
+        self.run("counting decisions", Scope::Tenant(tenant.clone()), move |t| {
+            async move { search::tally(t, (&tenant, &sought), rows).await }.boxed()
         })
     }
 }
@@ -165,11 +184,12 @@ pub(super) fn scope(row: &Row) -> Result<Option<TenantId>, Fault> {
     }
 }
 
-fn read_decision(row: &Row) -> Result<Numbered<Decision>, Fault> {
-    let action = |name: &str| {
-        let known = Action::ALL.into_iter().find(|known| known.name() == name);
-        known.ok_or("no action is called so")
-    };
+/// The action of that name.
+pub(super) fn action(name: &str) -> Result<Action, &'static str> {
+    Action::parse(name).ok_or("no action is called so")
+}
+
+pub(super) fn read_decision(row: &Row) -> Result<Numbered<Decision>, Fault> {
     let value = Decision {
         id: row.try_get("id")?,
         tenant: parsed(row, "tenant", TenantId::parse)?,

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{NOT_JUDGED, show};
 use crate::access::{BOOT, key, send};
 use crate::app::App;
-use crate::chromium::{Browser, ENTER, ESCAPE};
+use crate::chromium::{Browser, ENTER, ESCAPE, TAB};
 
 /// Resets and opens a breaker, with a reason.
 pub(super) async fn force_a_breaker(app: &App, browser: &Browser) {
@@ -54,6 +54,44 @@ pub(super) async fn pause_a_tenant(app: &App, browser: &Browser) {
     browser.until_text("tr[data-key=grumpy]", "11");
 }
 
+/// Looks decisions up by keyboard alone, and opens one.
+pub(super) fn find_decisions(browser: &Browser, id: &str) {
+    show(browser, "decisions");
+    let listed = format!("[data-key='{id}']");
+    browser.until(&format!("document.querySelector({})", json!(listed)));
+    let count = |browser: &Browser| {
+        let all = "return document.querySelectorAll('#found tbody tr[data-key]').length";
+        browser.run(all, &[]).as_u64().unwrap()
+    };
+    let all = count(browser);
+    assert!(all >= 1, "{}", browser.text("#found"));
+    // Secrets alone, by keyboard: the last field, then the button behind it.
+    browser.run("document.getElementById('filter-category').focus()", &[]);
+    let typed: Vec<String> = "hate".chars().map(String::from).collect();
+    browser.press(&typed.iter().map(String::as_str).collect::<Vec<_>>());
+    browser.press(&[TAB, ENTER]);
+    browser.until_text("#found", "None");
+    assert_eq!(count(browser), 0);
+    browser.run("document.getElementById('filter-category').value = ''", &[]);
+    browser.run("document.getElementById('filter-category').focus()", &[]);
+    let typed: Vec<String> = "secrets".chars().map(String::from).collect();
+    browser.press(&typed.iter().map(String::as_str).collect::<Vec<_>>());
+    browser.press(&[ENTER]);
+    browser.until(&format!("document.querySelector({})", json!(listed)));
+    let row = browser.text(&listed);
+    for told in ["redact", "complete", "standard", "secrets.aws_access_key", "pii.email"] {
+        assert!(row.contains(told), "{told}: {row}");
+    }
+    // From the button past the table's own region to the first row's link.
+    browser.run("document.querySelector('#filter button').focus()", &[]);
+    browser.press(&[TAB, TAB]);
+    let at = browser.run("return document.activeElement.getAttribute('href')", &[]);
+    assert_eq!(at, json!(format!("#/decisions/{id}")), "the keyboard reaches the row");
+    browser.press(&[ENTER]);
+    browser.until_text("#decision", id);
+    browser.until("document.activeElement?.id === 'one'");
+}
+
 /// The marks over a text: what each covers.
 fn marks(browser: &Browser) -> serde_json::Value {
     browser.until("document.querySelector('#highlighted')");
@@ -91,6 +129,42 @@ pub(super) fn explain_a_decision(browser: &Browser, id: &str) {
     assert_eq!(marks(browser), json!(["bo@evil.io"]));
     browser.until_text("#decision", "Rules that held");
     browser.until_text("#view", "Judged in this page");
+}
+
+/// Requeues a dead job and discards another, tells the end of a job anew, each by its button.
+pub(super) async fn clear_dead_letters(
+    app: &App,
+    browser: &Browser,
+    letters: [&str; 2],
+    telling: &str,
+) {
+    show(browser, "jobs");
+    let row = |id: &str| format!("#view section:nth-of-type(2) [data-key='{id}']");
+    let [again, gone] = letters;
+    browser.until_text(&row(again), "POLICY_NOT_FOUND");
+    let act = |how: &str, id: &str, reason: &str| {
+        let button = format!("button[data-act=letter][aria-label='{how} {id}']");
+        browser.run("document.querySelector(arguments[0]).focus()", &[json!(button)]);
+        browser.press(&[ENTER]);
+        browser.until("document.activeElement?.id === 'ask-reason'");
+        browser.type_in("#ask-reason", reason);
+        browser.press(&[ENTER]);
+        browser.until("!document.getElementById('ask').open");
+    };
+    act("Discard", gone, "nobody wants it");
+    browser.until(&format!("!document.querySelector({})", json!(row(gone))));
+    // A policy that nobody has is not there at the next try either: it comes back as a letter.
+    act("Requeue", again, "the policy is back");
+    browser.until_text("#said", "Requeue is done");
+    let webhook = format!("#view section:nth-of-type(3) [data-key='{telling}']");
+    browser.until_text(&webhook, "7");
+    act("Requeue", telling, "their server is back");
+    browser.until(&format!("!document.querySelector({})", json!(webhook)));
+    let audit = send(app, "GET", "/api/v1/audit?limit=3", BOOT, &json!({})).await.json();
+    let acts: Vec<_> =
+        audit["audit"].as_array().unwrap().iter().map(|act| &act["action"]).collect();
+    assert_eq!(acts, ["webhook.requeue", "job.requeue", "job.discard"], "{audit}");
+    assert_eq!(audit["audit"][2]["reason"], "nobody wants it");
 }
 
 fn write_into(browser: &Browser, area: &str, text: &str) {

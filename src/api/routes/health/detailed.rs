@@ -100,6 +100,7 @@ pub(crate) async fn detailed(http: HttpRequest, api: Data<Api>) -> Answer {
         ("workers", workers(&api)),
     ]);
     checks.extend(redis(&api).map(|check| ("redis", check)));
+    checks.extend(nats(&api).map(|check| ("nats", check)));
     let has = |status| checks.values().any(|check| check.status == status);
     let status = match (has("fail"), has("warn")) {
         (true, _) => "unhealthy",
@@ -210,6 +211,16 @@ fn redis(api: &Api) -> Option<Check> {
     Some(match api.deps.redis.as_ref()?.rests() {
         false => pass("Redis answers"),
         true => warn("Redis does not answer; memory of this instance stands in"),
+    })
+}
+
+/// Nothing where no NATS is set.
+fn nats(api: &Api) -> Option<Check> {
+    Some(match api.deps.bus.is_open()? {
+        true => pass("NATS answers"),
+        false => {
+            warn("NATS does not answer; events wait in the store, instances look by themselves")
+        }
     })
 }
 

@@ -17,7 +17,7 @@ use crate::api::routes::Answer;
 use crate::api::routes::orchestrate::{BatchRequest, check_batch, domain, no_store};
 use crate::api::wire::job::{AcceptedJob, JobRequest};
 use crate::api::wire::request::OrchestrateRequest;
-use crate::api::{Api, body, strict};
+use crate::api::{Api, body, strict, trace};
 use crate::auth::Caller;
 use crate::domain::access::Scope;
 use crate::domain::error::{Code, Error};
@@ -180,7 +180,7 @@ impl Asking<'_> {
 
 fn content((http, caller): (&HttpRequest, &Caller), data: serde_json::Value) -> Content {
     let (asker, request_id) = (Asker::from(caller), request_id(http));
-    Content { asker, request_id, no_store: no_store(http), data }
+    Content { asker, request_id, trace: trace::of(http), no_store: no_store(http), data }
 }
 
 fn fresh(tenant: TenantId) -> JobKey {
