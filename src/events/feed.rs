@@ -30,7 +30,7 @@ pub struct Feed {
 
 struct Channel {
     sender: broadcast::Sender<Arc<Told>>,
-    /// The last that was sent; unknown until the first look.
+    /// The last that was sent; none until a listener has read up to somewhere.
     after: Option<i64>,
 }
 
@@ -116,22 +116,33 @@ impl Feed {
         self.channels().values().map(|channel| channel.sender.receiver_count()).sum()
     }
 
-    fn listened(&self) -> Vec<(Stream, Option<i64>)> {
+    fn listened(&self) -> Vec<(Stream, i64)> {
         let mut channels = self.channels();
         channels.retain(|_, channel| channel.sender.receiver_count() > 0);
-        channels.iter().map(|(stream, channel)| (stream.clone(), channel.after)).collect()
+        let known = |(stream, channel): (&Stream, &Channel)| Some((stream.clone(), channel.after?));
+        channels.iter().filter_map(known).collect()
     }
 
-    async fn look(&self, stream: &Stream, after: Option<i64>) -> Result<(), StoreError> {
-        let mut after = match after {
-            Some(after) => after,
-            None => self.store.last_event(stream.clone()).await?,
-        };
+    /// Who has read up to `after` and has nothing more before it hears what comes behind that, whatever
+    /// was sent before.
+    fn join(&self, stream: &Stream, after: i64, waits: impl FnOnce() -> bool) {
+        if let Some(channel) = self.channels().get_mut(stream)
+            && waits()
+        {
+            channel.after = Some(channel.after.map_or(after, |sent| sent.min(after)));
+        }
+    }
+
+    async fn look(&self, stream: &Stream, mut after: i64) -> Result<(), StoreError> {
         loop {
             let told = self.store.events(stream.clone(), after, BATCH).await?;
             let count = told.len();
             let mut channels = self.channels();
             let Some(channel) = channels.get_mut(stream) else { return Ok(()) };
+            if channel.after != Some(after) {
+                // Somebody joined behind this place: the next look begins there.
+                return Ok(());
+            }
             for told in told {
                 after = place(stream, &told);
                 // Whoever left meanwhile hears nothing.
@@ -226,6 +237,17 @@ impl Listener {
         }
     }
 
+    /// Settles where "now" is for one that listens from now on, unless that is known: whatever happens
+    /// after this, it hears.
+    pub async fn begin(&mut self) -> Result<i64, StoreError> {
+        let after = match self.after {
+            Some(after) => after,
+            None => self.feed.store.last_event(self.stream.clone()).await?,
+        };
+        self.after = Some(after);
+        Ok(after)
+    }
+
     /// The place after which it goes on.
     pub fn after(&self) -> i64 {
         self.after.unwrap_or_default()
@@ -263,17 +285,13 @@ impl Listener {
     }
 
     async fn read(&mut self) -> Result<(), StoreError> {
-        let store = &self.feed.store;
-        let after = match self.after {
-            Some(after) => after,
-            None => {
-                let now = store.last_event(self.stream.clone()).await?;
-                *self.after.insert(now)
-            }
-        };
-        let told = store.events(self.stream.clone(), after, BATCH).await?;
+        let after = self.begin().await?;
+        let told = self.feed.store.events(self.stream.clone(), after, BATCH).await?;
         if told.is_empty() {
             self.standing = Standing::Joining;
+            let receiver = self.receiver.as_ref();
+            let waits = || receiver.is_some_and(broadcast::Receiver::is_empty);
+            self.feed.join(&self.stream, after, waits);
         }
         self.backlog = told.into();
         Ok(())
