@@ -76,6 +76,13 @@ durability:
     DURABILITY=100 RECORDS_SECONDS=10 LOG_ROWS=1000000 SERVICE_BINARY=$PWD/target/release/orchestrator \
         cargo test --release --locked --test it -- durability --nocapture --test-threads 1
 
+# Before a release: jobs over two instances, each killed 50 times, PostgreSQL 100 times, Redis and NATS 100 times
+# each (killed, wiped, hung); three instances replaced under load. In a build without optimisation.
+jobs kills="100" instances="3":
+    tests/nats/install
+    tests/nginx/install
+    DURABILITY={{kills}} ROLLING={{instances}} cargo test --locked --test it -- instances:: rolling:: --nocapture --test-threads 1
+
 # Before a release, ten minutes: detectors with every fault, five times the load, a noisy tenant; one table
 faults seconds="2":
     tests/real/install

@@ -30,6 +30,8 @@ pub use start::StartError;
 
 /// How long a start waits for the answers of registered detectors.
 const MEET: Duration = Duration::from_secs(1);
+/// How long a stop waits for the others to be told of it.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// A service that listens, ready to run.
 pub struct Application {
@@ -142,6 +144,7 @@ impl Application {
         let _ = tokio::time::timeout(Duration::from_secs(5), ended).await;
         start::keep_quotas(&api).await;
         start::keep_sources(&api).await;
+        let _ = tokio::time::timeout(LEAVE, api.live.leave()).await;
         let deps = &api.deps;
         events::flush(&deps.announcer, &*deps.store, &*deps.bus).await;
         if let Some(log) = &api.deps.log {

@@ -145,6 +145,7 @@ pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
         Box::pin(tell(api.clone())),
         Box::pin(purging(api.clone())),
         Box::pin(keeping(api.clone())),
+        Box::pin(telling(api.clone())),
     ] {
         let stop = stop.clone();
         tasks.spawn_local(async move {
@@ -289,6 +290,11 @@ async fn keeping(api: Data<Api>) {
         }
         tokio::time::sleep(SOURCES_EVERY).await;
     }
+}
+
+/// Says what serves here.
+async fn telling(api: Data<Api>) {
+    snapshot::tell(&api.live).await;
 }
 
 /// Takes records away that are older than their tenant keeps them.

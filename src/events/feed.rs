@@ -30,9 +30,7 @@ pub struct Feed {
 
 struct Channel {
     sender: broadcast::Sender<Arc<Told>>,
-    /// The last that was sent, or where the first who listens had read to the end; unknown until
-    /// then. The feed never begins at a "now" of its own: what is told between a listener's last
-    /// read and that moment would reach nobody.
+    /// The last that was sent; none until a listener has read up to somewhere.
     after: Option<i64>,
 }
 
@@ -118,18 +116,20 @@ impl Feed {
         self.channels().values().map(|channel| channel.sender.receiver_count()).sum()
     }
 
-    /// Whose listeners are to hear what comes after which place.
     fn listened(&self) -> Vec<(Stream, i64)> {
         let mut channels = self.channels();
         channels.retain(|_, channel| channel.sender.receiver_count() > 0);
-        let begun = |(stream, channel): (&Stream, &Channel)| Some((stream.clone(), channel.after?));
-        channels.iter().filter_map(begun).collect()
+        let known = |(stream, channel): (&Stream, &Channel)| Some((stream.clone(), channel.after?));
+        channels.iter().filter_map(known).collect()
     }
 
-    /// Who listens to `stream` has read it up to `place`.
-    fn begin(&self, stream: &Stream, place: i64) {
-        if let Some(channel) = self.channels().get_mut(stream) {
-            channel.after.get_or_insert(place);
+    /// Who has read up to `after` and has nothing more before it hears what comes behind that, whatever
+    /// was sent before.
+    fn join(&self, stream: &Stream, after: i64, waits: impl FnOnce() -> bool) {
+        if let Some(channel) = self.channels().get_mut(stream)
+            && waits()
+        {
+            channel.after = Some(channel.after.map_or(after, |sent| sent.min(after)));
         }
     }
 
@@ -139,6 +139,10 @@ impl Feed {
             let count = told.len();
             let mut channels = self.channels();
             let Some(channel) = channels.get_mut(stream) else { return Ok(()) };
+            if channel.after != Some(after) {
+                // Somebody joined behind this place: the next look begins there.
+                return Ok(());
+            }
             for told in told {
                 after = place(stream, &told);
                 // Whoever left meanwhile hears nothing.
@@ -233,6 +237,17 @@ impl Listener {
         }
     }
 
+    /// Settles where "now" is for one that listens from now on, unless that is known: whatever happens
+    /// after this, it hears.
+    pub async fn begin(&mut self) -> Result<i64, StoreError> {
+        let after = match self.after {
+            Some(after) => after,
+            None => self.feed.store.last_event(self.stream.clone()).await?,
+        };
+        self.after = Some(after);
+        Ok(after)
+    }
+
     /// The place after which it goes on.
     pub fn after(&self) -> i64 {
         self.after.unwrap_or_default()
@@ -270,18 +285,13 @@ impl Listener {
     }
 
     async fn read(&mut self) -> Result<(), StoreError> {
-        let store = &self.feed.store;
-        let after = match self.after {
-            Some(after) => after,
-            None => {
-                let now = store.last_event(self.stream.clone()).await?;
-                *self.after.insert(now)
-            }
-        };
-        let told = store.events(self.stream.clone(), after, BATCH).await?;
+        let after = self.begin().await?;
+        let told = self.feed.store.events(self.stream.clone(), after, BATCH).await?;
         if told.is_empty() {
-            self.feed.begin(&self.stream, after);
             self.standing = Standing::Joining;
+            let receiver = self.receiver.as_ref();
+            let waits = || receiver.is_some_and(broadcast::Receiver::is_empty);
+            self.feed.join(&self.stream, after, waits);
         }
         self.backlog = told.into();
         Ok(())

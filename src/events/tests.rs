@@ -235,6 +235,24 @@ async fn a_listener_hears_all_from_where_it_was_and_then_what_happens_each_once(
 }
 
 #[tokio::test]
+async fn what_happens_before_the_first_look_is_heard_by_who_listens_already() {
+    let (store, bus) = (store(), Arc::new(Local::default()));
+    let idle = Arc::new(Feed::new(Arc::clone(&store), 10));
+    let stream = Stream::Tenant(tenant("acme"));
+    told(&*store, 0..5).await;
+    let mut new = idle.listen(stream.clone(), None).unwrap();
+    let mut later = idle.listen(stream, Some(2)).unwrap();
+    assert_eq!(new.begin().await, Ok(5));
+    let waited = tokio::time::timeout(Duration::from_millis(300), new.next()).await;
+    assert!(waited.is_err(), "nothing has happened since");
+    told(&*store, 5..8).await;
+    assert_eq!(next_numbers(&mut later, 6).await, (2..8).collect::<Vec<u64>>());
+    let looking = Arc::clone(&idle);
+    tokio::spawn(async move { looking.run(&*bus).await });
+    assert_eq!(next_numbers(&mut new, 3).await, (5..8).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
 async fn a_slow_listener_is_told_and_hears_the_rest_when_it_comes_again() {
     let (store, bus) = (store(), Arc::new(Local::default()));
     let feed = feed(&store, &bus, 2);

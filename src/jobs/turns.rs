@@ -114,7 +114,10 @@ impl Turns {
             }
             match picks.iter_mut().find(|pick| (&pick.tenant, pick.priority) == (&line.0, line.1)) {
                 Some(pick) => pick.most += 1,
-                None => picks.push(Pick { tenant: line.0, priority: line.1, most: 1 }),
+                None => {
+                    let at_once = share(&line.0).and_then(|share| share.at_once);
+                    picks.push(Pick { tenant: line.0, priority: line.1, most: 1, at_once });
+                }
             }
         }
         picks

@@ -12,6 +12,9 @@ pub struct Events {
     /// Open streams of one tenant on one instance.
     #[validate(range(min = 1, max = 1_000))]
     pub streams_per_tenant_max: usize,
+    /// Consumer groups of one tenant, and of the service.
+    #[validate(range(min = 1, max = 10_000))]
+    pub groups_per_tenant_max: u32,
     /// Incidents that are shown, the latest.
     #[validate(range(min = 10, max = 5_000))]
     pub incidents_max: u32,
@@ -19,7 +22,12 @@ pub struct Events {
 
 impl Default for Events {
     fn default() -> Self {
-        Self { requests: RequestEvents::None, streams_per_tenant_max: 10, incidents_max: 500 }
+        Self {
+            requests: RequestEvents::None,
+            streams_per_tenant_max: 10,
+            groups_per_tenant_max: 100,
+            incidents_max: 500,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::history::Edit;
+use crate::store::{InstanceSeen, InstanceTold};
 use crate::yaml::fault::Fault;
 
 /// What serves, and what was refused.
@@ -20,8 +21,12 @@ pub struct Generations {
     pub faults: Vec<Fault>,
     /// What is odd but serves.
     pub warnings: Vec<Fault>,
-    /// Every known instance; today this one.
+    /// Who says so.
+    pub instance: String,
+    /// Every instance over this store, by name; without the store, this one alone.
     pub instances: Vec<Instance>,
+    /// Whether the store said who else there is.
+    pub every_instance: bool,
     /// The last 50 edits of this process, newest first.
     pub history: Vec<Edit>,
 }
@@ -33,6 +38,21 @@ pub struct Instance {
     pub instance: String,
     /// What serves there.
     pub revision: String,
-    /// Since when.
+    /// Swaps of that process.
+    pub generation: u64,
+    /// The revision of its files; differs from what serves while they are at fault.
+    pub wanted: String,
+    /// Since when it serves.
     pub loaded_at: String,
+    /// When it last said so, by the store's clock.
+    pub seen_at: String,
+}
+
+impl From<InstanceSeen> for Instance {
+    fn from(InstanceSeen { told, seen_at_ms }: InstanceSeen) -> Instance {
+        let InstanceTold { id, revision, generation, wanted, loaded_at } = told;
+        let seen_at =
+            super::time(jiff::Timestamp::from_millisecond(seen_at_ms).unwrap_or_default());
+        Instance { instance: id, revision, generation, wanted, loaded_at, seen_at }
+    }
 }

@@ -171,11 +171,16 @@ impl Live {
             wanted: state.wanted.clone(),
             faults,
             warnings: current.warnings.clone(),
+            instance: self.instance.clone(),
             instances: vec![Instance {
                 instance: self.instance.clone(),
                 revision: current.revision.clone(),
+                generation: current.generation,
+                wanted: state.wanted.clone(),
                 loaded_at: current.loaded_at.clone(),
+                seen_at: super::now(),
             }],
+            every_instance: self.store.is_none(),
             history: state.history.newest_first(),
         }
     }
@@ -188,6 +193,10 @@ impl Live {
 
     pub(super) fn sources(&self) -> &Sources {
         &self.sources
+    }
+
+    pub(super) fn store(&self) -> Option<&Arc<dyn Store>> {
+        self.store.as_ref()
     }
 
     /// Looks at files and store, as the loop does that watches them.

@@ -20,6 +20,7 @@ use rows::Settled;
 mod change;
 mod generations;
 mod history;
+mod instances;
 mod layers;
 mod live;
 mod manifest;
@@ -35,8 +36,9 @@ mod trust;
 mod watch;
 
 pub use change::RowChange;
-pub use generations::Generations;
+pub use generations::{Generations, Instance};
 pub use history::{Became, Edit};
+pub use instances::tell;
 pub use live::{Change, ChangeError, Changed, Gate, Live};
 pub use manifest::{Branch, Get, Unfound};
 pub use overlays::{Overlay, OverlayCases, OverlayContent, OverlayModule, key, tag};
@@ -327,7 +329,11 @@ fn kind_name(kind: FaultKind) -> &'static str {
 }
 
 fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+    time(jiff::Timestamp::now())
+}
+
+fn time(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::*;
 pub(super) mod claims;
 pub(super) mod custody;
 mod events;
+mod instances;
 pub(super) mod jobs;
 mod keys;
 mod ledger;
@@ -79,6 +80,7 @@ pub(super) async fn holds(store: &dyn Store) {
     sources::hold(store).await;
     jobs::hold(store).await;
     events::hold(store).await;
+    instances::hold(store).await;
     assert_eq!(store.probe().await, Ok(()));
 }
 

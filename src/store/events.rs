@@ -117,6 +117,17 @@ pub struct Group {
     pub name: String,
 }
 
+/// What became of a group to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// It begins.
+    Made,
+    /// It is there, and nothing was changed.
+    There,
+    /// Its stream has as many as it may.
+    Full,
+}
+
 /// How events are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivering {
@@ -147,9 +158,10 @@ pub struct Delivery {
 /// [`Groups::start_group`] says otherwise. Acknowledgements name events by id; those that are not out
 /// for delivery are passed over.
 pub trait Groups: Send + Sync {
-    /// Makes a group whose first event is the one after `after`, a place as in [`Events::events`];
-    /// `false` where the group is there, and nothing was changed.
-    fn start_group(&self, group: Group, after: i64) -> Answer<'_, bool>;
+    /// Makes a group whose first event is the one after `after`, a place as in [`Events::events`],
+    /// unless its stream has `most`. A group counts until all that it was given is kept no longer: it
+    /// would go on where a new one begins, and is forgotten.
+    fn start_group(&self, group: Group, after: i64, most: u32) -> Answer<'_, Started>;
     /// Events whose acknowledgement is overdue, then new ones, in order. What was delivered as often
     /// as it may and is overdue becomes dead instead.
     fn deliver(&self, group: Group, how: Delivering) -> Answer<'_, Vec<Delivery>>;

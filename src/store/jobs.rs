@@ -15,10 +15,12 @@ use crate::domain::job::{
 };
 use crate::domain::request::Priority;
 
+mod room;
 mod rows;
 mod sqlite;
 mod step;
 
+pub(super) use room::Room;
 pub(super) use sqlite::now;
 pub(super) use step::{Held, Next, Step};
 
@@ -216,6 +218,8 @@ pub struct Pick {
     pub priority: Priority,
     /// At most so many.
     pub most: u32,
+    /// And no more than bring the tenant's running jobs, of every priority and instance, to so many.
+    pub at_once: Option<u32>,
 }
 
 /// A job to carry out.

@@ -18,6 +18,7 @@ mod custody;
 mod error;
 mod events;
 mod guarded;
+mod instances;
 mod jobs;
 mod kept;
 mod keys;
@@ -42,8 +43,9 @@ pub use chain::{Chained, Link};
 pub use claims::{Claim, Claimed, Claims, Terms};
 pub use custody::{Custody, NextEntry};
 pub use error::StoreError;
-pub use events::{Delivering, Delivery, Events, Group, Groups, Stream, Then, Told};
+pub use events::{Delivering, Delivery, Events, Group, Groups, Started, Stream, Then, Told};
 pub use guarded::Guarded;
+pub use instances::{InstanceSeen, InstanceTold, Instances};
 pub use jobs::{
     Added, Attempt, DeadLetters, Ended, Ending, Job, JobCounts, JobUpkeep, Jobs, Move, Moved,
     NewJob, Pick, Taken, Waiting, Work, Workers,
@@ -265,6 +267,7 @@ pub trait Store:
     + JobUpkeep
     + Events
     + Groups
+    + Instances
 {
     /// Whether a read succeeds now.
     fn probe(&self) -> Answer<'_, ()>;

@@ -36,7 +36,7 @@ const AT_ONCE: u64 = 8;
 const STANDARD: Duration = Duration::from_millis(100);
 
 /// How many times a service is killed.
-fn kills(unless_told: u64) -> u64 {
+pub fn kills(unless_told: u64) -> u64 {
     std::env::var("DURABILITY").ok().and_then(|n| n.parse().ok()).unwrap_or(unless_told)
 }
 

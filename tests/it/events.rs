@@ -68,7 +68,10 @@ impl Stream {
 
     /// Listens until a message of `event` comes.
     pub async fn until(&mut self, event: &str) -> Said {
+        let begun = std::time::Instant::now();
         loop {
+            // Signs of life come all the time.
+            assert!(begun.elapsed() < 3 * SOON, "never: {event}");
             let said = self.next().await.unwrap_or_else(|| panic!("it ended before {event}"));
             if said.event == event {
                 return said;
@@ -267,6 +270,31 @@ async fn the_members_of_a_group_share_its_events_and_acknowledge_them() {
             (400, Some("/ids"))
         );
     }
+}
+
+#[tokio::test]
+async fn a_tenant_has_no_more_groups_than_it_may_and_another_has_its_own() {
+    let app = spawn_closed_with(BOOT, |root| {
+        without_overlays(root);
+        let (from, to) = ("groups_per_tenant_max: 100", "groups_per_tenant_max: 2");
+        app::edit(root, "config/settings.yaml", from, to);
+    })
+    .await;
+    let acme = of(&app, "tenant_admin", "acme").await;
+    let mut own = listen(&app, &acme, &[]).await;
+    change_policy(&app, &acme, "block").await;
+    own.until("policy_changed").await;
+    for name in ["one", "two"] {
+        assert_eq!(listed(&app, &acme, &format!("?group={name}")).await.len(), 1);
+    }
+    for query in ["?group=three", "?group=three&after=0"] {
+        let path = format!("/api/v1/events{query}");
+        let third = send(&app, "GET", &path, &acme, &json!({})).await;
+        assert_eq!((third.status, third.json()["code"].as_str()), (429, Some("RATE_LIMITED")));
+    }
+    assert_eq!(listed(&app, &acme, "?group=two").await.len(), 0, "who is there goes on");
+    let globex = of(&app, "viewer", "globex").await;
+    assert_eq!(listed(&app, &globex, "?group=three").await.len(), 0);
 }
 
 #[tokio::test]

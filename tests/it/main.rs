@@ -40,6 +40,7 @@ mod floor;
 mod hostile_policies;
 mod hostile_replies;
 mod idempotency;
+mod instances;
 mod introspection;
 mod isolation;
 mod jobs;

@@ -40,10 +40,18 @@ impl Instance {
 
     /// The same over files that `prepare` makes; it may ask detectors on this machine.
     pub fn start_with(url: &str, prepare: impl FnOnce(&Path)) -> Instance {
+        Self::start_as(url, |dir, _| prepare(dir))
+    }
+
+    /// The same by a command that `prepare` changes.
+    pub fn start_as(
+        url: &str,
+        prepare: impl FnOnce(&Path, &mut std::process::Command),
+    ) -> Instance {
         let dir = tempfile::tempdir().unwrap();
-        prepare(dir.path());
         let mut serve = orchestrator(dir.path(), url, &["serve", "--listen", "127.0.0.1:0"]);
         serve.env("ORCHESTRATION_SECURITY__OUTBOUND_ALLOW", "[127.0.0.1]");
+        prepare(dir.path(), &mut serve);
         let mut served = Served::start(serve);
         served.discard_output();
         Instance { served, client: client(), _dir: dir }
@@ -51,17 +59,19 @@ impl Instance {
 
     /// The same beside the bus at `nats`.
     pub fn start_beside(url: &str, nats: &str) -> Instance {
-        let dir = tempfile::tempdir().unwrap();
-        let mut serve = orchestrator(dir.path(), url, &["serve", "--listen", "127.0.0.1:0"]);
-        serve.env("ORCHESTRATION_NATS_URL", nats);
-        let mut served = Served::start(serve);
-        served.discard_output();
-        Instance { served, client: client(), _dir: dir }
+        Self::start_as(url, |_, serve| {
+            serve.env("ORCHESTRATION_NATS_URL", nats);
+        })
     }
 
     /// Where it listens.
     pub fn address(&self) -> &str {
         &self.served.address
+    }
+
+    /// Ends it by SIGTERM; exit code, standard output, standard error.
+    pub fn stop(self) -> (Option<i32>, String, String) {
+        self.served.stop()
     }
 
     /// Ends it by SIGKILL.

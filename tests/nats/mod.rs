@@ -17,6 +17,15 @@ use std::time::{Duration, Instant};
 const KEEPER: &str = "\"$2\" -c \"$1/nats.conf\" >\"$1/log\" 2>&1 & server=$!
     echo $server >\"$1/pid\"; cat >/dev/null; kill -KILL $server; wait $server; rm -rf \"$1\"";
 
+/// Makes an authority, and a certificate of it for `localhost`, in the folder it runs in.
+const CERTIFY: &str = "
+    new='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
+    openssl req -x509 $new -keyout ca.key -out ca.pem -subj /CN=tests -days 2 &&
+    openssl req $new -keyout server.key -out server.csr -subj /CN=localhost &&
+    echo subjectAltName=DNS:localhost >names &&
+    openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+        -extfile names -out server.pem";
+
 /// A server; ends, and its folder with it, when dropped or when the tests end.
 pub struct Server {
     folder: PathBuf,
@@ -35,6 +44,25 @@ pub struct Held {
 impl Server {
     /// Makes and starts one, whose user is the one of deploy/nats/nats.conf.
     pub fn start() -> Server {
+        Self::start_with(|_| String::new())
+    }
+
+    /// The same, which speaks TLS and nothing else: its address for the service, and the authority.
+    pub fn start_with_tls() -> (Server, String, PathBuf) {
+        let server = Self::start_with(|folder| {
+            let made = Command::new("/bin/sh").current_dir(folder).args(["-c", CERTIFY]).output();
+            let made = made.unwrap();
+            assert!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+            let at = folder.display();
+            format!("tls {{ cert_file: \"{at}/server.pem\", key_file: \"{at}/server.key\" }}\n")
+        });
+        let url = format!("tls://orchestrator:{PASSWORD}@localhost:{}", server.port);
+        let authority = server.folder.join("ca.pem");
+        (server, url, authority)
+    }
+
+    /// `options` writes what else the server's settings hold.
+    fn start_with(options: impl Fn(&Path) -> String) -> Server {
         let mut said = String::new();
         // Another program may take the port before the server does.
         for _ in 0..5 {
@@ -48,7 +76,7 @@ impl Server {
                 .replace("http: 127.0.0.1:8222", "")
                 .replace("store_dir: /data", &format!("store_dir: \"{}/data\"", folder.display()))
                 .replace("users: [", &format!("users: [{{user: reader, password: {PASSWORD}}}"));
-            std::fs::write(folder.join("nats.conf"), own).unwrap();
+            std::fs::write(folder.join("nats.conf"), own + &options(&folder)).unwrap();
             let keeper = keep(&folder);
             let server = Server { folder, keeper, port };
             if server.answers_within(Duration::from_secs(10)) {
@@ -97,12 +125,19 @@ impl Server {
     pub async fn held(&self) -> Vec<Held> {
         // The service may not read.
         let reader = ("reader".to_owned(), PASSWORD.to_owned());
-        let options = async_nats::ConnectOptions::with_user_and_password(reader.0, reader.1);
-        let client = options.connect(format!("127.0.0.1:{}", self.port)).await.unwrap();
+        let mut options = async_nats::ConnectOptions::with_user_and_password(reader.0, reader.1);
+        let authority = self.folder.join("ca.pem");
+        if authority.exists() {
+            options = options.add_root_certificates(authority);
+        }
+        let client = options.connect(format!("localhost:{}", self.port)).await.unwrap();
         let streams = async_nats::jetstream::new(client);
         let Ok(mut stream) = streams.get_stream("ORCH_EVENTS").await else { return Vec::new() };
         let state = stream.info().await.unwrap().state.clone();
         let mut held = Vec::new();
+        if state.messages == 0 {
+            return held;
+        }
         for at in state.first_sequence..=state.last_sequence {
             let message = stream.get_raw_message(at).await.unwrap();
             held.push(Held {

@@ -39,7 +39,7 @@ pub struct Server {
 
 impl Server {
     /// Starts one in front of `instances`; `edit` fits the shipped upstream to a test's time.
-    pub fn start(instances: &[String; 2], edit: impl Fn(String) -> String) -> Server {
+    pub fn start(instances: &[String], edit: impl Fn(String) -> String) -> Server {
         let folder = tempfile::tempdir().unwrap().keep();
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
@@ -48,6 +48,10 @@ impl Server {
         for (shipped, own) in ["172.30.0.11:8000", "172.30.0.12:8000"].iter().zip(instances) {
             assert!(upstream.contains(shipped), "deploy/nginx/upstream.conf names no {shipped}");
             upstream = upstream.replace(shipped, own);
+        }
+        for more in instances.iter().skip(2) {
+            let line = format!("server {more} max_fails=1 fail_timeout=2s;\n    keepalive 64;");
+            upstream = upstream.replace("keepalive 64;", &line);
         }
         std::fs::write(folder.join("upstream.conf"), edit(upstream)).unwrap();
         std::fs::write(folder.join("locations.conf"), shipped("locations.conf")).unwrap();

@@ -15,7 +15,7 @@ use crate::auth::Caller;
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 use crate::domain::event::EventType;
-use crate::store::{Delivering, Delivery, Group, StoreError, Stream, Told};
+use crate::store::{Delivering, Delivery, Group, Started, StoreError, Stream, Told};
 
 pub(crate) mod listen;
 
@@ -135,8 +135,11 @@ pub(crate) async fn list(http: HttpRequest, api: Data<Api>) -> Answer {
         let events = dead.into_iter().map(|dead| EventView::delivered(dead.value)).collect();
         return json(&Events { events, next });
     }
-    if let Some(after) = after {
-        store.start_group(group.clone(), after).await.map_err(away)?;
+    let most = api.deps.settings.events.groups_per_tenant_max;
+    let started = store.start_group(group.clone(), after.unwrap_or_default(), most);
+    if started.await.map_err(away)? == Started::Full {
+        let message = format!("there are {most} groups, which is as many as a tenant may have");
+        return Err(Error::new(Code::RateLimited, message).into());
     }
     let how = Delivering { most: limit, ..Delivering::default() };
     let taken = store.deliver(group, how).await.map_err(away)?;

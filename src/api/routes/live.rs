@@ -11,14 +11,14 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     config.service(resource(&at("/generations")).route(web::get().to(generations)));
 }
 
-/// What serves, and what of the last change was refused.
+/// What serves here and at the other instances, and what of the last change was refused here.
 #[utoipa::path(get, path = "/api/v1/generations", tag = "live",
-    responses((status = 200, description = "Revision, generation, faults of the last change",
+    responses((status = 200, description = "Revision, generation, instances, faults of the last change",
         body = Object)))]
 pub(crate) async fn generations(http: HttpRequest, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
     let caller = api.caller(&http)?;
-    let mut generations = api.live.generations();
+    let mut generations = api.live.generations_of_all().await;
     if caller.tenant.is_some() || http.headers().contains_key("x-tenant-id") {
         let tenant = tenant(&http, &caller, None, &api.live.current())?;
         generations.faults.retain(|fault| concerns(&fault.file, tenant.as_str()));

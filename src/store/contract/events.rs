@@ -9,7 +9,7 @@ use super::jobs::{added, error, new_job, take, told, worker};
 use super::tenant;
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventType};
-use crate::store::{Delivering, Delivery, Ending, Group, NewJob, Store, Stream, Then};
+use crate::store::{Delivering, Delivery, Ending, Group, NewJob, Started, Store, Stream, Then};
 
 fn event(n: u32, of: Option<&str>) -> Event {
     Event {
@@ -46,6 +46,7 @@ pub(super) async fn hold(store: &dyn Store) {
     two_members_are_never_given_the_same_event(store).await;
     a_group_starts_where_it_is_told_and_two_groups_know_nothing_of_each_other(store).await;
     only_ends_of_jobs_with_a_callback_are_callbacks(store).await;
+    a_stream_has_so_many_groups_and_those_that_would_begin_anew_make_room(store).await;
 }
 
 async fn events_are_kept_once_numbered_without_gaps_and_belong_to_their_tenant(store: &dyn Store) {
@@ -176,21 +177,53 @@ async fn a_group_starts_where_it_is_told_and_two_groups_know_nothing_of_each_oth
     store: &dyn Store,
 ) {
     let late = || group("members", "late");
-    assert_eq!(store.start_group(late(), 38).await, Ok(true));
-    assert_eq!(store.start_group(late(), 0).await, Ok(false), "it is there");
+    assert_eq!(store.start_group(late(), 38, 9).await, Ok(Started::Made));
+    assert_eq!(store.start_group(late(), 0, 0).await, Ok(Started::There), "it is there");
     let how = Delivering::default();
     assert_eq!(numbers(&store.deliver(late(), how).await.unwrap()), [(39, 1), (40, 1)]);
     let same_name = group("groups", "late");
     assert_eq!(store.deliver(same_name, how).await.unwrap().len(), 4, "another tenant's stream");
     let end = group("members", "end");
-    store.start_group(end.clone(), i64::MAX).await.unwrap();
+    store.start_group(end.clone(), i64::MAX, 9).await.unwrap();
     assert_eq!(store.deliver(end, how).await, Ok(Vec::new()));
+}
+
+async fn a_stream_has_so_many_groups_and_those_that_would_begin_anew_make_room(store: &dyn Store) {
+    let keep = |range: std::ops::Range<u32>| -> Vec<Event> {
+        range.map(|n| event(n, Some("full"))).collect()
+    };
+    store.append_events(keep(500..503)).await.unwrap();
+    number(store).await;
+    let start = async |name: &str| store.start_group(group("full", name), 0, 3).await.unwrap();
+    let take = async |name: &str| {
+        let given = store.deliver(group("full", name), Delivering::default()).await.unwrap();
+        let ids = given.iter().map(|one| one.told.event.id).collect();
+        store.acknowledge(group("full", name), ids).await.unwrap()
+    };
+    let racing = ["a", "b", "c", "d", "e"].map(|name| store.start_group(group("full", name), 0, 3));
+    let racing: Vec<_> = join_all(racing).await.into_iter().map(Result::unwrap).collect();
+    let made = racing.iter().filter(|started| **started == Started::Made).count();
+    // None of them was given anything yet: each is as good as a new one.
+    assert_eq!(made, 5, "{racing:?}");
+    assert_eq!((take("x").await, take("y").await, take("z").await), (3, 3, 3));
+    assert_eq!(start("new").await, Started::Full);
+    assert_eq!(start("x").await, Started::There, "who is there goes on");
+    let elsewhere = store.start_group(group("full-too", "new"), 0, 3).await;
+    assert_eq!(elsewhere, Ok(Started::Made), "another tenant's are its own");
+    // What they were given is kept no longer.
+    let places = store.unpublished(1_000).await.unwrap().iter().map(|told| told.global).collect();
+    store.mark_published(places).await.unwrap();
+    while store.purge_events(Duration::ZERO, 100).await.unwrap() > 0 {}
+    store.append_events(keep(503..504)).await.unwrap();
+    number(store).await;
+    assert_eq!(start("new").await, Started::Made);
+    assert_eq!((take("new").await, take("x").await), (1, 1), "who was forgotten misses nothing");
 }
 
 async fn only_ends_of_jobs_with_a_callback_are_callbacks(store: &dyn Store) {
     number(store).await;
     let hooks = || Group { stream: Stream::Callbacks, name: "webhooks".into() };
-    store.start_group(hooks(), i64::MAX).await.unwrap();
+    store.start_group(hooks(), i64::MAX, 9).await.unwrap();
     let by = worker();
     store.enter(by).await.unwrap();
     let with = added(store, NewJob { callback: Some(vec![1]), ..new_job("hooks") }).await.of;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Params, Result, Row, params};
 
-use super::{Delivering, Delivery, Events, Group, Groups, LIMIT_MAX, Stream, Then, Told};
+use super::{Delivering, Delivery, Events, Group, Groups, LIMIT_MAX, Started, Stream, Then, Told};
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventType};
 use crate::domain::id::TenantId;
@@ -150,19 +150,8 @@ fn select(c: &Connection, rest: &str, of: impl Params) -> Result<Vec<Told>> {
 }
 
 impl Groups for Sqlite {
-    fn start_group(&self, group: Group, after: i64) -> Answer<'_, bool> {
-        self.atomically("starting a consumer group", move |c| {
-            let stream = &group.stream;
-            let (place, holds) = (stream.place(), stream.holds("?1"));
-            let sql = format!(
-                "INSERT INTO event_groups (stream, name, cursor) SELECT ?1, ?2, \
-                 coalesce((SELECT max(sequence) FROM events WHERE {holds} AND {place} <= ?3), 0) \
-                 WHERE true ON CONFLICT DO NOTHING"
-            );
-            c.prepare_cached(&sql)?
-                .execute(params![stream.column(), group.name, after])
-                .map(|rows| rows == 1)
-        })
+    fn start_group(&self, group: Group, after: i64, most: u32) -> Answer<'_, Started> {
+        self.atomically("starting a consumer group", move |c| start_group(c, &group, after, most))
     }
 
     fn deliver(&self, group: Group, how: Delivering) -> Answer<'_, Vec<Delivery>> {
@@ -223,6 +212,34 @@ impl Groups for Sqlite {
                 .map(|rows| rows == 1)
         })
     }
+}
+
+fn start_group(c: &Connection, group: &Group, after: i64, most: u32) -> Result<Started> {
+    let (stream, name) = (group.stream.column(), &group.name);
+    let there = format!("SELECT 1 FROM event_groups WHERE {OWN}");
+    if c.prepare_cached(&there)?.exists(params![stream, name])? {
+        return Ok(Started::There);
+    }
+    let (place, holds) = (group.stream.place(), group.stream.holds("?1"));
+    let count = "SELECT count(*) FROM event_groups WHERE stream = ?1";
+    let count =
+        || -> Result<u32> { c.prepare_cached(count)?.query_one([stream], |row| row.get(0)) };
+    if count()? >= most {
+        let sql = format!(
+            "DELETE FROM event_groups WHERE stream = ?1 AND cursor < coalesce((SELECT sequence \
+             FROM events WHERE {holds} AND sequence IS NOT NULL ORDER BY {place} LIMIT 1), ?2)"
+        );
+        c.prepare_cached(&sql)?.execute(params![stream, i64::MAX])?;
+        if count()? >= most {
+            return Ok(Started::Full);
+        }
+    }
+    let sql = format!(
+        "INSERT INTO event_groups (stream, name, cursor) SELECT ?1, ?2, \
+         coalesce((SELECT max(sequence) FROM events WHERE {holds} AND {place} <= ?3), 0)"
+    );
+    c.prepare_cached(&sql)?.execute(params![stream, name, after])?;
+    Ok(Started::Made)
 }
 
 fn deliver(c: &Connection, group: &Group, how: Delivering) -> Result<Vec<Delivery>> {

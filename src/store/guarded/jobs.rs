@@ -1,4 +1,4 @@
-//! Jobs and events behind the breakers of their operations.
+//! Jobs, events and instances behind the breakers of their operations.
 
 use std::time::Duration;
 
@@ -10,8 +10,9 @@ use crate::domain::job::{JobKey, JobState, Lease, Transition, WorkerId};
 use crate::operations::Operation;
 use crate::store::{
     Added, Answer, Attempt, AuditEntry, DeadLetters, Delivering, Delivery, Ending, Events, Group,
-    Groups, Job, JobCounts, JobUpkeep, Jobs, Move, Moved, NewJob, Numbered, Page, Pick, Store,
-    Stream, Taken, Then, Told, Waiting, Work, Workers,
+    Groups, InstanceSeen, InstanceTold, Instances, Job, JobCounts, JobUpkeep, Jobs, Move, Moved,
+    NewJob, Numbered, Page, Pick, Started, Store, Stream, Taken, Then, Told, Waiting, Work,
+    Workers,
 };
 
 impl<S: Store> Jobs for Guarded<S> {
@@ -167,8 +168,8 @@ impl<S: Store> Events for Guarded<S> {
 }
 
 impl<S: Store> Groups for Guarded<S> {
-    fn start_group(&self, group: Group, after: i64) -> Answer<'_, bool> {
-        self.run(Operation::DeliverEvents, move || self.inner.start_group(group, after))
+    fn start_group(&self, group: Group, after: i64, most: u32) -> Answer<'_, Started> {
+        self.run(Operation::DeliverEvents, move || self.inner.start_group(group, after, most))
     }
 
     fn deliver(&self, group: Group, how: Delivering) -> Answer<'_, Vec<Delivery>> {
@@ -194,5 +195,19 @@ impl<S: Store> Groups for Guarded<S> {
 
     fn end_dead(&self, group: Group, id: Digest, then: Then) -> Answer<'_, bool> {
         self.run(Operation::DeliverEvents, move || self.inner.end_dead(group, id, then))
+    }
+}
+
+impl<S: Store> Instances for Guarded<S> {
+    fn tell_instance(&self, told: InstanceTold) -> Answer<'_, ()> {
+        self.run(Operation::RetrieveObject, || self.inner.tell_instance(told))
+    }
+
+    fn instances(&self, within: Duration) -> Answer<'_, Vec<InstanceSeen>> {
+        self.run(Operation::RetrieveObject, move || self.inner.instances(within))
+    }
+
+    fn forget_instance(&self, id: String) -> Answer<'_, ()> {
+        self.run(Operation::RetrieveObject, || self.inner.forget_instance(id))
     }
 }

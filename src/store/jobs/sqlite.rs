@@ -9,7 +9,7 @@ use rusqlite::{Connection, Result, params};
 use super::rows::{self, READY};
 use super::{
     Added, Attempt, DeadLetters, EACH_MAX, Ending, Held, Job, JobCounts, JobUpkeep, Jobs, Move,
-    Moved, NewJob, Next, Pick, Taken, Waiting, Work, Workers, part,
+    Moved, NewJob, Next, Pick, Room, Taken, Waiting, Work, Workers, part,
 };
 use crate::domain::id::TenantId;
 use crate::domain::job::{
@@ -204,14 +204,19 @@ impl Work for Sqlite {
             if !rows::lives(c, worker)? {
                 return Ok(Vec::new());
             }
-            let (now, mut taken) = (now(c)?, Vec::new());
-            for Pick { tenant, priority, most } in &picks {
+            let (now, mut taken, mut room) = (now(c)?, Vec::new(), Room::of(&picks));
+            for (tenant, running) in running(c)? {
+                room.run(&tenant, running);
+            }
+            for pick in &picks {
+                let Pick { tenant, priority, .. } = pick;
                 let rest =
                     format!("{READY} AND tenant = ?2 AND priority = ?3 ORDER BY place LIMIT ?4");
-                let of = params![now, tenant.as_str(), priority.name(), most];
+                let of = params![now, tenant.as_str(), priority.name(), room.for_pick(pick)];
                 for row in rows::select(c, &rest, of)? {
                     let Ok(step) = row.value.taken(worker, now) else { continue };
                     rows::write(c, &step)?;
+                    room.run(tenant.as_str(), 1);
                     let Held { job, fence, .. } = step.after;
                     let payload = rows::payload(c, &job.of)?;
                     taken.push(Taken { lease: Lease { of: job.of.clone(), fence }, job, payload });

@@ -18,7 +18,8 @@ use crate::domain::id::TenantId;
 use crate::store::claims::millis;
 use crate::store::events::numbered;
 use crate::store::{
-    Answer, Delivering, Delivery, Events, Group, Groups, Numbered, StoreError, Stream, Then, Told,
+    Answer, Delivering, Delivery, Events, Group, Groups, Numbered, Started, StoreError, Stream,
+    Then, Told,
 };
 
 const LIMIT_MAX: u32 = 1000;
@@ -198,20 +199,9 @@ async fn select(t: &Transaction<'_>, rest: &str, of: Of<'_>) -> Result<Vec<Told>
 }
 
 impl Groups for Postgres {
-    fn start_group(&self, group: Group, after: i64) -> Answer<'_, bool> {
+    fn start_group(&self, group: Group, after: i64, most: u32) -> Answer<'_, Started> {
         self.alter("starting a consumer group", group.stream.scope(), move |t| {
-            async move {
-                let stream = &group.stream;
-                let (place, holds) = (stream.place(), stream.holds("$1"));
-                let sql = format!(
-                    "INSERT INTO event_groups (stream, name, cursor) SELECT $1, $2, \
-                     coalesce((SELECT max(sequence) FROM events WHERE {holds} AND {place} <= $3), 0) \
-                     ON CONFLICT DO NOTHING"
-                );
-                let sql = t.prepare_cached(&sql).await?;
-                Ok(t.execute(&sql, &[&stream.column(), &group.name, &after]).await? == 1)
-            }
-            .boxed()
+            async move { start_group(t, &group, after, most).await }.boxed()
         })
     }
 
@@ -293,6 +283,48 @@ impl Groups for Postgres {
             .boxed()
         })
     }
+}
+
+async fn start_group(
+    t: &Transaction<'_>,
+    group: &Group,
+    after: i64,
+    most: u32,
+) -> Result<Started, Fault> {
+    let (stream, name) = (group.stream.column(), group.name.as_str());
+    let there = t.prepare_cached(&format!("SELECT FROM event_groups WHERE {OWN}")).await?;
+    if t.query_opt(&there, &[&stream, &name]).await?.is_some() {
+        return Ok(Started::There);
+    }
+    // One at a time, so that two do not both find the last place free.
+    let alone = "SELECT pg_advisory_xact_lock(hashtextextended($1, 7201008))";
+    t.execute(alone, &[&stream]).await?;
+    let (place, holds) = (group.stream.place(), group.stream.holds("$1"));
+    if is_full(t, stream, most).await? {
+        let sql = format!(
+            "DELETE FROM event_groups WHERE stream = $1 AND cursor < coalesce((SELECT sequence \
+             FROM events WHERE {holds} AND sequence IS NOT NULL ORDER BY {place} LIMIT 1), $2)"
+        );
+        let sql = t.prepare_cached(&sql).await?;
+        t.execute(&sql, &[&stream, &i64::MAX]).await?;
+        if is_full(t, stream, most).await? {
+            return Ok(Started::Full);
+        }
+    }
+    let sql = format!(
+        "INSERT INTO event_groups (stream, name, cursor) SELECT $1, $2, \
+         coalesce((SELECT max(sequence) FROM events WHERE {holds} AND {place} <= $3), 0) \
+         ON CONFLICT DO NOTHING"
+    );
+    let sql = t.prepare_cached(&sql).await?;
+    let made = t.execute(&sql, &[&stream, &name, &after]).await? == 1;
+    Ok(if made { Started::Made } else { Started::There })
+}
+
+async fn is_full(t: &Transaction<'_>, stream: &str, most: u32) -> Result<bool, Fault> {
+    let sql = "SELECT count(*) FROM event_groups WHERE stream = $1";
+    let sql = t.prepare_cached(sql).await?;
+    Ok(t.query_one(&sql, &[&stream]).await?.try_get::<_, i64>(0)? >= i64::from(most))
 }
 
 /// The place of the last event that the group was given; nobody else changes the group meanwhile.

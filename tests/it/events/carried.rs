@@ -17,11 +17,17 @@ use crate::shared::{self, Instance, secret};
 
 /// One service over a file and the bus at `nats`.
 fn start(dir: &Path, nats: &str) -> Served {
+    start_as(dir, nats, |_| {})
+}
+
+/// The same by a command that `prepare` changes.
+fn start_as(dir: &Path, nats: &str, prepare: impl FnOnce(&mut std::process::Command)) -> Served {
     let mut serve = program(&service(), dir);
     serve.args(["serve", "--listen", "127.0.0.1:0"]);
     serve.env("ORCHESTRATION_POLICY__EVAL_TIMEOUT", "500ms");
     serve.env("ORCHESTRATION_NATS_URL", nats);
     serve.env("ORCHESTRATION_EVENTS__REQUESTS", "all");
+    prepare(&mut serve);
     let mut served = Served::start(serve);
     served.discard_output();
     served
@@ -178,4 +184,43 @@ fn a_bus_that_can_never_be_reached_is_refused_at_the_start_without_its_password(
     let told = text(&refused.stderr);
     assert_eq!(refused.status.code(), Some(69), "{told}");
     assert!(told.contains("reading nats.ca_file") && !told.contains("canary"), "{told}");
+}
+
+#[tokio::test]
+async fn over_tls_events_are_carried_and_a_server_that_is_not_trusted_gets_none() {
+    let (client, (nats, url, authority)) = (client(), Server::start_with_tls());
+    let (plain, (other, _, strange)) = (Server::start(), Server::start_with_tls());
+    let dir = tempfile::tempdir().unwrap();
+    let serve = |dir: &Path, url: &str, authority: &Path| {
+        start_as(dir, url, |serve| {
+            serve.env("ORCHESTRATION_NATS__CA_FILE", authority);
+        })
+    };
+    let served = serve(dir.path(), &url, &authority);
+    ask(&client, &served, 10).await;
+    let ids = told(&client, &served, 10).await;
+    carried(&nats, &ids).await;
+    assert_eq!(served.stop().0, Some(0));
+
+    // Neither a certificate of somebody else, nor a server that has none.
+    let untrusted = [(&*url, &*strange), (&*plain.url().replace("nats://", "tls://"), &*authority)];
+    for (url, authority) in untrusted {
+        let dir = tempfile::tempdir().unwrap();
+        let served = serve(dir.path(), url, authority);
+        ask(&client, &served, 10).await;
+        let ids = told(&client, &served, 10).await;
+        let metrics = format!("http://{}/metrics", served.address);
+        // So long a trusted one takes, with room.
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let told = app::send(&client, ("GET", &metrics), &[], b"").await.text;
+            assert!(told.contains("orchestrator_dependency_up{dependency=\"nats\"} 0"), "{url}");
+        }
+        for server in [&nats, &plain, &other] {
+            let held = server.held().await;
+            assert!(held.iter().all(|held| !ids.contains(&held.id)), "{url} was trusted");
+        }
+        assert_eq!(served.stop().0, Some(0));
+    }
+    drop(other);
 }

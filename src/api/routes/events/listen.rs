@@ -60,10 +60,14 @@ pub(crate) async fn listen(http: HttpRequest, api: Data<Api>) -> Answer {
         let message = "the service is stopping; ask another instance";
         return Err(Error::new(Code::ShuttingDown, message).into());
     }
-    let listener = api.feed.listen(stream, after).map_err(|Full { most }| {
+    let mut listener = api.feed.listen(stream, after).map_err(|Full { most }| {
         let message = format!("{most} streams are open, which is as many as a tenant may have");
         Error::new(Code::RateLimited, message)
     })?;
+    // Who has the head of the answer hears what it does next.
+    if let Err(error) = listener.begin().await {
+        tracing::debug!(%error, "a stream begins without the store");
+    }
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let credential = match access::given(http.headers()) {

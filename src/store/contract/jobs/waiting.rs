@@ -7,6 +7,7 @@ pub(super) async fn holds(store: &dyn Store) {
     what_waits_is_told_by_tenant_and_round_and_taken_in_order(store).await;
     what_must_not_be_begun_yet_or_any_more_is_not(store).await;
     a_tenant_makes_no_more_jobs_a_day_than_it_may(store).await;
+    no_more_jobs_of_a_tenant_run_at_once_than_may_whoever_takes_them(store).await;
     pages_of_jobs_show_one_state(store).await;
     a_request_that_became_a_job_runs_under_its_worker(store).await;
 }
@@ -28,7 +29,8 @@ async fn what_waits_is_told_by_tenant_and_round_and_taken_in_order(store: &dyn S
     assert_eq!(waiting(2, 9, None).await, [a.clone(), b.clone(), c.clone()]);
     assert_eq!(waiting(2, 2, Some("wait-a")).await, [b.clone(), c.clone()]);
     assert_eq!(waiting(2, 2, Some("wait-b")).await, [c, a], "round from the first");
-    let pick = |of: &str, most| Pick { tenant: tenant(of), priority: Priority::High, most };
+    let pick =
+        |of: &str, most| Pick { tenant: tenant(of), priority: Priority::High, most, at_once: None };
     let taken = store.take(by, vec![pick("wait-a", 2), pick("wait-b", 5)]).await.unwrap();
     let ids: Vec<_> = taken.iter().map(|one| one.job.of.clone()).collect();
     assert_eq!(ids, [order[0].clone(), order[2].clone(), order[1].clone()]);
@@ -71,6 +73,40 @@ async fn a_tenant_makes_no_more_jobs_a_day_than_it_may(store: &dyn Store) {
     let refused = racing.iter().filter(|r| matches!(r, Ok(Added::QuotaUsed))).count();
     assert_eq!((made, refused), (5, 7), "{racing:?}");
     assert!(matches!(store.add_job(most("daily-too")).await, Ok(Added::New(_))));
+}
+
+async fn no_more_jobs_of_a_tenant_run_at_once_than_may_whoever_takes_them(store: &dyn Store) {
+    let workers = join_all((0..4).map(|_| entered(store))).await;
+    for priority in [Priority::High, Priority::Low] {
+        for _ in 0..6 {
+            added(store, NewJob { priority, ..new_job("at-once") }).await;
+        }
+    }
+    let pick = |priority, at_once| Pick { tenant: tenant("at-once"), priority, most: 2, at_once };
+    let both = |most| vec![pick(Priority::High, Some(most)), pick(Priority::Low, Some(most))];
+    let race = async |most| -> Vec<Taken> {
+        let all = join_all(workers.iter().map(|by| store.take(*by, both(most)))).await;
+        all.into_iter().flat_map(Result::unwrap).collect()
+    };
+    let mut running = race(3).await;
+    assert_eq!(running.len(), 3, "of four workers that each found room for two of each");
+    assert!(race(3).await.is_empty(), "there is no room");
+    let ended = running.pop().unwrap();
+    store.end_attempt(ended.lease, Ending::Completed(vec![])).await.unwrap();
+    running.extend(race(3).await);
+    assert_eq!(running.len(), 3);
+    assert!(race(1).await.is_empty(), "more run than may by now");
+    running.extend(store.take(workers[0], vec![pick(Priority::High, None)]).await.unwrap());
+    assert_eq!(running.len(), 5, "who has no limit waits for nobody");
+    for one in running {
+        store.end_attempt(one.lease, Ending::Completed(vec![])).await.unwrap();
+    }
+    for row in store.jobs(tenant("at-once"), Some(JobState::Queued), ALL).await.unwrap() {
+        drain(store, &row.value.of).await;
+    }
+    for by in workers {
+        store.leave(by).await.unwrap();
+    }
 }
 
 async fn pages_of_jobs_show_one_state(store: &dyn Store) {

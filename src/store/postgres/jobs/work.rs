@@ -14,7 +14,7 @@ use crate::domain::id::TenantId;
 use crate::domain::job::{DEAD_LETTER_KEPT, Lease, RESULT_KEPT, WorkerId};
 use crate::domain::request::Priority;
 use crate::store::claims::millis;
-use crate::store::jobs::{EACH_MAX, Held, Next, part};
+use crate::store::jobs::{EACH_MAX, Held, Next, Room, part};
 use crate::store::{
     Answer, Ending, JobCounts, JobUpkeep, Numbered, Pick, Taken, Waiting, Work, Workers,
 };
@@ -63,15 +63,17 @@ impl Work for Postgres {
                 if !lives(t, worker).await? {
                     return Ok(taken);
                 }
+                let mut room = room(t, &picks).await?;
                 let now = now(t).await?;
                 for pick in &picks {
-                    let rows = pick_rows(t, pick, now).await?;
+                    let rows = pick_rows(t, (pick, room.for_pick(pick)), now).await?;
                     let steps: Vec<_> = rows
                         .into_iter()
                         .filter_map(|row| row.value.taken(worker, now).ok())
                         .collect();
                     // Side by side on one connection: its statements go out without waiting.
                     try_join_all(steps.iter().map(|step| write(t, step))).await?;
+                    room.run(pick.tenant.as_str(), u32::try_from(steps.len()).unwrap_or(u32::MAX));
                     for step in steps {
                         let Held { job, fence, .. } = step.after;
                         let lease = Lease { of: job.of.clone(), fence };
@@ -121,15 +123,37 @@ impl Work for Postgres {
     }
 }
 
+/// What limits leave. Nobody else takes jobs of a tenant that has one until the transaction ends: two
+/// instances would both find the last place free.
+async fn room<'a>(t: &Transaction<'_>, picks: &'a [Pick]) -> Result<Room<'a>, Fault> {
+    let mut room = Room::of(picks);
+    let tenants = room.tenants();
+    if tenants.is_empty() {
+        return Ok(room);
+    }
+    let alone = "SELECT pg_advisory_xact_lock(hashtextextended(tenant, 7201007)) \
+                 FROM unnest($1::text[]) AS tenant";
+    let alone = t.prepare_cached(alone).await?;
+    t.execute(&alone, &[&tenants]).await?;
+    // A statement of its own sees what was taken while this one waited.
+    let sql = "SELECT tenant, count(*) AS running FROM jobs WHERE state = 'running' \
+               AND tenant = ANY($1::text[]) GROUP BY tenant";
+    let sql = t.prepare_cached(sql).await?;
+    for row in t.query(&sql, &[&tenants]).await? {
+        room.run(row.try_get("tenant")?, small(&row, "running")?);
+    }
+    Ok(room)
+}
+
 async fn pick_rows(
     t: &Transaction<'_>,
-    Pick { tenant, priority, most }: &Pick,
+    (Pick { tenant, priority, .. }, most): (&Pick, u32),
     now: i64,
 ) -> Result<Vec<Numbered<Held>>, Fault> {
     let rest = format!(
         "{READY} AND tenant = $2 AND priority = $3 ORDER BY place LIMIT $4 FOR UPDATE SKIP LOCKED"
     );
-    let (tenant, priority, most) = (tenant.as_str(), priority.name(), i64::from(*most));
+    let (tenant, priority, most) = (tenant.as_str(), priority.name(), i64::from(most));
     select(t, &rest, &[&now, &tenant, &priority, &most]).await
 }
 
