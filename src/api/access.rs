@@ -257,7 +257,7 @@ fn presented(request: &ServiceRequest) -> Presented<'_> {
 
 /// Whether `caller` holds `scope`.
 fn permit(caller: &Caller, scope: Scope) -> Result<(), Error> {
-    if caller.may(scope) {
+    if caller.holds(scope)? {
         return Ok(());
     }
     let message = format!("this needs the scope {}, which the credential lacks", scope.name());
