@@ -41,7 +41,7 @@ pub use chain::{Chained, Link};
 pub use claims::{Claim, Claimed, Claims, Terms};
 pub use custody::{Custody, NextEntry};
 pub use error::StoreError;
-pub use events::{Delivering, Delivery, Events, Group, Groups, Stream, Then, Told};
+pub use events::{Delivering, Delivery, Events, Group, Groups, Shares, Stream, Then, Told};
 pub use guarded::Guarded;
 pub use jobs::{
     Added, Attempt, DeadLetters, Ended, Ending, Job, JobCounts, JobUpkeep, Jobs, Move, Moved,

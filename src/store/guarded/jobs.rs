@@ -10,8 +10,8 @@ use crate::domain::job::{JobKey, JobState, Lease, Transition, WorkerId};
 use crate::operations::Operation;
 use crate::store::{
     Added, Answer, Attempt, AuditEntry, DeadLetters, Delivering, Delivery, Ending, Events, Group,
-    Groups, Job, JobCounts, JobUpkeep, Jobs, Move, Moved, NewJob, Numbered, Page, Pick, Store,
-    Stream, Taken, Then, Told, Waiting, Work, Workers,
+    Groups, Job, JobCounts, JobUpkeep, Jobs, Move, Moved, NewJob, Numbered, Page, Pick, Shares,
+    Store, Stream, Taken, Then, Told, Waiting, Work, Workers,
 };
 
 impl<S: Store> Jobs for Guarded<S> {
@@ -175,12 +175,27 @@ impl<S: Store> Groups for Guarded<S> {
         self.run(Operation::DeliverEvents, move || self.inner.deliver(group, how))
     }
 
+    fn deliver_fairly(
+        &self,
+        group: Group,
+        how: Delivering,
+        shares: Shares,
+    ) -> Answer<'_, Vec<Delivery>> {
+        self.run(Operation::DeliverEvents, move || self.inner.deliver_fairly(group, how, shares))
+    }
+
     fn acknowledge(&self, group: Group, ids: Vec<Digest>) -> Answer<'_, u64> {
         self.run(Operation::DeliverEvents, || self.inner.acknowledge(group, ids))
     }
 
-    fn refuse(&self, group: Group, id: Digest, then: (Duration, u32)) -> Answer<'_, bool> {
-        self.run(Operation::DeliverEvents, move || self.inner.refuse(group, id, then))
+    fn refuse(
+        &self,
+        group: Group,
+        id: Digest,
+        then: (Duration, u32),
+        why: Option<String>,
+    ) -> Answer<'_, bool> {
+        self.run(Operation::DeliverEvents, move || self.inner.refuse(group, id, then, why))
     }
 
     fn dead_deliveries(
@@ -190,6 +205,10 @@ impl<S: Store> Groups for Guarded<S> {
         limit: u32,
     ) -> Answer<'_, Vec<Numbered<Delivery>>> {
         self.run(Operation::DeliverEvents, move || self.inner.dead_deliveries(group, after, limit))
+    }
+
+    fn count_dead(&self, group: Group) -> Answer<'_, u64> {
+        self.run(Operation::DeliverEvents, || self.inner.count_dead(group))
     }
 
     fn end_dead(&self, group: Group, id: Digest, then: Then) -> Answer<'_, bool> {
