@@ -48,7 +48,8 @@ pub struct Full {
 pub enum Heard {
     /// An event.
     Told(Arc<Told>),
-    /// Events after the first and before the second place are kept no longer.
+    /// Events after the first and before the second place are kept no longer; where the second is not
+    /// beyond the first, the places began anew and it goes on from there.
     Missed(i64, i64),
     /// It fell behind, and hears nothing more; it may come again.
     Slow,
@@ -105,6 +106,7 @@ impl Feed {
             after,
             backlog: VecDeque::new(),
             standing: Standing::Behind,
+            is_known: after.is_none(),
         })
     }
 
@@ -174,6 +176,8 @@ pub struct Listener {
     after: Option<i64>,
     backlog: VecDeque<Told>,
     standing: Standing,
+    /// Whether its place is known to be one that was given.
+    is_known: bool,
 }
 
 /// Where a listener takes its next event from.
@@ -206,7 +210,8 @@ impl Listener {
             }
             if self.standing == Standing::Behind {
                 match self.read().await {
-                    Ok(()) => continue,
+                    Ok(None) => continue,
+                    Ok(missed) => return missed,
                     Err(error) => {
                         tracing::debug!(%error, "a listener cannot be told what it missed");
                         self.receiver = None;
@@ -269,7 +274,8 @@ impl Listener {
         }
     }
 
-    async fn read(&mut self) -> Result<(), StoreError> {
+    /// Reads on; tells once where it comes from a place that was never given.
+    async fn read(&mut self) -> Result<Option<Heard>, StoreError> {
         let store = &self.feed.store;
         let after = match self.after {
             Some(after) => after,
@@ -279,12 +285,20 @@ impl Listener {
             }
         };
         let told = store.events(self.stream.clone(), after, BATCH).await?;
+        if told.is_empty() && !std::mem::replace(&mut self.is_known, true) {
+            let last = store.last_event(self.stream.clone()).await?;
+            if after > last {
+                self.after = Some(last);
+                return Ok(Some(Heard::Missed(after, last + 1)));
+            }
+        }
         if told.is_empty() {
             self.feed.begin(&self.stream, after);
             self.standing = Standing::Joining;
         }
+        self.is_known = true;
         self.backlog = told.into();
-        Ok(())
+        Ok(None)
     }
 
     /// What lies between the last that was heard and `next`, told once. Places have no gaps, so it
