@@ -20,6 +20,7 @@ use crate::store::{Store, StoreError};
 
 mod bodies;
 pub mod fairness;
+mod many;
 mod pace;
 pub mod queue;
 mod shared;
@@ -28,6 +29,7 @@ mod used;
 mod windows;
 
 pub use bodies::Held;
+pub use many::Spending;
 pub use shared::Shared;
 pub use slots::Slot;
 pub use used::Spent;
@@ -190,6 +192,26 @@ impl Admission {
         if !self.enforces {
             return (None, Ok(()));
         }
+        let asked = self.asked(who);
+        let mut least: Option<Level> = None;
+        for (at, ask) in asked.iter().enumerate() {
+            let Some((bucket, rate)) = *ask else { continue };
+            let level = self.windows.take(bucket, rate, 1, now.at);
+            if let Some(wait) = level.wait {
+                let taken = asked.iter().take(at).flatten();
+                taken.for_each(|(bucket, rate)| self.windows.give_back(*bucket, *rate, 1));
+                return (Some(level), Err(self.too_often(who, bucket, (rate, wait), now)));
+            }
+            let part = |level: &Level| f64::from(level.left) / f64::from(level.rate.burst());
+            if least.as_ref().is_none_or(|least| part(&level) <= part(least)) {
+                least = Some(level);
+            }
+        }
+        (least, Ok(()))
+    }
+
+    /// The buckets that hold `who`, with their rates: its key's, its route's, its tenant's.
+    fn asked<'a>(&self, who: Entrant<'a>) -> [Option<(Bucket<'a>, Rate)>; 3] {
         let of_key = who.key.and_then(|key| {
             let rate = self.limits.keys.get(key)?;
             Some((Bucket::Key(key), *rate))
@@ -203,22 +225,7 @@ impl Admission {
         });
         let of_tenant =
             who.tenant.map(|(tenant, own)| (Bucket::Tenant(tenant.as_str()), self.rate(own)));
-        let asked = [of_key, of_route, of_tenant];
-        let mut least: Option<Level> = None;
-        for (at, ask) in asked.iter().enumerate() {
-            let Some((bucket, rate)) = *ask else { continue };
-            let level = self.windows.take(bucket, rate, now.at);
-            if let Some(wait) = level.wait {
-                let taken = asked.iter().take(at).flatten();
-                taken.for_each(|(bucket, rate)| self.windows.give_back(*bucket, *rate));
-                return (Some(level), Err(self.too_often(who, bucket, (rate, wait), now)));
-            }
-            let part = |level: &Level| f64::from(level.left) / f64::from(level.rate.burst());
-            if least.as_ref().is_none_or(|least| part(&level) <= part(least)) {
-                least = Some(level);
-            }
-        }
-        (least, Ok(()))
+        [of_key, of_route, of_tenant]
     }
 
     fn too_often(
@@ -264,9 +271,13 @@ impl Admission {
     /// Counts one request to be judged against the tenant's quota of this hour.
     pub fn count(&self, tenant: &TenantId, limits: &Tier, now: Moment) -> Result<Counted, Refused> {
         let quota = limits.requests_per_hour.filter(|_| self.enforces);
-        if let Some(burst) = self.used.of(tenant).spend(now.hour(), quota) {
+        if let Some(burst) = self.used.of(tenant).spend(now.hour(), 1, quota) {
             return Ok(Counted { burst });
         }
+        Err(self.over_quota(tenant, quota, now))
+    }
+
+    fn over_quota(&self, tenant: &TenantId, quota: Option<u32>, now: Moment) -> Refused {
         self.count_refusal(Some(tenant), now);
         let quota = quota.unwrap_or_default();
         let message = format!(
@@ -274,7 +285,7 @@ impl Admission {
              for the next hour, or have the quota raised",
             used::burst(quota)
         );
-        Err(Refused { error: Error::new(Code::QuotaExceeded, message), wait: now.hour_left() })
+        Refused { error: Error::new(Code::QuotaExceeded, message), wait: now.hour_left() }
     }
 
     /// A slot among the requests that the service judges at once. Where there is none, it waits for

@@ -95,8 +95,8 @@ impl Shared {
 }
 
 impl Windows for Shared {
-    fn take(&self, bucket: Bucket<'_>, rate: Rate, now: Instant) -> Level {
-        let own = self.own.take(bucket, rate, now);
+    fn take(&self, bucket: Bucket<'_>, rate: Rate, count: u32, now: Instant) -> Level {
+        let own = self.own.take(bucket, rate, count, now);
         if own.wait.is_some() {
             return own;
         }
@@ -105,7 +105,7 @@ impl Windows for Shared {
             return own;
         }
         let spent = self.leases.with(bucket, |lease| {
-            let (level, begins) = lease.spend(rate, now);
+            let (level, begins) = lease.spend((rate, count), now);
             if begins {
                 self.begin(lease, bucket);
             }
@@ -113,16 +113,16 @@ impl Windows for Shared {
         });
         let Some(shared) = spent else { return own };
         if shared.wait.is_some() {
-            self.own.give_back(bucket, rate);
+            self.own.give_back(bucket, rate, count);
         }
         let (left, full_in) = (own.left.min(shared.left), own.full_in.max(shared.full_in));
         Level { rate, left, full_in, wait: shared.wait }
     }
 
-    fn give_back(&self, bucket: Bucket<'_>, rate: Rate) {
-        self.own.give_back(bucket, rate);
+    fn give_back(&self, bucket: Bucket<'_>, rate: Rate, count: u32) {
+        self.own.give_back(bucket, rate, count);
         if !self.redis.rests() {
-            self.leases.with(bucket, |lease| lease.account().owed -= 1);
+            self.leases.with(bucket, |lease| lease.account().owed -= i64::from(count));
         }
     }
 
@@ -173,8 +173,9 @@ impl Lease {
         self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Spends one token if there is one, and whether somebody must begin to pay.
-    fn spend(&self, rate: Rate, now: Instant) -> (Level, bool) {
+    /// Spends `count` tokens if there are so many, and whether somebody must begin to pay. More than a
+    /// lease holds are spent where the bucket has so many, by when it was seen last.
+    fn spend(&self, (rate, count): (Rate, u32), now: Instant) -> (Level, bool) {
         let mut account = self.account();
         account.rate = Some(rate);
         let lease = lease_of(rate);
@@ -183,13 +184,19 @@ impl Lease {
             account.bucket.map_or(Duration::ZERO, |seen| at(seen).saturating_duration_since(now))
         };
         let full_in = until(|seen| seen.full_at);
-        if account.owed >= lease {
-            let wait = Some(until(|seen| seen.next_at).max(token));
-            return (Level { rate, left: 0, full_in, wait }, begins(&mut account));
-        }
         let used = full_in.as_nanos().div_ceil(token.as_nanos().max(1));
         let left = rate.burst().saturating_sub(u32::try_from(used).unwrap_or(u32::MAX));
-        account.owed += 1;
+        let many = i64::from(count);
+        // What is owed takes tokens of those that the bucket has.
+        let owed = u32::try_from(account.owed.max(0)).unwrap_or(u32::MAX);
+        let lacking = count.saturating_add(owed).saturating_sub(left);
+        let whole = many > lease && lacking == 0;
+        if account.owed + many > lease && !whole {
+            let lacking = if many > lease { lacking } else { 1 };
+            let wait = Some(until(|seen| seen.next_at).max(token * lacking));
+            return (Level { rate, left: 0, full_in, wait }, begins(&mut account));
+        }
+        account.owed += many;
         if account.owed >= (lease / 4).max(1) {
             self.enough.notify_one();
         }

@@ -87,6 +87,45 @@ fn a_files_rate_a_keys_and_a_routes_hold_beside_each_other_and_a_refusal_costs_n
 }
 
 #[test]
+fn many_pass_every_limit_or_cost_nothing_and_whoever_waits_as_told_gets_them() {
+    let start = Instant::now();
+    let limits = RateLimit { keys: rates(&[("orch_slow", 20)]), ..RateLimit::default() };
+    let admission = admission(&limits, start);
+    let a = id("a");
+    // The guard has let the request in that brings them.
+    let spending = |requests| Spending { requests, tenant: requests - 1, key: requests - 1 };
+    let post = |requests, key, most, at: Moment| {
+        admission.enter(asks(&a, key), at).1?;
+        let spending = (spending(requests), at);
+        admission.spend(asks(&a, key), &tier(most, 1), spending).1.map(|counted| counted.burst)
+    };
+    let now = moment(start, 0);
+    assert!(!post(100, None, 200, now).unwrap());
+    let used = || admission.spent(&a, now).used;
+    let later = |ms: u64| Moment { at: start + Duration::from_millis(ms), ..now };
+    let refused = post(100, None, 200, later(120)).unwrap_err();
+    assert_eq!((refused.error.code, used()), (Code::RateLimited, 100), "no quota is spent");
+    // Two tokens were there, the request took one; a token comes every 60 ms.
+    assert_eq!(refused.wait, Duration::from_millis(99 * 60));
+    let then = 120 + 99 * 60;
+    assert!(!post(100, None, 200, later(then)).unwrap(), "it waited as it was told");
+    assert_eq!(used(), 200);
+    let over = post(50, None, 200, later(then + 6_000)).unwrap_err();
+    assert_eq!((over.error.code, used()), (Code::QuotaExceeded, 200));
+    // A token of the request itself is gone, none of what it brought.
+    let level = admission.enter(asks(&a, None), later(then + 6_000)).0.unwrap();
+    assert_eq!(level.left, 98);
+    for (requests, key, most) in
+        [(101, None, 1_000), (21, Some("orch_slow"), 1_000), (100, None, 80)]
+    {
+        let never = post(requests, key, most, later(then + 20_000)).unwrap_err();
+        assert_eq!((never.error.code, used()), (Code::BatchTooLarge, 200), "{requests}");
+    }
+    admission.unspend(asks(&a, None), (spending(100), now));
+    assert_eq!(used(), 100);
+}
+
+#[test]
 fn quotas_and_places_are_the_tenants_own_and_say_when_to_come_back() {
     let start = Instant::now();
     let admission = admission(&RateLimit::default(), start);

@@ -45,29 +45,44 @@ impl Hourly {
         Self::at(self.0.load(Ordering::Relaxed), hour).1
     }
 
-    /// Counts one unless there are `most`; the new count.
-    fn add(&self, hour: u32, most: Option<u32>) -> Option<u32> {
+    /// Counts `many` unless that were more than `most`; the new count.
+    fn add(&self, hour: u32, many: u32, most: Option<u32>) -> Option<u32> {
         let next = |value| {
             let (hour, count) = Self::at(value, hour);
-            let room = most.is_none_or(|most| count < most);
-            room.then(|| packed(hour, count.saturating_add(1)))
+            let room = most.is_none_or(|most| count.saturating_add(many) <= most);
+            room.then(|| packed(hour, count.saturating_add(many)))
         };
         let added = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok();
-        added.map(|before| Self::at(before, hour).1.saturating_add(1))
+        added.map(|before| Self::at(before, hour).1.saturating_add(many))
+    }
+
+    /// Takes back what was counted in that hour.
+    fn less(&self, hour: u32, many: u32) {
+        let next = |value| {
+            let (found, count) = Self::at(value, hour);
+            Some(packed(found, count.saturating_sub(many)))
+        };
+        // The closure never refuses.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 }
 
 impl Counts {
-    /// Counts one request of `hour` within `limit` and a fifth more; whether it was of that fifth.
-    pub(super) fn spend(&self, hour: u32, limit: Option<u32>) -> Option<bool> {
+    /// Counts `many` requests of `hour` within `limit` and a fifth more; whether any was of that fifth.
+    pub(super) fn spend(&self, hour: u32, many: u32, limit: Option<u32>) -> Option<bool> {
         let most = limit.map(|limit| limit.saturating_add(burst(limit)));
-        let count = self.used.add(hour, most)?;
+        let count = self.used.add(hour, many, most)?;
         self.refused_in_a_row.store(0, Ordering::Relaxed);
         Some(limit.is_some_and(|limit| count > limit))
     }
 
+    /// Takes back what was counted for what is not judged.
+    pub(super) fn unspend(&self, hour: u32, many: u32) {
+        self.used.less(hour, many);
+    }
+
     pub(super) fn refuse(&self, hour: u32) {
-        self.refused.add(hour, None);
+        self.refused.add(hour, 1, None);
         self.refused_in_a_row.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -173,12 +188,12 @@ mod tests {
     #[test]
     fn five_hundred_pass_then_a_fifth_as_burst_then_nothing_until_the_hour_is_over() {
         let counts = Counts::default();
-        let spent: Vec<Option<bool>> = (0..700).map(|_| counts.spend(9, Some(500))).collect();
+        let spent: Vec<Option<bool>> = (0..700).map(|_| counts.spend(9, 1, Some(500))).collect();
         assert!(spent[..500].iter().all(|spent| *spent == Some(false)));
         assert!(spent[500..600].iter().all(|spent| *spent == Some(true)), "the 501st is burst");
         assert!(spent[600..].iter().all(Option::is_none), "the 601st is refused");
         assert_eq!(counts.view(9).used, 600);
-        assert_eq!(counts.spend(10, Some(500)), Some(false));
+        assert_eq!(counts.spend(10, 1, Some(500)), Some(false));
         assert_eq!(counts.view(10).used, 1);
         assert_eq!((burst(4), burst(5), burst(9)), (0, 1, 1), "rounded down");
     }
@@ -187,12 +202,12 @@ mod tests {
     fn a_clock_set_back_gives_nothing_back_and_a_wrong_one_freezes_nobody() {
         let counts = Counts::default();
         for _ in 0..6 {
-            counts.spend(100, Some(5));
+            counts.spend(100, 1, Some(5));
         }
-        assert_eq!(counts.spend(99, Some(5)), None, "the hour before is over");
-        assert_eq!(counts.spend(200_000, Some(5)), Some(false));
-        assert_eq!(counts.spend(100, Some(5)), Some(false), "the clock was set right");
-        assert_eq!(counts.spend(u32::MAX - 1, Some(5)), Some(false));
+        assert_eq!(counts.spend(99, 1, Some(5)), None, "the hour before is over");
+        assert_eq!(counts.spend(200_000, 1, Some(5)), Some(false));
+        assert_eq!(counts.spend(100, 1, Some(5)), Some(false), "the clock was set right");
+        assert_eq!(counts.spend(u32::MAX - 1, 1, Some(5)), Some(false));
     }
 
     #[test]
@@ -211,10 +226,10 @@ mod tests {
         let row = |used| HourUsed { tenant: acme.clone(), hour: 7, used };
         used.restore(vec![row(3)]);
         assert!(used.unkept().is_empty());
-        used.of(&acme).spend(7, Some(5));
+        used.of(&acme).spend(7, 1, Some(5));
         let unkept = used.unkept();
         assert_eq!(unkept.iter().map(|(row, _)| row.clone()).collect::<Vec<_>>(), [row(4)]);
-        used.of(&acme).spend(7, Some(5));
+        used.of(&acme).spend(7, 1, Some(5));
         unkept[0].1.note_kept(&unkept[0].0);
         assert_eq!(used.unkept()[0].0, row(5), "what came meanwhile is not forgotten");
     }

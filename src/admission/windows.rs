@@ -51,10 +51,10 @@ pub struct Level {
 /// Where rates are counted. Nothing here waits: where instances share their counts, an
 /// implementation spends tokens that were lent to it and asks for more beside the requests.
 pub trait Windows: Send + Sync {
-    /// Takes one from the bucket, or says how long there is none.
-    fn take(&self, bucket: Bucket<'_>, rate: Rate, now: Instant) -> Level;
-    /// Gives back what was taken for a request that another bucket refused.
-    fn give_back(&self, bucket: Bucket<'_>, rate: Rate);
+    /// Takes `count` from the bucket, or nothing, and says how long there are not so many.
+    fn take(&self, bucket: Bucket<'_>, rate: Rate, count: u32, now: Instant) -> Level;
+    /// Gives back what was taken for a request that another limit refused.
+    fn give_back(&self, bucket: Bucket<'_>, rate: Rate, count: u32);
     /// What must run beside the requests, for as long as the service does.
     fn beside(&self) -> BoxFuture<'_, ()> {
         Box::pin(pending())
@@ -76,15 +76,16 @@ impl Local {
 }
 
 impl Windows for Local {
-    fn take(&self, bucket: Bucket<'_>, rate: Rate, now: Instant) -> Level {
+    fn take(&self, bucket: Bucket<'_>, rate: Rate, count: u32, now: Instant) -> Level {
         let now = nanoseconds(now.saturating_duration_since(self.origin));
         let full = Level { rate, left: rate.burst(), full_in: Duration::ZERO, wait: None };
-        self.cells.with(bucket, |cell| take(cell, rate, now)).unwrap_or(full)
+        self.cells.with(bucket, |cell| take(cell, (rate, count), now)).unwrap_or(full)
     }
 
-    fn give_back(&self, bucket: Bucket<'_>, rate: Rate) {
+    fn give_back(&self, bucket: Bucket<'_>, rate: Rate, count: u32) {
         self.cells.with(bucket, |cell| {
-            let back = |at: u64| Some(at.saturating_sub(step(rate)));
+            let worth = step(rate).saturating_mul(u64::from(count));
+            let back = |at: u64| Some(at.saturating_sub(worth));
             // The closure never refuses.
             let _ = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, back);
         });
@@ -100,21 +101,22 @@ pub(super) fn step(rate: Rate) -> u64 {
     MINUTE_NS / u64::from(rate.per_minute.max(1))
 }
 
-/// `cell` holds when the bucket is full again; a request moves that by its worth, and passes while
-/// it stays within a burst from `now`.
-fn take(cell: &AtomicU64, rate: Rate, now: u64) -> Level {
+/// `cell` holds when the bucket is full again; `count` requests move that by their worth, and pass
+/// while it stays within a burst from `now`.
+fn take(cell: &AtomicU64, (rate, count): (Rate, u32), now: u64) -> Level {
     let (step, burst) = (step(rate), u64::from(rate.burst()));
     let room = step.saturating_mul(burst);
     let mut found = cell.load(Ordering::Relaxed);
     loop {
         // A rate that was lowered since must not hold the debt of the higher one.
         let full_at = found.clamp(now, now.saturating_add(room));
-        let next = full_at.saturating_add(step);
+        let next = full_at.saturating_add(step.saturating_mul(u64::from(count)));
         let used = next - now;
         if used > room {
             let wait = Some(Duration::from_nanos(used - room));
             let full_in = Duration::from_nanos(full_at - now);
-            return Level { rate, left: 0, full_in, wait };
+            let left = u32::try_from((room - (full_at - now)) / step.max(1)).unwrap_or(u32::MAX);
+            return Level { rate, left, full_in, wait };
         }
         match cell.compare_exchange_weak(found, next, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => {
@@ -176,7 +178,7 @@ mod tests {
 
     fn passed(windows: &Local, name: &str, rate: Rate, now: Instant) -> usize {
         (0..10_000)
-            .take_while(|_| windows.take(Bucket::Tenant(name), rate, now).wait.is_none())
+            .take_while(|_| windows.take(Bucket::Tenant(name), rate, 1, now).wait.is_none())
             .count()
     }
 
@@ -184,10 +186,10 @@ mod tests {
     fn a_burst_passes_then_the_rate_and_a_refusal_says_how_long() {
         let (start, ms) = (Instant::now(), Duration::from_millis);
         let windows = Local::new(0, start);
-        let first = windows.take(Bucket::Tenant("a"), SHIPPED, start);
+        let first = windows.take(Bucket::Tenant("a"), SHIPPED, 1, start);
         assert_eq!((first.left, first.full_in, first.wait), (99, ms(60), None));
         assert_eq!(passed(&windows, "a", SHIPPED, start), 99);
-        let refused = windows.take(Bucket::Tenant("a"), SHIPPED, start);
+        let refused = windows.take(Bucket::Tenant("a"), SHIPPED, 1, start);
         assert_eq!((refused.left, refused.wait), (0, Some(ms(60))));
         assert_eq!(refused.full_in, Duration::from_secs(6));
         assert_eq!(passed(&windows, "a", SHIPPED, start + ms(59)), 0);
@@ -200,7 +202,7 @@ mod tests {
         let start = Instant::now();
         let windows = Local::new(0, start);
         let at = |n: u64| start + Duration::from_millis(10 * n);
-        let asked = (0..6_000).map(|n| windows.take(Bucket::Tenant("a"), SHIPPED, at(n)));
+        let asked = (0..6_000).map(|n| windows.take(Bucket::Tenant("a"), SHIPPED, 1, at(n)));
         assert_eq!(asked.filter(|level| level.wait.is_none()).count(), 1_099);
     }
 
@@ -213,10 +215,24 @@ mod tests {
         for other in
             [Bucket::Tenant("b"), Bucket::Key("a"), Bucket::Route { tenant: "a", route: 0 }]
         {
-            assert_eq!(windows.take(other, rate, start).left, 1, "{other:?}");
+            assert_eq!(windows.take(other, rate, 1, start).left, 1, "{other:?}");
         }
-        windows.give_back(Bucket::Tenant("a"), rate);
+        windows.give_back(Bucket::Tenant("a"), rate, 1);
         assert_eq!(passed(&windows, "a", rate, start), 1);
+    }
+
+    #[test]
+    fn many_are_taken_at_once_or_none_and_whoever_waits_as_it_is_told_gets_them() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let windows = Local::new(0, start);
+        let take = |count, at| windows.take(Bucket::Tenant("a"), SHIPPED, count, start + ms(at));
+        assert_eq!((take(70, 0).left, take(31, 0).wait), (30, Some(ms(60))));
+        assert_eq!(take(100, 0).wait, Some(ms(70 * 60)), "a refusal takes nothing");
+        assert_eq!(take(100, 70 * 60 - 1).wait, Some(ms(1)));
+        assert_eq!(take(100, 70 * 60).wait, None);
+        assert_eq!(take(1, 70 * 60).left, 0);
+        windows.give_back(Bucket::Tenant("a"), SHIPPED, 100);
+        assert_eq!(take(100, 70 * 60).wait, None);
     }
 
     #[test]
@@ -225,7 +241,7 @@ mod tests {
         let windows = Local::new(0, start);
         let slow = Rate { per_minute: 1, burst: Some(100) };
         assert_eq!(passed(&windows, "a", slow, start), 100);
-        let quick = windows.take(Bucket::Tenant("a"), SHIPPED, start);
+        let quick = windows.take(Bucket::Tenant("a"), SHIPPED, 1, start);
         assert_eq!(quick.wait, Some(Duration::from_millis(60)), "not the hundred minutes before");
         let small = Rate { per_minute: 60, burst: Some(1) };
         assert_eq!(passed(&windows, "a", small, start + Duration::from_secs(6_000)), 1);
@@ -238,7 +254,8 @@ mod tests {
         let rate = Rate { per_minute: 1, burst: Some(1_000) };
         let total: usize = std::thread::scope(|scope| {
             let ask = || {
-                let take = |_: &u32| windows.take(Bucket::Tenant("a"), rate, start).wait.is_none();
+                let take =
+                    |_: &u32| windows.take(Bucket::Tenant("a"), rate, 1, start).wait.is_none();
                 (0..1_000).filter(take).count()
             };
             let asking: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();

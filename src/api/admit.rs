@@ -8,13 +8,14 @@ use tokio::time::Instant;
 
 use super::Api;
 use super::routes::PREFIX;
-use crate::admission::{Entrant, Level, Moment, Place, Refused, Slot};
+use crate::admission::{Entrant, Level, Moment, Place, Refused, Slot, Spending};
 use crate::auth::Caller;
 use crate::domain::error::Error;
 use crate::domain::id::TenantId;
 use crate::domain::request::Request;
 use crate::operations::Operation;
 use crate::orchestrator;
+use crate::settings::Rate;
 use crate::snapshot::Snapshot;
 
 /// What the answer will say; kept with the request.
@@ -138,6 +139,60 @@ pub(super) fn quota(
         tell(http, |told| told.burst = true);
     }
     Ok(())
+}
+
+/// Requests of a job that are counted; taken back where no job comes of them.
+pub(super) struct Spent {
+    tenant: TenantId,
+    rate: Option<Rate>,
+    key: Option<String>,
+    route: (String, String),
+    spending: (Spending, Moment),
+}
+
+impl Spent {
+    fn entrant(&self) -> Entrant<'_> {
+        let (method, path) = &self.route;
+        let key = self.key.as_deref();
+        Entrant { tenant: Some((&self.tenant, self.rate)), key, route: (method, path) }
+    }
+
+    /// Nothing is judged for them.
+    pub(super) fn take_back(&self, api: &Api) {
+        api.admission.unspend(self.entrant(), self.spending);
+    }
+}
+
+/// Counts the `requests` of a job of `tenant` against its quota and against the rates as far as the
+/// guard did not: all or none. `None` for nobody's.
+pub(super) fn spend(
+    (api, http): (&Api, &HttpRequest),
+    (caller, snapshot): (&Caller, &Snapshot),
+    (tenant, requests): (&TenantId, u32),
+) -> Result<Option<Spent>, Error> {
+    let Some(tenant) = snapshot.catalog.tenants.get(tenant) else { return Ok(None) };
+    let further = requests.saturating_sub(1);
+    let of_tenant = if caller.tenant.is_some() { further } else { requests };
+    let pattern = http.match_pattern().unwrap_or_default();
+    let path = pattern.strip_prefix(PREFIX).unwrap_or(&pattern);
+    let spent = Spent {
+        tenant: tenant.id.clone(),
+        rate: tenant.rate_limit,
+        key: caller.key_prefix.clone(),
+        route: (http.method().as_str().to_owned(), path.to_owned()),
+        spending: (Spending { requests, tenant: of_tenant, key: further }, Moment::now()),
+    };
+    let limits = snapshot.limits(tenant);
+    let running = api.deps.operations.begin(Operation::CheckRateLimit)?;
+    let (level, counted) = api.admission.spend(spent.entrant(), &limits, spent.spending);
+    running.done();
+    if level.is_some() {
+        tell(http, |told| told.level = level);
+    }
+    if counted.map_err(refusal)?.burst {
+        tell(http, |told| told.burst = true);
+    }
+    Ok(Some(spent))
 }
 
 /// What the answer to a request is to say; `None` where no limit applied.

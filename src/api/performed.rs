@@ -24,7 +24,7 @@ use crate::domain::job::JobType;
 use crate::domain::outcome::Outcome;
 use crate::domain::report::{ReportError, Status};
 use crate::domain::request::{Priority, Request};
-use crate::jobs::{self, Fruitless, Perform, Progress, Task, Tried};
+use crate::jobs::{self, Asker, Fruitless, Perform, Progress, Task, Tried};
 use crate::orchestrator::{self, Ran, Step, Steps};
 use crate::snapshot::Snapshot;
 use crate::telemetry::traces::{self, SPANS};
@@ -75,8 +75,19 @@ struct Asking<'a> {
     priority: Priority,
 }
 
+/// Whether whoever asked may still have anything judged: a revoked key may not.
+async fn is_wanted(api: &Api, asker: &Asker) -> Result<(), Fruitless> {
+    let Some(prefix) = asker.key_prefix() else { return Ok(()) };
+    if !api.gate.keys().is_revoked(prefix).await.map_err(Fruitless::Error)? {
+        return Ok(());
+    }
+    let message = "the key that the job was made with was revoked; make the job anew with another";
+    Err(Fruitless::Error(Error::new(Code::Unauthorized, message)))
+}
+
 async fn one(api: &Api, task: Task) -> Tried {
     let Task { job, payload, progress } = task;
+    is_wanted(api, &payload.asker).await?;
     let (caller, snapshot) = (Caller::from(payload.asker), api.live.current());
     let asking = Asking { api, caller: &caller, snapshot: &snapshot, priority: job.priority };
     let wire = read::<OrchestrateRequest>(payload.data).map_err(Fruitless::Error)?;
@@ -176,6 +187,7 @@ fn read<T: serde::de::DeserializeOwned>(data: Value) -> Result<T, Error> {
 /// Each in its place; the try fails where every single one misses what may be there at the next.
 async fn batch(api: &Api, task: Task) -> Tried {
     let Task { job, payload, progress } = task;
+    is_wanted(api, &payload.asker).await?;
     let (caller, snapshot) = (Caller::from(payload.asker), api.live.current());
     let asking = Asking { api, caller: &caller, snapshot: &snapshot, priority: job.priority };
     let batch = read::<BatchRequest>(payload.data).map_err(Fruitless::Error)?;

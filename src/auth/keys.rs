@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{Caller, Refused};
 use crate::domain::access::{Scope, Scopes};
+use crate::domain::error::Error;
 use crate::seal::{self, Key, SealError};
 use crate::store::{ApiKey, KeyHash, Store, StoreError};
 
@@ -60,9 +61,22 @@ impl Keyring {
         }
         let mut caller = Caller::of_key(&key);
         if !up {
-            caller.scopes = caller.scopes.and(Scopes::of(&[Scope::OrchestrateWrite]));
+            (caller.withheld, caller.scopes) =
+                caller.scopes.parted(Scopes::of(&[Scope::OrchestrateWrite]));
         }
         Ok(caller)
+    }
+
+    /// Whether the key of that prefix was revoked; one that the store does not have was not.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn is_revoked(&self, prefix: &str) -> Result<bool, Error> {
+        let found = self.store.key(prefix.to_owned()).await.map_err(|error| {
+            let message = "credentials cannot be checked now";
+            Error::new(error.code(), message).caused_by(error)
+        })?;
+        Ok(found.is_some_and(|key| key.revoked_at_ms.is_some()))
     }
 
     /// The key of that prefix, and whether the store vouches for it.

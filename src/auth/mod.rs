@@ -44,6 +44,8 @@ pub struct Caller {
     pub roles: BTreeSet<Role>,
     /// All that it may do.
     pub scopes: Scopes,
+    /// What it may do besides as soon as the store vouches for it again.
+    pub withheld: Scopes,
     /// Most urgent priority it may ask for; `None` is the tenant's.
     pub max_priority: Option<Priority>,
     /// The shown part of its key, for logs.
@@ -65,6 +67,7 @@ impl Caller {
             tenant: None,
             roles: BTreeSet::from([Role::SuperAdmin]),
             scopes: Scopes::ALL,
+            withheld: Scopes::NONE,
             max_priority: None,
             key_prefix: None,
             expires_at_ms: None,
@@ -77,6 +80,7 @@ impl Caller {
             tenant: key.tenant.clone(),
             roles: key.grant.roles.clone().unwrap_or_default(),
             scopes: key.grant.effective(),
+            withheld: Scopes::NONE,
             max_priority: key.max_priority,
             key_prefix: Some(key.prefix.clone()),
             expires_at_ms: key.expires_at_ms,
@@ -86,6 +90,22 @@ impl Caller {
     /// Whether it may do `scope`.
     pub fn may(&self, scope: Scope) -> bool {
         self.scopes.has(scope)
+    }
+
+    /// The same where it is told to come again, since only the store's silence keeps it from `scope`.
+    ///
+    /// # Errors
+    /// The store is away, and `scope` is withheld until it is back.
+    pub fn holds(&self, scope: Scope) -> Result<bool, Error> {
+        if !self.withheld.has(scope) {
+            return Ok(self.may(scope));
+        }
+        let message = format!(
+            "the store does not answer, and only it can say whether the credential still has the \
+             scope {}; send it again later",
+            scope.name()
+        );
+        Err(Error::new(Code::StoreUnavailable, message))
     }
 
     /// Whether it may do everything.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{Caller, Refusal, Refused};
 use crate::catalog;
-use crate::domain::access::{Grant, Role, Scope};
+use crate::domain::access::{Grant, Role, Scope, Scopes};
 use crate::domain::id::TenantId;
 use crate::outbound::{Call, Client, Guard};
 use crate::seal::jwt::{Claims, TokenFault, Verifier};
@@ -222,6 +222,7 @@ fn of_claims(claims: Claims) -> Result<Caller, &'static str> {
         return Err("names no tenant");
     }
     Ok(Caller {
+        withheld: Scopes::NONE,
         actor: format!("subject/{}", claims.sub),
         tenant,
         scopes: grant.effective(),
@@ -235,7 +236,6 @@ fn of_claims(claims: Claims) -> Result<Caller, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::access::Scopes;
 
     fn check(tenant: Option<&str>, roles: Option<&[&str]>, scopes: Option<&[&str]>) -> String {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();

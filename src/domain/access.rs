@@ -104,6 +104,11 @@ impl Scopes {
         Scopes(self.0 & other.0)
     }
 
+    /// Those that are not in `other`, and those that are.
+    pub fn parted(self, other: Scopes) -> (Scopes, Scopes) {
+        (Scopes(self.0 & !other.0), self.and(other))
+    }
+
     /// Those in either.
     pub fn or(self, other: Scopes) -> Scopes {
         Scopes(self.0 | other.0)

@@ -75,6 +75,16 @@ named! {
 }
 
 impl Deed {
+    /// Where alone it begins, if it does: what was paused is not tried again, what failed does not
+    /// go on.
+    pub fn from(self) -> Option<JobState> {
+        match self {
+            Deed::Resume => Some(JobState::Paused),
+            Deed::Requeue => Some(JobState::Failed),
+            Deed::Pause | Deed::Cancel => None,
+        }
+    }
+
     /// Where it leads.
     pub fn to(self) -> JobState {
         match self {
@@ -227,10 +237,10 @@ impl JobError {
         JobError { code: error.code.info().name.to_owned(), message: error.message.clone() }
     }
 
-    /// Of a job whose workers fell silent as often as it may be tried.
-    pub fn lost() -> JobError {
-        let message = "the worker stopped without an answer, at every try";
-        JobError { code: Code::InternalError.info().name.to_owned(), message: message.to_owned() }
+    /// Of try number `attempt` of `most`, whose worker fell silent.
+    pub fn lost(attempt: u32, most: u32) -> JobError {
+        let message = format!("the worker stopped without an answer at try {attempt} of {most}");
+        JobError { code: Code::InternalError.info().name.to_owned(), message }
     }
 
     /// Of a job that nobody began before it expired.

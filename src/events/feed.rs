@@ -46,7 +46,8 @@ pub struct Full {
 pub enum Heard {
     /// An event.
     Told(Arc<Told>),
-    /// Events after the first and before the second place are kept no longer.
+    /// Events after the first and before the second place are kept no longer; where the second is not
+    /// beyond the first, the places began anew and it goes on from there.
     Missed(i64, i64),
     /// It fell behind, and hears nothing more; it may come again.
     Slow,
@@ -103,6 +104,7 @@ impl Feed {
             after,
             backlog: VecDeque::new(),
             standing: Standing::Behind,
+            is_known: after.is_none(),
         })
     }
 
@@ -178,6 +180,8 @@ pub struct Listener {
     after: Option<i64>,
     backlog: VecDeque<Told>,
     standing: Standing,
+    /// Whether its place is known to be one that was given.
+    is_known: bool,
 }
 
 /// Where a listener takes its next event from.
@@ -210,7 +214,8 @@ impl Listener {
             }
             if self.standing == Standing::Behind {
                 match self.read().await {
-                    Ok(()) => continue,
+                    Ok(None) => continue,
+                    Ok(missed) => return missed,
                     Err(error) => {
                         tracing::debug!(%error, "a listener cannot be told what it missed");
                         self.receiver = None;
@@ -284,17 +289,27 @@ impl Listener {
         }
     }
 
-    async fn read(&mut self) -> Result<(), StoreError> {
+    /// Reads on; tells once where it comes from a place that was never given.
+    async fn read(&mut self) -> Result<Option<Heard>, StoreError> {
         let after = self.begin().await?;
-        let told = self.feed.store.events(self.stream.clone(), after, BATCH).await?;
+        let store = &self.feed.store;
+        let told = store.events(self.stream.clone(), after, BATCH).await?;
+        if told.is_empty() && !std::mem::replace(&mut self.is_known, true) {
+            let last = store.last_event(self.stream.clone()).await?;
+            if after > last {
+                self.after = Some(last);
+                return Ok(Some(Heard::Missed(after, last + 1)));
+            }
+        }
         if told.is_empty() {
             self.standing = Standing::Joining;
             let receiver = self.receiver.as_ref();
             let waits = || receiver.is_some_and(broadcast::Receiver::is_empty);
             self.feed.join(&self.stream, after, waits);
         }
+        self.is_known = true;
         self.backlog = told.into();
-        Ok(())
+        Ok(None)
     }
 
     /// What lies between the last that was heard and `next`, told once. Places have no gaps, so it

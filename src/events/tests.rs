@@ -301,3 +301,21 @@ async fn what_happens_before_the_feed_first_looks_is_heard() {
     tokio::spawn(async move { looking.run(&*bus).await });
     assert_eq!(next_numbers(&mut only, 1).await, [0]);
 }
+
+#[tokio::test]
+async fn a_place_that_was_never_given_is_told_and_what_comes_next_is_heard_by_all() {
+    let (store, bus) = (store(), Arc::new(Local::default()));
+    let feed = feed(&store, &bus, 10);
+    let stream = Stream::Tenant(tenant("acme"));
+    told(&*store, 0..2).await;
+    let mut lost = feed.listen(stream.clone(), Some(99)).unwrap();
+    let heard = tokio::time::timeout(Duration::from_secs(20), lost.next()).await.unwrap();
+    assert!(matches!(heard, Some(Heard::Missed(99, 3))), "{heard:?}");
+    let mut new = feed.listen(stream, None).unwrap();
+    let waited = tokio::time::timeout(Duration::from_millis(300), new.next()).await;
+    assert!(waited.is_err(), "nothing has happened since");
+    told(&*store, 2..4).await;
+    bus.ring(Ring::Events);
+    assert_eq!(next_numbers(&mut lost, 2).await, [2, 3]);
+    assert_eq!(next_numbers(&mut new, 2).await, [2, 3]);
+}

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::auth::Caller;
-use crate::domain::access::{Role, Scope};
+use crate::domain::access::{Role, Scope, Scopes};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::{RequestId, TenantId};
 use crate::domain::job::JobKey;
@@ -48,6 +48,13 @@ pub struct Asker {
     key_prefix: Option<String>,
 }
 
+impl Asker {
+    /// The shown part of its key, where it came with one.
+    pub fn key_prefix(&self) -> Option<&str> {
+        self.key_prefix.as_deref()
+    }
+}
+
 impl From<&Caller> for Asker {
     fn from(caller: &Caller) -> Asker {
         Asker {
@@ -67,6 +74,7 @@ impl From<Asker> for Caller {
         Caller {
             roles: asker.roles.iter().filter_map(|name| Role::parse(name)).collect(),
             scopes: asker.scopes.iter().filter_map(|name| Scope::parse(name)).collect(),
+            withheld: Scopes::NONE,
             actor: asker.actor,
             tenant: asker.tenant,
             max_priority: asker.max_priority,

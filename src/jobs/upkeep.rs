@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::crew::Crew;
+use super::webhook;
 use crate::domain::job::{Lease, Watch, WorkerId};
+use crate::metrics::Letter;
+use crate::settings::BEAT_MAX;
 use crate::store::{Ending, StoreError};
 
 /// Beats within a lease: some may be lost.
 const BEATS: u32 = 5;
-/// Between beats at most, since beats also bring what callers want of jobs that run elsewhere.
-const BEAT_MAX: Duration = Duration::from_secs(1);
 /// Between looks at what is to be done in time.
 const TIDY: Duration = Duration::from_secs(5);
 /// Rows of one piece of upkeep.
@@ -115,6 +116,9 @@ async fn once(crew: &Crew) -> Result<(), StoreError> {
     let counts = store.job_counts().await?;
     let queued: u64 = counts.queued.iter().sum();
     crew.waiting.store(queued, Ordering::Relaxed);
-    crew.metrics.jobs_waiting(queued, counts.dead);
+    crew.metrics.jobs_waiting(queued);
+    crew.metrics.dead_letters(Letter::Job, counts.dead);
+    let webhooks = store.count_dead(webhook::group()).await?;
+    crew.metrics.dead_letters(Letter::Webhook, webhooks);
     Ok(())
 }

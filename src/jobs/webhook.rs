@@ -2,34 +2,43 @@
 //!
 //! The store delivers each end to the group `webhooks` until somebody takes it or it was tried often
 //! enough; then it stays as a dead delivery. Each try of an end carries the same `X-Delivery-Id`.
+//! A receiver that hangs takes places from its own tenant alone.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::content::Callback;
 use super::crew::Crew;
 use crate::domain::error::{Code, Error};
 use crate::domain::event::Event;
+use crate::domain::id::TenantId;
 use crate::domain::job::{JobId, JobKey};
+use crate::metrics::Webhook;
 use crate::outbound::{Call, Client, Guard, SendError};
 use crate::seal::{self, SharedSecret};
-use crate::store::{Delivering, Delivery, Group, StoreError, Stream, Told};
+use crate::store::{Delivering, Delivery, Group, Shares, StoreError, Stream, Told};
 
 /// Of one call.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Calls at once.
-const AT_ONCE: u32 = 16;
+/// Calls at once, and of these those of one tenant, and those to one host.
+const AT_ONCE: u32 = 128;
+const AT_ONCE_OF_TENANT: u32 = 8;
+const AT_ONCE_TO_HOST: usize = 32;
 /// Before a delivery is dead: at once, then after 1, 2, 4, 8, 16 and 30 s.
 const TRIES: u32 = 7;
 const REST_MAX: Duration = Duration::from_secs(30);
-/// Until what an instance took and did not end is delivered again.
+/// Until what an instance took and did not end is delivered again: longer than the calls to one host
+/// take where all of them are to that host, and time out.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Between looks for what other instances ended.
 const POLL: Duration = Duration::from_secs(1);
@@ -42,6 +51,7 @@ pub fn group() -> Group {
 /// What sends.
 pub struct Webhooks {
     client: Client,
+    hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 /// What is told.
@@ -55,15 +65,17 @@ struct Body<'a> {
     data: &'a serde_json::Value,
 }
 
-/// How one try ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How one try ended; why, without content.
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Said {
-    /// It was taken, or nobody wants it.
+    /// It was taken.
     Done,
+    /// Nobody wants it.
+    Unwanted,
     /// It may be taken later.
-    Later,
+    Later(String),
     /// It will never be.
-    Never,
+    Never(&'static str),
 }
 
 /// Whether the end of a job may be told at `url`: over https, or in the clear where the deployment
@@ -85,56 +97,138 @@ pub fn check(guard: &Guard, url: &str) -> Result<Callback, Error> {
 impl Webhooks {
     /// Sends only where `guard` allows.
     pub fn new(guard: Arc<Guard>) -> Webhooks {
-        Webhooks { client: Client::new(guard) }
+        Webhooks { client: Client::new(guard), hosts: Mutex::default() }
     }
 
     /// Tells of ends for as long as the service runs.
     pub(super) async fn tell(&self, crew: &Crew) {
+        let mut out = BTreeMap::<TenantId, u32>::new();
+        let mut under_way = FuturesUnordered::new();
         loop {
-            match self.round(crew).await {
-                Ok(0) => {}
-                Ok(_) => continue,
+            let room = AT_ONCE.saturating_sub(u32::try_from(under_way.len()).unwrap_or(AT_ONCE));
+            match next(crew, room, &out).await {
+                Ok(deliveries) => {
+                    for delivery in deliveries {
+                        let tenant = delivery.told.event.tenant.clone();
+                        if let Some(tenant) = &tenant {
+                            *out.entry(tenant.clone()).or_default() += 1;
+                        }
+                        under_way.push(self.attended(crew, delivery).map(|()| tenant));
+                    }
+                }
                 Err(error) => tracing::debug!(%error, "ends of jobs are told in a while"),
             }
-            // Told too early, it is heard at the next look.
-            let _ = timeout(POLL, crew.ended.notified()).await;
+            let mut ended = tokio::select! {
+                Some(ended) = under_way.next() => Some(ended),
+                // Told too early, it is heard at the next look.
+                _ = timeout(POLL, crew.ended.notified()) => None,
+            };
+            while let Some(tenant) = ended {
+                if let Some(tenant) = tenant {
+                    less(&mut out, &tenant);
+                }
+                ended = under_way.next().now_or_never().flatten();
+            }
         }
     }
 
-    async fn round(&self, crew: &Crew) -> Result<usize, StoreError> {
-        while crew.store.number_events(1_000).await? > 0 {}
-        let how = Delivering { most: AT_ONCE, ack_wait: ACK_WAIT, deliveries_max: TRIES };
-        let deliveries = crew.store.deliver(group(), how).await?;
-        let count = deliveries.len();
-        let one = |delivery: Delivery| async move {
-            let said = self.one(crew, &delivery).await;
-            if let Err(error) = answer(crew, &delivery, said).await {
-                tracing::debug!(%error, "how a webhook went could not be kept; it goes again");
-            }
-        };
-        futures_util::stream::iter(deliveries).for_each_concurrent(AT_ONCE as usize, one).await;
-        Ok(count)
+    async fn attended(&self, crew: &Crew, delivery: Delivery) {
+        let said = self.one(crew, &delivery).await;
+        if let Err(error) = answer(crew, &delivery, said).await {
+            tracing::debug!(%error, "how a webhook went could not be kept; it goes again");
+        }
     }
 
     async fn one(&self, crew: &Crew, delivery: &Delivery) -> Said {
         let Told { event, .. } = &delivery.told;
-        let Some(of) = job_of(event) else { return Said::Done };
+        let Some(of) = job_of(event) else { return Said::Unwanted };
         let job = match crew.store.job(of).await {
             Ok(Some(job)) => job,
-            Ok(None) => return Said::Done,
-            Err(_) => return Said::Later,
+            Ok(None) => return Said::Unwanted,
+            Err(_) => return Said::Later("store".to_owned()),
         };
         let (callback, secret) = match crew.callback(&job) {
             Ok(Some(known)) => known,
-            Ok(None) => return Said::Done,
-            Err(_) => return Said::Never,
+            Ok(None) => return Said::Unwanted,
+            Err(_) => return Said::Never("sealed"),
         };
-        let Some(call) = call(&callback, &secret, event) else { return Said::Never };
+        let Some(call) = call(&callback, &secret, event) else { return Said::Never("address") };
+        let host = self.host(&call.uri);
+        // It is never closed.
+        let _place = host.acquire().await;
+        // What waited for the host is signed as of now.
+        let Some(call) = self::call(&callback, &secret, event) else {
+            return Said::Never("address");
+        };
         match timeout(TIMEOUT, self.client.send(call)).await {
             Ok(Ok(reply)) if reply.status.is_success() => Said::Done,
-            Ok(Err(SendError::Forbidden(_))) => Said::Never,
-            Ok(Ok(_) | Err(_)) | Err(_) => Said::Later,
+            Ok(Ok(reply)) => Said::Later(reply.status.as_u16().to_string()),
+            Ok(Err(SendError::Forbidden(_))) => Said::Never("forbidden"),
+            Ok(Err(error)) => Said::Later(word(&error).to_owned()),
+            Err(_) => Said::Later("timeout".to_owned()),
         }
+    }
+
+    /// Places for calls to the host of `uri`; those that nobody uses are forgotten.
+    fn host(&self, uri: &Uri) -> Arc<Semaphore> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.retain(|_, places| Arc::strong_count(places) > 1);
+        let host = uri.authority().map_or("", |authority| authority.as_str());
+        let places = hosts.entry(host.to_owned());
+        Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_TO_HOST))))
+    }
+}
+
+/// What is told next, at most `room`, beside what is `out`.
+async fn next(
+    crew: &Crew,
+    room: u32,
+    out: &BTreeMap<TenantId, u32>,
+) -> Result<Vec<Delivery>, StoreError> {
+    while crew.store.number_events(1_000).await? > 0 {}
+    if room == 0 {
+        return Ok(Vec::new());
+    }
+    let how = Delivering { most: room, ack_wait: ACK_WAIT, deliveries_max: TRIES };
+    let shares = Shares { each: AT_ONCE_OF_TENANT, out: out.clone() };
+    crew.store.deliver_fairly(group(), how, shares).await
+}
+
+fn less(out: &mut BTreeMap<TenantId, u32>, tenant: &TenantId) {
+    if let Some(count) = out.get_mut(tenant) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            out.remove(tenant);
+        }
+    }
+}
+
+/// For people: why a telling failed.
+pub fn meaning(why: &str) -> String {
+    let told = match why {
+        "timeout" => "the receiver did not answer within 5 s",
+        "connect" => "no connection was made",
+        "tls" => "the TLS handshake failed",
+        "broken" => "the connection broke before the answer was complete",
+        "protocol" => "the answer is no plain HTTP/1",
+        "too_large" => "the answer is too large",
+        "forbidden" => "the service may not connect to the address",
+        "address" => "the address is none any more",
+        "sealed" => "the address cannot be opened; was ORCHESTRATION_DATA_KEY changed?",
+        "store" => "the store did not answer",
+        status => return format!("the receiver answered {status}"),
+    };
+    told.to_owned()
+}
+
+fn word(error: &SendError) -> &'static str {
+    match error {
+        SendError::Forbidden(_) => "forbidden",
+        SendError::Connect(_) => "connect",
+        SendError::Tls(_) => "tls",
+        SendError::Broken(_) => "broken",
+        SendError::Protocol(_) => "protocol",
+        SendError::TooLarge => "too_large",
     }
 }
 
@@ -146,15 +240,22 @@ pub fn job_of(event: &Event) -> Option<JobKey> {
 
 async fn answer(crew: &Crew, delivery: &Delivery, said: Said) -> Result<(), StoreError> {
     let id = delivery.told.event.id;
-    let (rest, most) = match said {
-        Said::Done => return crew.store.acknowledge(group(), vec![id]).await.map(drop),
-        Said::Later => (rest(delivery.count), TRIES),
-        Said::Never => (Duration::ZERO, delivery.count),
+    let (rest, most, why) = match said {
+        Said::Done | Said::Unwanted => {
+            if said == Said::Done {
+                crew.metrics.webhook(Webhook::Taken);
+            }
+            return crew.store.acknowledge(group(), vec![id]).await.map(drop);
+        }
+        Said::Later(why) => (rest(delivery.count), TRIES, why),
+        Said::Never(why) => (Duration::ZERO, delivery.count, why.to_owned()),
     };
-    if delivery.count >= most {
-        tracing::warn!(delivery = %id.hex(), "A webhook was given up; it is a dead letter");
+    let dead = delivery.count >= most;
+    if dead {
+        tracing::warn!(delivery = %id.hex(), why, "A webhook was given up; it is a dead letter");
     }
-    crew.store.refuse(group(), id, (rest, most)).await.map(drop)
+    crew.metrics.webhook(if dead { Webhook::Dead } else { Webhook::Again });
+    crew.store.refuse(group(), id, (rest, most), Some(why)).await.map(drop)
 }
 
 /// After try number `count`, from 1.

@@ -98,6 +98,22 @@ labels! {
         /// The store did not take it, or what it gave could not be read.
         Failed "failed",
     }
+    /// How the telling of the end of a job went.
+    Webhook {
+        /// It was taken.
+        Taken "taken",
+        /// It was not, and is told again.
+        Again "again",
+        /// It was given up.
+        Dead "dead",
+    }
+    /// What a dead letter is of.
+    Letter {
+        /// A job that was given up.
+        Job "job",
+        /// The end of a job, told in vain.
+        Webhook "webhook",
+    }
     /// Which part of the configuration was reloaded.
     ConfigKind {
         /// Detector files.

@@ -136,7 +136,8 @@ families! {
     jobs_queued: Gauge, [], &[], "Jobs of all instances that wait, at most 5 s ago.";
     jobs_completed_total: IntCounterVec, ["state"], &[], "Jobs that came to their end here, by its kind.";
     job_duration_seconds: Histogram, [], LONG_SECONDS, "Time from taking a job in to its end in seconds.";
-    dlq_depth: Gauge, [], &[], "Dead letters of all instances, at most 5 s ago.";
+    dlq_depth: GaugeVec, ["kind"], &[], "Dead letters of all instances, at most 5 s ago: jobs that were given up, webhooks told in vain.";
+    webhooks_total: IntCounterVec, ["result"], &[], "Ends of jobs told at their callbacks by this instance: taken, told again later, or dead.";
     panics_total: IntCounter, [], &[], "Panics caught.";
 }
 

@@ -29,8 +29,8 @@ mod totals;
 
 use bounded::{Names, Pairs};
 pub use labels::{
-    BreakerState, ConfigKind, Dependency, DetectorGauges, Discovery, Idempotent, Part, Routed,
-    Shed, Violation,
+    BreakerState, ConfigKind, Dependency, DetectorGauges, Discovery, Idempotent, Letter, Part,
+    Routed, Shed, Violation, Webhook,
 };
 use list::Families;
 pub use list::{FAMILIES, Family};
@@ -337,10 +337,19 @@ impl Metrics {
         self.families.jobs_active.add(change);
     }
 
-    /// Jobs that wait, and dead letters, of all instances.
-    pub fn jobs_waiting(&self, queued: u64, dead: u64) {
+    /// Jobs that wait, of all instances.
+    pub fn jobs_waiting(&self, queued: u64) {
         self.families.jobs_queued.set(queued as f64);
-        self.families.dlq_depth.set(dead as f64);
+    }
+
+    /// Dead letters of all instances.
+    pub fn dead_letters(&self, of: Letter, count: u64) {
+        self.families.dlq_depth.with_label_values(&[of.name()]).set(count as f64);
+    }
+
+    /// One telling of the end of a job.
+    pub fn webhook(&self, result: Webhook) {
+        self.families.webhooks_total.with_label_values(&[result.name()]).inc();
     }
 
     /// One job that came to its end, so long after it was taken in.

@@ -142,6 +142,18 @@ pub async fn run_in_steps(
     ran
 }
 
+/// Whether `request` would be refused as it stands: by its policy, or for what it names or loosens. No
+/// detector is asked.
+pub async fn check(
+    deps: &Deps,
+    snapshot: &Snapshot,
+    caller: &Caller,
+    request: &Request,
+) -> Result<(), Error> {
+    let run = Run::begin(deps, snapshot, caller, request)?;
+    plan::make(&run, caller).await.map(drop)
+}
+
 async fn in_steps(
     deps: &Deps,
     snapshot: &Snapshot,

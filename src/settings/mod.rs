@@ -35,7 +35,7 @@ pub use database::{Database, DatabaseUrl, Migrate};
 pub use discovered::Discovered;
 pub use events::{Events, RequestEvents};
 pub use evidence::Evidence;
-pub use jobs::Jobs;
+pub use jobs::{BEAT_MAX, Jobs};
 pub use load::read_secret_variable;
 pub use nats::{Nats, NatsUrl};
 pub use policy::{Policy, Remote};

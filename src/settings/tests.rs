@@ -90,6 +90,13 @@ fn every_fault_is_named_at_once_with_its_place_and_the_nearest_key() {
 }
 
 #[test]
+fn a_lease_of_less_than_three_beats_is_refused_with_the_least_that_is_possible() {
+    let faults = load("jobs: {lease: 2900ms}\n", &[]).unwrap_err();
+    assert!(faults[0].message.contains("at least 3s"), "{faults:?}");
+    assert!(load("jobs: {lease: 3s}\n", &[]).is_ok());
+}
+
+#[test]
 fn envelopes_are_blocked_but_in_development_and_where_the_settings_say_otherwise() {
     let mode = |text: &str, env: &str| load(text, &[("ORCHESTRATION_ENV", env)]).unwrap().waf();
     for (env, mode_of_env) in [

@@ -4,6 +4,7 @@
 //! events are read: numbers appear in order and without gaps, so a reader that keeps the last one
 //! misses none.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Answer, Numbered};
@@ -11,8 +12,10 @@ use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventType};
 use crate::domain::id::TenantId;
 
+mod fair;
 mod sqlite;
 
+pub(super) use fair::{ENROLLED_MAX, chosen};
 pub(super) use sqlite::{insert_event, numbered};
 
 /// Rows at once.
@@ -145,6 +148,15 @@ impl Default for Delivering {
     }
 }
 
+/// How tenants share what is delivered at once.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shares {
+    /// Events of one tenant that may be out at once.
+    pub each: u32,
+    /// How many of whom are out now.
+    pub out: BTreeMap<TenantId, u32>,
+}
+
 /// An event handed to a group.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delivery {
@@ -152,11 +164,16 @@ pub struct Delivery {
     pub told: Told,
     /// Which delivery, from 1.
     pub count: u32,
+    /// When it was delivered or refused last, or became dead; by the store's clock, milliseconds
+    /// since 1970.
+    pub at_ms: i64,
+    /// Why the last delivery was refused.
+    pub error: Option<String>,
 }
 
 /// Consumer groups. A group is made by its first delivery, and starts with the oldest event kept unless
-/// [`Groups::start_group`] says otherwise. Acknowledgements name events by id; those that are not out
-/// for delivery are passed over.
+/// [`Groups::start_group`] says otherwise. Acknowledgements name events by id; those that are neither
+/// out for delivery nor dead are passed over.
 pub trait Groups: Send + Sync {
     /// Makes a group whose first event is the one after `after`, a place as in [`Events::events`],
     /// unless its stream has `most`. A group counts until all that it was given is kept no longer: it
@@ -165,11 +182,25 @@ pub trait Groups: Send + Sync {
     /// Events whose acknowledgement is overdue, then new ones, in order. What was delivered as often
     /// as it may and is overdue becomes dead instead.
     fn deliver(&self, group: Group, how: Delivering) -> Answer<'_, Vec<Delivery>>;
-    /// They were handled; how many were out.
+    /// The same for a stream of many tenants, of which none keeps the others waiting: of each at most
+    /// its share, those never delivered before others, and each tenant's first before anybody's next.
+    fn deliver_fairly(
+        &self,
+        group: Group,
+        how: Delivering,
+        shares: Shares,
+    ) -> Answer<'_, Vec<Delivery>>;
+    /// They were handled, or nobody wants them any more where they are dead; how many were known.
     fn acknowledge(&self, group: Group, ids: Vec<Digest>) -> Answer<'_, u64>;
-    /// It was not handled: deliver it again after `then.0`; where it was delivered `then.1` times, it
-    /// is dead. `false` where it was not out.
-    fn refuse(&self, group: Group, id: Digest, then: (Duration, u32)) -> Answer<'_, bool>;
+    /// It was not handled, and `why`, without content: deliver it again after `then.0`; where it was
+    /// delivered `then.1` times, it is dead. `false` where it was not out.
+    fn refuse(
+        &self,
+        group: Group,
+        id: Digest,
+        then: (Duration, u32),
+        why: Option<String>,
+    ) -> Answer<'_, bool>;
     /// What is dead, in order, after a place as [`Told::global`]; at most `limit`, capped at 1000. The
     /// number is that place.
     fn dead_deliveries(
@@ -178,6 +209,8 @@ pub trait Groups: Send + Sync {
         after: i64,
         limit: u32,
     ) -> Answer<'_, Vec<Numbered<Delivery>>>;
+    /// How many are dead.
+    fn count_dead(&self, group: Group) -> Answer<'_, u64>;
     /// Takes a dead delivery away: for good, or to be delivered anew. `false` where it
     /// is not dead.
     fn end_dead(&self, group: Group, id: Digest, then: Then) -> Answer<'_, bool>;

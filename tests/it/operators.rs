@@ -143,7 +143,7 @@ async fn deed(app: &App, method: &str, path: &str) -> (String, Value) {
             ("/detectors/walked?reason=of+the+test".to_owned(), json!({}))
         }
         ("POST", path) if path.starts_with("/admin/dlq/{letter}/") => {
-            (path.replace("{letter}", &crate::jobs::given_up(app, BOOT).await), reason)
+            (path.replace("{letter}", &crate::jobs::given_up(app, "default").await), reason)
         }
         ("PUT", "/orchestrator/config") => {
             (path.to_owned(), json!({"strategies": [{"event": "walked"}], "reason": "of the test"}))

@@ -10,7 +10,7 @@ const MS: Duration = Duration::from_millis(1);
 const SLOW: Rate = Rate { per_minute: 60, burst: Some(200) };
 
 fn spends(lease: &Lease, rate: Rate, now: Instant) -> usize {
-    (0..10_000).take_while(|_| lease.spend(rate, now).0.wait.is_none()).count()
+    (0..10_000).take_while(|_| lease.spend((rate, 1), now).0.wait.is_none()).count()
 }
 
 #[test]
@@ -23,21 +23,21 @@ fn a_lease_is_a_fifth_of_the_burst_at_least_twenty_at_most_the_burst() {
 #[test]
 fn a_lease_that_nobody_pays_ends_and_what_is_paid_may_be_spent_again() {
     let (lease, now) = (Lease::default(), Instant::now());
-    let (level, begins) = lease.spend(SLOW, now);
+    let (level, begins) = lease.spend((SLOW, 1), now);
     assert!(begins && level.wait.is_none());
-    assert!(!lease.spend(SLOW, now).1, "one pays for all");
+    assert!(!lease.spend((SLOW, 1), now).1, "one pays for all");
     assert_eq!(spends(&lease, SLOW, now), 38);
     assert_eq!(lease.bill(), Some((SLOW, 40)));
     lease.paid(Some(Lent { granted: 3, next_in: 700 * MS, full_in: 200_000 * MS }), now);
     assert_eq!(spends(&lease, SLOW, now), 3);
-    let refused = lease.spend(SLOW, now).0;
+    let refused = lease.spend((SLOW, 1), now).0;
     assert_eq!((refused.left, refused.wait), (0, Some(1_000 * MS)), "a token's time at least");
     assert_eq!(refused.full_in, 200_000 * MS);
     lease.paid(Some(Lent { granted: 40, next_in: Duration::ZERO, full_in: 50_000 * MS }), now);
     assert_eq!(lease.bill(), None, "all is paid");
-    let (level, begins) = lease.spend(SLOW, now);
+    let (level, begins) = lease.spend((SLOW, 1), now);
     assert_eq!((level.left, begins), (150, true));
-    lease.spend(SLOW, now);
+    lease.spend((SLOW, 1), now);
     lease.paid(None, now);
     assert_eq!(lease.bill(), None, "what Redis forgot is not paid");
 }
@@ -47,7 +47,7 @@ fn a_smaller_rate_holds_from_the_next_request_on() {
     let (lease, now) = (Lease::default(), Instant::now());
     assert_eq!(spends(&lease, SLOW, now), 40);
     let small = Rate { per_minute: 60, burst: Some(5) };
-    assert!(lease.spend(small, now).0.wait.is_some());
+    assert!(lease.spend((small, 1), now).0.wait.is_some());
     lease.paid(Some(Lent { granted: 38, next_in: MS, full_in: MS }), now);
     assert_eq!(spends(&lease, small, now), 3);
 }
@@ -80,7 +80,7 @@ async fn shared(server: &Server) -> Shared {
 const ACME: Bucket<'static> = Bucket::Tenant("acme");
 
 fn passes(windows: &Shared, bucket: Bucket<'_>, rate: Rate) -> bool {
-    windows.take(bucket, rate, Instant::now()).wait.is_none()
+    windows.take(bucket, rate, 1, Instant::now()).wait.is_none()
 }
 
 /// Runs `work` while what is spent is paid.
@@ -111,7 +111,7 @@ async fn instances_together_give_the_rate_and_at_most_a_lease_each_beyond() {
     beside(&[&a, &b], hammering).await;
     let most = 200 + 2 * 40 + usize::try_from(begun.elapsed().as_secs()).unwrap() + 1;
     assert!((200..=most).contains(&given), "{given} given, at most {most}; apart it were 400");
-    let level = a.take(ACME, SLOW, Instant::now());
+    let level = a.take(ACME, SLOW, 1, Instant::now());
     assert!(level.wait.is_some_and(|wait| wait <= 2_000 * MS), "{level:?}");
     assert!(passes(&a, Bucket::Tenant("other"), SLOW), "another's bucket is full");
 }
@@ -133,7 +133,7 @@ async fn one_instance_alone_gives_what_it_gave_without_redis() {
     let given = beside(&[&windows], given).await;
     // A token a second comes on top.
     assert!((100..=110).contains(&given), "{given}");
-    windows.give_back(ACME, rate);
+    windows.give_back(ACME, rate, 1);
     assert!(passes(&windows, ACME, rate), "what is given back counts again");
 }
 

@@ -68,9 +68,9 @@ pub struct DeadLetter {
     pub job_id: String,
     /// Tries of the job, or of its webhook.
     pub attempts: u32,
-    /// When it was given up, or when the job came to its end; RFC 3339 UTC.
+    /// When it was given up, RFC 3339 UTC.
     pub dead_at: String,
-    /// Why the job was given up.
+    /// Why the last try failed; of a webhook the status that was answered, or a word, as the code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<JobFault>,
 }
@@ -97,10 +97,18 @@ impl DeadLetter {
             tenant: tenant.to_string(),
             job_id: id.to_string(),
             attempts: delivery.count,
-            dead_at: time(event.at_ms),
-            last_error: None,
+            dead_at: time(delivery.at_ms),
+            last_error: Some(webhook_fault(delivery.error.as_deref())),
         })
     }
+}
+
+fn webhook_fault(why: Option<&str>) -> JobFault {
+    let (code, message) = match why {
+        None => ("lost".to_owned(), "the instance that told it fell silent".to_owned()),
+        Some(why) => (why.to_owned(), webhook::meaning(why)),
+    };
+    JobFault { code, message }
 }
 
 /// Dead letters of the caller's tenant; who acts across tenants sees those of the tenant it names in

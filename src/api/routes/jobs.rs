@@ -20,7 +20,7 @@ use crate::api::wire::job::{
 use crate::auth::Caller;
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
-use crate::domain::job::{Deed, JobId, JobKey, JobState, JobType, Mover};
+use crate::domain::job::{Deed, IllegalMove, JobId, JobKey, JobState, JobType, Mover};
 use crate::jobs::refused;
 use crate::store::{AuditEntry, Job, Move, Moved, Page};
 
@@ -302,12 +302,22 @@ pub(super) async fn done(http: &HttpRequest, api: &Api, wish: Move) -> Result<Jo
         }
         Moved::Missing => Err(unknown()),
         Moved::Changed(job) => Err(stale(http, &job)),
-        Moved::Illegal(illegal) => Err(Error::illegal(illegal)),
+        Moved::Illegal(illegal) => Err(not_so(illegal, deed)),
         Moved::Erased => {
             let message = "the job's content is erased; send it as a new one";
             Err(Error::new(Code::InvalidStateTransition, message))
         }
     }
+}
+
+/// A move that the table does not hold, or holds for another deed.
+fn not_so(illegal: IllegalMove, deed: Deed) -> Error {
+    let other = match (illegal.from, deed) {
+        (JobState::Paused, Deed::Requeue) => "a paused job goes on by /resume",
+        (JobState::Failed, Deed::Resume) => "a failed job is tried again by /retry",
+        _ => return Error::illegal(illegal),
+    };
+    Error { message: other.to_owned(), ..Error::illegal(illegal) }
 }
 
 /// The version that the caller means, if it says so.

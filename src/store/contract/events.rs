@@ -9,7 +9,9 @@ use super::jobs::{added, error, new_job, take, told, worker};
 use super::tenant;
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventType};
-use crate::store::{Delivering, Delivery, Ending, Group, NewJob, Started, Store, Stream, Then};
+use crate::store::{
+    Delivering, Delivery, Ending, Group, NewJob, Shares, Started, Store, Stream, Then,
+};
 
 fn event(n: u32, of: Option<&str>) -> Event {
     Event {
@@ -47,6 +49,7 @@ pub(super) async fn hold(store: &dyn Store) {
     a_group_starts_where_it_is_told_and_two_groups_know_nothing_of_each_other(store).await;
     only_ends_of_jobs_with_a_callback_are_callbacks(store).await;
     a_stream_has_so_many_groups_and_those_that_would_begin_anew_make_room(store).await;
+    one_tenants_deliveries_keep_nobody_elses_waiting(store).await;
 }
 
 async fn events_are_kept_once_numbered_without_gaps_and_belong_to_their_tenant(store: &dyn Store) {
@@ -141,22 +144,76 @@ async fn a_group_shares_events_and_what_is_not_acknowledged_comes_again_until_it
     assert_eq!(numbers(&third), [(2, 3), (3, 3), (4, 2)]);
     assert_eq!(store.deliver(g(), patient).await, Ok(Vec::new()), "nothing is overdue");
     let rest = Duration::from_secs(30);
-    assert_eq!(store.refuse(g(), events[1].id, (rest, 3)).await, Ok(true), "its last delivery");
-    assert_eq!(store.refuse(g(), events[1].id, (rest, 3)).await, Ok(false), "it is dead");
-    assert_eq!(store.refuse(g(), events[3].id, (Duration::ZERO, 3)).await, Ok(true));
+    assert_eq!(
+        store.refuse(g(), events[1].id, (rest, 3), Some("503".into())).await,
+        Ok(true),
+        "its last"
+    );
+    assert_eq!(store.refuse(g(), events[1].id, (rest, 3), None).await, Ok(false), "it is dead");
+    assert_eq!(store.refuse(g(), events[3].id, (Duration::ZERO, 3), None).await, Ok(true));
     assert_eq!(numbers(&store.deliver(g(), patient).await.unwrap()), [(4, 3)]);
-    assert_eq!(store.acknowledge(g(), vec![events[1].id]).await, Ok(0), "too late");
     let dead = store.dead_deliveries(g(), 0, 10).await.unwrap();
     assert_eq!(dead.len(), 1);
     assert_eq!((dead[0].sequence, dead[0].value.count), (second[0].told.global, 3));
+    assert_eq!(dead[0].value.error.as_deref(), Some("503"));
+    assert!(dead[0].value.at_ms >= third[0].at_ms, "when it died");
     assert_eq!(store.dead_deliveries(g(), dead[0].sequence, 10).await, Ok(Vec::new()));
     assert_eq!(store.end_dead(g(), events[2].id, Then::Discard).await, Ok(false), "not dead");
     assert_eq!(store.end_dead(g(), events[1].id, Then::Requeue).await, Ok(true));
     assert_eq!(numbers(&store.deliver(g(), patient).await.unwrap()), [(2, 1)]);
-    assert_eq!(store.refuse(g(), events[1].id, (rest, 1)).await, Ok(true));
+    assert_eq!(store.refuse(g(), events[1].id, (rest, 1), None).await, Ok(true));
     assert_eq!(store.end_dead(g(), events[1].id, Then::Discard).await, Ok(true));
     assert_eq!(store.dead_deliveries(g(), 0, 10).await, Ok(Vec::new()));
-    assert_eq!(store.acknowledge(g(), events.iter().map(|e| e.id).collect()).await, Ok(2));
+    assert_eq!(store.refuse(g(), events[2].id, (rest, 1), None).await, Ok(true));
+    assert_eq!(store.count_dead(g()).await, Ok(1));
+    let all = || events.iter().map(|event| event.id).collect();
+    assert_eq!(store.acknowledge(g(), all()).await, Ok(2), "one that is out, and a dead one");
+    assert_eq!(store.dead_deliveries(g(), 0, 10).await, Ok(Vec::new()), "nobody wants it any more");
+}
+
+async fn one_tenants_deliveries_keep_nobody_elses_waiting(store: &dyn Store) {
+    let hooks = || Group { stream: Stream::All, name: "fair".into() };
+    number(store).await;
+    store.start_group(hooks(), i64::MAX).await.unwrap();
+    let many: Vec<Event> = (500..540).map(|n| event(n, Some("many"))).collect();
+    store.append_events(many.clone()).await.unwrap();
+    number(store).await;
+    store.append_events((540..543).map(|n| event(n, Some("few"))).collect()).await.unwrap();
+    number(store).await;
+    let how = Delivering { most: 10, ..Delivering::default() };
+    let deliver = async |out: &[(&str, u32)], each: u32| -> Vec<(String, i64, u32)> {
+        let out = out.iter().map(|(name, n)| (tenant(name), *n)).collect();
+        let given = store.deliver_fairly(hooks(), how, Shares { each, out }).await.unwrap();
+        let of = |one: Delivery| {
+            let tenant = one.told.event.tenant.unwrap().to_string();
+            (tenant, one.told.sequence, one.count)
+        };
+        given.into_iter().map(of).collect()
+    };
+    let many_of = |from: i64, to: i64| (from..=to).map(|n| ("many".to_owned(), n, 1));
+    let few = ("few".to_owned(), 1, 1);
+    let first = deliver(&[], 1).await;
+    assert_eq!(first, many_of(1, 1).chain([few]).collect::<Vec<_>>(), "each one's first");
+    // It is refused, and its second delivery waits behind those that were never delivered.
+    let refused = store.refuse(hooks(), many[0].id, (Duration::ZERO, 9), Some("x".into()));
+    assert_eq!(refused.await, Ok(true));
+    let next = deliver(&[("many", 3), ("few", 1)], 4).await;
+    let expected = [("many".to_owned(), 2, 1), ("few".to_owned(), 2, 1), ("few".to_owned(), 3, 1)];
+    assert_eq!(next, expected);
+    assert!(
+        deliver(&[("many", 4)], 4).await.is_empty(),
+        "whoever has its share out is not given more"
+    );
+    let rest = deliver(&[], 100).await;
+    assert_eq!(rest, many_of(3, 12).collect::<Vec<_>>());
+    let mut left = Vec::new();
+    while let more = deliver(&[], 100).await
+        && !more.is_empty()
+    {
+        left.extend(more);
+    }
+    assert_eq!(left.len(), 29, "each once: {left:?}");
+    assert_eq!(left.last(), Some(&("many".to_owned(), 1, 2)), "what was refused comes last");
 }
 
 async fn two_members_are_never_given_the_same_event(store: &dyn Store) {

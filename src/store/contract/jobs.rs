@@ -124,6 +124,7 @@ pub(super) async fn hold(store: &dyn Store) {
     every_move_is_logged_and_told_once_in_order(store).await;
     a_pause_and_a_hand_back_cost_no_attempt_and_silence_does(store).await;
     a_dead_letter_is_requeued_with_all_its_attempts_or_discarded(store).await;
+    resume_is_for_what_was_paused_and_requeue_for_what_failed(store).await;
     a_wrong_version_moves_nothing(store).await;
     waiting::holds(store).await;
 }
@@ -229,7 +230,10 @@ async fn of_all_36_pairs_exactly_the_legal_ones_move(store: &dyn Store) {
                     continue;
                 }
                 JobState::Queued | JobState::Paused | JobState::Cancelled => {
-                    let deed = deed(*to);
+                    let deed = match (from, to) {
+                        (JobState::Paused, JobState::Queued) => Deed::Resume,
+                        _ => deed(*to),
+                    };
                     let answer = store.move_job(wish(&key, deed)).await.unwrap();
                     let allowed = from.allowed(Mover::Caller);
                     match answer {
@@ -394,7 +398,9 @@ async fn a_pause_and_a_hand_back_cost_no_attempt_and_silence_does(store: &dyn St
         assert!(store.recover_jobs(100).await.unwrap() >= 1);
         let now = job(store, &key).await;
         let state = if attempt == 3 { JobState::Failed } else { JobState::Queued };
-        assert_eq!((now.attempts, now.state, now.error.is_some()), (attempt, state, true));
+        let told = format!("the worker stopped without an answer at try {attempt} of 3");
+        let found = now.error.map(|error| error.message);
+        assert_eq!((now.attempts, now.state, found), (attempt, state, Some(told)));
     }
     let how: Vec<_> = store.attempts(key.clone(), 0, 100).await.unwrap();
     let how: Vec<_> = how.into_iter().map(|a| (a.fence, a.number, a.ended.unwrap().how)).collect();
@@ -428,6 +434,19 @@ async fn a_dead_letter_is_requeued_with_all_its_attempts_or_discarded(store: &dy
     let counts: JobCounts = store.job_counts().await.unwrap();
     assert!(counts.queued[2] >= 1, "{counts:?}");
     drain(store, &key).await;
+    store.leave(by).await.unwrap();
+}
+
+async fn resume_is_for_what_was_paused_and_requeue_for_what_failed(store: &dyn Store) {
+    let by = entered(store).await;
+    for (from, deed) in [(JobState::Paused, Deed::Requeue), (JobState::Failed, Deed::Resume)] {
+        let (key, _) = standing(store, "meaning", by, from).await;
+        let refused = store.move_job(wish(&key, deed)).await.unwrap();
+        let Moved::Illegal(no) = refused else { panic!("{refused:?}") };
+        assert_eq!((no.from, no.to), (from, JobState::Queued));
+        assert_eq!(job(store, &key).await.state, from);
+        drain(store, &key).await;
+    }
     store.leave(by).await.unwrap();
 }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Params, Result, Row, params};
 
-use super::{Delivering, Delivery, Events, Group, Groups, LIMIT_MAX, Started, Stream, Then, Told};
+use super::fair::{ENROLLED_MAX, chosen};
+use super::{
+    Delivering, Delivery, Events, Group, Groups, LIMIT_MAX, Shares, Started, Stream, Then, Told,
+};
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventType};
 use crate::domain::id::TenantId;
@@ -158,9 +161,18 @@ impl Groups for Sqlite {
         self.atomically("delivering events", move |c| deliver(c, &group, how))
     }
 
+    fn deliver_fairly(
+        &self,
+        group: Group,
+        how: Delivering,
+        shares: Shares,
+    ) -> Answer<'_, Vec<Delivery>> {
+        self.atomically("delivering events", move |c| deliver_fairly(c, &group, how, &shares))
+    }
+
     fn acknowledge(&self, group: Group, ids: Vec<Digest>) -> Answer<'_, u64> {
         self.atomically("acknowledging events", move |c| {
-            let sql = format!("DELETE FROM event_deliveries WHERE {OWN} AND id = ?3 AND dead = 0");
+            let sql = format!("DELETE FROM event_deliveries WHERE {OWN} AND id = ?3");
             let (mut sql, mut gone) = (c.prepare_cached(&sql)?, 0);
             for id in &ids {
                 gone += sql.execute(params![group.stream.column(), group.name, id.as_bytes()])?;
@@ -174,14 +186,15 @@ impl Groups for Sqlite {
         group: Group,
         id: Digest,
         (rest, deliveries_max): (Duration, u32),
+        why: Option<String>,
     ) -> Answer<'_, bool> {
         self.atomically("refusing an event", move |c| {
             let sql = format!(
                 "UPDATE event_deliveries SET sent_at_ms = ?4, due_ms = ?4 + ?5, \
-                 dead = (count >= ?6) WHERE {OWN} AND id = ?3 AND dead = 0"
+                 dead = (count >= ?6), last_error = ?7 WHERE {OWN} AND id = ?3 AND dead = 0"
             );
             let (stream, id) = (group.stream.column(), id.as_bytes());
-            let of = params![stream, group.name, id, now(c)?, millis(rest), deliveries_max];
+            let of = params![stream, group.name, id, now(c)?, millis(rest), deliveries_max, why];
             c.prepare_cached(&sql)?.execute(of).map(|rows| rows == 1)
         })
     }
@@ -199,11 +212,21 @@ impl Groups for Sqlite {
         })
     }
 
+    fn count_dead(&self, group: Group) -> Answer<'_, u64> {
+        self.read("counting dead deliveries", move |c| {
+            let sql = format!("SELECT count(*) FROM event_deliveries WHERE {OWN} AND dead = 1");
+            let of = params![group.stream.column(), group.name];
+            let count: i64 = c.prepare_cached(&sql)?.query_row(of, |row| row.get(0))?;
+            Ok(count.cast_unsigned())
+        })
+    }
+
     fn end_dead(&self, group: Group, id: Digest, then: Then) -> Answer<'_, bool> {
         self.atomically("ending a dead delivery", move |c| {
             let what = match then {
                 Then::Requeue => {
-                    "UPDATE event_deliveries SET dead = 0, count = 0, due_ms = sent_at_ms"
+                    "UPDATE event_deliveries SET dead = 0, count = 0, due_ms = sent_at_ms, \
+                     last_error = NULL"
                 }
                 Then::Discard => "DELETE FROM event_deliveries",
             };
@@ -245,13 +268,7 @@ fn start_group(c: &Connection, group: &Group, after: i64, most: u32) -> Result<S
 fn deliver(c: &Connection, group: &Group, how: Delivering) -> Result<Vec<Delivery>> {
     let (stream, name, now) = (group.stream.column(), group.name.as_str(), now(c)?);
     let most = how.most.min(LIMIT_MAX);
-    c.prepare_cached(
-        "INSERT INTO event_groups (stream, name, cursor) VALUES (?1, ?2, 0) ON CONFLICT DO NOTHING",
-    )?
-    .execute([stream, name])?;
-    let sql =
-        format!("UPDATE event_deliveries SET dead = 1 WHERE {OWN} AND {OVERDUE} AND count >= ?4");
-    c.prepare_cached(&sql)?.execute(params![stream, name, now, how.deliveries_max])?;
+    begin(c, group, (now, how))?;
     let due = now.saturating_add(millis(how.ack_wait));
     let sql = format!(
         "UPDATE event_deliveries SET count = count + 1, sent_at_ms = ?3, due_ms = ?4 WHERE {OWN} \
@@ -263,25 +280,92 @@ fn deliver(c: &Connection, group: &Group, how: Delivering) -> Result<Vec<Deliver
         .query_map(params![stream, name, now, due, most], |row| row.get(0))?
         .collect::<Result<_>>()?;
     let more = most.saturating_sub(u32::try_from(out.len()).unwrap_or(most));
+    out.extend(enroll(c, group, (1, more), (now, due))?);
+    out.sort_unstable();
+    given(c, group, &out)
+}
+
+fn deliver_fairly(
+    c: &Connection,
+    group: &Group,
+    how: Delivering,
+    shares: &Shares,
+) -> Result<Vec<Delivery>> {
+    let (stream, name, now) = (group.stream.column(), group.name.as_str(), now(c)?);
+    let most = how.most.min(LIMIT_MAX);
+    begin(c, group, (now, how))?;
+    enroll(c, group, (0, ENROLLED_MAX), (now, now))?;
+    // OVERDUE names columns that only deliveries have.
+    let sql = format!(
+        "SELECT sequence, tenant FROM (SELECT d.sequence, e.tenant, d.count > 0 AS again, \
+         row_number() OVER (PARTITION BY e.tenant ORDER BY d.count > 0, d.sequence) AS turn \
+         FROM event_deliveries AS d JOIN events AS e ON e.sequence = d.sequence \
+         WHERE {OWN} AND {OVERDUE}) WHERE turn <= ?4 ORDER BY again, turn, sequence LIMIT ?5"
+    );
+    let looked_at = shares.looked_at(most);
+    let candidates = c
+        .prepare_cached(&sql)?
+        .query_map(params![stream, name, now, shares.each, looked_at], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<Result<Vec<_>>>()?;
+    let places = chosen(candidates, shares, most);
+    let due = now.saturating_add(millis(how.ack_wait));
+    let sql = format!(
+        "UPDATE event_deliveries SET count = count + 1, sent_at_ms = ?3, due_ms = ?4 \
+         WHERE {OWN} AND sequence = ?5"
+    );
+    for place in &places {
+        c.prepare_cached(&sql)?.execute(params![stream, name, now, due, place])?;
+    }
+    given(c, group, &places)
+}
+
+/// Makes the group where it is new, and dead what was delivered as often as it may.
+fn begin(c: &Connection, group: &Group, (now, how): (i64, Delivering)) -> Result<()> {
+    let (stream, name) = (group.stream.column(), group.name.as_str());
+    c.prepare_cached(
+        "INSERT INTO event_groups (stream, name, cursor) VALUES (?1, ?2, 0) ON CONFLICT DO NOTHING",
+    )?
+    .execute([stream, name])?;
+    let sql = format!(
+        "UPDATE event_deliveries SET dead = 1, sent_at_ms = ?3 \
+         WHERE {OWN} AND {OVERDUE} AND count >= ?4"
+    );
+    c.prepare_cached(&sql)?.execute(params![stream, name, now, how.deliveries_max]).map(drop)
+}
+
+/// Gives the group rows of up to `most` new events, delivered `count` times.
+fn enroll(
+    c: &Connection,
+    group: &Group,
+    (count, most): (u32, u32),
+    (now, due): (i64, i64),
+) -> Result<Vec<i64>> {
+    let (stream, name) = (group.stream.column(), group.name.as_str());
     let sql = format!(
         "INSERT INTO event_deliveries (stream, name, sequence, id, count, sent_at_ms, due_ms) \
-         SELECT ?1, ?2, sequence, id, 1, ?3, ?4 FROM events WHERE {} AND sequence > \
+         SELECT ?1, ?2, sequence, id, ?6, ?3, ?4 FROM events WHERE {} AND sequence > \
          (SELECT cursor FROM event_groups WHERE {OWN}) ORDER BY sequence LIMIT ?5 \
          RETURNING sequence",
         group.stream.holds("?1")
     );
     let fresh: Vec<i64> = c
         .prepare_cached(&sql)?
-        .query_map(params![stream, name, now, due, more], |row| row.get(0))?
+        .query_map(params![stream, name, now, due, most, count], |row| row.get(0))?
         .collect::<Result<_>>()?;
     if let Some(last) = fresh.iter().max() {
         c.prepare_cached(&format!("UPDATE event_groups SET cursor = ?3 WHERE {OWN}"))?
             .execute(params![stream, name, last])?;
     }
-    out.extend(fresh);
-    out.sort_unstable();
-    let mut told = Vec::with_capacity(out.len());
-    for place in out {
+    Ok(fresh)
+}
+
+/// What stands at `places`, in their order.
+fn given(c: &Connection, group: &Group, places: &[i64]) -> Result<Vec<Delivery>> {
+    let (stream, name) = (group.stream.column(), group.name.as_str());
+    let mut told = Vec::with_capacity(places.len());
+    for place in places {
         told.extend(deliveries(c, "d.sequence = ?3", params![stream, name, place])?);
     }
     Ok(told)
@@ -289,12 +373,14 @@ fn deliver(c: &Connection, group: &Group, how: Delivering) -> Result<Vec<Deliver
 
 fn deliveries(c: &Connection, which: &str, of: impl Params) -> Result<Vec<Delivery>> {
     let sql = format!(
-        "SELECT {COLUMNS}, count FROM event_deliveries AS d JOIN events \
+        "SELECT {COLUMNS}, count, sent_at_ms, last_error FROM event_deliveries AS d JOIN events \
          ON events.sequence = d.sequence WHERE {OWN} AND {which}"
     );
-    c.prepare_cached(&sql)?
-        .query_map(of, |row| Ok(Delivery { told: read(row)?, count: row.get("count")? }))?
-        .collect()
+    let read = |row: &Row<'_>| {
+        let (at_ms, error) = (row.get("sent_at_ms")?, row.get("last_error")?);
+        Ok(Delivery { told: read(row)?, count: row.get("count")?, at_ms, error })
+    };
+    c.prepare_cached(&sql)?.query_map(of, read)?.collect()
 }
 
 /// By its place among all.

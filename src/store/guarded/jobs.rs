@@ -11,7 +11,7 @@ use crate::operations::Operation;
 use crate::store::{
     Added, Answer, Attempt, AuditEntry, DeadLetters, Delivering, Delivery, Ending, Events, Group,
     Groups, InstanceSeen, InstanceTold, Instances, Job, JobCounts, JobUpkeep, Jobs, Move, Moved,
-    NewJob, Numbered, Page, Pick, Started, Store, Stream, Taken, Then, Told, Waiting, Work,
+    NewJob, Numbered, Page, Pick, Shares, Started, Store, Stream, Taken, Then, Told, Waiting, Work,
     Workers,
 };
 
@@ -176,12 +176,27 @@ impl<S: Store> Groups for Guarded<S> {
         self.run(Operation::DeliverEvents, move || self.inner.deliver(group, how))
     }
 
+    fn deliver_fairly(
+        &self,
+        group: Group,
+        how: Delivering,
+        shares: Shares,
+    ) -> Answer<'_, Vec<Delivery>> {
+        self.run(Operation::DeliverEvents, move || self.inner.deliver_fairly(group, how, shares))
+    }
+
     fn acknowledge(&self, group: Group, ids: Vec<Digest>) -> Answer<'_, u64> {
         self.run(Operation::DeliverEvents, || self.inner.acknowledge(group, ids))
     }
 
-    fn refuse(&self, group: Group, id: Digest, then: (Duration, u32)) -> Answer<'_, bool> {
-        self.run(Operation::DeliverEvents, move || self.inner.refuse(group, id, then))
+    fn refuse(
+        &self,
+        group: Group,
+        id: Digest,
+        then: (Duration, u32),
+        why: Option<String>,
+    ) -> Answer<'_, bool> {
+        self.run(Operation::DeliverEvents, move || self.inner.refuse(group, id, then, why))
     }
 
     fn dead_deliveries(
@@ -191,6 +206,10 @@ impl<S: Store> Groups for Guarded<S> {
         limit: u32,
     ) -> Answer<'_, Vec<Numbered<Delivery>>> {
         self.run(Operation::DeliverEvents, move || self.inner.dead_deliveries(group, after, limit))
+    }
+
+    fn count_dead(&self, group: Group) -> Answer<'_, u64> {
+        self.run(Operation::DeliverEvents, || self.inner.count_dead(group))
     }
 
     fn end_dead(&self, group: Group, id: Digest, then: Then) -> Answer<'_, bool> {

@@ -74,10 +74,12 @@ impl Move {
         if self.version.is_some_and(|version| version != held.job.version) {
             return Err(Moved::Changed(held.job));
         }
-        if held.job.state == JobState::Failed
-            && self.deed.to() == JobState::Queued
-            && !held.job.has_payload
-        {
+        let (from, to) = (held.job.state, self.deed.to());
+        if self.deed.from().is_some_and(|only| only != from) {
+            let allowed = from.allowed(Mover::Caller);
+            return Err(Moved::Illegal(IllegalMove { from, to, allowed }));
+        }
+        if self.deed == Deed::Requeue && !held.job.has_payload {
             return Err(Moved::Erased);
         }
         held.asked(self.deed, now_ms, (&self.actor, &self.reason)).map_err(Moved::Illegal)
@@ -149,9 +151,9 @@ impl Held {
 
     /// Its worker fell silent.
     pub(in crate::store) fn lost(mut self, now_ms: i64) -> Next {
-        let last = self.job.attempts >= Tries::of(self.job.priority).most;
-        let to = if last { JobState::Failed } else { JobState::Queued };
-        let (how, error) = (AttemptEnd::Lost, Some(JobError::lost()));
+        let (attempt, most) = (self.job.attempts, Tries::of(self.job.priority).most);
+        let to = if attempt >= most { JobState::Failed } else { JobState::Queued };
+        let (how, error) = (AttemptEnd::Lost, Some(JobError::lost(attempt, most)));
         self.job.error.clone_from(&error);
         let mut step = self.go(to, (Mover::Service, now_ms), ("system", how.name()))?;
         step.ended = Some(Ended { how, at_ms: now_ms, error });

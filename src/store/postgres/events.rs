@@ -16,10 +16,10 @@ use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventType};
 use crate::domain::id::TenantId;
 use crate::store::claims::millis;
-use crate::store::events::numbered;
+use crate::store::events::{ENROLLED_MAX, chosen, numbered};
 use crate::store::{
-    Answer, Delivering, Delivery, Events, Group, Groups, Numbered, Started, StoreError, Stream,
-    Then, Told,
+    Answer, Delivering, Delivery, Events, Group, Groups, Numbered, Shares, Started, StoreError,
+    Stream, Then, Told,
 };
 
 const LIMIT_MAX: u32 = 1000;
@@ -211,14 +211,23 @@ impl Groups for Postgres {
         })
     }
 
+    fn deliver_fairly(
+        &self,
+        group: Group,
+        how: Delivering,
+        shares: Shares,
+    ) -> Answer<'_, Vec<Delivery>> {
+        self.alter("delivering events", group.stream.scope(), move |t| {
+            async move { deliver_fairly(t, &group, how, &shares).await }.boxed()
+        })
+    }
+
     fn acknowledge(&self, group: Group, ids: Vec<Digest>) -> Answer<'_, u64> {
         self.alter("acknowledging events", group.stream.scope(), move |t| {
             async move {
                 lock(t, &group).await?;
                 let ids: Vec<&[u8]> = ids.iter().map(|id| &id.as_bytes()[..]).collect();
-                let sql = format!(
-                    "DELETE FROM event_deliveries WHERE {OWN} AND id = ANY($3) AND NOT dead"
-                );
+                let sql = format!("DELETE FROM event_deliveries WHERE {OWN} AND id = ANY($3)");
                 let sql = t.prepare_cached(&sql).await?;
                 Ok(t.execute(&sql, &[&group.stream.column(), &group.name, &ids]).await?)
             }
@@ -231,17 +240,19 @@ impl Groups for Postgres {
         group: Group,
         id: Digest,
         (rest, deliveries_max): (Duration, u32),
+        why: Option<String>,
     ) -> Answer<'_, bool> {
         self.alter("refusing an event", group.stream.scope(), move |t| {
             async move {
                 let sql = format!(
-                    "UPDATE event_deliveries SET sent_at_ms = $4, due_ms = $5, dead = (count >= $6) \
-                     WHERE {OWN} AND id = $3 AND NOT dead"
+                    "UPDATE event_deliveries SET sent_at_ms = $4, due_ms = $5, dead = (count >= $6), \
+                     last_error = $7 WHERE {OWN} AND id = $3 AND NOT dead"
                 );
                 let sql = t.prepare_cached(&sql).await?;
                 let (stream, id, now) = (group.stream.column(), &id.as_bytes()[..], now(t).await?);
                 let (due, most) = (now.saturating_add(millis(rest)), i64::from(deliveries_max));
-                let of: [&(dyn ToSql + Sync); 6] = [&stream, &group.name, &id, &now, &due, &most];
+                let of: [&(dyn ToSql + Sync); 7] =
+                    [&stream, &group.name, &id, &now, &due, &most, &why];
                 Ok(t.execute(&sql, &of).await? == 1)
             }
             .boxed()
@@ -266,12 +277,25 @@ impl Groups for Postgres {
         })
     }
 
+    fn count_dead(&self, group: Group) -> Answer<'_, u64> {
+        self.run("counting dead deliveries", group.stream.scope(), move |t| {
+            async move {
+                let sql = format!("SELECT count(*) FROM event_deliveries WHERE {OWN} AND dead");
+                let sql = t.prepare_cached(&sql).await?;
+                let row = t.query_one(&sql, &[&group.stream.column(), &group.name]).await?;
+                Ok(row.try_get::<_, i64>(0)?.cast_unsigned())
+            }
+            .boxed()
+        })
+    }
+
     fn end_dead(&self, group: Group, id: Digest, then: Then) -> Answer<'_, bool> {
         self.alter("ending a dead delivery", group.stream.scope(), move |t| {
             async move {
                 let what = match then {
                     Then::Requeue => {
-                        "UPDATE event_deliveries SET dead = false, count = 0, due_ms = sent_at_ms"
+                        "UPDATE event_deliveries SET dead = false, count = 0, \
+                         due_ms = sent_at_ms, last_error = NULL"
                     }
                     Then::Discard => "DELETE FROM event_deliveries",
                 };
@@ -344,14 +368,9 @@ async fn deliver(
     group: &Group,
     how: Delivering,
 ) -> Result<Vec<Delivery>, Fault> {
-    let cursor = lock(t, group).await?;
     let (stream, name, now) = (group.stream.column(), group.name.as_str(), now(t).await?);
+    let cursor = begin(t, group, (now, how)).await?;
     let most = i64::from(how.most.min(LIMIT_MAX));
-    let sql = format!(
-        "UPDATE event_deliveries SET dead = true WHERE {OWN} AND {OVERDUE} AND count >= $4"
-    );
-    let sql = t.prepare_cached(&sql).await?;
-    t.execute(&sql, &[&stream, &name, &now, &i64::from(how.deliveries_max)]).await?;
     let due = now.saturating_add(millis(how.ack_wait));
     let sql = format!(
         "UPDATE event_deliveries SET count = count + 1, sent_at_ms = $3, due_ms = $4 WHERE {OWN} \
@@ -360,20 +379,84 @@ async fn deliver(
     );
     let mut out = places(t, &sql, &[&stream, &name, &now, &due, &most]).await?;
     let more = most - out.len() as i64;
+    out.extend(enroll(t, (group, cursor), (1, more), (now, due)).await?);
+    deliveries(t, "d.sequence = ANY($3) ORDER BY d.sequence", &[&stream, &name, &out]).await
+}
+
+async fn deliver_fairly(
+    t: &Transaction<'_>,
+    group: &Group,
+    how: Delivering,
+    shares: &Shares,
+) -> Result<Vec<Delivery>, Fault> {
+    let (stream, name, now) = (group.stream.column(), group.name.as_str(), now(t).await?);
+    let cursor = begin(t, group, (now, how)).await?;
+    enroll(t, (group, cursor), (0, i64::from(ENROLLED_MAX)), (now, now)).await?;
+    // OVERDUE names columns that only deliveries have.
+    let sql = format!(
+        "SELECT sequence, tenant FROM (SELECT d.sequence, e.tenant, d.count > 0 AS again, \
+         row_number() OVER (PARTITION BY e.tenant ORDER BY d.count > 0, d.sequence) AS turn \
+         FROM event_deliveries AS d JOIN events AS e ON e.sequence = d.sequence \
+         WHERE {OWN} AND {OVERDUE}) AS waiting WHERE turn <= $4 \
+         ORDER BY again, turn, sequence LIMIT $5"
+    );
+    let sql = t.prepare_cached(&sql).await?;
+    let most = how.most.min(LIMIT_MAX);
+    let (each, looked_at) = (i64::from(shares.each), i64::from(shares.looked_at(most)));
+    let rows = t.query(&sql, &[&stream, &name, &now, &each, &looked_at]).await?;
+    let candidate = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+    let candidates = rows.iter().map(candidate).collect::<Result<Vec<_>, Fault>>()?;
+    let places = chosen(candidates, shares, most);
+    let due = now.saturating_add(millis(how.ack_wait));
+    let sql = format!(
+        "UPDATE event_deliveries SET count = count + 1, sent_at_ms = $3, due_ms = $4 \
+         WHERE {OWN} AND sequence = ANY($5)"
+    );
+    let sql = t.prepare_cached(&sql).await?;
+    t.execute(&sql, &[&stream, &name, &now, &due, &places]).await?;
+    let given = "d.sequence = ANY($3) ORDER BY array_position($3, d.sequence)";
+    deliveries(t, given, &[&stream, &name, &places]).await
+}
+
+/// Makes the group where it is new, and dead what was delivered as often as it may. The place of the
+/// last event that it was given; nobody else changes it meanwhile.
+async fn begin(
+    t: &Transaction<'_>,
+    group: &Group,
+    (now, how): (i64, Delivering),
+) -> Result<i64, Fault> {
+    let cursor = lock(t, group).await?;
+    let sql = format!(
+        "UPDATE event_deliveries SET dead = true, sent_at_ms = $3 \
+         WHERE {OWN} AND {OVERDUE} AND count >= $4"
+    );
+    let sql = t.prepare_cached(&sql).await?;
+    let (stream, name) = (group.stream.column(), group.name.as_str());
+    t.execute(&sql, &[&stream, &name, &now, &i64::from(how.deliveries_max)]).await?;
+    Ok(cursor)
+}
+
+/// Gives the group rows of up to `most` events behind its place, delivered `count` times.
+async fn enroll(
+    t: &Transaction<'_>,
+    (group, cursor): (&Group, i64),
+    (count, most): (i64, i64),
+    (now, due): (i64, i64),
+) -> Result<Vec<i64>, Fault> {
+    let (stream, name) = (group.stream.column(), group.name.as_str());
     let sql = format!(
         "INSERT INTO event_deliveries (stream, name, sequence, id, count, sent_at_ms, due_ms) \
-         SELECT $1, $2, sequence, id, 1, $3, $4 FROM events WHERE {} AND sequence > $6 \
+         SELECT $1, $2, sequence, id, $7, $3, $4 FROM events WHERE {} AND sequence > $6 \
          ORDER BY sequence LIMIT $5 RETURNING sequence",
         group.stream.holds("$1")
     );
-    let fresh = places(t, &sql, &[&stream, &name, &now, &due, &more, &cursor]).await?;
+    let fresh = places(t, &sql, &[&stream, &name, &now, &due, &most, &cursor, &count]).await?;
     if let Some(last) = fresh.iter().max() {
         let sql = format!("UPDATE event_groups SET cursor = $3 WHERE {OWN}");
         let sql = t.prepare_cached(&sql).await?;
         t.execute(&sql, &[&stream, &name, last]).await?;
     }
-    out.extend(fresh);
-    deliveries(t, "d.sequence = ANY($3) ORDER BY d.sequence", &[&stream, &name, &out]).await
+    Ok(fresh)
 }
 
 async fn places(t: &Transaction<'_>, sql: &str, of: Of<'_>) -> Result<Vec<i64>, Fault> {
@@ -383,13 +466,14 @@ async fn places(t: &Transaction<'_>, sql: &str, of: Of<'_>) -> Result<Vec<i64>, 
 
 async fn deliveries(t: &Transaction<'_>, which: &str, of: Of<'_>) -> Result<Vec<Delivery>, Fault> {
     let sql = format!(
-        "SELECT {COLUMNS}, count FROM event_deliveries AS d JOIN events \
+        "SELECT {COLUMNS}, count, sent_at_ms, last_error FROM event_deliveries AS d JOIN events \
          ON events.sequence = d.sequence WHERE {OWN} AND {which}"
     );
     let sql = t.prepare_cached(&sql).await?;
     let read = |row: &Row| {
         let count = u32::try_from(row.try_get::<_, i64>("count")?).map_err(|_| wrong("count"))?;
-        Ok(Delivery { told: read(row)?, count })
+        let (at_ms, error) = (row.try_get("sent_at_ms")?, row.try_get("last_error")?);
+        Ok(Delivery { told: read(row)?, count, at_ms, error })
     };
     t.query(&sql, of).await?.iter().map(read).collect()
 }

@@ -69,9 +69,13 @@ pub(super) fn passes(error: &Error) -> bool {
     ["08", "40", "53", "57", "58", "25"].iter().any(|class| code.code().starts_with(class))
 }
 
-pub(super) fn unpooled(doing: &'static str, error: &PoolError) -> StoreError {
+/// Why there is no connection; where the database `is_silent`, it is not for the work it does.
+pub(super) fn unpooled(doing: &'static str, error: &PoolError, is_silent: bool) -> StoreError {
     match error {
         PoolError::Backend(error) => of(doing, error),
+        PoolError::Timeout(TimeoutType::Wait) if is_silent => {
+            StoreError::Unreachable { doing, reason: "it answers on no connection".into() }
+        }
         PoolError::Timeout(TimeoutType::Wait) => StoreError::Busy { doing },
         PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => {
             StoreError::Unreachable { doing, reason: "it does not accept a connection".into() }

@@ -29,6 +29,7 @@ mod jobs;
 mod keys;
 mod ledger;
 mod objects;
+mod pulse;
 mod retention;
 mod rows;
 mod schema;
@@ -83,6 +84,7 @@ impl PostgresOptions {
 /// The open store.
 pub struct Postgres {
     pool: Pool,
+    pulse: Arc<pulse::Pulse>,
     writer: Arc<Writer>,
     closed: AtomicBool,
     patience: Duration,
@@ -151,7 +153,8 @@ impl Postgres {
         let writer = Arc::new(Writer::new(connector));
         let PostgresOptions { patience, versions_max, .. } = *options;
         let (closed, runtime) = (AtomicBool::new(false), Some(runtime));
-        Ok(Postgres { pool, writer, closed, patience, versions_max, runtime })
+        let pulse = Arc::default();
+        Ok(Postgres { pool, pulse, writer, closed, patience, versions_max, runtime })
     }
 
     /// Runs `work` as one transaction, for one tenant or for the service.
@@ -162,13 +165,21 @@ impl Postgres {
         work: impl Work<T> + 'static,
     ) -> Answer<'_, T> {
         let (pool, patience) = (self.pool.clone(), self.patience);
+        let pulse = Arc::clone(&self.pulse);
         // On the store's own thread: a caller that stops waiting interrupts nothing.
         let running = self.runtime.as_ref().map(|runtime| {
             runtime.spawn(async move {
-                let mut connection = pool.get().await.map_err(|e| fault::unpooled(doing, &e))?;
+                let mut connection = pool
+                    .get()
+                    .await
+                    .map_err(|error| fault::unpooled(doing, &error, pulse.is_silent()))?;
+                let beat = pulse.begin();
                 let working = transact(&mut connection, &scope, work);
                 match tokio::time::timeout(patience, working).await {
-                    Ok(done) => done.map_err(|fault| fault.told(doing)),
+                    Ok(done) => {
+                        beat.answered();
+                        done.map_err(|fault| fault.told(doing))
+                    }
                     Err(_) => {
                         // The server still works on it: nobody else may get this connection.
                         drop(Connection::take(connection));

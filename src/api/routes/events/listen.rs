@@ -22,6 +22,8 @@ use crate::events::{Full, Heard, Listener};
 
 /// Between two looks whether the listener may still listen.
 const LOOK: Duration = Duration::from_secs(1);
+/// Looks in a row at which the credential cannot be checked until the stream ends.
+const AWAY: u32 = 3;
 /// Looks without an event until the next sign of life.
 const SIGN: u32 = 15;
 /// When to come again after an end.
@@ -75,8 +77,17 @@ pub(crate) async fn listen(http: HttpRequest, api: Data<Api>) -> Answer {
         Given::Nothing | Given::Unclear => None,
     };
     let from = access::source(&api, http.peer_addr(), http.headers());
-    let listening =
-        Listening { api, listener, caller, credential, from, look, quiet: 0, begun: false };
+    let listening = Listening {
+        api,
+        listener,
+        caller,
+        credential,
+        from,
+        look,
+        quiet: 0,
+        away: 0,
+        begun: false,
+    };
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header(("cache-control", "no-store"))
@@ -93,6 +104,8 @@ struct Listening {
     look: Interval,
     /// Looks since anything was sent.
     quiet: u32,
+    /// Looks in a row at which the credential could not be checked.
+    away: u32,
     begun: bool,
 }
 
@@ -117,8 +130,13 @@ impl Listening {
                     return self.said(heard);
                 }
                 _ = self.look.tick() => {
-                    if !self.may().await {
-                        return (of_itself("refused", json!({})), false);
+                    match self.standing().await {
+                        Standing::May => self.away = 0,
+                        Standing::Unknown => self.away += 1,
+                        Standing::MayNot => return (of_itself("refused", json!({})), false),
+                    }
+                    if self.away >= AWAY {
+                        return self.said(Some(Heard::Away));
                     }
                     self.quiet += 1;
                     if self.quiet >= SIGN {
@@ -148,24 +166,36 @@ impl Listening {
         }
     }
 
-    /// Whether the credential still lets in whom it let in. While it cannot be checked, it does: there
-    /// is nothing new to hear then.
-    async fn may(&self) -> bool {
+    /// Whether the credential still lets in whom it let in.
+    async fn standing(&self) -> Standing {
         let given = match &self.credential {
             Some(credential) => Given::Credential(credential.expose_secret()),
             None => Given::Nothing,
         };
         let caller = match self.api.gate.authenticate(given, self.from).await {
             Ok(caller) => caller,
-            Err(error) => return error.code != Code::Unauthorized,
+            Err(error) if error.code == Code::Unauthorized => return Standing::MayNot,
+            Err(_) => return Standing::Unknown,
         };
         let snapshot = self.api.live.current();
         let is_served = caller.tenant.as_ref().is_none_or(|tenant| {
             let tenant = snapshot.catalog.tenants.get(tenant);
             tenant.is_some_and(|tenant| !snapshot.paused(tenant))
         });
-        is_served && caller.tenant == self.caller.tenant && caller.may(Scope::OrchestrateStatus)
+        match caller.holds(Scope::OrchestrateStatus) {
+            Ok(true) if is_served && caller.tenant == self.caller.tenant => Standing::May,
+            Ok(_) => Standing::MayNot,
+            Err(_) => Standing::Unknown,
+        }
     }
+}
+
+/// Whether a listener may go on.
+enum Standing {
+    May,
+    MayNot,
+    /// The store is away: there is nothing new to hear, and nobody says whether it may.
+    Unknown,
 }
 
 /// What is said of the stream and not by it.

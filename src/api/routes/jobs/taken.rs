@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::accepted_response;
-use crate::api::admit::{self, Part};
-use crate::api::caller::tenant;
+use crate::api::admit;
+use crate::api::caller::{mismatch, tenant};
 use crate::api::edge::request_id;
 use crate::api::idempotency::{Asked, Claims, Turn, key, once, outlast};
 use crate::api::routes::Answer;
@@ -20,11 +20,12 @@ use crate::api::wire::request::OrchestrateRequest;
 use crate::api::{Api, body, strict, trace};
 use crate::auth::Caller;
 use crate::domain::access::Scope;
-use crate::domain::error::{Code, Error};
+use crate::domain::error::{Code, Error, FieldFault};
 use crate::domain::id::TenantId;
 use crate::domain::job::{JobId, JobKey, JobType};
-use crate::domain::request::Priority;
+use crate::domain::request::{Priority, Request};
 use crate::jobs::{Asker, Callback, Payload as Content, Wish, webhook};
+use crate::orchestrator;
 use crate::snapshot::Snapshot;
 use crate::store::{Added, Job};
 
@@ -34,6 +35,8 @@ const ROUTE: &str = "/jobs";
 const AHEAD_MAX: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);
 /// Bytes of a callback's address.
 const URL_BYTES_MAX: usize = 2_048;
+/// Fields at fault that are named beside those of the first request at fault.
+const FAULTS_MAX: usize = 100;
 const DAY_S: i64 = 24 * 3_600;
 
 /// Takes in the job that `payload` holds.
@@ -87,7 +90,7 @@ struct Wanted {
     job_type: JobType,
     priority: Priority,
     data: serde_json::Value,
-    cost: u32,
+    requests: Vec<Request>,
     callback: Option<Callback>,
     not_before_ms: Option<i64>,
 }
@@ -99,19 +102,18 @@ impl Asking<'_> {
             refuse("/job_type", "unknown_value", format!("write {}", names.join(" or ")))
         })?;
         let data = wire.job_data.0;
-        let (tenant, own, cost) = match job_type {
+        let (tenant, own, requests) = match job_type {
             JobType::Orchestrate => {
-                let inner = within::<OrchestrateRequest>(&data)?;
-                let who = (self.caller, self.snapshot);
-                let request = domain(api, self.http, who, inner, request_id(self.http));
-                let request = request.map_err(inside)?;
-                (request.tenant, request.priority, 1)
+                let request = self.request(api, data.clone(), None).map_err(inside)?;
+                (request.tenant.clone(), request.priority, vec![request])
             }
             JobType::Batch => {
                 let batch = within::<BatchRequest>(&data)?;
                 check_batch(&batch).map_err(inside)?;
                 let tenant = tenant(self.http, self.caller, None, self.snapshot)?;
-                (tenant, Priority::Batch, u32::try_from(batch.requests.len()).unwrap_or(u32::MAX))
+                let requests = batch.requests.into_iter().map(|value| value.0);
+                let requests = each(requests, |value| self.request(api, value, Some(&tenant)))?;
+                (tenant, Priority::Batch, requests)
             }
         };
         let callback = wire.callback_url.as_deref().map(|url| callback(api, url)).transpose()?;
@@ -121,9 +123,25 @@ impl Asking<'_> {
             of: fresh(tenant),
             job_type,
             data,
-            cost,
+            requests,
             callback,
         })
+    }
+
+    /// The request that `data` is; of a batch of `home`, which judges for nobody else.
+    fn request(
+        &self,
+        api: &Api,
+        data: serde_json::Value,
+        home: Option<&TenantId>,
+    ) -> Result<Request, Error> {
+        let strict::Object(wire) = strict::of_value::<strict::Object<OrchestrateRequest>>(data)?;
+        let who = (self.caller, self.snapshot);
+        let request = domain(api, self.http, who, wire, request_id(self.http))?;
+        if home.is_some_and(|home| *home != request.tenant) {
+            return Err(mismatch());
+        }
+        Ok(request)
     }
 
     /// The priority that is said, else the request's own; no more urgent than its caller may be.
@@ -140,7 +158,7 @@ impl Asking<'_> {
             let names = Priority::ALL.map(Priority::name).join(", ");
             refuse("/priority", "unknown_value", format!("write one of {names}"))
         })?;
-        if said < most && !self.caller.may(Scope::OrchestrateRelax) {
+        if said < most && !self.caller.holds(Scope::OrchestrateRelax)? {
             let detail = format!("may be {} at most, as the tenant or the key says", most.name());
             return Err(Error::field(Code::InsufficientScope, "/priority", "relaxes", detail));
         }
@@ -154,11 +172,10 @@ impl Asking<'_> {
         key: Option<[u8; 32]>,
     ) -> Result<AcceptedJob, Error> {
         let Asking { http, caller, snapshot } = *self;
-        let Wanted { of, job_type, priority, data, cost, callback, not_before_ms } = wanted;
-        for number in 0..cost {
-            let part = if number == 0 { Part::First } else { Part::Further };
-            admit::count(api, http, (caller, snapshot), (&of.tenant, part))?;
-        }
+        let Wanted { of, job_type, priority, data, requests, callback, not_before_ms } = wanted;
+        let cost = u32::try_from(requests.len()).unwrap_or(u32::MAX);
+        let whose = (&of.tenant, cost);
+        let spent = admit::spend((api, http), (caller, snapshot), whose).map_err(inside)?;
         let has_callback = callback.is_some();
         let wish = Wish {
             most_a_day: a_day(api, snapshot, &of.tenant),
@@ -172,9 +189,34 @@ impl Asking<'_> {
             key,
             begun: false,
         };
-        let (job, _) = accepted(api, caller, wish).await?;
+        let made = async {
+            self.check(api, job_type, &requests).await?;
+            accepted(api, caller, wish).await
+        };
+        let made = made.await;
+        // Where nothing new is judged, nothing is counted.
+        if let Some(spent) = spent
+            && !matches!(made, Ok((_, true)))
+        {
+            spent.take_back(api);
+        }
+        let (job, _) = made?;
         let secret = has_callback.then(|| api.crew.callback_secret(&job.of));
         Ok(AcceptedJob::of(&job, None, secret))
+    }
+
+    /// Refuses now what the requests would be refused for later.
+    async fn check(&self, api: &Api, job_type: JobType, requests: &[Request]) -> Result<(), Error> {
+        let mut faults = Vec::new();
+        for (index, request) in requests.iter().enumerate() {
+            let found = orchestrator::check(&api.deps, self.snapshot, self.caller, request).await;
+            match (found, job_type) {
+                (Ok(()), _) => {}
+                (Err(error), JobType::Orchestrate) => return Err(inside(error)),
+                (Err(error), JobType::Batch) => faults.push(at_place(error, index)),
+            }
+        }
+        joined(faults)
     }
 }
 
@@ -247,6 +289,43 @@ fn callback(api: &Api, url: &str) -> Result<Callback, Error> {
 fn within<T: DeserializeOwned>(data: &serde_json::Value) -> Result<T, Error> {
     let read = strict::of_value::<strict::Object<T>>(data.clone());
     read.map(|strict::Object(read)| read).map_err(inside)
+}
+
+/// Each of `all` as `read` makes it, or the faults of those that are none, at their places.
+fn each<T, U>(
+    all: impl Iterator<Item = T>,
+    read: impl Fn(T) -> Result<U, Error>,
+) -> Result<Vec<U>, Error> {
+    let (mut read_ones, mut faults) = (Vec::new(), Vec::new());
+    for (index, one) in all.enumerate() {
+        match read(one) {
+            Ok(one) => read_ones.push(one),
+            Err(error) => faults.push(at_place(error, index)),
+        }
+    }
+    joined(faults).map(|()| read_ones)
+}
+
+/// A fault of one request of a batch; one that names no field names the request.
+fn at_place(mut error: Error, index: usize) -> Error {
+    let place = format!("/job_data/requests/{index}");
+    if error.details.is_empty() {
+        let (detail, code) = (error.message.clone(), "refused");
+        error.details = vec![FieldFault { pointer: String::new(), detail, code, place: None }];
+    }
+    for detail in &mut error.details {
+        detail.pointer = format!("{place}{}", detail.pointer);
+    }
+    error.message = format!("{place}: {}", error.message);
+    error
+}
+
+/// The first of `faults`, with the fields of them all.
+fn joined(faults: Vec<Error>) -> Result<(), Error> {
+    let mut faults = faults.into_iter();
+    let Some(mut first) = faults.next() else { return Ok(()) };
+    first.details.extend(faults.flat_map(|fault| fault.details).take(FAULTS_MAX));
+    Err(first)
 }
 
 /// A fault of what the job holds, at its place in the request.

@@ -59,9 +59,9 @@ impl Model {
         match (deed, row.state) {
             (Deed::Pause, "queued") | (Deed::Cancel, "queued" | "running" | "paused") => {}
             (Deed::Pause, "running") => row.attempts -= 1,
-            (Deed::Resume | Deed::Requeue, "paused") => {}
-            (Deed::Resume | Deed::Requeue, "failed") if !row.payload => return "erased",
-            (Deed::Resume | Deed::Requeue, "failed") => (row.attempts, row.expires) = (0, None),
+            (Deed::Resume, "paused") => {}
+            (Deed::Requeue, "failed") if !row.payload => return "erased",
+            (Deed::Requeue, "failed") => (row.attempts, row.expires) = (0, None),
             _ => return "illegal",
         }
         let to = match deed {
