@@ -174,7 +174,7 @@ async fn a_group_shares_events_and_what_is_not_acknowledged_comes_again_until_it
 async fn one_tenants_deliveries_keep_nobody_elses_waiting(store: &dyn Store) {
     let hooks = || Group { stream: Stream::All, name: "fair".into() };
     number(store).await;
-    store.start_group(hooks(), i64::MAX).await.unwrap();
+    store.start_group(hooks(), i64::MAX, u32::MAX).await.unwrap();
     let many: Vec<Event> = (500..540).map(|n| event(n, Some("many"))).collect();
     store.append_events(many.clone()).await.unwrap();
     number(store).await;
