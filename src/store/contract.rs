@@ -75,6 +75,7 @@ pub(super) async fn holds(store: &dyn Store) {
     custody::holds(store).await;
     retention::holds(store).await;
     sources::hold(store).await;
+    sources::are_forgotten(store).await;
     jobs::hold(store).await;
     events::hold(store).await;
     assert_eq!(store.probe().await, Ok(()));

@@ -28,6 +28,7 @@ mod jobs;
 mod keys;
 mod ledger;
 mod objects;
+mod raw;
 mod retention;
 mod rows;
 mod schema;
