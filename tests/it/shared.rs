@@ -40,10 +40,16 @@ impl Instance {
 
     /// The same over files that `prepare` makes; it may ask detectors on this machine.
     pub fn start_with(url: &str, prepare: impl FnOnce(&Path)) -> Instance {
+        Self::start_among(url, &[], prepare)
+    }
+
+    /// The same with more settings.
+    pub fn start_among(url: &str, env: &[(&str, String)], prepare: impl FnOnce(&Path)) -> Instance {
         let dir = tempfile::tempdir().unwrap();
         prepare(dir.path());
         let mut serve = orchestrator(dir.path(), url, &["serve", "--listen", "127.0.0.1:0"]);
         serve.env("ORCHESTRATION_SECURITY__OUTBOUND_ALLOW", "[127.0.0.1]");
+        serve.envs(env.iter().map(|(name, value)| (name, value)));
         let mut served = Served::start(serve);
         served.discard_output();
         Instance { served, client: client(), _dir: dir }
@@ -69,6 +75,11 @@ impl Instance {
         let pid = self.served.pid().to_string();
         let done = std::process::Command::new("kill").args(["-KILL", &pid]).status();
         assert!(done.unwrap().success());
+    }
+
+    /// Ends it by SIGTERM; its exit code.
+    pub fn stop(self) -> Option<i32> {
+        self.served.stop().0
     }
 
     pub async fn send(&self, method: &str, path: &str, key: &str, body: &Value) -> Answer {
