@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::app::{client, spawn, write};
 
+mod live;
 mod load;
 mod storm;
 mod tree;
