@@ -56,6 +56,11 @@ reloads:
     cargo build --release --locked
     RELOADS=1000 SERVICE_BINARY=$PWD/target/release/orchestrator cargo test --locked --test it -- reload::storm::edits --nocapture
 
+# Before a release: the smallest answer while a thousand policy files are loaded again and again
+live-reloads:
+    cargo build --release --locked
+    LIVE_FILES=1000 LIVE_SAMPLES=20000 SERVICE_BINARY=$PWD/target/release/orchestrator cargo test --locked --test it -- reload::live --nocapture
+
 # Before a release: a hundred thousand tenants that do not exist make no series
 cardinality:
     CARDINALITY=100000 cargo test --release --locked --test it -- cardinality --nocapture

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::web::Data;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,10 @@ const SOURCES_EVERY: Duration = Duration::from_millis(100);
 const DISCOVERY_EVERY: Duration = Duration::from_millis(500);
 /// Between looks for records that are older than their tenant keeps them.
 const PURGE_EVERY: Duration = Duration::from_secs(60);
+/// After the start, and from then on, sources are looked for that no record names.
+const SWEEP_FIRST: Duration = Duration::from_secs(3_600);
+/// See there.
+const SWEEP_EVERY: Duration = Duration::from_secs(86_400);
 /// Between looks for detectors' credentials that another instance stored.
 const CREDENTIALS_POLL: Duration = Duration::from_secs(1);
 
@@ -274,19 +278,28 @@ async fn forgetting(api: Data<Api>) {
 
 /// Takes away what is kept no longer.
 async fn purging(api: Data<Api>) {
+    let mut places = evidence::retention::Places::new();
+    let mut sweep_at = Instant::now() + SWEEP_FIRST;
     loop {
-        purge_expired(&api).await;
+        purge_expired(&api, &mut places).await;
+        if Instant::now() >= sweep_at {
+            sweep_at += SWEEP_EVERY;
+            forget_sources(&api).await;
+        }
         tokio::time::sleep(PURGE_EVERY).await;
     }
 }
 
 /// Keeps what decisions are made of from now on.
 async fn keeping(api: Data<Api>) {
-    let mut kept = String::new();
+    let (mut kept, mut until) = (String::new(), Instant::now());
     loop {
         let current = api.live.current();
-        if current.revision != kept && keep_sources(&api).await {
+        // Also said again now and then: what serves long is not forgotten.
+        let is_new = current.revision != kept || Instant::now() >= until;
+        if is_new && keep_sources(&api).await {
             kept.clone_from(&current.revision);
+            until = Instant::now() + SWEEP_EVERY;
         }
         tokio::time::sleep(SOURCES_EVERY).await;
     }
@@ -297,8 +310,8 @@ async fn telling(api: Data<Api>) {
     snapshot::tell(&api.live).await;
 }
 
-/// Takes records away that are older than their tenant keeps them.
-async fn purge_expired(api: &Api) {
+/// Takes records away that are older than their tenant keeps them, and checkpoints that none needs.
+async fn purge_expired(api: &Api, places: &mut evidence::retention::Places) {
     let snapshot = api.live.current();
     let days = |tenant: &TenantId| {
         let tenant = snapshot.catalog.tenants.get(tenant);
@@ -309,6 +322,22 @@ async fn purge_expired(api: &Api) {
         Ok(0) => {}
         Ok(records) => tracing::info!(records, "Expired records were purged"),
         Err(error) => tracing::warn!(%error, "expired records could not be purged yet"),
+    }
+    let tenants = snapshot.catalog.tenants.values().map(|tenant| tenant.retention_days);
+    let days = tenants.min().unwrap_or(RETENTION_DAYS).min(RETENTION_DAYS);
+    match evidence::retention::purge_heads(&*api.deps.store, now_ms, days, places).await {
+        Ok(0) => {}
+        Ok(checkpoints) => tracing::info!(checkpoints, "Old checkpoints were purged"),
+        Err(error) => tracing::warn!(%error, "old checkpoints could not be purged yet"),
+    }
+}
+
+/// Forgets what no record is made of any more.
+async fn forget_sources(api: &Api) {
+    match api.deps.forget_sources(jiff::Timestamp::now().as_millisecond()).await {
+        Ok(0) => {}
+        Ok(sources) => tracing::info!(sources, "Sources that no record names were purged"),
+        Err(error) => tracing::warn!(%error, "sources that no record names stay for now"),
     }
 }
 

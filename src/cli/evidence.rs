@@ -16,7 +16,7 @@ pub enum EvidenceCommand {
         after_help = "Example: orchestrator evidence replay --tenant acme --since 2026-01-31"
     )]
     Replay(ReplayArgs),
-    /// Verify a package or the store's file; exit 0 when all is well, 65 when not.
+    /// Verify a package or the store; exit 0 when all is well, 65 when not.
     #[command(
         after_help = "Example: orchestrator evidence verify acme.jsonl --checkpoint head.txt"
     )]
@@ -32,10 +32,10 @@ pub enum EvidenceCommand {
 /// Options of `evidence verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// A package; the store's file unless set.
+    /// A package; the store unless set.
     #[arg(value_name = "FILE")]
     pub package: Option<PathBuf>,
-    /// The store's file, as the settings name it; the default.
+    /// The store, file or database, as the settings name it; the default.
     #[arg(long, conflicts_with = "package")]
     pub store: bool,
     /// A checkpoint that was kept elsewhere: finds what was cut off since.

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::held::{self, Held};
 use super::merkle;
 use super::sequencer::Sequencer;
 use super::spool::Spool;
@@ -32,12 +33,14 @@ pub struct LogOptions {
     pub store: Arc<dyn Ledger>,
     /// Signs its heads; its public key names the log.
     pub signer: Signer,
-    /// Where records wait while the store is away; without one they are lost then.
+    /// Where records wait while the store is away; without one only memory has them then.
     pub spool: Option<Spool>,
     /// Records that may wait in memory.
     pub rows_max: u64,
     /// Bytes of them.
     pub bytes_max: u64,
+    /// Bytes of records that neither the store nor the spool takes; beyond them they are lost.
+    pub held_bytes_max: u64,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -83,12 +86,24 @@ pub struct LogStats {
     pub queued: u64,
     /// Records in the spool are so many bytes.
     pub spool_bytes: u64,
+    /// Records that only memory has, since neither the store nor the spool takes them.
+    pub held: u64,
     /// Records that are nowhere.
     pub lost: u64,
     /// Batches committed.
     pub batches: u64,
     /// Records committed.
     pub rows: u64,
+}
+
+/// A record that the log took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// The hash of its leaf.
+    pub leaf: Digest,
+    /// Neither the store nor the spool takes records now: until one does, an end of the process that
+    /// is not orderly loses it.
+    pub is_held: bool,
 }
 
 /// A record that waits.
@@ -112,10 +127,12 @@ pub(super) struct Shared {
     log: LogId,
     public_key: [u8; 32],
     limits: (u64, u64),
+    pub(super) held_bytes_max: u64,
     rows: AtomicU64,
     bytes: AtomicU64,
     spool_bytes: AtomicU64,
     spool_full: AtomicBool,
+    held: (AtomicU64, AtomicU64),
     lost: AtomicU64,
     committed: (AtomicU64, AtomicU64),
     away: Mutex<Option<Unrecorded>>,
@@ -129,16 +146,19 @@ pub(super) struct Shared {
 impl Log {
     /// A log and what must run beside it.
     pub fn new(options: LogOptions) -> (Log, Sequencer) {
-        let LogOptions { store, signer, spool, rows_max, bytes_max, metrics } = options;
+        let LogOptions { store, signer, spool, rows_max, bytes_max, held_bytes_max, metrics } =
+            options;
         let public_key = signer.public_key();
         let shared = Arc::new(Shared {
             log: LogId::of(&public_key),
             public_key,
             limits: (rows_max, bytes_max),
+            held_bytes_max,
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             spool_bytes: AtomicU64::new(0),
             spool_full: AtomicBool::new(false),
+            held: <_>::default(),
             lost: AtomicU64::new(0),
             committed: <_>::default(),
             away: Mutex::default(),
@@ -201,15 +221,17 @@ impl Log {
         }
     }
 
-    /// Takes `decision` without waiting; it is durable within 100 ms, in the store or in the spool.
-    /// Returns its leaf's hash.
+    /// Takes `decision` without waiting; it is durable within 100 ms, in the store or in the spool,
+    /// but where neither has room.
     ///
     /// # Errors
     /// Where it is known that it is lost, which is counted.
-    pub fn append(&self, decision: Decision) -> Result<Digest, Unrecorded> {
-        let full = self.shared.spool_full.load(Relaxed) && self.ready().is_err();
+    pub fn append(&self, decision: Decision) -> Result<Taken, Unrecorded> {
+        let is_held = self.shared.spool_full.load(Relaxed) && self.ready().is_err();
+        let full = is_held && !self.shared.has_room(held::bytes_of(&decision));
         let pushed = if full { Err(Unrecorded::Full) } else { self.push(decision, None) };
-        pushed.inspect_err(|why| self.shared.lose(1, &why.to_string()))
+        let taken = pushed.map(|leaf| Taken { leaf, is_held });
+        taken.inspect_err(|why| self.shared.lose(1, &why.to_string()))
     }
 
     fn push(
@@ -234,6 +256,7 @@ impl Log {
         LogStats {
             queued: shared.rows.load(Relaxed),
             spool_bytes: shared.spool_bytes.load(Relaxed),
+            held: shared.held.0.load(Relaxed),
             lost: shared.lost.load(Relaxed),
             batches: shared.committed.0.load(Relaxed),
             rows: shared.committed.1.load(Relaxed),
@@ -316,6 +339,26 @@ impl Shared {
         self.spool_bytes.store(bytes, Relaxed);
         self.spool_full.store(full, Relaxed);
         self.metrics.evidence_spool(bytes);
+    }
+
+    /// Whether memory holds `bytes` more, what is on its way there counted in.
+    fn has_room(&self, bytes: u64) -> bool {
+        self.held.1.load(Relaxed) + self.bytes.load(Relaxed) + bytes <= self.held_bytes_max
+    }
+
+    /// Says what only memory has; where that begins or ends, the log says so too.
+    pub(super) fn tell_held(&self, held: &Held) {
+        let (rows, bytes) = held.size();
+        let before = self.held.0.swap(rows, Relaxed);
+        self.held.1.store(bytes, Relaxed);
+        self.metrics.evidence_held(bytes);
+        match (before, rows) {
+            (0, 1..) => {
+                tracing::error!("Neither the store nor its spool takes records; memory does")
+            }
+            (1.., 0) => tracing::info!("No record is only in memory any more"),
+            (0, 0) | (1.., 1..) => {}
+        }
     }
 
     /// A line with the head, so that a shorter log is found against it.

@@ -6,6 +6,7 @@ pub mod audit;
 mod bare;
 mod commitment;
 pub mod custody;
+mod held;
 pub mod integrity;
 mod kept;
 pub mod log;
@@ -26,5 +27,5 @@ mod writer;
 
 pub use commitment::{commit, commit_json};
 pub use kept::{Asked, Detected, DetectedFinding, Kept, KeptFinding, KeptReport, KeptStrategy};
-pub use log::{Log, LogOptions, LogStats, Proof, Unrecorded};
+pub use log::{Log, LogOptions, LogStats, Proof, Taken, Unrecorded};
 pub use record::{Conflict, Decided, Trail, choices_kept, plan_kept, verdict_kept, write};

@@ -124,7 +124,7 @@ impl Reading {
                 }
             }
         }
-        let material = Material { tables: self.tables, proofs: Some(self.proofs) };
+        let material = Material { tables: self.tables, proofs: Some(self.proofs), has_gaps: true };
         (material, self.problems)
     }
 }

@@ -129,6 +129,6 @@ impl Packing {
             (Table::Sources, self.sources.into_iter().map(source).collect()),
             (Table::Custody, self.custody),
         ]);
-        Material { tables, proofs: Some(self.proofs) }
+        Material { tables, proofs: Some(self.proofs), has_gaps: true }
     }
 }

@@ -1,15 +1,19 @@
 //! Takes records away that are older than their tenant keeps them, a batch at a time.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::domain::id::TenantId;
-use crate::store::{Purge, Retention, StoreError};
+use crate::domain::log::LogId;
+use crate::store::{HeadsPurged, Ledger, LogKey, OldHeads, Purge, Retention, StoreError};
 
 const DAY_MS: i64 = 86_400_000;
 /// Records of one transaction.
 const ROWS_MAX: u32 = 500;
 /// Tenants of one look.
 const TENANTS_MAX: u32 = 500;
+/// Looks at checkpoints of one purge.
+const LOOKS_MAX: u32 = 100;
 /// Between two batches, for those who write meanwhile.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -42,6 +46,44 @@ pub async fn purge(
     }
 }
 
+/// Where the purge of each log's checkpoints goes on: after so many leaves.
+pub type Places = BTreeMap<LogId, u64>;
+
+/// Takes checkpoints away that are more than `days` old and that no record which is kept needs; how
+/// many. Looks at no more than a few thousand, and goes on at `places` the next time.
+///
+/// # Errors
+/// At the first that the store refuses; what was taken away before is in the audit.
+pub async fn purge_heads(
+    store: &(impl Retention + Ledger + ?Sized),
+    now_ms: i64,
+    days: u32,
+    places: &mut Places,
+) -> Result<u64, StoreError> {
+    let (mut taken, mut looks) = (0, 0);
+    for LogKey { log, .. } in store.logs().await? {
+        loop {
+            if looks == LOOKS_MAX {
+                return Ok(taken);
+            }
+            looks += 1;
+            let after = places.get(&log).copied().unwrap_or_default();
+            let before_ms = now_ms.saturating_sub(DAY_MS * i64::from(days));
+            let old = OldHeads { log: log.clone(), after, before_ms, at_ms: now_ms };
+            let HeadsPurged { taken: gone, seen } = store.purge_heads(old).await?;
+            taken += gone;
+            let Some(seen) = seen else {
+                // From the start the next time: more was purged meanwhile.
+                places.remove(&log);
+                break;
+            };
+            places.insert(log.clone(), seen);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    Ok(taken)
+}
+
 async fn of_tenant(store: &(impl Retention + ?Sized), purge: &Purge) -> Result<u64, StoreError> {
     let mut taken = 0;
     loop {
@@ -56,7 +98,6 @@ async fn of_tenant(store: &(impl Retention + ?Sized), purge: &Purge) -> Result<u
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use super::*;
@@ -65,7 +106,7 @@ mod tests {
     use crate::domain::id::{BundleName, RequestId};
     use crate::domain::log::{Checkpoint, LogId};
     use crate::store::{
-        Decision, Decisions as _, Ledger as _, LogBatch, LogKey, Page, Place, Sqlite, SqliteOptions,
+        Decision, Decisions as _, LogBatch, LogKey, Page, Place, Sqlite, SqliteOptions,
     };
 
     fn tenant(name: &str) -> TenantId {

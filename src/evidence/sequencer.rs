@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
+use super::held::Held;
 use super::log::{Entry, FAREWELL, Proof, STRICT_WAIT, Shared, Unrecorded};
 use super::merkle::Frontier;
 use super::spool::{Spool, SpoolError};
@@ -38,6 +39,10 @@ pub struct Sequencer {
     entries: mpsc::UnboundedReceiver<Entry>,
     writer: Arc<Writer>,
     spool: Option<Spool>,
+    /// What neither the store nor the spool takes.
+    held: Held,
+    /// Not before then is the spool tried that has no room.
+    spool_again: Option<Instant>,
     shared: Arc<Shared>,
     /// With somebody who waits.
     strict: VecDeque<Entry>,
@@ -56,12 +61,14 @@ pub struct Sequencer {
 struct Flight {
     work: BoxFuture<'static, Landed>,
     since: Instant,
-    /// Strict rows first, then standard ones, then those of the spool.
+    /// Strict rows first, then standard ones, then those of the spool, then held ones.
     rows: Rows,
     waiting: Vec<Tell>,
     standard: usize,
     /// Frames of the spool.
     frames: usize,
+    /// Rows at the front of what is held.
+    held: usize,
     bytes: u64,
     oldest: Option<Instant>,
     /// Its standard rows are in the spool too.
@@ -81,6 +88,8 @@ impl Sequencer {
             entries,
             writer: Arc::new(writer),
             spool,
+            held: Held::new(shared.held_bytes_max),
+            spool_again: None,
             shared,
             strict: VecDeque::new(),
             standard: VecDeque::new(),
@@ -131,6 +140,7 @@ impl Sequencer {
                 self.give_up = Some(now + FAREWELL);
             }
             self.rescue(now);
+            self.spool_held(now);
             self.tell(now);
         }
         self.leave();
@@ -168,7 +178,8 @@ impl Sequencer {
                 let gathered = self.standard.front().is_some_and(|row| row.since + GATHER <= now);
                 let many = self.standard.len() >= BATCH_ROWS_MAX;
                 let stopping = self.give_up.is_some() && !self.standard.is_empty();
-                !self.strict.is_empty() || gathered || many || stopping || !self.spool_is_empty()
+                let left = !self.spool_is_empty() || !self.held.is_empty();
+                !self.strict.is_empty() || gathered || many || stopping || left
             }
         };
         if is_due {
@@ -177,7 +188,8 @@ impl Sequencer {
     }
 
     fn batch(&mut self, now: Instant) -> Flight {
-        let kept_free = if self.spool_is_empty() { 0 } else { SPOOLED_ROWS_MIN };
+        let left = !self.spool_is_empty() || !self.held.is_empty();
+        let kept_free = if left { SPOOLED_ROWS_MIN } else { 0 };
         let room = BATCH_ROWS_MAX - kept_free;
         let mut entries: Vec<Entry> = Vec::new();
         let strict = self.strict.len().min(room);
@@ -196,16 +208,25 @@ impl Sequencer {
             Some(spool) => spool.front(left),
             None => (Vec::new(), 0),
         };
-        rows.extend(spooled.into_iter().map(|decision| {
+        // What is held came after what is in the spool.
+        let left = if self.spool.as_ref().is_none_or(|spool| spool.len() == frames) {
+            left - frames
+        } else {
+            0
+        };
+        let mut held = 0;
+        let again = self.held.front(left).cloned().inspect(|_| held += 1);
+        rows.extend(spooled.into_iter().chain(again).map(|decision| {
             let leaf = super::merkle::leaf_hash(decision.record.as_bytes());
             (decision, leaf)
         }));
         let rows = Arc::new(rows);
-        let wanted = Wanted { proofs: strict, doubtful: frames > 0 };
+        let wanted = Wanted { proofs: strict, doubtful: frames + held > 0 };
         let (writer, tree, sent) = (Arc::clone(&self.writer), self.tree.take(), Arc::clone(&rows));
         let work = async move { writer.commit(tree, sent, wanted).await }.boxed();
         let since = now;
-        Flight { work, since, rows, waiting, standard, frames, bytes, oldest, is_spooled: false }
+        let is_spooled = false;
+        Flight { work, since, rows, waiting, standard, frames, held, bytes, oldest, is_spooled }
     }
 
     fn land(&mut self, landed: Landed) {
@@ -231,6 +252,10 @@ impl Sequencer {
         if let Some(spool) = self.spool.as_mut().filter(|_| flight.frames > 0) {
             spool.forget(flight.frames);
             self.shared.spool(self.spool.as_ref(), false);
+        }
+        if flight.held > 0 {
+            self.held.forget(flight.held);
+            self.shared.tell_held(&self.held);
         }
         let mut waiting = flight.waiting.into_iter();
         for row in written {
@@ -322,23 +347,56 @@ impl Sequencer {
         self.shared.release(waiting.len() as u64, bytes);
     }
 
-    /// Makes decisions durable in the spool, or counts them as lost.
+    /// Makes decisions durable in the spool, or holds them where it has no room; beyond that they are
+    /// lost and counted.
     fn keep(&mut self, decisions: &[&Decision]) {
         if decisions.is_empty() {
             return;
         }
-        let (kept, why) = match &mut self.spool {
-            Some(spool) => spool.append(decisions),
-            None => (0, Some(SpoolError::Full)),
+        // Behind what is held: the order stays.
+        let kept = if self.held.is_empty() {
+            let (kept, why) = append(self.spool.as_mut(), decisions);
+            self.spooled(why);
+            kept
+        } else {
+            0
         };
-        let full = why.is_some();
-        if let Some(why) = why {
-            self.shared.lose((decisions.len() - kept) as u64, &why.to_string());
-            if matches!(why, SpoolError::Broken(_)) {
-                self.fail();
-            }
+        let rest = decisions.get(kept..).unwrap_or_default();
+        let held = if self.broken { 0 } else { self.held.take(rest) };
+        self.shared.lose((rest.len() - held) as u64, "neither store, spool nor memory has room");
+        self.shared.tell_held(&self.held);
+    }
+
+    /// What became of an attempt at the spool.
+    fn spooled(&mut self, why: Option<SpoolError>) {
+        self.spool_again = why.as_ref().map(|_| Instant::now() + AGAIN);
+        self.shared.spool(self.spool.as_ref(), why.is_some());
+        match why {
+            Some(SpoolError::Broken(_)) => self.fail(),
+            Some(SpoolError::Full | SpoolError::Unwritable(_)) | None => {}
         }
-        self.shared.spool(self.spool.as_ref(), full);
+    }
+
+    /// Moves what is held into the spool, a batch at a time, while the store is away.
+    fn spool_held(&mut self, now: Instant) {
+        let is_due = self.spool_again.is_none_or(|at| at <= now) && self.shared.away().is_some();
+        if is_due && !self.held.is_empty() && !self.broken {
+            self.spool_some();
+        }
+    }
+
+    /// How many records of what is held are in the spool now.
+    fn spool_some(&mut self) -> usize {
+        let some: Vec<&Decision> = self.held.front(BATCH_ROWS_MAX).collect();
+        let (kept, why) = append(self.spool.as_mut(), &some);
+        self.held.forget(kept);
+        if let Some(flight) = &mut self.flight {
+            // Those of them that are on their way too are skipped by their ids later.
+            flight.held = flight.held.saturating_sub(kept);
+        }
+        self.spooled(why);
+        self.shared.tell_held(&self.held);
+        kept
     }
 
     /// The disk failed: nothing may be acknowledged any more.
@@ -360,8 +418,14 @@ impl Sequencer {
             self.overdue(),
             self.told.filter(|_| self.untold).map(|told| told + TELL),
             self.give_up.filter(|at| *at > now),
+            self.spool_held_at(now),
         ];
         times.into_iter().flatten().min()
+    }
+
+    fn spool_held_at(&self, now: Instant) -> Option<Instant> {
+        let waits = !self.held.is_empty() && !self.broken && self.shared.away().is_some();
+        waits.then(|| self.spool_again.unwrap_or(now))
     }
 
     /// Tells the head, at most once a second.
@@ -382,21 +446,29 @@ impl Sequencer {
     fn is_done(&self, now: Instant) -> bool {
         let Some(give_up) = self.give_up else { return false };
         let nothing = self.flight.is_none() && self.entries.is_empty() && self.strict.is_empty();
-        let written = self.standard.is_empty() && self.spool_is_empty();
-        let away = self.shared.away().is_some();
-        give_up <= now || self.broken || (nothing && (written || away))
+        // What only memory has is tried until there is no time left.
+        let durable = self.standard.is_empty() && self.held.is_empty();
+        let written = self.spool_is_empty() || self.shared.away().is_some();
+        give_up <= now || self.broken || (nothing && durable && written)
     }
 
-    /// What is left at the end goes into the spool.
+    /// What is left at the end goes into the spool, and where that has no room it is lost.
     fn leave(&mut self) {
         let entry = self.entries.try_recv().ok();
         self.enqueue(entry);
         self.refuse_strict(&Unrecorded::Ended);
         self.spool_all();
+        while !self.broken && !self.held.is_empty() && self.spool_some() > 0 {}
+        let (left, _) = self.held.size();
+        self.shared.lose(left, "the service ended before the store or the spool took them");
         if self.untold {
             self.shared.tell_head();
         }
     }
+}
+
+fn append(spool: Option<&mut Spool>, decisions: &[&Decision]) -> (usize, Option<SpoolError>) {
+    spool.map_or((0, Some(SpoolError::Full)), |spool| spool.append(decisions))
 }
 
 /// The end of the batch on its way; never where there is none.

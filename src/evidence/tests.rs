@@ -60,6 +60,7 @@ fn options(store: Arc<dyn Ledger>, medium: &Memory) -> LogOptions {
         spool: Some(Spool::open(Box::new(medium.clone()), 1 << 20).unwrap()),
         rows_max: 8192,
         bytes_max: 1 << 26,
+        held_bytes_max: 1 << 20,
         metrics: Arc::new(Metrics::new(&[], "test").unwrap()),
     }
 }
@@ -82,7 +83,8 @@ fn check(proof: &Proof, record: &str) {
 
 /// Waits until the log knows of nothing that waits.
 async fn settled(log: &Log) {
-    while log.ready().is_err() || log.stats().queued > 0 || log.stats().spool_bytes > 0 {
+    let waits = |LogStats { queued, spool_bytes, held, .. }| queued + spool_bytes + held > 0;
+    while log.ready().is_err() || waits(log.stats()) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -195,23 +197,88 @@ async fn a_standard_record_is_durable_within_100_ms_although_the_store_is_away()
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_the_spool_cannot_hold_is_counted_and_the_next_is_told_so() {
-    let (store, faults) = Faulty::new();
-    let medium = Memory::default();
+/// A log whose spool takes about five records and whose memory holds as many bytes.
+fn small(store: Arc<dyn Ledger>, medium: &Memory, held_bytes_max: u64) -> Log {
     let (log, sequencer) = Log::new(LogOptions {
         spool: Some(Spool::open(Box::new(medium.clone()), 1000).unwrap()),
-        ..options(store, &medium)
+        held_bytes_max,
+        ..options(store, medium)
     });
     tokio::spawn(sequencer.run());
+    log
+}
+
+fn numbers(numbers: std::ops::Range<u64>) -> Vec<String> {
+    numbers.map(|n| n.to_string()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_spool_cannot_take_is_held_and_on_record_when_the_store_is_back() {
+    for fault in [Fault::Refuse, Fault::Hang, Fault::Lose] {
+        let (store, faults) = Faulty::new();
+        let medium = Memory::default();
+        let log = small(store.clone(), &medium, 1 << 20);
+        settled(&log).await;
+        faults.set(Some(fault));
+        for n in 0..600 {
+            assert!(!log.append(decision(n)).unwrap().is_held, "nobody knows it yet");
+        }
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let held = log.stats().held;
+        assert!((590..600).contains(&held), "{fault:?} {held}");
+        assert!(log.append(decision(600)).unwrap().is_held, "{fault:?}");
+        // What is held is tried with the store again and again, and stays.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!((log.stats().held, log.stats().lost), (held + 1, 0), "{fault:?}");
+        faults.set(None);
+        settled(&log).await;
+        assert_eq!(log.stats().lost, 0);
+        assert_eq!(store.ids(), numbers(0..601), "{fault:?}: each once, in their order");
+        assert!(!log.append(decision("later")).unwrap().is_held);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_goes_into_the_spool_when_the_disk_has_room_though_the_store_is_away() {
+    for fault in [Fault::Refuse, Fault::Hang, Fault::Lose] {
+        let (store, faults) = Faulty::new();
+        let medium = Memory::default();
+        let first = log(store.clone(), &medium);
+        settled(&first).await;
+        faults.set(Some(fault));
+        medium.fill(true);
+        for n in 0..600 {
+            first.append(decision(n)).unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!((first.stats().held, medium.synced().len()), (600, 0), "{fault:?}");
+        medium.fill(false);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(first.stats().held, 0, "{fault:?}");
+        // Power goes.
+        let medium = Memory::of(medium.synced());
+        faults.set(None);
+        let second = log(store.clone(), &medium);
+        settled(&second).await;
+        assert_eq!(store.ids(), numbers(0..600), "{fault:?}");
+        first.close().await;
+        assert_eq!(store.ids(), numbers(0..600), "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_not_even_memory_holds_is_counted_and_the_next_is_told_so() {
+    let (store, faults) = Faulty::new();
+    let medium = Memory::default();
+    let log = small(store.clone(), &medium, 20 * 530);
     settled(&log).await;
     faults.set(Some(Fault::Refuse));
     for n in 0..50 {
         log.append(decision(n)).unwrap();
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let lost = log.stats().lost;
-    assert!((40..50).contains(&lost), "{lost}");
+    let LogStats { held, lost, .. } = log.stats();
+    assert!(held == 20 && (20..30).contains(&lost), "{held} {lost}");
     assert_eq!(log.append(decision("known")), Err(Unrecorded::Full));
     assert_eq!(log.stats().lost, lost + 1);
     faults.set(None);
@@ -219,6 +286,32 @@ async fn what_the_spool_cannot_hold_is_counted_and_the_next_is_told_so() {
     log.append(decision("fits again")).unwrap();
     settled(&log).await;
     assert_eq!(log.stats().rows, 50 - lost + 1);
+    assert_eq!(store.ids()[..25], numbers(0..25), "the oldest are kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orderly_end_waits_for_room_and_counts_what_finds_none() {
+    for frees in [true, false] {
+        let (store, faults) = Faulty::new();
+        let medium = Memory::default();
+        let log = log(store.clone(), &medium);
+        settled(&log).await;
+        faults.set(Some(Fault::Refuse));
+        medium.fill(true);
+        for n in 0..20 {
+            log.append(decision(n)).unwrap();
+        }
+        let freed = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            medium.fill(!frees);
+        };
+        let begun = Instant::now();
+        tokio::join!(log.close(), freed);
+        assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+        let spooled = Spool::open(Box::new(medium.clone()), 1 << 20).unwrap().len();
+        let expected = if frees { (20, 0) } else { (0, 20) };
+        assert_eq!((spooled as u64, log.stats().lost), expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,6 +23,8 @@ pub struct Material {
     /// Of a package, which holds a part of a log: the audit path of each record, by its id, and the
     /// size that it leads to. `None` where the logs are whole.
     pub proofs: Option<BTreeMap<String, (u64, Vec<Digest>)>>,
+    /// The numbers of records have gaps, as a database leaves them.
+    pub has_gaps: bool,
 }
 
 /// What is known from elsewhere.
@@ -346,7 +348,8 @@ impl Found {
                 };
                 let sequence = int(row, "sequence").unwrap_or_default();
                 // One log fills a file without gaps.
-                let expected = (is_whole && logs.len() == 1).then_some(place.cast_signed() + 1);
+                let is_full = is_whole && !material.has_gaps && logs.len() == 1;
+                let expected = is_full.then_some(place.cast_signed() + 1);
                 if expected.is_some_and(|expected| sequence != expected) || sequence <= last {
                     self.add(
                         "order",

@@ -127,6 +127,7 @@ families! {
     fairness_index: Gauge, [], &[], "Jain's index over what tenants had judged this hour for their weight, 0 to 1.";
     evidence_queue_rows: Gauge, [], &[], "Records of decisions that wait for the store in memory.";
     evidence_spool_bytes: Gauge, [], &[], "Bytes of the file in which records wait while the store is away.";
+    evidence_held_bytes: Gauge, [], &[], "Bytes of records that only memory has: neither the store nor the file takes them.";
     evidence_lost_total: IntCounter, [], &[], "Records of decisions that are nowhere; each one's answer was given.";
     events_published_total: IntCounterVec, ["event_type"], &[], "Events handed over to the bus, and without one read from the store.";
     events_handled_total: IntCounterVec, ["event_type", "handler"], &[], "Events that a handler of this process took.";

@@ -322,6 +322,11 @@ impl Metrics {
         self.families.evidence_spool_bytes.set(bytes as f64);
     }
 
+    /// Bytes of records that only memory has.
+    pub fn evidence_held(&self, bytes: u64) {
+        self.families.evidence_held_bytes.set(bytes as f64);
+    }
+
     /// Records that are nowhere.
     pub fn evidence_lost(&self, rows: u64) {
         self.families.evidence_lost_total.inc_by(rows);

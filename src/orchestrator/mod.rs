@@ -38,6 +38,7 @@ mod assemble;
 pub mod cases;
 mod deps;
 mod facts;
+mod forgotten;
 mod hold;
 mod judge;
 mod opened;

@@ -42,6 +42,7 @@ pub(super) fn open_log(deps: &Deps, signer: Signer) -> std::io::Result<Log> {
         spool: Some(spool),
         rows_max: limits.queue_max,
         bytes_max: limits.queue_bytes_max,
+        held_bytes_max: limits.held_bytes_max,
         metrics: Arc::clone(&deps.metrics),
     })
 }

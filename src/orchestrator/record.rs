@@ -11,6 +11,8 @@ use crate::metrics::Violation;
 use crate::seal::{Salt, SealError};
 use crate::store::Decision;
 
+const HELD: &str = "the record is held in memory: neither the store nor its spool has room";
+
 /// Refuses before any detector is asked what could not be put on record anyway.
 pub(super) fn ready(run: &Run<'_>) -> Result<(), Error> {
     match (&run.deps.log, run.tenant.audit) {
@@ -34,11 +36,14 @@ pub(super) async fn keep(run: &Run<'_>, outcome: &mut Outcome, trail: &Trail) ->
                 Some((proof.leaf.hash, Some(proof)))
             }
             AuditMode::Standard | AuditMode::Off => match log.append(decision) {
-                Ok(leaf) => Some((leaf, None)),
+                Ok(taken) => {
+                    if taken.is_held {
+                        tell(outcome, HELD.into());
+                    }
+                    Some((taken.leaf, None))
+                }
                 Err(why) => {
-                    let why = format!("the decision is not on record: {why}");
-                    outcome.degraded.push(Degraded { what: "evidence", why });
-                    outcome.degraded.sort();
+                    tell(outcome, format!("the decision is not on record: {why}"));
                     None
                 }
             },
@@ -50,6 +55,11 @@ pub(super) async fn keep(run: &Run<'_>, outcome: &mut Outcome, trail: &Trail) ->
     }
     count(run, outcome, trail.verdict_failed.is_some() || trail.plan_failed.is_some());
     Ok(())
+}
+
+fn tell(outcome: &mut Outcome, why: String) {
+    outcome.degraded.push(Degraded { what: "evidence", why });
+    outcome.degraded.sort();
 }
 
 fn unwritten(error: SealError) -> Error {

@@ -48,6 +48,8 @@ pub enum Replayed {
     },
     /// The policy read content, which no record holds.
     NotReproducible,
+    /// Its record was taken away when its time was over.
+    Purged,
     /// It could not be decided again.
     Failed {
         /// Why.
@@ -84,6 +86,9 @@ impl Replay {
 
     /// Decides one record again; `get` reads sources.
     pub async fn one(&mut self, record: &str, get: snapshot::Get<'_>) -> Replayed {
+        if record.is_empty() {
+            return Replayed::Purged;
+        }
         let Some(kept) = Kept::read(record) else {
             return Replayed::Failed { why: "it is no record of this release".into() };
         };

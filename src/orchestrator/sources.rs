@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Deps;
+use super::forgotten::SERVED_MS;
 use crate::snapshot::{Branch, Snapshot};
 use crate::store::{SourceBlob, SourceKey, StoreError};
 
@@ -14,11 +15,14 @@ const BYTES: usize = 4 << 20;
 
 impl Deps {
     /// Returns once everything that `snapshot` was made of is stored; only what is new is written,
-    /// and what names others after them.
+    /// and what names others after them. None of it is forgotten while it serves and for 30 days.
     ///
     /// # Errors
     /// When the store fails; what it took is not written again by the next try.
     pub async fn keep_sources(&self, snapshot: Arc<Snapshot>) -> Result<(), StoreError> {
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let revision = snapshot.revision.clone();
+        self.store.serve_revision(revision, now_ms, now_ms - SERVED_MS).await?;
         // Everything is hashed, which is no work for a server's worker.
         let hashing = tokio::task::spawn_blocking(move || snapshot.branches());
         let mut level: Vec<Branch> = hashing.await.into_iter().collect();

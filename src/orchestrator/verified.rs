@@ -42,7 +42,10 @@ pub fn verified(material: &Material, outside: &Outside) -> Verified {
     }
     let sources = KeptSources::of(material);
     let rows = material.tables.get(&Table::Decisions).into_iter().flatten();
-    let named: BTreeSet<(&str, &str)> = rows
+    // What only purged records name need not be there any more.
+    let kept =
+        rows.filter(|row| *row.get("record").unwrap_or(&Cell::Null) != Cell::Text(String::new()));
+    let named: BTreeSet<(&str, &str)> = kept
         .filter_map(|row| match (row.get("tenant")?, row.get("revision")?) {
             (Cell::Text(tenant), Cell::Text(revision)) => {
                 Some((tenant.as_str(), revision.as_str()))

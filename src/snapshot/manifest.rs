@@ -189,6 +189,51 @@ impl Files {
     }
 }
 
+/// What a blob is, as what names it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rank {
+    /// Its digest is a revision.
+    Root,
+    /// It names manifests of tenants.
+    Bucket,
+    /// It names sources.
+    Manifest,
+    /// It names nothing.
+    Source,
+}
+
+impl Rank {
+    /// What a blob of this rank names.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn named(self, bytes: &[u8]) -> Result<Vec<(Rank, Digest)>, Unfound> {
+        let unread = |error: serde_json::Error| Unfound::Unread(error.to_string());
+        let (rank, names): (Rank, Vec<String>) = match self {
+            Rank::Root => {
+                let Root { shared, buckets } = serde_json::from_slice(bytes).map_err(unread)?;
+                let buckets =
+                    buckets.into_iter().map(|(_, name)| Ok((Rank::Bucket, hashed(&name)?)));
+                let shared = std::iter::once_with(|| Ok((Rank::Manifest, hashed(&shared)?)));
+                return shared.chain(buckets).collect();
+            }
+            Rank::Bucket => (Rank::Manifest, serde_json::from_slice(bytes).map_err(unread)?),
+            Rank::Manifest => {
+                let Manifest { sources, .. } = serde_json::from_slice(bytes).map_err(unread)?;
+                (Rank::Source, sources.into_iter().map(|(_, _, name)| name).collect())
+            }
+            Rank::Source => return Ok(Vec::new()),
+        };
+        names.iter().map(|name| Ok((rank, hashed(name)?))).collect()
+    }
+
+    /// The first rank that a blob can have, for all that it says itself.
+    pub fn of(bytes: &[u8]) -> Rank {
+        let ranks = [Rank::Root, Rank::Bucket, Rank::Manifest];
+        ranks.into_iter().find(|rank| rank.named(bytes).is_ok()).unwrap_or(Rank::Source)
+    }
+}
+
 impl Snapshot {
     /// Everything that it was made of.
     pub fn branches(&self) -> Branch {

@@ -40,7 +40,7 @@ pub use generations::{Generations, Instance};
 pub use history::{Became, Edit};
 pub use instances::tell;
 pub use live::{Change, ChangeError, Changed, Gate, Live};
-pub use manifest::{Branch, Get, Unfound};
+pub use manifest::{Branch, Get, Rank, Unfound};
 pub use overlays::{Overlay, OverlayCases, OverlayContent, OverlayModule, key, tag};
 pub use remote::{Asked, Remote, follow, refresh};
 pub use rows::{KINDS, Quota, Row, RowKind, RowPlace, stored};

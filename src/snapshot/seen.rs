@@ -45,7 +45,7 @@ impl Seen {
                 .iter()
                 .map(|(name, detector)| (name.clone(), detector.categories.clone()))
                 .collect(),
-            digest: Digest::of(format!("{detectors:?}").as_bytes()),
+            digest: digest(&detectors),
             detectors,
             facts_digest: OnceLock::new(),
         }
@@ -55,6 +55,20 @@ impl Seen {
     pub fn facts_digest(&self) -> Digest {
         *self.facts_digest.get_or_init(|| policy::facts_digest(&self.facts))
     }
+}
+
+/// Where a file stands does not change what its detector is: instances agree.
+fn digest(detectors: &BTreeMap<DetectorName, Arc<Detector>>) -> Digest {
+    let unplaced = |detector: &Detector| Detector { source: String::new(), ..detector.clone() };
+    let whole = |detector: &Arc<Detector>| {
+        let mut whole = unplaced(detector);
+        for version in &mut whole.versions {
+            version.detector = Arc::new(unplaced(&version.detector));
+        }
+        format!("{whole:?}")
+    };
+    let each: Vec<String> = detectors.values().map(whole).collect();
+    Digest::of_all(each.iter().map(String::as_bytes))
 }
 
 fn facts(detector: &Detector) -> policy::DetectorFacts {

@@ -78,6 +78,7 @@ pub(super) async fn holds(store: &dyn Store) {
     retention::holds(store).await;
     search::holds(store).await;
     sources::hold(store).await;
+    sources::are_forgotten(store).await;
     jobs::hold(store).await;
     events::hold(store).await;
     instances::hold(store).await;

@@ -8,10 +8,10 @@ use futures_util::FutureExt as _;
 
 use super::{
     Answer, ApiKey, Audit, AuditEntry, Chained, Claim, Claimed, Claims, Custody, Decision,
-    Decisions, Expected, Hold, HoldOn, HourUsed, KeyChange, Keys, Ledger, LogBatch, LogKey,
-    NextEntry, Numbered, Object, ObjectKey, Objects, Page, Passed, Purge, Retention, SealedSecret,
-    Secrets, Sought, SourceBlob, SourceKey, Sources, Spot, Store, StoreError, Tally, Terms, Usage,
-    Version,
+    Decisions, Expected, HeadsPurged, Hold, HoldOn, HourUsed, KeyChange, Keys, Ledger, LogBatch,
+    LogKey, NextEntry, Numbered, Object, ObjectKey, Objects, OldHeads, Page, Passed, Purge,
+    Retention, SealedSecret, Secrets, Sought, SourceBlob, SourceKey, Sources, Spot, Store,
+    StoreError, Tally, Terms, Unnamed, Usage, Version,
 };
 use crate::domain::custody::{CustodyEntry, Evidence};
 use crate::domain::digest::Digest;
@@ -159,6 +159,10 @@ impl<S: Store> Retention for Guarded<S> {
         self.run(Operation::PurgeExpired, move || self.inner.purge(purge))
     }
 
+    fn purge_heads(&self, of: OldHeads) -> Answer<'_, HeadsPurged> {
+        self.run(Operation::PurgeExpired, move || self.inner.purge_heads(of))
+    }
+
     fn set_hold(&self, on: HoldOn, hold: Option<Hold>, entry: AuditEntry) -> Answer<'_, bool> {
         self.run(Operation::ChangeHold, move || self.inner.set_hold(on, hold, entry))
     }
@@ -283,6 +287,23 @@ impl<S: Store> Sources for Guarded<S> {
 
     fn source(&self, key: SourceKey) -> Answer<'_, Option<Vec<u8>>> {
         self.run(Operation::KeepSources, || self.inner.source(key))
+    }
+
+    fn serve_revision(&self, revision: String, at_ms: i64, before_ms: i64) -> Answer<'_, ()> {
+        let work = move || self.inner.serve_revision(revision, at_ms, before_ms);
+        self.run(Operation::KeepSources, work)
+    }
+
+    fn revisions(&self, since_ms: i64, after: String, limit: u32) -> Answer<'_, Vec<String>> {
+        self.run(Operation::PurgeExpired, move || self.inner.revisions(since_ms, after, limit))
+    }
+
+    fn source_keys(&self, after: Option<SourceKey>, limit: u32) -> Answer<'_, Vec<SourceKey>> {
+        self.run(Operation::PurgeExpired, move || self.inner.source_keys(after, limit))
+    }
+
+    fn forget_sources(&self, unnamed: Unnamed) -> Answer<'_, Option<u64>> {
+        self.run(Operation::PurgeExpired, move || self.inner.forget_sources(unnamed))
     }
 }
 

@@ -58,10 +58,10 @@ pub use ledger::{Ledger, LogBatch, LogKey};
 pub use migrated::Migrated;
 pub use postgres::{Postgres, PostgresOptions, migrate as migrate_database};
 pub use raw::{Cell, RawRow, RawTables, Table};
-pub use retention::{Hold, HoldOn, Purge, Retention};
+pub use retention::{HEADS_MAX, HeadsPurged, Hold, HoldOn, OldHeads, Purge, Retention};
 pub use search::{Passed, Sought, Spot, Tally};
 pub use secrets::{SealedSecret, Secrets};
-pub use sources::{SourceBlob, SourceKey, Sources};
+pub use sources::{SourceBlob, SourceKey, Sources, Unnamed};
 pub use sqlite::{Place, Sqlite, SqliteOptions, migrate_file};
 pub use usage::{HourUsed, Usage};
 

@@ -1,4 +1,4 @@
-//! Rows as they lie in a store's file, whatever somebody made of them: what is verified must not be
+//! Rows as they lie in a store, whatever somebody made of them: what is verified must not be
 //! believed to be well formed.
 
 use std::collections::BTreeMap;
@@ -76,16 +76,12 @@ impl Kept {
     /// Everything that can be verified, beside a running service too. Blocks.
     ///
     /// # Errors
-    /// Where there is no file, or it is no store's; a database is verified by its packages.
+    /// Where there is no file, or it is no store's, or the database does not answer.
     pub fn raw(&self) -> Result<RawTables, StoreError> {
         const DOING: &str = "reading what is to be verified";
         match self {
             Kept::File(path) => read(path).map_err(|error| StoreError::of(DOING, &error)),
-            Kept::Database(_) => Err(StoreError::Failed {
-                doing: DOING,
-                reason: "a database shows nobody everything; export packages and verify them"
-                    .into(),
-            }),
+            Kept::Database(store) => store.raw(),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::rows::append_audit;
 use super::{Answer, AuditEntry, Sqlite, StoreError};
 use crate::domain::custody::Evidence;
 use crate::domain::id::TenantId;
+use crate::domain::log::LogId;
 
 /// A batch of records to be taken away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,29 @@ pub struct Purge {
     pub rows_max: u32,
     /// Wall clock of the purge, for the audit.
     pub at_ms: i64,
+}
+
+/// A look at old checkpoints of one log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldHeads {
+    /// Which.
+    pub log: LogId,
+    /// Only those of more leaves.
+    pub after: u64,
+    /// Only those signed before this, milliseconds since 1970.
+    pub before_ms: i64,
+    /// Wall clock of the purge, for the audit.
+    pub at_ms: i64,
+}
+
+/// What became of a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HeadsPurged {
+    /// Checkpoints that were taken away.
+    pub taken: u64,
+    /// Leaves of the last one that was looked at; `None` where there are no more, or another instance
+    /// is at it.
+    pub seen: Option<u64>,
 }
 
 /// What is held.
@@ -41,6 +65,9 @@ pub struct Hold {
     pub reason: String,
 }
 
+/// Checkpoints of one look.
+pub const HEADS_MAX: u32 = 20;
+
 /// Retention, purge and legal hold.
 pub trait Retention: Send + Sync {
     /// Tenants after `after` that have records, by id, at most `limit`, and when the oldest decision
@@ -49,6 +76,9 @@ pub trait Retention: Send + Sync {
     /// Takes records away that nothing holds, and says how many in the audit: both or neither. 0
     /// also where another instance is at it.
     fn purge(&self, purge: Purge) -> Answer<'_, u64>;
+    /// Takes checkpoints away, at most [`HEADS_MAX`], of which no record that they were the first to sign
+    /// is kept; the newest of the log stays. Says how many in the audit: both or neither.
+    fn purge_heads(&self, of: OldHeads) -> Answer<'_, HeadsPurged>;
     /// Puts a hold on, or takes it off, and appends `entry` to the audit: both or neither. False
     /// where it was so already. From then on no purge takes what is held.
     fn set_hold(&self, on: HoldOn, hold: Option<Hold>, entry: AuditEntry) -> Answer<'_, bool>;
@@ -69,6 +99,28 @@ impl Purge {
             reason: "retention_days are over".into(),
             before: None,
             after: Some(format!(r#"{{"records":{records},"before_ms":{before_ms}}}"#)),
+        }
+    }
+}
+
+impl OldHeads {
+    /// The last of `found` (leaves and time, in order) that is old enough.
+    pub(super) fn last(&self, found: &[(i64, i64)]) -> Option<i64> {
+        let old = found.iter().take_while(|(_, at_ms)| *at_ms < self.before_ms);
+        old.last().map(|(size, _)| *size)
+    }
+
+    /// What the audit says of it.
+    pub(super) fn entry(&self, checkpoints: u64) -> AuditEntry {
+        AuditEntry {
+            tenant: None,
+            at_ms: self.at_ms,
+            actor: "system".into(),
+            action: "evidence.purge_checkpoints".into(),
+            target: format!("log/{}", self.log.as_str()),
+            reason: "no record that they signed first is kept".into(),
+            before: None,
+            after: Some(format!(r#"{{"checkpoints":{checkpoints}}}"#)),
         }
     }
 }
@@ -127,6 +179,33 @@ impl Retention for Sqlite {
         })
     }
 
+    fn purge_heads(&self, of: OldHeads) -> Answer<'_, HeadsPurged> {
+        self.both("purging old checkpoints", move |c| {
+            let sql = "SELECT size, at_ms FROM checkpoints \
+                       WHERE log = (SELECT number FROM logs WHERE id = ?1) AND size > ?2 \
+                       ORDER BY size LIMIT ?3";
+            let (log, after) = (of.log.as_str(), of.after.cast_signed());
+            let found: Vec<(i64, i64)> = c
+                .prepare_cached(sql)?
+                .query_map(params![log, after, HEADS_MAX], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<_>>()?;
+            let Some(last) = of.last(&found) else { return Ok(HeadsPurged::default()) };
+            let sql = "DELETE FROM checkpoints AS c \
+                       WHERE log = (SELECT number FROM logs WHERE id = ?1) \
+                       AND size > ?2 AND size <= ?3 AND EXISTS \
+                       (SELECT 1 FROM checkpoints WHERE log = c.log AND size > c.size) \
+                       AND NOT EXISTS (SELECT 1 FROM leaves \
+                       JOIN decisions ON decisions.id = leaves.decision \
+                       WHERE leaves.log = c.log AND leaves.place < c.size \
+                       AND leaves.place >= c.size - 512 AND decisions.record <> '')";
+            let taken = c.prepare_cached(sql)?.execute(params![log, after, last])? as u64;
+            if taken > 0 {
+                append_audit(c, &of.entry(taken))?;
+            }
+            Ok(HeadsPurged { taken, seen: Some(last.cast_unsigned()) })
+        })
+    }
+
     fn set_hold(&self, on: HoldOn, hold: Option<Hold>, entry: AuditEntry) -> Answer<'_, bool> {
         self.both("changing a legal hold", move |c| {
             let changed = match &hold {
@@ -161,7 +240,7 @@ impl Retention for Sqlite {
 
 impl Sqlite {
     /// Runs `work` whole or not at all.
-    fn both<T: Send + 'static>(
+    pub(super) fn both<T: Send + 'static>(
         &self,
         doing: &'static str,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,

@@ -142,6 +142,7 @@ async fn the_log_cannot_be_changed_or_deleted() {
     let path = dir.path().join("s.db");
     let store = Sqlite::open(&file(&path)).unwrap();
     record(&store, (0..256).map(|n| decision(&format!("d{n}"), "acme"))).await.unwrap();
+    record(&store, [decision("later", "acme")]).await.unwrap();
     let raw = rusqlite::Connection::open(&path).unwrap();
     for (table, column) in
         [("logs", "since_ms"), ("leaves", "place"), ("nodes", "place"), ("checkpoints", "at_ms")]
@@ -152,6 +153,11 @@ async fn the_log_cannot_be_changed_or_deleted() {
             let error = raw.execute(&attack, []).expect_err(&attack);
             assert!(error.to_string().contains("append-only"), "{attack}: {error}");
         }
+    }
+    for size in [256, 257] {
+        let attack = format!("DELETE FROM checkpoints WHERE size = {size}");
+        let error = raw.execute(&attack, []).expect_err("a needed one, and the newest");
+        assert!(error.to_string().contains("append-only"), "{size}: {error}");
     }
 }
 

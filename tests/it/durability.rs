@@ -46,6 +46,10 @@ struct Told {
     next: AtomicU64,
     strict: Mutex<Vec<String>>,
     standard: Mutex<Vec<(Instant, String)>>,
+    /// Of which only memory had the record when they were answered.
+    held: Mutex<Vec<String>>,
+    /// Of which the answer said that it is not on record.
+    lost: AtomicU64,
     refused: AtomicU64,
 }
 
@@ -78,8 +82,12 @@ async fn load(client: HttpClient, address: String, told: Arc<Told>, stop: Arc<At
         match status {
             200 if strict => told.strict.lock().unwrap().push(id),
             200 => {
-                // One that is known to be lost says so.
-                if !text.contains(r#""what":"evidence""#) {
+                // One that is held in memory, or known to be lost, says so.
+                if text.contains("the record is held in memory") {
+                    told.held.lock().unwrap().push(id);
+                } else if text.contains(r#""what":"evidence""#) {
+                    told.lost.fetch_add(1, Relaxed);
+                } else {
                     told.standard.lock().unwrap().push((Instant::now(), id));
                 }
             }
@@ -300,7 +308,15 @@ async fn rate(store: Arc<dyn Ledger>, at_once: usize, seconds: f64) -> String {
     let signer = Signer::of(&Key::random().unwrap()).unwrap();
     let metrics = Arc::new(Metrics::new(&[], "bench").unwrap());
     let (rows_max, bytes_max) = (8192, 1 << 26);
-    let log = LogOptions { store, signer, spool: None, rows_max, bytes_max, metrics };
+    let log = LogOptions {
+        store,
+        signer,
+        spool: None,
+        rows_max,
+        bytes_max,
+        held_bytes_max: bytes_max,
+        metrics,
+    };
     let log = Log::start(log).unwrap();
     log.append_strict(record()).await.unwrap();
     let (begun, before) = (Instant::now(), log.stats());
@@ -386,7 +402,15 @@ async fn a_long_log_is_continued_from_its_tail() {
     let metrics = Arc::new(Metrics::new(&[], "test").unwrap());
     let (rows_max, bytes_max) = (8192, 1 << 30);
     let store: Arc<dyn Ledger> = Arc::new(store);
-    let log = LogOptions { store, signer, spool: None, rows_max, bytes_max, metrics };
+    let log = LogOptions {
+        store,
+        signer,
+        spool: None,
+        rows_max,
+        bytes_max,
+        held_bytes_max: bytes_max,
+        metrics,
+    };
     let log = Log::start(log).unwrap();
     for start in (0..rows).step_by(1_000) {
         let row = |n| {

@@ -75,6 +75,7 @@ async fn health_in_detail_names_every_check_and_what_degrades_it() {
         "circuit_breakers",
         "environment",
         "errors",
+        "evidence",
         "filesystem",
         "policies",
         "queue",

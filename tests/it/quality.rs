@@ -135,6 +135,7 @@ async fn drift_tells_the_week_in_which_findings_became_more() {
         spool: None,
         rows_max: 1_000,
         bytes_max: 1 << 20,
+        held_bytes_max: 1 << 20,
         metrics: Arc::new(Metrics::new(&[], "test").unwrap()),
     });
     let log = log.unwrap();

@@ -11,7 +11,9 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 use crate::access::{BOOT, key, send};
 use crate::app::{Answer, App, edit, spawn_named, write};
 use crate::binary::{command, text};
+use crate::postgres;
 use crate::redis_server::Server;
+use crate::shared::{Instance, migrated, secret};
 
 const DATA_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const ASK: &str = "/api/v1/orchestrate";
@@ -27,7 +29,7 @@ fn shared(url: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Two instances over `url` with the detector `vendor`, which read the same detectors and policies.
+/// Two instances over `url` with the detector `vendor`, each with folders of its own.
 async fn spawn_two(url: &str, vendor: &MockServer) -> (App, App) {
     let detector = format!(
         "name: vendor\nprotocol: native\nendpoint: {}/judge\ncategories: [toxicity]\n\
@@ -36,12 +38,7 @@ async fn spawn_two(url: &str, vendor: &MockServer) -> (App, App) {
     );
     let one =
         async |env| spawn_named(env, |dir| write(dir, "detectors/vendor.yaml", &detector)).await;
-    let first = one(shared(url)).await;
-    let mut env = shared(url);
-    env.push(("ORCHESTRATION_PATHS__POLICIES", first.path("policies").display().to_string()));
-    env.push(("ORCHESTRATION_PATHS__DETECTORS", first.path("detectors").display().to_string()));
-    let second = one(env).await;
-    (first, second)
+    (one(shared(url)).await, one(shared(url)).await)
 }
 
 async fn vendor() -> MockServer {
@@ -216,6 +213,60 @@ async fn a_tenants_rate_holds_over_all_instances_within_a_lease_each() {
     let refused = look(&a, &keys[0]).await;
     assert_eq!(refused.status, 429, "{}", refused.text);
     assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
+}
+
+/// How often memory stood in for Redis at these instances.
+async fn fallbacks(instances: [&Instance; 2]) -> u64 {
+    let mut sum = 0;
+    for instance in instances {
+        let told = instance.send("GET", "/metrics", BOOT, &Value::Null).await.text;
+        let line = told.lines().find(|line| line.starts_with("orchestrator_redis_fallback_total"));
+        sum += line.unwrap().rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+    }
+    sum
+}
+
+#[tokio::test]
+async fn a_tenants_rate_holds_over_two_processes() {
+    const ROUNDS: usize = 20;
+    let (server, redis) = (postgres::Server::start(), Server::start());
+    let url = migrated(&server);
+    let start = || {
+        let env = [("ORCHESTRATION_REDIS_URL", redis.narrow_url())];
+        Instance::start_among(&url, &env, |dir| {
+            for round in 0..ROUNDS {
+                let tenant = format!(
+                    "schema_version: 1\nid: t{round}\ntier: unlimited\n\
+                     rate_limit: {{per_minute: 6, burst: 60}}\n"
+                );
+                write(dir, &format!("config/tenants/t{round}.yaml"), &tenant);
+            }
+        })
+    };
+    let (a, b) = (start(), start());
+    let body = json!({"content": "all is well"});
+    for round in 0..ROUNDS {
+        let made = a.key(&format!("t{round}")).await;
+        let (mut passed, begun) = ([0, 0], Instant::now());
+        let before = fallbacks([&a, &b]).await;
+        for _ in 0..70 {
+            for (at, instance) in [&a, &b].into_iter().enumerate() {
+                let answer = instance.send("POST", ASK, secret(&made), &body).await;
+                assert!(answer.status == 200 || answer.status == 429, "{}", answer.text);
+                passed[at] += usize::from(answer.status == 200);
+            }
+        }
+        let refilled = begun.elapsed().as_secs() as usize / 10 + 1;
+        let sum: usize = passed.iter().sum();
+        assert!(sum >= 60 && passed.iter().all(|one| *one > 0), "{passed:?}");
+        // Where memory stood in for a moment, an instance gives as much as it would alone.
+        if fallbacks([&a, &b]).await == before {
+            println!("round {round}: {passed:?} of 70 each passed where 60 may at once");
+            assert!(sum <= 60 + 2 * 20 + refilled, "{passed:?}: more than a lease each beyond 60");
+            return;
+        }
+    }
+    panic!("memory stood in for Redis in each of {ROUNDS} rounds");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::access::BOOT;
 use crate::app::{client, spawn, spawn_named, write};
 
+mod live;
 mod load;
 mod storm;
 mod tree;

@@ -222,3 +222,56 @@ async fn every_scenario_is_decided_again_to_the_same_verdict() {
     println!("{records} records of scenarios, {equal} equal");
     assert!(equal >= 18 && equal == records, "{equal} of {records}");
 }
+
+/// Waits until every decision is in the store.
+async fn recorded(app: &App) {
+    let log = app.api.deps.log.as_ref().unwrap();
+    while log.stats().queued > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+/// How many sources are stored.
+async fn stored(app: &App) -> usize {
+    app.api.deps.store.source_keys(None, 10_000).await.unwrap().len()
+}
+
+#[tokio::test]
+async fn sources_that_no_kept_record_names_are_forgotten_and_all_others_replay() {
+    use detector_orchestrator::evidence::retention;
+    const DAY_MS: i64 = 86_400_000;
+    let app = spawn_with(prepare).await;
+    let ask = |tenant: &str| json!({"tenant_id": tenant, "content": "aaa bbb"});
+    for tenant in ["table", "plain", "content"] {
+        assert_eq!(app.ask(&ask(tenant)).await.status, 200);
+    }
+    let overlay = "policies/tenants/table/standard/data.yaml";
+    app.edit(overlay, "toxicity: block", "toxicity: review");
+    app.ask_until(&ask("table"), |answer| answer["action"] == "review").await;
+    recorded(&app).await;
+    let (deps, now_ms) = (&app.api.deps, jiff::Timestamp::now().as_millisecond());
+    deps.keep_sources(app.api.live.current()).await.unwrap();
+    let (whole, days) = (stored(&app).await, 40 * DAY_MS);
+    assert_eq!(deps.forget_sources(now_ms + days).await, Ok(0), "records name all of them");
+
+    // All records go; nothing is forgotten that served lately.
+    let taken = retention::purge(&*deps.store, now_ms + days, |_| 1).await.unwrap();
+    assert!(taken >= 4, "{taken}");
+    assert_eq!(deps.forget_sources(now_ms).await, Ok(0), "both served today");
+    assert_eq!(stored(&app).await, whole);
+    // After a month, in which one of them served on.
+    let revision = app.api.live.current().revision.clone();
+    deps.store.serve_revision(revision, now_ms + days, 0).await.unwrap();
+    let gone = deps.forget_sources(now_ms + days).await.unwrap();
+    // The tenant's old table, its manifest, the bucket and the root.
+    assert_eq!((gone, stored(&app).await), (4, whole - 4));
+
+    let again = app.ask(&ask("table")).await;
+    assert_eq!(again.json()["action"], "review", "{}", again.text);
+    let dir = app.stop();
+    let (sum, lines, code) = replay(dir.path(), &[]);
+    assert_eq!((sum["equal"].as_u64(), code), (Some(1), Some(0)), "{lines:#?}");
+    assert_eq!(sum["purged"], taken);
+    let output = run(dir.path(), &["evidence", "verify"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+}

@@ -40,7 +40,15 @@ impl Instance {
 
     /// The same over files that `prepare` makes; it may ask detectors on this machine.
     pub fn start_with(url: &str, prepare: impl FnOnce(&Path)) -> Instance {
-        Self::start_as(url, |dir, _| prepare(dir))
+        Self::start_among(url, &[], prepare)
+    }
+
+    /// The same with more settings.
+    pub fn start_among(url: &str, env: &[(&str, String)], prepare: impl FnOnce(&Path)) -> Instance {
+        Self::start_as(url, |dir, serve| {
+            serve.envs(env.iter().map(|(name, value)| (name, value)));
+            prepare(dir);
+        })
     }
 
     /// The same by a command that `prepare` changes.
@@ -79,6 +87,11 @@ impl Instance {
         let pid = self.served.pid().to_string();
         let done = std::process::Command::new("kill").args(["-KILL", &pid]).status();
         assert!(done.unwrap().success());
+    }
+
+    /// Ends it by SIGTERM; its exit code.
+    pub fn stop(self) -> Option<i32> {
+        self.served.stop().0
     }
 
     pub async fn send(&self, method: &str, path: &str, key: &str, body: &Value) -> Answer {

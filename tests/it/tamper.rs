@@ -308,7 +308,7 @@ async fn every_tamper_of_a_store_is_found_and_its_record_named() {
     let store = filled(dir.path()).await;
     let file = dir.path().join("data").join(detector_orchestrator::orchestrator::STORE_FILE);
     let tables = Kept::File(file.clone()).raw().unwrap();
-    let material = Material { tables, proofs: None };
+    let material = Material { tables, ..Material::default() };
     let last = store_head(&store).await;
     let outside = Outside { heads: vec![last.clone()], keys: None };
     let clean = verified(&material, &outside);

@@ -25,6 +25,7 @@ struct Sum {
     equal: u64,
     differ: u64,
     not_reproducible: u64,
+    purged: u64,
     failed: u64,
 }
 
@@ -71,12 +72,13 @@ fn told(args: &ReplayArgs, kept: &dyn std::fmt::Display, sum: &Sum) -> u8 {
         complain(&format!("{kept} holds no such record; name another --config or --tenant"));
         return exit::NO_INPUT;
     }
-    let Sum { records, equal, differ, not_reproducible, failed } = sum;
+    let Sum { records, equal, differ, not_reproducible, purged, failed } = sum;
     match args.json {
         true => print(&serde_json::to_string(sum).unwrap_or_default()),
         false => print(&format!(
             "{records} records: {equal} equal, {differ} differ, {failed} could not be decided again, \
-             {not_reproducible} not reproducible (their policies read what is not on record)"
+             {not_reproducible} not reproducible (their policies read what is not on record), {purged} \
+             purged"
         )),
     }
     if differ + failed == 0 { exit::OK } else { exit::DATA }
@@ -163,6 +165,7 @@ fn count(args: &ReplayArgs, sum: &mut Sum, (id, tenant): (&str, &str), replayed:
     match replayed {
         Replayed::Equal => sum.equal += 1,
         Replayed::NotReproducible => sum.not_reproducible += 1,
+        Replayed::Purged => sum.purged += 1,
         Replayed::Differs { differences } => {
             sum.differ += 1;
             for found in differences.iter().filter(|_| !args.json) {

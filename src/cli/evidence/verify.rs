@@ -52,9 +52,10 @@ fn read(file: &Path) -> Result<String, Refused> {
 fn stored(args: &VerifyArgs) -> Result<Material, Refused> {
     let settings = load_settings(args.config.as_deref(), None)
         .map_err(|faults| (refuse(&faults), "the settings are at fault".to_owned()))?;
+    let has_gaps = settings.database.url.is_some();
     let tables = orchestrator::kept(&settings, None).and_then(|kept| kept.raw());
     let tables = tables.map_err(|error| (exit::NO_INPUT, error.to_string()))?;
-    Ok(Material { tables, proofs: None })
+    Ok(Material { tables, proofs: None, has_gaps })
 }
 
 fn outside(args: &VerifyArgs) -> Result<Outside, Refused> {

@@ -218,6 +218,7 @@ async fn life(
             2 => Some(Fault::Lose),
             _ => None,
         });
+        medium.fill(random.below(8) == 0);
         told.faults += 1;
         for _ in 0..random.below(4) {
             let id = format!("{:016x}", random.next());
@@ -232,18 +233,24 @@ async fn life(
                         id
                     })
                 }));
-            } else if log.append(decision(&id)).is_ok() {
+            } else {
+                log.append(decision(&id)).unwrap();
                 told.standard.push((Instant::now(), id));
             }
         }
         tokio::time::sleep(Duration::from_millis(random.below(120))).await;
     }
-    let end = Instant::now();
+    let (end, held) = (Instant::now(), log.stats().held);
+    medium.fill(false);
     if random.below(2) == 0 {
         faults.set(None);
         log.close().await;
     } else {
-        told.standard.retain(|(at, _)| end.duration_since(*at) > Duration::from_millis(100));
+        // What only memory has then goes with it: the last that were told so, or nobody was yet.
+        let durable =
+            |(at, _): &(Instant, String)| end.duration_since(*at) > Duration::from_millis(100);
+        told.standard.retain(durable);
+        told.standard.truncate(told.standard.len().saturating_sub(held as usize));
         task.abort();
         // The store outlives us and may take what hung.
         faults.set(None);

@@ -16,6 +16,7 @@ struct State {
     aside: Option<Vec<u8>>,
     /// What the next write or sync fails with.
     fails: Option<i32>,
+    is_full: bool,
 }
 
 impl Memory {
@@ -42,12 +43,18 @@ impl Memory {
         self.with(|state| state.fails = Some(errno));
     }
 
+    /// Whether there is no room from now on.
+    pub(super) fn fill(&self, is_full: bool) {
+        self.with(|state| state.is_full = is_full);
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         work(&mut self.0.lock().unwrap())
     }
 
     fn may(&self) -> io::Result<()> {
-        match self.with(|state| state.fails.take()) {
+        let full = |state: &State| state.is_full.then_some(28);
+        match self.with(|state| state.fails.take().or_else(|| full(state))) {
             Some(errno) => Err(io::Error::from_raw_os_error(errno)),
             None => Ok(()),
         }

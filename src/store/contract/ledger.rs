@@ -2,7 +2,7 @@ use super::*;
 use crate::domain::digest::Digest;
 use crate::domain::log::{Checkpoint, Leaf, LogId, Node};
 
-fn log_key(n: u8) -> LogKey {
+pub(super) fn log_key(n: u8) -> LogKey {
     LogKey { log: LogId::of(&[n; 32]), public_key: [n; 32], since_ms: n.into() }
 }
 
@@ -11,7 +11,11 @@ fn digest(of: impl std::fmt::Display) -> Digest {
 }
 
 /// A batch on top of `before` leaves. Stores believe every hash.
-fn batch(log: u8, before: u64, decisions: impl IntoIterator<Item = Decision>) -> Arc<LogBatch> {
+pub(super) fn batch(
+    log: u8,
+    before: u64,
+    decisions: impl IntoIterator<Item = Decision>,
+) -> Arc<LogBatch> {
     let leaf = |row: Decision| (row.clone(), digest(row.id));
     let decisions: Vec<_> = decisions.into_iter().map(leaf).collect();
     let size = before + decisions.len() as u64;

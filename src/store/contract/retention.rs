@@ -1,8 +1,11 @@
 //! What every store must do with records that are old.
 
+use std::sync::Arc;
+
+use super::ledger::{batch, log_key};
 use super::{ALL, decision, entry, record, tenant};
 use crate::domain::custody::Evidence;
-use crate::store::{Decision, Hold, HoldOn, Purge, Store};
+use crate::store::{Decision, HeadsPurged, Hold, HoldOn, OldHeads, Purge, Store};
 
 async fn old(store: &dyn Store, of: &str, at_ms: i64) {
     let id = format!("{of}-{at_ms}");
@@ -44,6 +47,7 @@ pub(super) async fn holds(store: &dyn Store) {
     records_go_by_their_own_time_oldest_first(store).await;
     what_is_held_stays_until_it_is_released(store).await;
     tenants_with_records_are_found_one_after_another(store).await;
+    checkpoints_go_with_the_last_record_they_signed_first(store).await;
 }
 
 async fn records_go_by_their_own_time_oldest_first(store: &dyn Store) {
@@ -109,4 +113,55 @@ async fn tenants_with_records_are_found_one_after_another(store: &dyn Store) {
         walked.push(one.clone());
     }
     assert_eq!(walked, all);
+}
+
+/// Appends `count` decisions of `heads` at `at_ms` to log 5, with a checkpoint of that time.
+async fn signed(store: &dyn Store, before: u64, count: u64, at_ms: i64) {
+    let row = |n| Decision { at_ms, ..decision(&format!("heads-{n}"), "heads") };
+    let mut batch = batch(5, before, (before..before + count).map(row));
+    Arc::get_mut(&mut batch).unwrap().checkpoint.at_ms = at_ms;
+    store.append_batch(batch).await.unwrap();
+}
+
+/// Sizes of the checkpoints of log 5.
+async fn heads(store: &dyn Store) -> Vec<u64> {
+    let mut sizes = Vec::new();
+    while let Some(head) =
+        store.checkpoint(log_key(5).log, sizes.last().map_or(0, |size| size + 1)).await.unwrap()
+    {
+        sizes.push(head.size);
+    }
+    sizes
+}
+
+async fn checkpoints_go_with_the_last_record_they_signed_first(store: &dyn Store) {
+    store.open_log(log_key(5)).await.unwrap();
+    // More than 512 leaves between the first two and the last two, of which one stays held.
+    for (before, count, at_ms) in
+        [(0, 3, 10), (3, 2, 20), (5, 600, 30), (605, 1, 40), (606, 4, 50), (610, 1, 60)]
+    {
+        signed(store, before, count, at_ms).await;
+    }
+    let look = |after, before_ms| OldHeads { log: log_key(5).log, after, before_ms, at_ms: 99 };
+    let nothing = HeadsPurged { taken: 0, seen: Some(606) };
+    assert_eq!(store.purge_heads(look(0, 50)).await, Ok(nothing), "their records are kept");
+    assert!(held(store, "heads", Some("heads-605")).await);
+    assert_eq!(store.purge(purge("heads", 50, 1_000)).await, Ok(605));
+    assert_eq!(store.purge_heads(look(0, 10)).await, Ok(HeadsPurged::default()), "too young");
+    let two = HeadsPurged { taken: 2, seen: Some(5) };
+    assert_eq!(store.purge_heads(look(0, 30)).await, Ok(two));
+    assert_eq!(heads(store).await, [605, 606, 610, 611]);
+    let one = HeadsPurged { taken: 1, seen: Some(610) };
+    assert_eq!(store.purge_heads(look(5, 60)).await, Ok(one), "up to the held one and younger");
+    assert_eq!(heads(store).await, [606, 610, 611]);
+    assert!(released(store, "heads", Some("heads-605")).await);
+    assert_eq!(store.purge(purge("heads", 99, 1_000)).await, Ok(6));
+    let rest = HeadsPurged { taken: 2, seen: Some(611) };
+    assert_eq!(store.purge_heads(look(0, 99)).await, Ok(rest));
+    assert_eq!(heads(store).await, [611], "the newest stays");
+    assert_eq!(store.tail(log_key(5).log).await.unwrap().map(|head| head.size), Some(611));
+    let acts = store.entries(None, ALL).await.unwrap();
+    let told = acts.iter().filter(|row| row.value.action == "evidence.purge_checkpoints");
+    let told: Vec<_> = told.map(|row| row.value.after.as_deref().unwrap()).collect();
+    assert_eq!(told, [r#"{"checkpoints":2}"#, r#"{"checkpoints":1}"#, r#"{"checkpoints":2}"#]);
 }

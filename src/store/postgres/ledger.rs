@@ -55,6 +55,11 @@ impl Writer {
         Writer { connector, link: Mutex::new(None) }
     }
 
+    /// How the database is reached.
+    pub(super) fn connector(&self) -> Connector {
+        self.connector.clone()
+    }
+
     async fn append(&self, batch: &LogBatch) -> Result<(), StoreError> {
         let mut held = self.link.lock().await;
         // Taken: whatever happens meanwhile, nobody uses it again unless it answered.
@@ -315,7 +320,7 @@ fn log(row: &Row, column: &str) -> Result<LogId, Fault> {
     LogId::parse(row.try_get(column)?).ok_or_else(|| odd(column))
 }
 
-fn hash(row: &Row, column: &str) -> Result<Digest, Fault> {
+pub(super) fn hash(row: &Row, column: &str) -> Result<Digest, Fault> {
     fixed(row, column).map(Digest::from_bytes)
 }
 

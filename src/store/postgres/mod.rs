@@ -30,6 +30,7 @@ mod keys;
 mod ledger;
 mod objects;
 mod pulse;
+mod raw;
 mod retention;
 mod rows;
 mod schema;

@@ -6,7 +6,9 @@ use super::rows::{append_audit, parsed};
 use super::{Postgres, Scope};
 use crate::domain::custody::Evidence;
 use crate::domain::id::TenantId;
-use crate::store::{Answer, AuditEntry, Hold, HoldOn, Purge, Retention};
+use crate::store::{
+    Answer, AuditEntry, HEADS_MAX, HeadsPurged, Hold, HoldOn, OldHeads, Purge, Retention,
+};
 
 /// Held by the instance that purges, and by whoever changes a hold.
 const PURGING: i64 = 7_201_004;
@@ -59,6 +61,45 @@ impl Retention for Postgres {
                     append_audit(t, &purge.entry(taken)).await?;
                 }
                 Ok(taken)
+            }
+            .boxed()
+        })
+    }
+
+    fn purge_heads(&self, of: OldHeads) -> Answer<'_, HeadsPurged> {
+        self.alter("purging old checkpoints", Scope::Purge, move |t| {
+            async move {
+                let alone =
+                    t.query_one("SELECT pg_try_advisory_xact_lock($1)", &[&PURGING]).await?;
+                if !alone.try_get::<_, bool>(0)? {
+                    return Ok(HeadsPurged::default());
+                }
+                let sql = "SELECT size, at_ms FROM checkpoints \
+                           WHERE log = (SELECT number FROM logs WHERE id = $1) AND size > $2 \
+                           ORDER BY size LIMIT $3";
+                let sql = t.prepare_cached(sql).await?;
+                let (log, after) = (of.log.as_str(), of.after.cast_signed());
+                let rows = t.query(&sql, &[&log, &after, &i64::from(HEADS_MAX)]).await?;
+                let mut found = Vec::with_capacity(rows.len());
+                for row in &rows {
+                    found.push((row.try_get(0)?, row.try_get(1)?));
+                }
+                let Some(last) = of.last(&found) else { return Ok(HeadsPurged::default()) };
+                let sql = "DELETE FROM checkpoints AS c \
+                           WHERE log = (SELECT number FROM logs WHERE id = $1) \
+                           AND size > $2 AND size <= $3 AND EXISTS \
+                           (SELECT FROM checkpoints AS n WHERE n.log = c.log AND n.size > c.size) \
+                           AND NOT EXISTS (SELECT FROM leaves \
+                           JOIN decisions ON decisions.id = leaves.decision \
+                           WHERE leaves.log = c.log AND leaves.place < c.size \
+                           AND leaves.place >= c.size - 512 AND NOT decisions.purged)";
+                let sql = t.prepare_cached(sql).await?;
+                let taken = t.execute(&sql, &[&log, &after, &last]).await?;
+                if taken > 0 {
+                    t.batch_execute(&Scope::Service.enter()).await?;
+                    append_audit(t, &of.entry(taken)).await?;
+                }
+                Ok(HeadsPurged { taken, seen: Some(last.cast_unsigned()) })
             }
             .boxed()
         })

@@ -150,6 +150,11 @@ fn attacks(app: &str) -> Vec<(String, &'static str)> {
         ("SET ROLE orch_purge; UPDATE decisions SET record = '{}'".into(), "only loses its record"),
         ("SET ROLE orch_purge; DELETE FROM decisions".into(), "permission denied"),
         ("SET ROLE orch_purge; SELECT * FROM audit".into(), "permission denied"),
+        ("SET ROLE orch_purge; DELETE FROM checkpoints".into(), "append-only"),
+        ("SET ROLE orch_purge; SELECT bytes FROM sources".into(), "permission denied"),
+        ("SET ROLE orch_purge; DELETE FROM served".into(), "permission denied"),
+        ("SET ROLE orch_worker; DELETE FROM checkpoints".into(), "permission denied"),
+        ("SET ROLE orch_worker; DELETE FROM sources".into(), "permission denied"),
         ("UPDATE decisions SET complete = false".into(), "only loses its record"),
         ("DELETE FROM decisions".into(), "are kept"),
     ]

@@ -121,6 +121,25 @@ async fn refused(told: &Told, more: u64) {
     }
 }
 
+/// Waits until so many answers said that only memory has their record; how many did.
+async fn until_held(told: &Told, count: usize) -> usize {
+    let begun = Instant::now();
+    loop {
+        let held = told.held.lock().unwrap().len();
+        if held >= count {
+            return held;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "no record is held in memory");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn health(served: &Served) -> serde_json::Value {
+    let at = format!("http://{}/api/v1/health/detailed", served.address);
+    let answer = app::send(&client(), ("GET", &at), &[], b"").await;
+    serde_json::from_str(&answer.text).unwrap()
+}
+
 pub(super) async fn end(stop: &AtomicBool, running: Vec<tokio::task::JoinHandle<()>>) {
     stop.store(true, Relaxed);
     for one in running {
@@ -142,16 +161,29 @@ async fn a_full_disk_costs_strict_answers_and_no_record_and_all_go_on_when_there
     let (stop, running) = callers(&served, &told);
     answered(&told, 20).await;
     let ballast = disk.outside(&data).join("ballast");
+    let mut held = 0;
     for _ in 0..2 {
-        let full = Instant::now();
         fill(&ballast);
         refused(&told, 50).await;
+        // Not even the spool has room; answers say so, and so does who is asked how the service is.
+        held = until_held(&told, held + 20).await;
+        let health = health(&served).await;
+        let check = &health["checks"]["evidence"];
+        assert_eq!((&health["status"], &check["status"]), (&json!("degraded"), &json!("warn")));
+        assert!(check["message"].as_str().unwrap().contains("held in memory"), "{check}");
         std::fs::remove_file(&ballast).unwrap();
         answered(&told, 20).await;
-        // Not even the spool had room; once that was known, answers said so.
-        told.standard.lock().unwrap().retain(|(at, _)| *at + STANDARD < full);
     }
     end(&stop, running).await;
+    let begun = Instant::now();
+    while health(&served).await["checks"]["evidence"]["status"] != "pass" {
+        assert!(begun.elapsed() < Duration::from_secs(20), "records still wait");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(told.lost.load(Relaxed), 0, "memory has room for all");
+    let held = std::mem::take(&mut *told.held.lock().unwrap());
+    let only_held = held.len();
+    told.standard.lock().unwrap().extend(held.into_iter().map(|id| (Instant::now(), id)));
     assert_eq!(served.stop().0, Some(0));
     let refused = told.refused.load(Relaxed);
     // SQLite would resolve the way into the namespace by itself, to a place outside.
@@ -162,7 +194,10 @@ async fn a_full_disk_costs_strict_answers_and_no_record_and_all_go_on_when_there
         }
     }
     let result = verify(&sqlite(data.join(STORE_FILE)), &told).await;
-    println!("a disk that was full twice: {result}; {refused} answered 503");
+    println!(
+        "a disk that was full twice: {result}, of which {only_held} were held in memory; {refused} \
+         answered 503"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

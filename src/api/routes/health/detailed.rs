@@ -18,6 +18,7 @@ use crate::auth::Caller;
 use crate::catalog::Detector;
 use crate::detect::HealthState;
 use crate::domain::id::TenantId;
+use crate::evidence::LogStats;
 
 /// Waiting requests from which on the service is degraded.
 const QUEUE_LONG: u64 = 1_000;
@@ -89,6 +90,7 @@ pub(crate) async fn detailed(http: HttpRequest, api: Data<Api>) -> Answer {
     let mut checks = BTreeMap::from([
         ("circuit_breakers", breakers(&api, whose.as_ref())),
         ("environment", environment(&api)),
+        ("evidence", evidence(&api, whose.as_ref())),
         ("errors", errors(&api)),
         ("filesystem", filesystem(&api.deps.settings.paths.data)),
         ("policies", policies(&api, whose.as_ref())),
@@ -203,6 +205,26 @@ async fn store(api: &Api) -> Check {
     match api.deps.store.probe().await {
         Ok(()) => pass("the store answers"),
         Err(_) => fail("the store does not answer"),
+    }
+}
+
+/// Where records of decisions are that the store did not take yet; a tenant's credential is not told
+/// how many all tenants have.
+fn evidence(api: &Api, whose: Option<&Caller>) -> Check {
+    let Some(log) = &api.deps.log else { return pass("decisions are not put on record") };
+    let LogStats { held, lost, spool_bytes, .. } = log.stats();
+    let counts = match tenant_of(whose) {
+        Some(_) => String::new(),
+        None => format!(
+            ": {held} in memory, {spool_bytes} bytes in the spool; {lost} lost since the start"
+        ),
+    };
+    match (held, spool_bytes) {
+        (0, 0) => pass(format!("no record waits for the store{counts}")),
+        (0, _) => warn(format!("records wait in the spool{counts}")),
+        (_, _) => warn(format!(
+            "records are held in memory, since neither the store nor its spool has room{counts}"
+        )),
     }
 }
 
