@@ -49,13 +49,21 @@ async fn a_tenants_jobs_at_once_are_as_many_as_it_may_have_on_two_instances_toge
     let client = client();
     let add = |n: usize| {
         let at = if n.is_multiple_of(2) { &a } else { &b };
-        let (client, key) = (&client, secret(&key));
-        async move { hand_in(client, (at.address(), key), &plain(n), None).await }
+        let (client, key, begun) = (&client, secret(&key), Instant::now());
+        async move {
+            loop {
+                match hand_in(client, (at.address(), key), &plain(n), None).await {
+                    Heard::Answer(202, _) => return,
+                    // A busy machine.
+                    Heard::Answer(503, _) if begun.elapsed() < SOON => {}
+                    Heard::Answer(other, text) => panic!("{other}: {text}"),
+                    Heard::Nothing => panic!("nobody answered"),
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
     };
-    for heard in join_all((0..JOBS).map(add)).await {
-        let Heard::Answer(status, text) = heard else { panic!("nobody answered") };
-        assert_eq!(status, 202, "{text}");
-    }
+    join_all((0..JOBS).map(add)).await;
     let database = url.rsplit('/').next().unwrap();
     let begun = Instant::now();
     while server.sql(database, "SELECT count(*) FROM completions") != JOBS.to_string() {
