@@ -18,7 +18,7 @@ fn many(count: usize) -> Value {
 
 async fn used(app: &App, tenant: &str) -> Value {
     let path = format!("/api/v1/quotas/{tenant}");
-    send(app, "GET", &path, BOOT, &json!({})).await.json()["usage"]["requests"].clone()
+    send(app, "GET", &path, BOOT, &json!({})).await.json()["used"].clone()
 }
 
 #[tokio::test]
