@@ -20,6 +20,7 @@ use crate::events::{self, Handlers, Publisher, Watcher};
 use crate::evidence;
 use crate::jobs::webhook::Webhooks;
 use crate::jobs::{self, Crew};
+use crate::metrics::Dependency;
 use crate::orchestrator::{Deps, DepsError};
 use crate::settings::RateLimit;
 use crate::snapshot;
@@ -36,6 +37,8 @@ const SOURCES_EVERY: Duration = Duration::from_millis(100);
 const DISCOVERY_EVERY: Duration = Duration::from_millis(500);
 /// Between looks for records that are older than their tenant keeps them.
 const PURGE_EVERY: Duration = Duration::from_secs(60);
+/// Between looks whether the store is there.
+const STORE_LOOK: Duration = Duration::from_secs(1);
 /// Between looks for detectors' credentials that another instance stored.
 const CREDENTIALS_POLL: Duration = Duration::from_secs(1);
 
@@ -140,6 +143,7 @@ pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
         Box::pin(tell(api.clone())),
         Box::pin(purging(api.clone())),
         Box::pin(keeping(api.clone())),
+        Box::pin(looking(api.clone())),
     ] {
         let stop = stop.clone();
         tasks.spawn_local(async move {
@@ -274,6 +278,23 @@ async fn purging(api: Data<Api>) {
     }
 }
 
+/// Says whether the store is there, also while nobody needs it.
+async fn looking(api: Data<Api>) {
+    let Some(log) = &api.deps.log else { return };
+    let mut was_up = true;
+    loop {
+        tokio::time::sleep(STORE_LOOK).await;
+        let answered = api.deps.store.probe().await;
+        // What takes no record is not up, although it answers.
+        let is_up = answered.is_ok() && log.ready().is_ok();
+        api.deps.metrics.dependency(Dependency::Store, is_up);
+        if let (true, Err(error)) = (was_up, &answered) {
+            tracing::error!(%error, "The store is away");
+        }
+        was_up = answered.is_ok();
+    }
+}
+
 /// Keeps what decisions are made of from now on.
 async fn keeping(api: Data<Api>) {
     let mut kept = String::new();
@@ -294,7 +315,7 @@ async fn purge_expired(api: &Api) {
         tenant.map_or(RETENTION_DAYS, |tenant| tenant.retention_days)
     };
     let now_ms = jiff::Timestamp::now().as_millisecond();
-    match evidence::retention::purge(&*api.deps.store, now_ms, days).await {
+    match evidence::retention::purge((&*api.deps.store, &api.deps.custodian), now_ms, days).await {
         Ok(0) => {}
         Ok(records) => tracing::info!(records, "Expired records were purged"),
         Err(error) => tracing::warn!(%error, "expired records could not be purged yet"),

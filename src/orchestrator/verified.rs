@@ -37,12 +37,15 @@ impl<'a> KeptSources<'a> {
 pub fn verified(material: &Material, outside: &Outside) -> Verified {
     let mut found = verify(material, outside);
     // A package that the API gave away has none: they hold what its tenant need not see.
-    if material.proofs.is_some() && !material.tables.contains_key(&Table::Sources) {
+    if material.without_sources && !material.tables.contains_key(&Table::Sources) {
         return found;
     }
     let sources = KeptSources::of(material);
     let rows = material.tables.get(&Table::Decisions).into_iter().flatten();
-    let named: BTreeSet<(&str, &str)> = rows
+    // What only purged records name need not be there any more.
+    let kept =
+        rows.filter(|row| *row.get("record").unwrap_or(&Cell::Null) != Cell::Text(String::new()));
+    let named: BTreeSet<(&str, &str)> = kept
         .filter_map(|row| match (row.get("tenant")?, row.get("revision")?) {
             (Cell::Text(tenant), Cell::Text(revision)) => {
                 Some((tenant.as_str(), revision.as_str()))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 
 use super::{
-    Answer, ApiKey, Audit, AuditEntry, Chained, Claim, Claimed, Claims, Custody, Decision,
+    Answer, ApiKey, Attest, Audit, AuditEntry, Chained, Claim, Claimed, Claims, Custody, Decision,
     Decisions, Expected, Hold, HoldOn, HourUsed, KeyChange, Keys, Ledger, LogBatch, LogKey,
     NextEntry, Numbered, Object, ObjectKey, Objects, Page, Purge, Retention, SealedSecret, Secrets,
     SourceBlob, SourceKey, Sources, Store, StoreError, Terms, Usage, Version,
@@ -140,8 +140,8 @@ impl<S: Store> Retention for Guarded<S> {
         self.run(Operation::PurgeExpired, move || self.inner.oldest(after, limit))
     }
 
-    fn purge(&self, purge: Purge) -> Answer<'_, u64> {
-        self.run(Operation::PurgeExpired, move || self.inner.purge(purge))
+    fn purge(&self, purge: Purge, attest: Attest) -> Answer<'_, u64> {
+        self.run(Operation::PurgeExpired, move || self.inner.purge(purge, attest))
     }
 
     fn set_hold(&self, on: HoldOn, hold: Option<Hold>, entry: AuditEntry) -> Answer<'_, bool> {

@@ -62,6 +62,7 @@ mod postgres;
 mod probe;
 #[path = "../prometheus/mod.rs"]
 mod prometheus;
+mod proofs;
 mod quality;
 mod real;
 mod redaction;
