@@ -1,4 +1,5 @@
--- Roles before the first migration: psql -v password=… -v database=… -f roles.sql, as the owner.
+-- Roles before the first migration: psql -v password=… -v database=… -f roles.sql, in that
+-- database, as a superuser or as an owner who may create roles.
 -- The service logs in as `orchestrator`, which owns nothing and takes on one of the others for
 -- each thing that it does.
 DO $$
@@ -10,6 +11,9 @@ BEGIN
             EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
         END IF;
     END LOOP;
+    -- Whoever owns the database migrates it, and needs no right to make roles then.
+    EXECUTE format('GRANT orch_app, orch_writer, orch_worker, orch_purge TO %I',
+        (SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()));
 END
 $$;
 GRANT orch_app, orch_writer, orch_worker, orch_purge TO orchestrator;

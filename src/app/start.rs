@@ -19,6 +19,7 @@ use crate::events::{self, Handlers, Publisher, Watcher};
 use crate::evidence;
 use crate::jobs::webhook::Webhooks;
 use crate::jobs::{self, Crew};
+use crate::metrics::Dependency;
 use crate::orchestrator::{Deps, DepsError};
 use crate::snapshot;
 use crate::yaml::fault::Fault;
@@ -37,6 +38,8 @@ const PURGE_EVERY: Duration = Duration::from_secs(60);
 const SWEEP_FIRST: Duration = Duration::from_secs(3_600);
 /// See there.
 const SWEEP_EVERY: Duration = Duration::from_secs(86_400);
+/// Between looks whether the store is there.
+const STORE_LOOK: Duration = Duration::from_secs(1);
 /// Between looks for detectors' credentials that another instance stored.
 const CREDENTIALS_POLL: Duration = Duration::from_secs(1);
 
@@ -150,6 +153,7 @@ pub(super) fn tasks(api: &Data<Api>, stop: &CancellationToken) -> TaskTracker {
         Box::pin(purging(api.clone())),
         Box::pin(keeping(api.clone())),
         Box::pin(telling(api.clone())),
+        Box::pin(looking(api.clone())),
     ] {
         let stop = stop.clone();
         tasks.spawn_local(async move {
@@ -290,6 +294,23 @@ async fn purging(api: Data<Api>) {
     }
 }
 
+/// Says whether the store is there, also while nobody needs it.
+async fn looking(api: Data<Api>) {
+    let Some(log) = &api.deps.log else { return };
+    let mut was_up = true;
+    loop {
+        tokio::time::sleep(STORE_LOOK).await;
+        let answered = api.deps.store.probe().await;
+        // What takes no record is not up, although it answers.
+        let is_up = answered.is_ok() && log.ready().is_ok();
+        api.deps.metrics.dependency(Dependency::Store, is_up);
+        if let (true, Err(error)) = (was_up, &answered) {
+            tracing::error!(%error, "The store is away");
+        }
+        was_up = answered.is_ok();
+    }
+}
+
 /// Keeps what decisions are made of from now on.
 async fn keeping(api: Data<Api>) {
     let (mut kept, mut until) = (String::new(), Instant::now());
@@ -318,7 +339,7 @@ async fn purge_expired(api: &Api, places: &mut evidence::retention::Places) {
         tenant.map_or(RETENTION_DAYS, |tenant| tenant.retention_days)
     };
     let now_ms = jiff::Timestamp::now().as_millisecond();
-    match evidence::retention::purge(&*api.deps.store, now_ms, days).await {
+    match evidence::retention::purge((&*api.deps.store, &api.deps.custodian), now_ms, days).await {
         Ok(0) => {}
         Ok(records) => tracing::info!(records, "Expired records were purged"),
         Err(error) => tracing::warn!(%error, "expired records could not be purged yet"),

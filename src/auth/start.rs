@@ -278,7 +278,7 @@ fn kept_key(data: &Path) -> std::io::Result<String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    std::fs::create_dir_all(data)?;
+    crate::store::make_folder(data)?;
     let key = seal::token(PREFIX).map_err(std::io::Error::other)?;
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;

@@ -1,8 +1,11 @@
 //! `orchestrator evidence`: what is recorded of decisions, without a server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+
+use super::exit;
+use crate::domain::log::{Checkpoint, parse_heads};
 
 mod export;
 mod replay;
@@ -38,7 +41,8 @@ pub struct VerifyArgs {
     /// The store, file or database, as the settings name it; the default.
     #[arg(long, conflicts_with = "package")]
     pub store: bool,
-    /// A checkpoint that was kept elsewhere: finds what was cut off since.
+    /// Checkpoints that were kept elsewhere, as `evidence keys` prints them or the service's log holds
+    /// them: find what was cut off since.
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Vec<PathBuf>,
     /// The only keys to believe, as `evidence keys --json` prints them.
@@ -79,6 +83,9 @@ pub struct ExportArgs {
     /// Only records before this day or moment, UTC.
     #[arg(long, value_name = "DATE", value_parser = moment)]
     pub until: Option<i64>,
+    /// Checkpoints that were kept elsewhere, so that `evidence verify` compares the package with them.
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Vec<PathBuf>,
     /// Settings file.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -128,6 +135,39 @@ pub(super) fn run(command: &EvidenceCommand) -> u8 {
         EvidenceCommand::Export(args) => export::run(args),
         EvidenceCommand::Keys(args) => export::keys(args),
     }
+}
+
+/// An exit code and why.
+type Refused = (u8, String);
+
+/// A file as text; where it is none, the place is named.
+fn read(file: &Path) -> Result<String, Refused> {
+    let name = file.display();
+    let bytes = std::fs::read(file).map_err(|it| (exit::NO_INPUT, format!("{name}: {it}")))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        let before = error.as_bytes().get(..place).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+        let what = format!("{name}: line {line}, byte {column} is no UTF-8: it was damaged");
+        (exit::DATA, what)
+    })
+}
+
+/// The heads in these files.
+fn heads(files: &[PathBuf]) -> Result<Vec<Checkpoint>, Refused> {
+    let mut all = Vec::new();
+    for file in files {
+        let name = file.display();
+        let heads = parse_heads(&read(file)?).map_err(|line| {
+            (exit::DATA, format!("{name}: line {line} begins a checkpoint and does not hold one"))
+        })?;
+        if heads.is_empty() {
+            return Err((exit::DATA, format!("{name} holds no checkpoint")));
+        }
+        all.extend(heads);
+    }
+    Ok(all)
 }
 
 /// A day or a moment, in milliseconds since 1970.

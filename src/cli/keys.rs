@@ -164,7 +164,7 @@ fn open(common: &Common) -> Result<(Keyring, Arc<dyn Store>), u8> {
         load_settings(common.config.as_deref(), None).map_err(|faults| refuse(&faults))?;
     if settings.database.url.is_none() {
         let data = &settings.paths.data;
-        std::fs::create_dir_all(data).map_err(|error| {
+        crate::store::make_folder(data).map_err(|error| {
             complain(&format!("error: could not make {}: {error}", data.display()));
             exit::UNAVAILABLE
         })?;

@@ -49,6 +49,7 @@ named! {
         Verified "verified" "It was verified.";
         Exported "exported" "A package of it left the service.";
         Transferred "transferred" "It went into other hands.";
+        Purged "purged" "Its record was taken away once its days were over.";
     }
 }
 

@@ -2,9 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
 
 use super::digest::Digest;
 
+/// How the first line of a note begins.
+const ORIGIN: &str = "detector-orchestrator/";
 /// Ed25519 among the kinds of keys of a signed note.
 const ED25519: u8 = 1;
 
@@ -34,7 +37,7 @@ impl LogId {
 
     /// The first line of its checkpoints, and the name of its key.
     pub fn origin(&self) -> String {
-        format!("detector-orchestrator/{}", self.0)
+        format!("{ORIGIN}{}", self.0)
     }
 
     /// The key as verifiers of C2SP signed notes take it: `<name>+<id>+<base64>`.
@@ -105,13 +108,72 @@ impl Checkpoint {
     }
 }
 
-/// Log, size and root of a signed note, whose signature is not checked here.
-pub fn parse_note(note: &str) -> Option<(LogId, u64, Digest)> {
+/// Heads as somebody kept them: signed notes, lines of `evidence keys --json`, and the `Checkpoint`
+/// lines of a service's log, other lines of which are left out. No signature is checked here.
+///
+/// # Errors
+/// The number of the first line that begins a head and does not hold one.
+pub fn parse_heads(text: &str) -> Result<Vec<Checkpoint>, usize> {
+    let (mut heads, mut lines) = (Vec::new(), (1_usize..).zip(text.lines()));
+    while let Some((at, line)) = lines.next() {
+        if line.starts_with(ORIGIN) {
+            let mut note = line.to_owned();
+            for (_, line) in lines.by_ref().take(5) {
+                note = format!("{note}\n{line}");
+            }
+            heads.push(parse_note(&note).ok_or(at)?);
+        } else if let Some(line) = line.find('{').and_then(|start| line.get(start..)) {
+            // A collector of logs may put something of its own before the line.
+            let Ok(line) = serde_json::from_str::<Line>(line) else { continue };
+            match (line.message.as_deref(), line.checkpoint) {
+                (_, Some(note)) => heads.push(parse_note(&note).ok_or(at)?),
+                (Some("Checkpoint"), None) => heads.push(line.told.ok_or(at)?.head().ok_or(at)?),
+                (_, None) => {}
+            }
+        }
+    }
+    Ok(heads)
+}
+
+#[derive(Deserialize)]
+struct Line {
+    message: Option<String>,
+    /// A whole note.
+    checkpoint: Option<String>,
+    #[serde(flatten)]
+    told: Option<Told>,
+}
+
+/// The fields of a `Checkpoint` line.
+#[derive(Deserialize)]
+struct Told {
+    log: String,
+    size: u64,
+    root: String,
+    at_ms: i64,
+    signature: String,
+}
+
+impl Told {
+    fn head(&self) -> Option<Checkpoint> {
+        let mut signature = [0; 64];
+        hex::decode_to_slice(&self.signature, &mut signature).ok()?;
+        let (log, root) = (LogId::parse(&self.log)?, Digest::parse(&self.root)?);
+        Some(Checkpoint { log, size: self.size, root, at_ms: self.at_ms, signature })
+    }
+}
+
+fn parse_note(note: &str) -> Option<Checkpoint> {
     let mut lines = note.lines();
-    let log = LogId::parse(lines.next()?.strip_prefix("detector-orchestrator/")?)?;
+    let log = LogId::parse(lines.next()?.strip_prefix(ORIGIN)?)?;
     let size = lines.next()?.parse().ok()?;
     let root = STANDARD.decode(lines.next()?).ok()?;
-    Some((log, size, Digest::from_bytes(root.try_into().ok()?)))
+    let root = Digest::from_bytes(root.try_into().ok()?);
+    let at_ms = lines.next()?.strip_prefix("time ")?.parse().ok()?;
+    let signed = lines.find_map(|line| line.strip_prefix("\u{2014} "))?;
+    let signed = STANDARD.decode(signed.strip_prefix(&log.origin())?.trim()).ok()?;
+    let signature = signed.get(4..)?.try_into().ok()?;
+    Some(Checkpoint { log, size, root, at_ms, signature })
 }
 
 /// What a caller holds of the record of its decision. The salt opens the record's commitment to the
@@ -170,6 +232,38 @@ mod tests {
         assert_eq!(signed.len(), 4 + 64);
         let id = hex::encode(&signed[..4]);
         assert!(log.verifier(&key).starts_with(&format!("{origin}+{id}+AQcHBw")), "{id}");
+    }
+
+    #[test]
+    fn heads_are_read_from_notes_keys_and_lines_of_the_log_and_a_broken_one_is_named() {
+        let key = [7; 32];
+        let head = |size| Checkpoint {
+            log: LogId::of(&key),
+            size,
+            root: Digest::of(b""),
+            at_ms: 5,
+            signature: [size as u8; 64],
+        };
+        let line = |size| {
+            let Checkpoint { log, root, signature, .. } = head(size);
+            let (root, signature) = (root.hex(), hex::encode(signature));
+            serde_json::json!({"level": "INFO", "message": "Checkpoint", "log": log, "size": size,
+                "root": root, "at_ms": 5, "signature": signature})
+            .to_string()
+        };
+        let keys = serde_json::json!({"log_id": "x", "checkpoint": head(2).note(&key)});
+        let text = format!(
+            "{}{}\n{keys}\n{{\"message\":\"other\"}}\nservice-1  | {}\nplain {{words\n{}",
+            head(1).note(&key),
+            head(9).note(&key),
+            line(3),
+            line(4)
+        );
+        assert_eq!(parse_heads(&text), Ok([1, 9, 2, 3, 4].map(head).into()));
+        assert_eq!(parse_heads("nothing\n"), Ok(Vec::new()));
+        let unsigned = line(3).replace("signature", "other");
+        assert_eq!(parse_heads(&format!("{}\n{unsigned}", line(4))), Err(2));
+        assert_eq!(parse_heads(&head(1).note(&key).replace("time", "when")), Err(1));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::store::{Custody, Decision, StoreError};
 
 mod raw;
 
-pub(super) use raw::problems;
+pub(super) use raw::{Purge, problems, purges};
 
 /// Entries of one look at the store.
 const ENTRIES_MAX: u32 = 200;
@@ -23,8 +23,9 @@ const ENTRIES_MAX: u32 = 200;
 pub type Keys = BTreeMap<LogId, [u8; 32]>;
 
 /// Adds entries in the name of this instance.
+#[derive(Clone)]
 pub struct Custodian {
-    log: LogId,
+    pub(super) log: LogId,
     signer: Arc<Signer>,
 }
 
@@ -44,18 +45,27 @@ impl Custodian {
         decision: &Decision,
         act: CustodyAct,
     ) -> Result<CustodyEntry, StoreError> {
-        let of = subject(decision);
-        let (first, evidence) = (created(decision), of.clone());
-        let first = (first.seq, first.hash);
-        let (log, signer) = (self.log.clone(), Arc::clone(&self.signer));
-        let next = move |last: Option<(u32, Digest)>| {
-            let mut entry = CustodyEntry::after(last.unwrap_or(first), &evidence, act);
-            // The store refuses an entry without a signature.
-            let bytes = signer.sign(entry.signed().as_bytes()).ok();
-            entry.signature = bytes.map(|bytes| CustodySignature { log, bytes });
-            entry
-        };
-        store.append_custody(of, Box::new(next)).await
+        let (custodian, of) = (self.clone(), decision.clone());
+        let next = move |last: Option<(u32, Digest)>| custodian.entry(&of, last, act);
+        store.append_custody(subject(decision), Box::new(next)).await
+    }
+
+    /// The entry for `act` behind the one of that number and hash; the second where there is none.
+    pub(super) fn entry(
+        &self,
+        decision: &Decision,
+        last: Option<(u32, Digest)>,
+        act: CustodyAct,
+    ) -> CustodyEntry {
+        let last = last.unwrap_or_else(|| {
+            let first = created(decision);
+            (first.seq, first.hash)
+        });
+        let mut entry = CustodyEntry::after(last, &subject(decision), act);
+        // The store refuses an entry without a signature.
+        let bytes = self.signer.sign(entry.signed().as_bytes()).ok();
+        entry.signature = bytes.map(|bytes| CustodySignature { log: self.log.clone(), bytes });
+        entry
     }
 }
 

@@ -4,7 +4,8 @@
 use serde_json::Value;
 
 use super::commit_json;
-use super::custody::{self, Keys};
+use super::custody::{self, Custodian, Keys};
+use super::purged::{self, Gone};
 use super::{merkle, proof};
 use crate::domain::log::{Checkpoint, Leaf};
 use crate::seal::{Salt, is_signed};
@@ -22,6 +23,26 @@ pub enum Check {
     Fails,
     /// What it takes is not there.
     NotChecked,
+}
+
+impl Check {
+    /// Of a record that is gone, only its purge proves what the row says.
+    fn proven(self, gone: Option<&Gone>) -> Check {
+        match gone {
+            None | Some(Gone::Purged) => self,
+            Some(Gone::Wrong(_) | Gone::SignedElsewhere | Gone::Emptied) => Check::NotChecked,
+        }
+    }
+}
+
+impl Gone {
+    fn judge(&self) -> Result<(), String> {
+        match self {
+            Gone::Purged | Gone::SignedElsewhere => Ok(()),
+            Gone::Wrong(why) => Err(why.clone()),
+            Gone::Emptied => Err("the record was emptied, and no purge is on record".into()),
+        }
+    }
 }
 
 /// Why a check fails.
@@ -78,7 +99,7 @@ impl Integrity {
 /// Where the store does not answer.
 pub async fn check(
     store: &dyn Store,
-    decision: &Decision,
+    (decision, custodian): (&Decision, &Custodian),
     opened: Option<Opened>,
 ) -> Result<Integrity, StoreError> {
     let keys: Keys = store.logs().await?.into_iter().map(|key| (key.log, key.public_key)).collect();
@@ -87,6 +108,10 @@ pub async fn check(
     let path = match (&decision.leaf, &head) {
         (Some(leaf), Some(head)) => proof::inclusion(store, leaf.index, head).await?,
         (None, _) | (_, None) => None,
+    };
+    let gone = match decision.record.is_empty() {
+        true => Some(purged::gone(store, decision, (&keys, custodian)).await?),
+        false => None,
     };
     let record = serde_json::from_str(&decision.record).ok();
     let mut found = Integrity {
@@ -103,8 +128,11 @@ pub async fn check(
         bad.map_or(Ok(Check::Holds), |bad| Err(format!("entry {}: {}", bad.seq, bad.why)));
     found.chain_of_custody = found.judge("chain_of_custody", custody);
     let times = timestamp(decision, record.as_ref(), head.as_ref());
-    found.timestamp = found.judge("timestamp", times);
-    let included = inclusion(decision, record.as_ref(), head.as_ref(), path.as_deref());
+    found.timestamp = found.judge("timestamp", times.map(|check| check.proven(gone.as_ref())));
+    let included = gone.as_ref().map_or(Ok(()), Gone::judge).and_then(|()| {
+        let included = inclusion(decision, record.as_ref(), head.as_ref(), path.as_deref());
+        included.map(|check| check.proven(gone.as_ref()))
+    });
     found.inclusion = found.judge("inclusion", included);
     Ok(found)
 }
@@ -164,7 +192,7 @@ fn inclusion(
 }
 
 /// The first column that its record says otherwise.
-fn differs(decision: &Decision, record: &Value) -> Option<&'static str> {
+pub(super) fn differs(decision: &Decision, record: &Value) -> Option<&'static str> {
     let action = decision.action.name();
     [
         ("id", "/id", decision.id.as_str()),
@@ -177,6 +205,12 @@ fn differs(decision: &Decision, record: &Value) -> Option<&'static str> {
     .into_iter()
     .find(|(_, pointer, kept)| record.pointer(pointer).is_some_and(|said| said != kept))
     .map(|(column, ..)| column)
+}
+
+/// The time in a record.
+pub(super) fn said_at(record: &Value) -> Option<i64> {
+    let said = record.get("at")?.as_str()?.parse::<jiff::Timestamp>().ok()?;
+    Some(said.as_millisecond())
 }
 
 fn timestamp(
@@ -194,9 +228,7 @@ fn timestamp(
     if made_ms.abs_diff(at_ms) > CLOCK_MS.unsigned_abs() {
         return Err("the id was made at another time than the decision".into());
     }
-    let said = record.and_then(|record| record.get("at")?.as_str());
-    let said = said.and_then(|said| said.parse::<jiff::Timestamp>().ok());
-    if said.is_some_and(|said| said.as_millisecond() != at_ms) {
+    if record.and_then(said_at).is_some_and(|said| said != at_ms) {
         return Err("record and row hold different times".into());
     }
     if head.is_some_and(|head| head.at_ms.saturating_add(CLOCK_MS) < at_ms) {

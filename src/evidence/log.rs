@@ -364,8 +364,9 @@ impl Shared {
     /// A line with the head, so that a shorter log is found against it.
     pub(super) fn tell_head(&self) {
         if let Some(head) = &*lock(&self.head) {
-            let (log, size, root) = (head.log.as_str(), head.size, head.root.hex());
-            tracing::info!(log, size, root, "Checkpoint");
+            let Checkpoint { log, size, root, at_ms, signature } = head;
+            let (log, root, signature) = (log.as_str(), root.hex(), hex::encode(signature));
+            tracing::info!(log, size, root, at_ms, signature, "Checkpoint");
         }
     }
 

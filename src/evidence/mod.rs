@@ -14,6 +14,7 @@ pub mod merkle;
 pub mod package;
 pub mod packing;
 pub mod proof;
+pub mod purged;
 mod record;
 pub mod retention;
 pub mod search;

@@ -9,8 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::verify::{Material, Problem};
+use super::verify::{Growth, Material, Problem};
 use crate::domain::digest::Digest;
+use crate::domain::log::LogId;
 use crate::store::{Cell, RawRow, RawTables, Table};
 
 /// The form of packages.
@@ -28,7 +29,8 @@ pub fn pack(material: &Material, tenant: &str, at: &str) -> String {
             _ => None,
         })
         .collect();
-    let head = json!({"package": FORM, "tenant": tenant, "at": at, "records": ids});
+    let head = json!({"package": FORM, "tenant": tenant, "at": at, "records": ids,
+        "sources": !material.without_sources});
     let mut lines = vec![head.to_string()];
     for (table, rows) in &material.tables {
         let line = |row: &RawRow| json!({"table": table.name(), "row": shown(row)}).to_string();
@@ -37,6 +39,10 @@ pub fn pack(material: &Material, tenant: &str, at: &str) -> String {
     for (id, (size, path)) in material.proofs.iter().flatten() {
         let path: Vec<String> = path.iter().map(|hash| hash.hex()).collect();
         lines.push(json!({"proof": id, "size": size, "path": path}).to_string());
+    }
+    for Growth { log, from, to, path } in &material.growths {
+        let path: Vec<String> = path.iter().map(|hash| hash.hex()).collect();
+        lines.push(json!({"growth": log, "from": from, "to": to, "path": path}).to_string());
     }
     let body = lines.join("\n");
     let end = json!({"lines": lines.len(), "sha256": Digest::of(body.as_bytes()).hex()});
@@ -62,7 +68,9 @@ pub fn unpack(text: &str) -> (Material, Vec<Problem>) {
 struct Reading {
     tables: RawTables,
     proofs: BTreeMap<String, (u64, Vec<Digest>)>,
+    growths: Vec<Growth>,
     listed: Option<Vec<String>>,
+    without_sources: bool,
     problems: Vec<Problem>,
 }
 
@@ -88,6 +96,7 @@ impl Reading {
         if line.contains_key("package") {
             let listed = line.get("records").cloned();
             self.listed = listed.and_then(|list| serde_json::from_value(list).ok());
+            self.without_sources = line.get("sources") == Some(&Value::Bool(false));
             if line.get("package").and_then(Value::as_u64) != Some(FORM) {
                 self.fault("the package is of another form".into());
             }
@@ -99,12 +108,17 @@ impl Reading {
                 None => self.fault(format!("line {at} is no row")),
             }
         } else if let Some(id) = name("proof") {
-            let path = line.get("path").and_then(Value::as_array).into_iter().flatten();
-            let path: Option<Vec<Digest>> =
-                path.map(|hash| hash.as_str().and_then(Digest::parse)).collect();
-            match line.get("size").and_then(Value::as_u64).zip(path) {
+            match line.get("size").and_then(Value::as_u64).zip(path(line)) {
                 Some(proof) => drop(self.proofs.insert(id.to_owned(), proof)),
                 None => self.fault(format!("line {at} is no proof")),
+            }
+        } else if let Some(log) = name("growth").and_then(LogId::parse) {
+            let size = |key: &str| line.get(key).and_then(Value::as_u64);
+            match (size("from"), size("to"), path(line)) {
+                (Some(from), Some(to), Some(path)) => {
+                    self.growths.push(Growth { log, from, to, path });
+                }
+                (_, _, _) => self.fault(format!("line {at} is no proof of growth")),
             }
         } else {
             self.fault(format!("line {at} is nothing known"));
@@ -124,9 +138,20 @@ impl Reading {
                 }
             }
         }
-        let material = Material { tables: self.tables, proofs: Some(self.proofs), has_gaps: true };
+        let material = Material {
+            tables: self.tables,
+            proofs: Some(self.proofs),
+            growths: self.growths,
+            without_sources: self.without_sources,
+            has_gaps: true,
+        };
         (material, self.problems)
     }
+}
+
+fn path(line: &Map<String, Value>) -> Option<Vec<Digest>> {
+    let path = line.get("path").and_then(Value::as_array).into_iter().flatten();
+    path.map(|hash| hash.as_str().and_then(Digest::parse)).collect()
 }
 
 fn shown(row: &RawRow) -> Value {

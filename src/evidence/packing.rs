@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Proof;
-use super::verify::Material;
+use super::verify::{Growth, Material};
 use crate::domain::custody::{CustodyEntry, CustodySignature};
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
@@ -19,6 +19,8 @@ pub struct Packing {
     proofs: BTreeMap<String, (u64, Vec<Digest>)>,
     sources: BTreeMap<(String, Digest), Vec<u8>>,
     custody: Vec<RawRow>,
+    growths: Vec<Growth>,
+    without_sources: bool,
 }
 
 fn row<const N: usize>(cells: [(&str, Cell); N]) -> RawRow {
@@ -37,6 +39,16 @@ impl Packing {
     /// Nothing yet; records of `logs` may follow.
     pub fn of(logs: Vec<LogKey>) -> Packing {
         Packing { logs, ..Packing::default() }
+    }
+
+    /// The same without the sources of the records, which it says.
+    pub fn without_sources(logs: Vec<LogKey>) -> Packing {
+        Packing { logs, without_sources: true, ..Packing::default() }
+    }
+
+    /// Adds the proof that a smaller tree is the beginning of a larger one.
+    pub fn growth(&mut self, growth: Growth) {
+        self.growths.push(growth);
     }
 
     /// Adds a source; `None` owns everyone's.
@@ -129,6 +141,7 @@ impl Packing {
             (Table::Sources, self.sources.into_iter().map(source).collect()),
             (Table::Custody, self.custody),
         ]);
-        Material { tables, proofs: Some(self.proofs), has_gaps: true }
+        let Self { proofs, growths, without_sources, .. } = self;
+        Material { tables, proofs: Some(proofs), growths, without_sources, has_gaps: true }
     }
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::custody::Custodian;
+use super::purged::attest;
 use crate::domain::id::TenantId;
 use crate::domain::log::LogId;
-use crate::store::{HeadsPurged, Ledger, LogKey, OldHeads, Purge, Retention, StoreError};
+use crate::store::{Attest, HeadsPurged, Ledger, LogKey, OldHeads, Purge, Retention, StoreError};
 
 const DAY_MS: i64 = 86_400_000;
 /// Records of one transaction.
@@ -18,13 +20,13 @@ const LOOKS_MAX: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Takes away the records of decisions that are more than `days` of their tenant older than `now_ms`,
-/// by their own time, but those under legal hold; how many. Two instances do not get in each
-/// other's way.
+/// by their own time, but those under legal hold; how many. Of each `custodian` signs what it was.
+/// Two instances do not get in each other's way.
 ///
 /// # Errors
 /// At the first that the store refuses; what was taken away before is in the audit.
 pub async fn purge(
-    store: &(impl Retention + ?Sized),
+    (store, custodian): (&(impl Retention + ?Sized), &Custodian),
     now_ms: i64,
     days: impl Fn(&TenantId) -> u32,
 ) -> Result<u64, StoreError> {
@@ -34,10 +36,11 @@ pub async fn purge(
         let full = u32::try_from(page.len()).is_ok_and(|rows| rows == TENANTS_MAX);
         after = page.last().filter(|_| full).map(|(tenant, _)| tenant.clone());
         for (tenant, oldest_ms) in page {
-            let before_ms = now_ms.saturating_sub(DAY_MS * i64::from(days(&tenant)));
+            let days = days(&tenant);
+            let before_ms = now_ms.saturating_sub(DAY_MS * i64::from(days));
             if oldest_ms < before_ms {
                 let purge = Purge { tenant, before_ms, rows_max: ROWS_MAX, at_ms: now_ms };
-                taken += of_tenant(store, &purge).await?;
+                taken += of_tenant(store, &purge, attest(custodian, now_ms, days)).await?;
             }
         }
         if after.is_none() {
@@ -84,10 +87,14 @@ pub async fn purge_heads(
     Ok(taken)
 }
 
-async fn of_tenant(store: &(impl Retention + ?Sized), purge: &Purge) -> Result<u64, StoreError> {
+async fn of_tenant(
+    store: &(impl Retention + ?Sized),
+    purge: &Purge,
+    attest: Attest,
+) -> Result<u64, StoreError> {
     let mut taken = 0;
     loop {
-        let batch = store.purge(purge.clone()).await?;
+        let batch = store.purge(purge.clone(), attest.clone()).await?;
         taken += batch;
         if batch < u64::from(ROWS_MAX) {
             return Ok(taken);
@@ -105,6 +112,7 @@ mod tests {
     use crate::domain::digest::Digest;
     use crate::domain::id::{BundleName, RequestId};
     use crate::domain::log::{Checkpoint, LogId};
+    use crate::seal::{Key, Signer};
     use crate::store::{
         Decision, Decisions as _, LogBatch, LogKey, Page, Place, Sqlite, SqliteOptions,
     };
@@ -138,6 +146,10 @@ mod tests {
         store.append_batch(Arc::new(batch)).await.unwrap();
     }
 
+    fn custodian() -> Custodian {
+        Custodian::new(Signer::of(&Key::from_bytes([7; 32])).unwrap())
+    }
+
     async fn kept(store: &Sqlite, of: &str) -> usize {
         let all = Page { limit: 1_000, before: None };
         let rows = store.decisions(tenant(of), all).await.unwrap();
@@ -151,11 +163,11 @@ mod tests {
         record(&store, days.flat_map(|at| [("short", at), ("long", at)])).await;
         let days = |tenant: &TenantId| if tenant.as_str() == "short" { 1 } else { 3 };
         let counts = async || (kept(&store, "short").await, kept(&store, "long").await);
-        assert_eq!(purge(&store, 0, days).await, Ok(0));
-        assert_eq!(purge(&store, 3 * DAY_MS, days).await, Ok(6));
+        assert_eq!(purge((&store, &custodian()), 0, days).await, Ok(0));
+        assert_eq!(purge((&store, &custodian()), 3 * DAY_MS, days).await, Ok(6));
         assert_eq!(counts().await, (6, 12), "what is as old as its days stays for this moment");
-        assert_eq!(purge(&store, DAY_MS, days).await, Ok(0), "the clock went back");
-        assert_eq!(purge(&store, 3 * DAY_MS + 1, days).await, Ok(3 + 3));
+        assert_eq!(purge((&store, &custodian()), DAY_MS, days).await, Ok(0), "the clock went back");
+        assert_eq!(purge((&store, &custodian()), 3 * DAY_MS + 1, days).await, Ok(3 + 3));
         assert_eq!(counts().await, (3, 9));
     }
 
@@ -163,7 +175,7 @@ mod tests {
     async fn more_than_a_batch_goes_in_batches_and_the_audit_has_each() {
         let store = Sqlite::open(&SqliteOptions::at(Place::Memory)).unwrap();
         record(&store, [("acme", 0); 1_200]).await;
-        assert_eq!(purge(&store, 2 * DAY_MS, |_| 1).await, Ok(1_200));
+        assert_eq!(purge((&store, &custodian()), 2 * DAY_MS, |_| 1).await, Ok(1_200));
         let page = Page { limit: 9, before: None };
         let acts = crate::store::Audit::entries(&store, None, page).await.unwrap();
         let told = acts.into_iter().filter_map(|act| act.value.after);

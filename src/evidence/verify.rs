@@ -15,6 +15,11 @@ use crate::domain::log::{Checkpoint, LogId};
 use crate::seal::is_signed;
 use crate::store::{Cell, RawRow, RawTables, Table};
 
+mod heads;
+mod purge;
+
+use purge::Purges;
+
 /// What is verified.
 #[derive(Debug, Clone, Default)]
 pub struct Material {
@@ -25,13 +30,30 @@ pub struct Material {
     pub proofs: Option<BTreeMap<String, (u64, Vec<Digest>)>>,
     /// The numbers of records have gaps, as a database leaves them.
     pub has_gaps: bool,
+    /// Of a package: that smaller trees are the beginning of larger ones.
+    pub growths: Vec<Growth>,
+    /// Of a package: that it was given away without sources, as it says itself.
+    pub without_sources: bool,
+}
+
+/// The proof that a log of `from` leaves grew into one of `to` (RFC 9162, 2.1.4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Growth {
+    /// Which log.
+    pub log: LogId,
+    /// Leaves before.
+    pub from: u64,
+    /// Leaves afterwards.
+    pub to: u64,
+    /// The hashes.
+    pub path: Vec<Digest>,
 }
 
 /// What is known from elsewhere.
 #[derive(Debug, Clone, Default)]
 pub struct Outside {
-    /// Heads that were kept: log, size and root.
-    pub heads: Vec<(LogId, u64, Digest)>,
+    /// Heads that were kept.
+    pub heads: Vec<Checkpoint>,
     /// The only logs that may be there, by their keys.
     pub keys: Option<BTreeSet<[u8; 32]>>,
 }
@@ -40,7 +62,7 @@ pub struct Outside {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Problem {
     /// `altered`, `missing`, `added`, `order`, `signature`, `root`, `key`, `truncated`, `unreadable`,
-    /// `source` or `package`.
+    /// `source`, `emptied`, `checkpoint` or `package`.
     pub kind: &'static str,
     /// The record that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,8 +81,10 @@ pub struct Verified {
     pub logs: u64,
     /// Leaves.
     pub leaves: u64,
-    /// Records, those that were purged left out.
+    /// Records, those that are gone left out.
     pub records: u64,
+    /// Records whose purge is proven.
+    pub purged: u64,
     /// Signed heads.
     pub checkpoints: u64,
     /// Sources.
@@ -81,8 +105,8 @@ pub fn verify(material: &Material, outside: &Outside) -> Verified {
             Some(proofs) => found.paths(log, proofs),
         }
     }
-    found.outside(&logs, outside, material.proofs.is_none());
-    found.records(material, &logs);
+    found.outside(&logs, outside, material);
+    found.records(material, &logs, outside);
     found.sources(material);
     found.0.problems.extend(super::custody::problems(material));
     found.0.problems.sort();
@@ -298,37 +322,8 @@ impl Found {
         }
     }
 
-    fn outside(&mut self, logs: &BTreeMap<i64, Log>, outside: &Outside, is_whole: bool) {
-        for (id, size, root) in &outside.heads {
-            let Some(log) = logs.values().find(|log| log.id == *id) else {
-                let what = format!("log {} of the given checkpoint is not here", id.as_str());
-                self.add("missing", (None, None), what);
-                continue;
-            };
-            let known = log.heads.get(size).map(|head| head.root);
-            let grown = || {
-                let hashes: Vec<Digest> =
-                    log.leaves.range(..size).map(|(_, leaf)| leaf.hash).collect();
-                let full = is_whole && hashes.len() as u64 == *size;
-                full.then(|| Frontier::default().grow(hashes).root())
-            };
-            match known.or_else(grown) {
-                Some(found) if found == *root => {}
-                Some(_) => {
-                    let what = format!("its first {size} leaves are not those of the checkpoint");
-                    self.add("root", (None, Some(*size)), what);
-                }
-                None if is_whole => {
-                    let has = log.leaves.len();
-                    let what = format!("the given checkpoint has {size} leaves, the log {has}");
-                    self.add("truncated", (None, Some(has as u64)), what);
-                }
-                None => {}
-            }
-        }
-    }
-
-    fn records(&mut self, material: &Material, logs: &BTreeMap<i64, Log>) {
+    fn records(&mut self, material: &Material, logs: &BTreeMap<i64, Log>, outside: &Outside) {
+        let purges = Purges::of(material, outside);
         let mut decisions: BTreeMap<&str, &RawRow> = BTreeMap::new();
         for row in rows(material, Table::Decisions) {
             match text(row, "id") {
@@ -358,6 +353,13 @@ impl Found {
                     );
                 }
                 last = sequence;
+                if matches!(row.get("record"), Some(Cell::Text(record)) if record.is_empty()) {
+                    match purges.fault(row, (&log.id, &leaf.tenant)) {
+                        None => self.0.purged += 1,
+                        Some((kind, what)) => self.add(kind, at, what),
+                    }
+                    continue;
+                }
                 self.record(row, leaf, at);
             }
         }
@@ -368,8 +370,6 @@ impl Found {
 
     fn record(&mut self, row: &RawRow, leaf: &Leaf, at: (Option<&str>, Option<u64>)) {
         let record = match row.get("record") {
-            // The purge takes the body and leaves the leaf.
-            Some(Cell::Text(record)) if record.is_empty() => return,
             Some(Cell::Text(record)) => record,
             _ => return self.add("unreadable", at, "its body cannot be read"),
         };

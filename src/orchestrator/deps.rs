@@ -73,7 +73,7 @@ impl Deps {
             auth::pepper(&settings)?,
         );
         // What fails here is told by whoever opens the first file in it.
-        let _ = std::fs::create_dir_all(&settings.paths.data);
+        let _ = crate::store::make_folder(&settings.paths.data);
         let metrics = metrics(&settings)?;
         let redis = redis(&settings, &metrics)?;
         let operations = Arc::new(Operations::default());

@@ -52,7 +52,7 @@ pub(super) fn shown(limit: u32) -> u32 {
     limit.min(ENTRIES_MAX)
 }
 
-fn last(connection: &Connection, of: &Evidence) -> Result<Option<(u32, Digest)>> {
+pub(super) fn last(connection: &Connection, of: &Evidence) -> Result<Option<(u32, Digest)>> {
     connection
         .prepare_cached(
             "SELECT seq, hash FROM custody WHERE evidence = ?1 AND tenant = ?2 \
@@ -64,7 +64,7 @@ fn last(connection: &Connection, of: &Evidence) -> Result<Option<(u32, Digest)>>
         .optional()
 }
 
-fn insert(connection: &Connection, of: &Evidence, entry: &CustodyEntry) -> Result<()> {
+pub(super) fn insert(connection: &Connection, of: &Evidence, entry: &CustodyEntry) -> Result<()> {
     let (log, signature) = signature(entry);
     connection
         .prepare_cached(

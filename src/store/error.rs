@@ -108,6 +108,17 @@ pub enum StoreError {
         /// What it says.
         reason: String,
     },
+    /// The owner of the database may not do it alone.
+    #[error(
+        "{doing}: the owner may not take on the roles of the service; as a superuser, or whoever made \
+         them, run: {sql}"
+    )]
+    Ungranted {
+        /// What was attempted.
+        doing: &'static str,
+        /// Statements that grant what is missing.
+        sql: String,
+    },
     /// The file was deleted, or another one put in its place: what is written is lost with us.
     #[error("{doing}: the file was deleted or replaced while it was open; start the service again")]
     Gone {

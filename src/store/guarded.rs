@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 
 use super::{
-    Answer, ApiKey, Audit, AuditEntry, Chained, Claim, Claimed, Claims, Custody, Decision,
+    Answer, ApiKey, Attest, Audit, AuditEntry, Chained, Claim, Claimed, Claims, Custody, Decision,
     Decisions, Expected, HeadsPurged, Hold, HoldOn, HourUsed, KeyChange, Keys, Ledger, LogBatch,
     LogKey, NextEntry, Numbered, Object, ObjectKey, Objects, OldHeads, Page, Passed, Purge,
     Retention, SealedSecret, Secrets, Sought, SourceBlob, SourceKey, Sources, Spot, Store,
@@ -155,8 +155,8 @@ impl<S: Store> Retention for Guarded<S> {
         self.run(Operation::PurgeExpired, move || self.inner.oldest(after, limit))
     }
 
-    fn purge(&self, purge: Purge) -> Answer<'_, u64> {
-        self.run(Operation::PurgeExpired, move || self.inner.purge(purge))
+    fn purge(&self, purge: Purge, attest: Attest) -> Answer<'_, u64> {
+        self.run(Operation::PurgeExpired, move || self.inner.purge(purge, attest))
     }
 
     fn purge_heads(&self, of: OldHeads) -> Answer<'_, HeadsPurged> {

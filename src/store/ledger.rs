@@ -98,11 +98,7 @@ impl Ledger for Sqlite {
     }
 
     fn append_batch(&self, batch: Arc<LogBatch>) -> Answer<'_, ()> {
-        let file = self.file();
         self.write(DOING, move |c| {
-            if file.is_some_and(|file| !file.is_in_place()) {
-                return Err(StoreError::Gone { doing: DOING });
-            }
             let failed = |error: rusqlite::Error| StoreError::of(DOING, &error);
             c.execute_batch("SAVEPOINT append").map_err(failed)?;
             let written = append(c, &batch);

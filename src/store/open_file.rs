@@ -34,6 +34,12 @@ impl OpenFile {
     }
 }
 
+/// Makes the folder of data, and those above it, for its owner alone where they are missing.
+pub fn make_folder(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
 fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }

@@ -80,6 +80,13 @@ impl Kept {
     pub fn raw(&self) -> Result<RawTables, StoreError> {
         const DOING: &str = "reading what is to be verified";
         match self {
+            Kept::File(path) if !path.exists() => {
+                let reason = format!(
+                    "there is no store at {}; name its settings by --config, or a package",
+                    path.display()
+                );
+                Err(StoreError::Failed { doing: DOING, reason })
+            }
             Kept::File(path) => read(path).map_err(|error| StoreError::of(DOING, &error)),
             Kept::Database(store) => store.raw(),
         }

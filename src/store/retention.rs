@@ -1,11 +1,14 @@
 //! How long records are kept, and what keeps them longer. What is purged of a decision is its record:
 //! its row, its leaf and its custody stay.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
-use super::rows::append_audit;
-use super::{Answer, AuditEntry, Sqlite, StoreError};
-use crate::domain::custody::Evidence;
+use super::rows::{append_audit, expired};
+use super::{Answer, AuditEntry, Decision, Sqlite, StoreError, custody};
+use crate::domain::custody::{CustodyEntry, Evidence};
+use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
 use crate::domain::log::LogId;
 
@@ -45,6 +48,10 @@ pub struct HeadsPurged {
     pub seen: Option<u64>,
 }
 
+/// Makes the entry of custody that says what is taken away, behind the last one that is kept, as
+/// [`super::NextEntry`].
+pub type Attest = Arc<dyn Fn(&Decision, Option<(u32, Digest)>) -> CustodyEntry + Send + Sync>;
+
 /// What is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HoldOn {
@@ -73,9 +80,10 @@ pub trait Retention: Send + Sync {
     /// Tenants after `after` that have records, by id, at most `limit`, and when the oldest decision
     /// of each that still has its record was made, milliseconds since 1970.
     fn oldest(&self, after: Option<TenantId>, limit: u32) -> Answer<'_, Vec<(TenantId, i64)>>;
-    /// Takes records away that nothing holds, and says how many in the audit: both or neither. 0
-    /// also where another instance is at it.
-    fn purge(&self, purge: Purge) -> Answer<'_, u64>;
+    /// Takes records away that nothing holds, adds to the custody of each what `attest` makes, and
+    /// says how many in the audit: all of it or nothing. 0 also where another instance is at it. The
+    /// database refuses to empty a record past this, one that is held, and one younger than a day.
+    fn purge(&self, purge: Purge, attest: Attest) -> Answer<'_, u64>;
     /// Takes checkpoints away, at most [`HEADS_MAX`], of which no record that they were the first to sign
     /// is kept; the newest of the log stays. Says how many in the audit: both or neither.
     fn purge_heads(&self, of: OldHeads) -> Answer<'_, HeadsPurged>;
@@ -157,21 +165,20 @@ impl Retention for Sqlite {
         })
     }
 
-    fn purge(&self, purge: Purge) -> Answer<'_, u64> {
+    fn purge(&self, purge: Purge, attest: Attest) -> Answer<'_, u64> {
         const DOING: &str = "purging expired records";
         self.both(DOING, move |c| {
-            let sql = "UPDATE decisions SET record = '' WHERE sequence IN ( \
-                       SELECT sequence FROM decisions AS d WHERE tenant = ?1 AND at_ms < ?2 \
-                       AND record <> '' AND NOT EXISTS (SELECT 1 FROM holds \
-                       WHERE holds.tenant = ?1 AND holds.evidence = '') \
-                       AND NOT EXISTS (SELECT 1 FROM holds \
-                       WHERE holds.tenant = ?1 AND holds.evidence = d.id) \
-                       ORDER BY at_ms LIMIT ?3)";
-            let taken = c.prepare_cached(sql)?.execute(params![
-                purge.tenant.as_str(),
-                purge.before_ms,
-                purge.rows_max
-            ])? as u64;
+            let expired = expired(c, &purge)?;
+            let sql = "UPDATE decisions SET record = '' WHERE id = ?1 AND tenant = ?2";
+            let mut empty = c.prepare_cached(sql)?;
+            for decision in &expired {
+                let (tenant, id) = (decision.tenant.clone(), decision.id.clone());
+                let of = Evidence { tenant, id };
+                let entry = attest(decision, custody::last(c, &of)?);
+                custody::insert(c, &of, &entry)?;
+                empty.execute(params![of.id, of.tenant.as_str()])?;
+            }
+            let taken = expired.len() as u64;
             if taken > 0 {
                 append_audit(c, &purge.entry(taken))?;
             }

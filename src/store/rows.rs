@@ -7,7 +7,9 @@ use crate::domain::digest::Digest;
 use crate::domain::id::{BundleName, RequestId, TenantId};
 
 use super::ledger::read_leaf;
-use super::{AuditEntry, Chained, Decision, Link, Numbered, Object, ObjectKey, Page, Version};
+use super::{
+    AuditEntry, Chained, Decision, Link, Numbered, Object, ObjectKey, Page, Purge, Version,
+};
 
 const LIMIT_MAX: u32 = 1000;
 /// With its leaf, where it has one.
@@ -56,6 +58,22 @@ pub(super) fn decisions(
             "{DECISION} WHERE d.tenant = ?1 AND sequence < ?2 ORDER BY sequence DESC LIMIT ?3"
         ))?
         .query_map(params![tenant.as_str(), before(page), limit(page)], read_decision)?
+        .collect()
+}
+
+/// What is to be purged, oldest first.
+pub(super) fn expired(connection: &Connection, purge: &Purge) -> Result<Vec<Decision>> {
+    connection
+        .prepare_cached(&format!(
+            "{DECISION} WHERE d.tenant = ?1 AND at_ms < ?2 AND record <> '' \
+             AND NOT EXISTS (SELECT 1 FROM holds \
+             WHERE holds.tenant = ?1 AND holds.evidence = '') \
+             AND NOT EXISTS (SELECT 1 FROM holds \
+             WHERE holds.tenant = ?1 AND holds.evidence = d.id) ORDER BY at_ms LIMIT ?3"
+        ))?
+        .query_map(params![purge.tenant.as_str(), purge.before_ms, purge.rows_max], |row| {
+            read_decision(row).map(|row| row.value)
+        })?
         .collect()
 }
 

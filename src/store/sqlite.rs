@@ -106,11 +106,6 @@ impl Sqlite {
         Ok(Sqlite { queue, readers, patience, versions_max, file, writer })
     }
 
-    /// Its file; `None` in memory.
-    pub(super) fn file(&self) -> Option<Arc<OpenFile>> {
-        self.file.clone()
-    }
-
     /// Runs `work` inside the next batch and waits for its commit.
     pub(super) fn write<T: Send + 'static>(
         &self,
@@ -118,8 +113,13 @@ impl Sqlite {
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Answer<'_, T> {
         let (tell, told) = oneshot::channel();
+        let file = self.file.clone();
         let write = move |connection: Option<&Connection>| -> Finish {
-            let result = connection.map(work);
+            // What goes into a file that nobody will find again is not stored.
+            let result = connection.map(|connection| match file {
+                Some(file) if !file.is_in_place() => Err(StoreError::Gone { doing }),
+                Some(_) | None => work(connection),
+            });
             Box::new(move |batch: Option<&StoreError>| {
                 let result = match (result, batch) {
                     (Some(Err(own)), _) => Err(own),
@@ -286,7 +286,11 @@ impl Objects for Sqlite {
 
 impl Store for Sqlite {
     fn probe(&self) -> Answer<'_, ()> {
-        self.read("probing the store", |c| rows::generation(c).map(|_| ()))
+        const DOING: &str = "probing the store";
+        if self.file.as_ref().is_some_and(|file| !file.is_in_place()) {
+            return async { Err(StoreError::Gone { doing: DOING }) }.boxed();
+        }
+        self.read(DOING, |c| rows::generation(c).map(|_| ()))
     }
 
     fn close(&self) {
@@ -398,6 +402,14 @@ fn in_file<T: Default>(
     Readers::open(path, 1)?.with(doing, read)
 }
 
+/// Makes the file that only its owner may read, where there is none; what SQLite puts beside it gets
+/// the same mode. Where it cannot be made, opening it says why.
+fn make_private(path: &Path) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    let _ = options.write(true).create_new(true).mode(0o600).open(path);
+}
+
 fn connect(place: &Place) -> Result<Connection, StoreError> {
     let failed = |error: rusqlite::Error| StoreError::of("opening the store", &error);
     let connection = match place {
@@ -408,6 +420,7 @@ fn connect(place: &Place) -> Result<Connection, StoreError> {
                 let directory = directory.display().to_string();
                 return Err(StoreError::MissingDirectory { directory });
             }
+            make_private(path);
             Connection::open(path).map_err(failed)?
         }
     };

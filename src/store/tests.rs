@@ -193,6 +193,9 @@ async fn a_file_that_was_deleted_or_replaced_takes_no_record() {
         }
         let gone = record(&store, [decision("after", "acme")]).await;
         assert!(matches!(gone, Err(StoreError::Gone { .. })), "{name} {put}: {gone:?}");
+        let put_object = store.put(contract::key("x"), "{}".into(), Expected::Any).await;
+        assert!(matches!(put_object, Err(StoreError::Gone { .. })), "{put_object:?}");
+        assert!(matches!(store.probe().await, Err(StoreError::Gone { .. })), "{name} {put}");
     }
 }
 

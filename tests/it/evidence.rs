@@ -194,7 +194,11 @@ async fn a_package_is_verified_elsewhere_and_its_custody_with_it() {
 async fn purge(app: &App) -> u64 {
     let later = std::time::SystemTime::now() + Duration::from_secs(400 * 86_400);
     let later = later.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
-    evidence::retention::purge(&*app.api.deps.store, later, |_| 365).await.unwrap()
+    // The database goes by its own clock, and keeps today's records.
+    let raw = rusqlite::Connection::open(app.path("data/orchestrator.db")).unwrap();
+    raw.execute_batch("DROP TRIGGER IF EXISTS decisions_stay_a_day").unwrap();
+    let by = (&*app.api.deps.store, &app.api.deps.custodian);
+    evidence::retention::purge(by, later, |_| 365).await.unwrap()
 }
 
 #[tokio::test]
@@ -226,7 +230,7 @@ async fn what_is_purged_is_told_so_and_what_is_held_stays() {
         (&found["overall_valid"], &found["checks"]["inclusion"]),
         (&json!(true), &json!(true))
     );
-    let kept = ["created", "accessed", "accessed", "verified"];
+    let kept = ["created", "accessed", "purged", "accessed", "verified"];
     assert_eq!(custody(&app, id(&gone), "").await, kept, "its custody stays");
     let shown = of(&app, ("GET", id(&held)), "", &json!({})).await;
     assert_eq!(
@@ -238,6 +242,18 @@ async fn what_is_purged_is_told_so_and_what_is_held_stays() {
     let acts = app.get("/api/v1/audit").await.json();
     let acts = acts["audit"].as_array().unwrap().iter().rev();
     let acts: Vec<&str> = acts.map(|act| act["action"].as_str().unwrap()).collect();
+    let raw = rusqlite::Connection::open(app.path("data/orchestrator.db")).unwrap();
+    let forget = format!("DELETE FROM custody WHERE evidence = '{}' AND seq > 2", id(&gone));
+    raw.execute_batch(&format!("DROP TRIGGER custody_keeps_rows; {forget}")).unwrap();
+    let shown = of(&app, ("GET", id(&gone)), "", &json!({})).await;
+    assert_eq!((&shown["record"], &shown["purged"]), (&Value::Null, &json!(false)));
+    let found = of(&app, ("POST", &format!("{}/verify", id(&gone))), "", &json!({})).await;
+    let (checks, detail) = (&found["checks"], &found["faults"][0]["detail"]);
+    assert_eq!(
+        (&checks["inclusion"], &checks["timestamp"], &found["overall_valid"]),
+        (&json!(false), &json!("not_checked"), &json!(false))
+    );
+    assert_eq!(detail, "the record was emptied, and no purge is on record");
     let expected = ["evidence.hold", "tenant.hold", "tenant.release", "evidence.purge"];
     assert_eq!(acts, [&expected[..], &["evidence.release", "evidence.purge"]].concat());
 }

@@ -63,6 +63,7 @@ mod postgres;
 mod probe;
 #[path = "../prometheus/mod.rs"]
 mod prometheus;
+mod proofs;
 mod quality;
 mod real;
 mod redaction;

@@ -25,6 +25,8 @@ use crate::opa::documents::Dice;
 
 /// Of the store: more than two complete tiles.
 const RECORDS: usize = 640;
+/// Of the store's log.
+pub const KEY: [u8; 32] = [8; 32];
 const TENANTS: [&str; 3] = ["acme", "default", "globex"];
 /// Tampers in continuous integration; `TAMPERS` names more.
 const TAMPERS: usize = 300;
@@ -52,7 +54,7 @@ fn decision(at: usize, revision: &str) -> Decision {
 }
 
 /// A store's file with records in a log and the sources of the shipped files.
-async fn filled(root: &std::path::Path) -> Arc<Sqlite> {
+pub async fn filled(root: &std::path::Path) -> Arc<Sqlite> {
     detector_orchestrator::assets::write_to(root).unwrap();
     std::fs::create_dir(root.join("data")).unwrap();
     let settings = Settings::default();
@@ -66,7 +68,7 @@ async fn filled(root: &std::path::Path) -> Arc<Sqlite> {
         store.put_sources(vec![blob]).await.unwrap();
         branches.extend(below);
     }
-    let signer = Signer::of(&Key::random().unwrap()).unwrap();
+    let signer = Signer::of(&Key::from_bytes(KEY)).unwrap();
     let public_key = signer.public_key();
     let log = LogId::of(&public_key);
     store.open_log(LogKey { log: log.clone(), public_key, since_ms: 1 }).await.unwrap();
@@ -331,16 +333,15 @@ async fn every_tamper_of_a_store_is_found_and_its_record_named() {
     by_command(dir.path(), &file, &last);
 }
 
-async fn store_head(store: &Sqlite) -> (LogId, u64, Digest) {
+async fn store_head(store: &Sqlite) -> Checkpoint {
     let log = store.logs().await.unwrap().remove(0);
-    let head = store.tail(log.log.clone()).await.unwrap().unwrap();
-    (log.log, head.size, head.root)
+    store.tail(log.log).await.unwrap().unwrap()
 }
 
 /// The same through the command, on the file itself.
-fn by_command(root: &std::path::Path, file: &std::path::Path, head: &(LogId, u64, Digest)) {
+fn by_command(root: &std::path::Path, file: &std::path::Path, head: &Checkpoint) {
     let keys = text(&run(root, &["evidence", "keys"]).stdout);
-    assert!(keys.contains(&format!("\n{}\n", head.1)), "{keys}");
+    assert!(keys.contains(&format!("\n{}\n", head.size)), "{keys}");
     std::fs::write(root.join("head.txt"), keys).unwrap();
     let verify = || run(root, &["evidence", "verify", "--store", "--checkpoint", "head.txt"]);
     let clean = verify();

@@ -22,7 +22,7 @@ use crate::domain::event::EventType;
 use crate::domain::log::Leaf;
 use crate::evidence::integrity::{self, Check, Integrity, Opened};
 use crate::evidence::packing::Packing;
-use crate::evidence::{custody, package as packages, proof};
+use crate::evidence::{custody, package as packages, proof, purged};
 use crate::seal::Salt;
 use crate::store::{Decision, Numbered, StoreError};
 
@@ -133,11 +133,12 @@ pub struct EvidenceView {
     pub action: &'static str,
     /// Whether coverage sufficed.
     pub complete: bool,
-    /// All that was recorded, without content; null once it is purged. The bytes in the log are its
-    /// form by RFC 8785.
+    /// All that was recorded, without content; null once it is purged, or where somebody emptied it.
+    /// The bytes in the log are its form by RFC 8785.
     #[schema(value_type = Option<Object>)]
     pub record: Option<serde_json::Value>,
-    /// Whether the record is over its tenant's retention and was taken away.
+    /// Whether the record is over its tenant's retention and was taken away, which is proven by its
+    /// custody.
     pub purged: bool,
     /// Where it stands in the log; null where an earlier release recorded it.
     pub leaf: Option<LeafView>,
@@ -175,6 +176,9 @@ pub(crate) async fn one(http: HttpRequest, id: Path<String>, api: Data<Api>) -> 
     let subject = Subject::of(&http, &api, &id).await?;
     let of = custody::subject(&subject.decision);
     let hold = api.deps.store.hold_of(of).await.map_err(away)?;
+    let purged = purged::is_purged(&*api.deps.store, &subject.decision, &api.deps.custodian)
+        .await
+        .map_err(away)?;
     subject.track((&http, &api), CustodyAction::Accessed, None).await?;
     let Decision { id, tenant, request_id, at_ms, policy, revision, action, .. } =
         &subject.decision;
@@ -188,7 +192,7 @@ pub(crate) async fn one(http: HttpRequest, id: Path<String>, api: Data<Api>) -> 
         action: action.name(),
         complete: subject.decision.complete,
         record: serde_json::from_str(&subject.decision.record).ok(),
-        purged: subject.decision.record.is_empty(),
+        purged,
         leaf: subject.decision.leaf.as_ref().map(LeafView::of),
         legal_hold: hold.map(|(on, hold)| LegalHold::of(on, Some(hold))),
     })
@@ -211,7 +215,7 @@ pub struct CustodyEntryView {
     pub seq: u32,
     /// RFC 3339 UTC with milliseconds.
     pub at: String,
-    /// created, accessed, verified, exported or transferred.
+    /// created, accessed, verified, exported, transferred or purged.
     pub action: &'static str,
     /// Who, as audits name it.
     pub actor: String,
@@ -333,7 +337,7 @@ pub(crate) async fn package(http: HttpRequest, id: Path<String>, api: Data<Api>)
     let (store, decision) = (&*api.deps.store, &subject.decision);
     let leaf = decision.leaf.clone().ok_or_else(in_no_log)?;
     let proof = proof::of(store, leaf).await.map_err(away)?.ok_or_else(damaged)?;
-    let mut packing = Packing::of(store.logs().await.map_err(away)?);
+    let mut packing = Packing::without_sources(store.logs().await.map_err(away)?);
     packing.record(1, decision, proof);
     subject.track((&http, &api), CustodyAction::Exported, None).await?;
     packing.custody(decision, &custody::entries(store, decision).await.map_err(away)?);
@@ -452,7 +456,8 @@ pub(crate) async fn verify(
     let opened = opened(request)?;
     let _turn = api.turn(Some(&subject.decision.tenant)).await?;
     let begun = Instant::now();
-    let found = integrity::check(&*api.deps.store, &subject.decision, opened).await;
+    let of = (&subject.decision, &api.deps.custodian);
+    let found = integrity::check(&*api.deps.store, of, opened).await;
     let found = found.map_err(away)?;
     api.deps.metrics.evidence_verification(begun.elapsed());
     let valid = Some(found.holds());

@@ -1,6 +1,6 @@
 //! `orchestrator evidence export` and `keys`: what others need to verify without this service.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -11,12 +11,13 @@ use crate::cli::session::refuse;
 use crate::cli::{complain, exit, load_settings, print};
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
+use crate::domain::log::{Checkpoint, LogId};
 use crate::evidence::packing::Packing;
-use crate::evidence::verify::Material;
-use crate::evidence::{custody, package, proof};
+use crate::evidence::verify::{Growth, Material};
+use crate::evidence::{Proof, custody, package, proof};
 use crate::orchestrator::open_store;
 use crate::snapshot::Files;
-use crate::store::{Decision, Ledger, Page, Store, StoreError, Table};
+use crate::store::{Decision, Ledger, LogKey, Page, Store, StoreError, Table};
 
 /// Records read at once.
 const ROWS: u32 = 500;
@@ -43,7 +44,14 @@ pub(super) fn run(args: &ExportArgs) -> u8 {
         Ok(opened) => opened,
         Err(code) => return code,
     };
-    let material = match gather(&opened, args, &tenant) {
+    let heads = match super::heads(&args.checkpoint) {
+        Ok(heads) => heads,
+        Err((code, why)) => {
+            complain(&format!("error: {why}"));
+            return code;
+        }
+    };
+    let material = match gather(&opened, args, (&tenant, &heads)) {
         Ok(material) => material,
         Err(error) => {
             complain(&format!("error: {error}"));
@@ -68,17 +76,36 @@ pub(super) fn run(args: &ExportArgs) -> u8 {
     }
 }
 
-fn gather(opened: &Opened, args: &ExportArgs, tenant: &TenantId) -> Result<Material, StoreError> {
+fn gather(
+    opened: &Opened,
+    args: &ExportArgs,
+    (tenant, kept): (&TenantId, &[Checkpoint]),
+) -> Result<Material, StoreError> {
     let (runtime, store) = opened;
     let decisions = runtime.block_on(wanted(store.as_ref(), args, tenant))?;
     let logs = runtime.block_on(store.logs())?;
+    let ledger: &dyn Ledger = store.as_ref();
+    // Above all of these decisions: one head of each log, with which any other is compared.
+    let mut tails = BTreeMap::new();
+    for LogKey { log, .. } in &logs {
+        if let Some(head) = runtime.block_on(store.tail(log.clone()))? {
+            tails.insert(log.clone(), head);
+        }
+    }
     let mut packing = Packing::of(logs);
+    for head in kept {
+        runtime.block_on(compared(ledger, &tails, head, &mut packing))?;
+    }
     let mut revisions = BTreeSet::new();
     for (sequence, decision) in decisions {
-        let ledger: &dyn Ledger = store.as_ref();
         let Some(leaf) = decision.leaf.clone() else { continue };
-        let Some(proof) = runtime.block_on(proof::of(ledger, leaf))? else { continue };
-        revisions.insert(decision.revision.clone());
+        let Some(checkpoint) = tails.get(&leaf.log).cloned() else { continue };
+        let path = runtime.block_on(proof::inclusion(ledger, leaf.index, &checkpoint))?;
+        let Some(path) = path else { continue };
+        let proof = Proof { leaf, checkpoint, path };
+        if !decision.record.is_empty() {
+            revisions.insert(decision.revision.clone());
+        }
         packing.record(sequence, &decision, proof);
         let kept = runtime.block_on(custody::entries(store.as_ref(), &decision))?;
         packing.custody(&decision, &kept);
@@ -98,6 +125,30 @@ fn gather(opened: &Opened, args: &ExportArgs, tenant: &TenantId) -> Result<Mater
         }
     }
     Ok(packing.material())
+}
+
+/// Adds what compares `head` with the head that the package is under.
+async fn compared(
+    ledger: &dyn Ledger,
+    tails: &BTreeMap<LogId, Checkpoint>,
+    head: &Checkpoint,
+    packing: &mut Packing,
+) -> Result<(), StoreError> {
+    let Checkpoint { log, size, .. } = head;
+    let Some(tail) = tails.get(log) else {
+        complain(&format!("log {} of a checkpoint is not in this store", log.as_str()));
+        return Ok(());
+    };
+    match proof::consistency(ledger, head, tail).await? {
+        Some(path) => {
+            packing.growth(Growth { log: log.clone(), from: *size, to: tail.size, path });
+        }
+        None => complain(&format!(
+            "the log has {} leaves, the checkpoint {size}: they cannot be compared",
+            tail.size
+        )),
+    }
+    Ok(())
 }
 
 async fn wanted(

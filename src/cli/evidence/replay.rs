@@ -29,6 +29,14 @@ struct Sum {
     failed: u64,
 }
 
+impl Sum {
+    /// Counts a record that is not there any more.
+    fn gone(&mut self) {
+        self.records += 1;
+        self.purged += 1;
+    }
+}
+
 pub(super) fn run(args: &ReplayArgs) -> u8 {
     let settings = match load_settings(args.config.as_deref(), None) {
         Ok(settings) => settings,
@@ -40,9 +48,12 @@ pub(super) fn run(args: &ReplayArgs) -> u8 {
         return exit::INTERNAL;
     };
     if let Some(file) = &args.package {
-        let Ok(text) = std::fs::read_to_string(file) else {
-            complain(&format!("error: {} cannot be read", file.display()));
-            return exit::NO_INPUT;
+        let text = match super::read(file) {
+            Ok(text) => text,
+            Err((code, why)) => {
+                complain(&format!("error: {why}"));
+                return code;
+            }
         };
         let sum = runtime.block_on(packed(args, &settings, &text));
         return told(args, &file.display(), &sum);
@@ -78,7 +89,7 @@ fn told(args: &ReplayArgs, kept: &dyn std::fmt::Display, sum: &Sum) -> u8 {
         false => print(&format!(
             "{records} records: {equal} equal, {differ} differ, {failed} could not be decided again, \
              {not_reproducible} not reproducible (their policies read what is not on record), {purged} \
-             purged"
+             purged and not decided again (`evidence verify` says whether their purge is proven)"
         )),
     }
     if differ + failed == 0 { exit::OK } else { exit::DATA }
@@ -87,6 +98,10 @@ fn told(args: &ReplayArgs, kept: &dyn std::fmt::Display, sum: &Sum) -> u8 {
 fn tenants(args: &ReplayArgs, kept: &Kept) -> Result<BTreeSet<TenantId>, StoreError> {
     match &args.tenant {
         Some(name) => Ok(TenantId::parse(name).into_iter().collect()),
+        None if matches!(kept, Kept::Database(_)) => {
+            let reason = "a database shows nobody everyone's decisions; name --tenant".into();
+            Err(StoreError::Failed { doing: "looking for records", reason })
+        }
         None => kept.tenants(),
     }
 }
@@ -140,6 +155,10 @@ async fn packed(args: &ReplayArgs, settings: &Settings, text: &str) -> Sum {
             continue;
         }
         let mut get = |tenant: Option<&TenantId>, digest| Ok(sources.get(tenant, digest));
+        if text("record").is_empty() {
+            sum.gone();
+            continue;
+        }
         let replayed = replay.one(text("record"), &mut get).await;
         count(args, &mut sum, (id, tenant), &replayed);
     }
@@ -156,6 +175,9 @@ async fn one(
     let mut get = |tenant: Option<&TenantId>, digest: Digest| {
         kept.source((tenant.cloned(), digest)).map_err(|error| error.to_string())
     };
+    if decision.record.is_empty() {
+        return sum.gone();
+    }
     let replayed = replay.one(&decision.record, &mut get).await;
     count(args, sum, (&decision.id, decision.tenant.as_str()), &replayed);
 }

@@ -6,10 +6,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::VerifyArgs;
+use super::{Refused, VerifyArgs};
 use crate::cli::session::refuse;
 use crate::cli::{complain, exit, load_settings, print};
-use crate::domain::log::parse_note;
 use crate::evidence::verify::{Material, Outside, Problem, Verified};
 use crate::evidence::{Kept, commit_json, package};
 use crate::orchestrator::{self, verified};
@@ -26,11 +25,9 @@ pub(super) fn run(args: &VerifyArgs) -> u8 {
     }
 }
 
-type Refused = (u8, String);
-
 fn verify(args: &VerifyArgs) -> Result<(Verified, Option<bool>), Refused> {
     let (material, mut problems) = match &args.package {
-        Some(file) => package::unpack(&read(file)?),
+        Some(file) => package::unpack(&super::read(file)?),
         None => (stored(args)?, Vec::new()),
     };
     let mut found = verified(&material, &outside(args)?);
@@ -44,27 +41,17 @@ fn verify(args: &VerifyArgs) -> Result<(Verified, Option<bool>), Refused> {
     Ok((found, content))
 }
 
-fn read(file: &Path) -> Result<String, Refused> {
-    let failed = |error| (exit::NO_INPUT, format!("{}: {error}", file.display()));
-    std::fs::read_to_string(file).map_err(failed)
-}
-
 fn stored(args: &VerifyArgs) -> Result<Material, Refused> {
     let settings = load_settings(args.config.as_deref(), None)
         .map_err(|faults| (refuse(&faults), "the settings are at fault".to_owned()))?;
     let has_gaps = settings.database.url.is_some();
     let tables = orchestrator::kept(&settings, None).and_then(|kept| kept.raw());
     let tables = tables.map_err(|error| (exit::NO_INPUT, error.to_string()))?;
-    Ok(Material { tables, proofs: None, has_gaps })
+    Ok(Material { tables, has_gaps, ..Material::default() })
 }
 
 fn outside(args: &VerifyArgs) -> Result<Outside, Refused> {
-    let mut outside = Outside::default();
-    for file in &args.checkpoint {
-        let head = parse_note(&read(file)?);
-        let unread = || (exit::DATA, format!("{} is no checkpoint", file.display()));
-        outside.heads.push(head.ok_or_else(unread)?);
-    }
+    let mut outside = Outside { heads: super::heads(&args.checkpoint)?, keys: None };
     if let Some(file) = &args.keys {
         #[derive(Deserialize)]
         struct Line {
@@ -74,7 +61,7 @@ fn outside(args: &VerifyArgs) -> Result<Outside, Refused> {
             let line: Line = serde_json::from_str(line).ok()?;
             hex::decode(line.public_key).ok()?.try_into().ok()
         };
-        let keys: Option<BTreeSet<[u8; 32]>> = read(file)?.lines().map(key).collect();
+        let keys: Option<BTreeSet<[u8; 32]>> = super::read(file)?.lines().map(key).collect();
         let unread = || (exit::DATA, format!("{} holds other lines than keys", file.display()));
         outside.keys = Some(keys.ok_or_else(unread)?);
     }
@@ -94,7 +81,7 @@ fn is_committed(args: &VerifyArgs, material: &Material, file: &Path) -> Result<b
             _ => None,
         });
     let record = record.ok_or((exit::NO_INPUT, "there is no record of that --id".to_owned()))?;
-    let text = read(file)?;
+    let text = super::read(file)?;
     let mut meant = vec![json!(text), json!(text.trim_end_matches(['\n', '\r']))];
     if let Ok(value) = serde_json::from_str::<Value>(&text) {
         meant.extend(["content", "messages"].iter().filter_map(|key| value.get(*key)).cloned());
@@ -123,9 +110,9 @@ fn told(args: &VerifyArgs, found: &Verified, content: Option<bool>) -> u8 {
             let id = id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
             print(&format!("{kind}{index}{id}: {what}"));
         }
-        let Verified { logs, leaves, records, checkpoints, sources, problems } = found;
+        let Verified { logs, leaves, records, purged, checkpoints, sources, problems } = found;
         print(&format!(
-            "{records} records, {leaves} leaves, {checkpoints} checkpoints of {logs} logs, \
+            "{records} records, {purged} purged, {leaves} leaves, {checkpoints} checkpoints of {logs} logs, \
              {sources} sources; content {content}; {} problems",
             problems.len()
         ));

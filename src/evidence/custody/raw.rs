@@ -9,7 +9,9 @@ use crate::domain::custody::{
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
 use crate::domain::log::{Leaf, LogId};
+use crate::evidence::purged::Statement;
 use crate::evidence::verify::{Material, Problem, bytes, int, rows, text, whole};
+use crate::seal::is_signed;
 use crate::store::{RawRow, Table};
 
 /// The first fault of each chain.
@@ -33,6 +35,33 @@ pub(in crate::evidence) fn problems(material: &Material) -> Vec<Problem> {
         found.extend(what.map(problem));
     }
     found
+}
+
+/// A purge that a log signed.
+pub(in crate::evidence) struct Purge {
+    pub(in crate::evidence) tenant: TenantId,
+    pub(in crate::evidence) log: LogId,
+    pub(in crate::evidence) at_ms: i64,
+    pub(in crate::evidence) statement: Statement,
+}
+
+/// Of each decision the purges that logs signed.
+pub(in crate::evidence) fn purges(material: &Material) -> BTreeMap<&str, Vec<Purge>> {
+    let keys = keys(material);
+    let mut all: BTreeMap<&str, Vec<Purge>> = BTreeMap::new();
+    for row in rows(material, Table::Custody) {
+        let Some((id, entry)) = text(row, "evidence").zip(read(row)) else { continue };
+        let tenant = text(row, "tenant").and_then(|raw| TenantId::parse(raw).ok());
+        let (Some(statement), Some(tenant)) = (Statement::read(&entry), tenant) else { continue };
+        let Some(CustodySignature { log, bytes }) = &entry.signature else { continue };
+        let of = Evidence { tenant, id: id.to_owned() };
+        let signed = |key| is_signed(key, entry.signed().as_bytes(), bytes);
+        if entry.fits(&of) && keys.get(log).is_some_and(signed) {
+            let (tenant, log, at_ms) = (of.tenant, log.clone(), entry.act.at_ms);
+            all.entry(id).or_default().push(Purge { tenant, log, at_ms, statement });
+        }
+    }
+    all
 }
 
 fn fault(

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use super::ledger::{batch, log_key};
 use super::{ALL, decision, entry, record, tenant};
-use crate::domain::custody::Evidence;
-use crate::store::{Decision, HeadsPurged, Hold, HoldOn, OldHeads, Purge, Store};
+use crate::domain::custody::{
+    ActorType, CustodyAct, CustodyAction, CustodyEntry, CustodySignature, Evidence,
+};
+use crate::domain::log::LogId;
+use crate::store::{Attest, Decision, HeadsPurged, Hold, HoldOn, OldHeads, Purge, Store};
 
 async fn old(store: &dyn Store, of: &str, at_ms: i64) {
     let id = format!("{of}-{at_ms}");
@@ -14,6 +17,25 @@ async fn old(store: &dyn Store, of: &str, at_ms: i64) {
 
 fn purge(of: &str, before_ms: i64, rows_max: u32) -> Purge {
     Purge { tenant: tenant(of), before_ms, rows_max, at_ms: 9_000 }
+}
+
+/// Says so without a key.
+pub(in crate::store) fn attest() -> Attest {
+    Arc::new(|decision, last| {
+        let act = CustodyAct {
+            at_ms: 9_000,
+            action: CustodyAction::Purged,
+            actor: "system".into(),
+            actor_type: ActorType::System,
+            details: format!(r#"{{"record":"{}"}}"#, decision.record.len()),
+        };
+        let of = Evidence { tenant: decision.tenant.clone(), id: decision.id.clone() };
+        let first = CustodyEntry::created(&of, decision.at_ms, decision.leaf.as_ref());
+        let mut entry = CustodyEntry::after(last.unwrap_or((first.seq, first.hash)), &of, act);
+        let bytes = [entry.seq as u8; 64];
+        entry.signature = Some(CustodySignature { log: LogId::of(&[7; 32]), bytes });
+        entry
+    })
 }
 
 fn on(of: &str, evidence: Option<&str>) -> HoldOn {
@@ -56,13 +78,13 @@ async fn records_go_by_their_own_time_oldest_first(store: &dyn Store) {
         old(store, "keeps", at_ms).await;
         old(store, "keeps-not", at_ms).await;
     }
-    assert_eq!(store.purge(purge("keeps", 50, 9)).await, Ok(0));
+    assert_eq!(store.purge(purge("keeps", 50, 9), attest()).await, Ok(0));
     let audited = async || store.entries(Some(tenant("keeps")), ALL).await.unwrap();
     assert_eq!(audited().await.len(), 0, "nothing was taken away");
-    assert_eq!(store.purge(purge("keeps", 300, 2)).await, Ok(2));
+    assert_eq!(store.purge(purge("keeps", 300, 2), attest()).await, Ok(2));
     assert_eq!(kept(store, "keeps").await, [200, 300, 400]);
-    assert_eq!(store.purge(purge("keeps", 300, 2)).await, Ok(1));
-    assert_eq!(store.purge(purge("keeps", 300, 2)).await, Ok(0));
+    assert_eq!(store.purge(purge("keeps", 300, 2), attest()).await, Ok(1));
+    assert_eq!(store.purge(purge("keeps", 300, 2), attest()).await, Ok(0));
     assert_eq!(kept(store, "keeps").await, [300, 400]);
     assert_eq!(kept(store, "keeps-not").await, [50, 100, 200, 300, 400]);
     let gone = store.decision(tenant("keeps"), "keeps-50".into()).await.unwrap().unwrap();
@@ -72,6 +94,12 @@ async fn records_go_by_their_own_time_oldest_first(store: &dyn Store) {
         gone,
         Decision { at_ms: 50, record: String::new(), leaf: gone.leaf.clone(), ..whole }
     );
+    let of = Evidence { tenant: tenant("keeps"), id: "keeps-50".into() };
+    let chain = store.custody(of.clone(), 1, 9).await.unwrap();
+    assert_eq!(chain.len(), 1, "its purge is told");
+    assert_eq!(chain[0].act.action, CustodyAction::Purged);
+    assert_eq!(chain[0].act.details, r#"{"record":"14"}"#, "and says what it was");
+    assert!(chain[0].fits(&of) && chain[0].seq == 2);
     let acts = audited().await;
     let told: Vec<_> = acts.iter().map(|row| row.value.after.as_deref().unwrap()).collect();
     assert_eq!(told, [r#"{"records":1,"before_ms":300}"#, r#"{"records":2,"before_ms":300}"#]);
@@ -90,12 +118,16 @@ async fn what_is_held_stays_until_it_is_released(store: &dyn Store) {
     assert_eq!(store.hold_of(of("held-10")).await, Ok(None));
     assert!(held(store, "held", None).await);
     assert_eq!(store.hold_of(of("held-10")).await, Ok(Some((on("held", None), hold()))));
-    assert_eq!(store.purge(purge("held", 99, 9)).await, Ok(0), "all of the tenant is held");
+    assert_eq!(
+        store.purge(purge("held", 99, 9), attest()).await,
+        Ok(0),
+        "all of the tenant is held"
+    );
     assert!(released(store, "held", None).await && !released(store, "held", None).await);
-    assert_eq!(store.purge(purge("held", 99, 9)).await, Ok(2));
+    assert_eq!(store.purge(purge("held", 99, 9), attest()).await, Ok(2));
     assert_eq!(kept(store, "held").await, [20]);
     assert!(released(store, "held", Some("held-20")).await);
-    assert_eq!(store.purge(purge("held", 99, 9)).await, Ok(1));
+    assert_eq!(store.purge(purge("held", 99, 9), attest()).await, Ok(1));
     let acts = store.entries(Some(tenant("held")), ALL).await.unwrap();
     assert_eq!(acts.len(), 4 + 2, "what changed nothing is not audited");
 }

@@ -1,18 +1,22 @@
 //! Custody, one entry at a time for each evidence, whichever instance adds it.
 
+use std::collections::BTreeMap;
+
 use deadpool_postgres::Transaction;
 use futures_util::FutureExt as _;
 use tokio_postgres::Row;
 
 use super::fault::Fault;
+use super::rows::decisions_of;
 use super::{Postgres, Scope};
 use crate::domain::custody::{
     ActorType, CustodyAct, CustodyAction, CustodyEntry, CustodySignature, Evidence,
 };
 use crate::domain::digest::Digest;
+use crate::domain::id::TenantId;
 use crate::domain::log::LogId;
 use crate::store::custody::{shown, signature};
-use crate::store::{Answer, Custody, NextEntry, StoreError};
+use crate::store::{Answer, Attest, Custody, NextEntry, StoreError};
 
 const ENTRY: &str = "seq, at_ms, action, actor, actor_type, details, previous_hash, hash, log_id, \
     signature";
@@ -47,6 +51,33 @@ impl Custody for Postgres {
             .boxed()
         })
     }
+}
+
+/// Adds what `attest` makes to the custody of each of these decisions, which nobody else adds to
+/// meanwhile. The transaction must be the tenant's.
+pub(super) async fn append_to_each(
+    t: &Transaction<'_>,
+    (tenant, ids): (&TenantId, &[String]),
+    attest: &Attest,
+) -> Result<(), Fault> {
+    let alone = "SELECT pg_advisory_xact_lock(7201005, hashtext(id)) \
+                 FROM (SELECT unnest($1::text[]) AS id ORDER BY 1) AS each";
+    let alone = t.prepare_cached(alone).await?;
+    t.execute(&alone, &[&ids]).await?;
+    let sql = "SELECT DISTINCT ON (evidence) evidence, seq, hash FROM custody \
+               WHERE tenant = $1 AND evidence = ANY ($2) ORDER BY evidence, seq DESC";
+    let sql = t.prepare_cached(sql).await?;
+    let mut last = BTreeMap::new();
+    for row in t.query(&sql, &[&tenant.as_str(), &ids]).await? {
+        let evidence: String = row.try_get("evidence")?;
+        last.insert(evidence, (number(&row)?, digest(&row, "hash")?));
+    }
+    for decision in decisions_of(t, (tenant, ids)).await? {
+        let entry = attest(&decision, last.get(&decision.id).copied());
+        let of = Evidence { tenant: decision.tenant, id: decision.id };
+        insert(t, &of, &entry).await?;
+    }
+    Ok(())
 }
 
 async fn last(t: &Transaction<'_>, of: &Evidence) -> Result<Option<(u32, Digest)>, Fault> {

@@ -3,11 +3,11 @@
 use futures_util::FutureExt as _;
 
 use super::rows::{append_audit, parsed};
-use super::{Postgres, Scope};
+use super::{Postgres, Scope, custody};
 use crate::domain::custody::Evidence;
 use crate::domain::id::TenantId;
 use crate::store::{
-    Answer, AuditEntry, HEADS_MAX, HeadsPurged, Hold, HoldOn, OldHeads, Purge, Retention,
+    Answer, Attest, AuditEntry, HEADS_MAX, HeadsPurged, Hold, HoldOn, OldHeads, Purge, Retention,
 };
 
 /// Held by the instance that purges, and by whoever changes a hold.
@@ -37,7 +37,7 @@ impl Retention for Postgres {
         })
     }
 
-    fn purge(&self, purge: Purge) -> Answer<'_, u64> {
+    fn purge(&self, purge: Purge, attest: Attest) -> Answer<'_, u64> {
         self.alter("purging expired records", Scope::Purge, move |t| {
             async move {
                 let alone =
@@ -45,21 +45,30 @@ impl Retention for Postgres {
                 if !alone.try_get::<_, bool>(0)? {
                     return Ok(0);
                 }
-                let sql = "UPDATE decisions SET record = '' WHERE sequence IN ( \
-                           SELECT sequence FROM decisions AS d WHERE tenant = $1 AND at_ms < $2 \
+                let sql = "SELECT id FROM decisions AS d WHERE tenant = $1 AND at_ms < $2 \
                            AND NOT purged AND NOT EXISTS (SELECT FROM holds \
                            WHERE holds.tenant = $1 AND holds.evidence = '') \
                            AND NOT EXISTS (SELECT FROM holds \
                            WHERE holds.tenant = $1 AND holds.evidence = d.id) \
-                           ORDER BY at_ms LIMIT $3)";
+                           ORDER BY at_ms LIMIT $3";
                 let sql = t.prepare_cached(sql).await?;
                 let (tenant, most) = (purge.tenant.as_str(), i64::from(purge.rows_max));
-                let taken = t.execute(&sql, &[&tenant, &purge.before_ms, &most]).await?;
-                if taken > 0 {
-                    let own = Scope::Tenant(purge.tenant.clone());
-                    t.batch_execute(&own.enter()).await?;
-                    append_audit(t, &purge.entry(taken)).await?;
+                let rows = t.query(&sql, &[&tenant, &purge.before_ms, &most]).await?;
+                let ids: Vec<String> =
+                    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+                if ids.is_empty() {
+                    return Ok(0);
                 }
+                // What is signed is read as the tenant; the one who empties reads no record.
+                let own = Scope::Tenant(purge.tenant.clone());
+                t.batch_execute(&own.enter()).await?;
+                custody::append_to_each(t, (&purge.tenant, &ids), &attest).await?;
+                t.batch_execute(&Scope::Purge.enter()).await?;
+                let sql = "UPDATE decisions SET record = '' WHERE tenant = $1 AND id = ANY ($2)";
+                let sql = t.prepare_cached(sql).await?;
+                let taken = t.execute(&sql, &[&tenant, &ids]).await?;
+                t.batch_execute(&own.enter()).await?;
+                append_audit(t, &purge.entry(taken)).await?;
                 Ok(taken)
             }
             .boxed()

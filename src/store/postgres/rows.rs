@@ -24,6 +24,16 @@ const DECISION: &str = "SELECT d.sequence, d.id, d.tenant, request_id, at_ms, po
     action, complete, record, place, hash, logs.id AS log FROM decisions AS d \
     LEFT JOIN leaves ON decision = d.id LEFT JOIN logs ON number = leaves.log WHERE d.tenant = $1";
 
+/// Those of `ids` that belong to `tenant`.
+pub(super) async fn decisions_of(
+    t: &Transaction<'_>,
+    (tenant, ids): (&TenantId, &[String]),
+) -> Result<Vec<Decision>, Fault> {
+    let sql = t.prepare_cached(&format!("{DECISION} AND d.id = ANY ($2)")).await?;
+    let rows = t.query(&sql, &[&tenant.as_str(), &ids]).await?;
+    rows.iter().map(|row| Ok(read_decision(row)?.value)).collect()
+}
+
 impl Decisions for Postgres {
     fn decision(&self, tenant: TenantId, id: String) -> Answer<'_, Option<Decision>> {
         self.run("reading a decision", Scope::Tenant(tenant.clone()), move |t| {

@@ -11,6 +11,8 @@ use tokio_postgres::config::SslMode;
 #[path = "../../../tests/postgres/mod.rs"]
 mod server;
 
+mod owner;
+
 use server::Server;
 
 /// The owner's store in a new database of `server`.
@@ -148,6 +150,19 @@ fn attacks(app: &str) -> Vec<(String, &'static str)> {
         ("SET ROLE orch_purge; SELECT record FROM decisions".into(), "permission denied"),
         ("SET ROLE orch_purge; UPDATE decisions SET action = ''".into(), "permission denied"),
         ("SET ROLE orch_purge; UPDATE decisions SET record = '{}'".into(), "only loses its record"),
+        ("SET ROLE orch_purge; UPDATE decisions SET record = ''".into(), "the record is held"),
+        (
+            "DELETE FROM holds; SET ROLE orch_purge; UPDATE decisions SET record = ''".into(),
+            "told in custody",
+        ),
+        (
+            "SET session_replication_role = replica; UPDATE decisions SET at_ms = 99999999999999; \
+             SET session_replication_role = origin; SET ROLE orch_purge; \
+             UPDATE decisions SET record = ''"
+                .into(),
+            "for a day",
+        ),
+        ("SET ROLE orch_purge; SELECT details FROM custody".into(), "permission denied"),
         ("SET ROLE orch_purge; DELETE FROM decisions".into(), "permission denied"),
         ("SET ROLE orch_purge; SELECT * FROM audit".into(), "permission denied"),
         ("SET ROLE orch_purge; DELETE FROM checkpoints".into(), "append-only"),

@@ -19,6 +19,7 @@ use crate::catalog::Detector;
 use crate::detect::HealthState;
 use crate::domain::id::TenantId;
 use crate::evidence::LogStats;
+use crate::store::StoreError;
 
 /// Waiting requests from which on the service is degraded.
 const QUEUE_LONG: u64 = 1_000;
@@ -204,6 +205,9 @@ fn breakers(api: &Api, whose: Option<&Caller>) -> Check {
 async fn store(api: &Api) -> Check {
     match api.deps.store.probe().await {
         Ok(()) => pass("the store answers"),
+        Err(StoreError::Gone { .. }) => fail(
+            "the store's file was deleted or replaced: nothing is stored; start the service again",
+        ),
         Err(_) => fail("the store does not answer"),
     }
 }
