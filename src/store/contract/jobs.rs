@@ -91,7 +91,7 @@ pub(super) fn wish(of: &JobKey, deed: Deed) -> Move {
 }
 
 pub(super) async fn take(store: &dyn Store, by: WorkerId, of: &str, most: u32) -> Vec<Taken> {
-    let pick = Pick { tenant: tenant(of), priority: Priority::Normal, most };
+    let pick = Pick { tenant: tenant(of), priority: Priority::Normal, most, at_once: None };
     store.take(by, vec![pick]).await.unwrap()
 }
 

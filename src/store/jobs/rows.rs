@@ -154,6 +154,12 @@ pub(super) fn made_today(c: &Connection, tenant: &TenantId, now_ms: i64) -> Resu
         .query_row(params![tenant.as_str(), midnight], |row| row.get(0))
 }
 
+/// How many of `tenant` run, on every instance.
+pub(super) fn running(c: &Connection, tenant: &TenantId) -> Result<u32> {
+    c.prepare_cached("SELECT count(*) FROM jobs WHERE state = 'running' AND tenant = ?1")?
+        .query_row([tenant.as_str()], |row| row.get(0))
+}
+
 pub(super) fn lives(c: &Connection, worker: WorkerId) -> Result<bool> {
     c.prepare_cached("SELECT 1 FROM workers WHERE id = ?1")?.exists([worker.to_string()])
 }

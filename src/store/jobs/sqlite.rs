@@ -189,10 +189,8 @@ impl Work for Sqlite {
                     let costs = costs(c, (&tenant, priority), now, each)?;
                     // What no tenant is called was not written here.
                     let Ok(tenant) = TenantId::parse(&tenant) else { continue };
-                    if !costs.is_empty() {
-                        let running = running.get(tenant.as_str()).copied().unwrap_or(0);
-                        found.push(Waiting { tenant, priority, costs, running });
-                    }
+                    let running = running.get(tenant.as_str()).copied().unwrap_or(0);
+                    found.push(Waiting { tenant, priority, costs, running });
                 }
             }
             Ok(found)
@@ -205,7 +203,11 @@ impl Work for Sqlite {
                 return Ok(Vec::new());
             }
             let (now, mut taken) = (now(c)?, Vec::new());
-            for Pick { tenant, priority, most } in &picks {
+            for Pick { tenant, priority, most, at_once } in &picks {
+                let most = match at_once {
+                    Some(limit) => limit.saturating_sub(rows::running(c, tenant)?).min(*most),
+                    None => *most,
+                };
                 let rest =
                     format!("{READY} AND tenant = ?2 AND priority = ?3 ORDER BY place LIMIT ?4");
                 let of = params![now, tenant.as_str(), priority.name(), most];

@@ -7,6 +7,7 @@ pub(super) async fn holds(store: &dyn Store) {
     what_waits_is_told_by_tenant_and_round_and_taken_in_order(store).await;
     what_must_not_be_begun_yet_or_any_more_is_not(store).await;
     a_tenant_makes_no_more_jobs_a_day_than_it_may(store).await;
+    a_tenant_has_no_more_jobs_at_once_than_it_may_whoever_takes_them(store).await;
     pages_of_jobs_show_one_state(store).await;
     a_request_that_became_a_job_runs_under_its_worker(store).await;
 }
@@ -28,7 +29,8 @@ async fn what_waits_is_told_by_tenant_and_round_and_taken_in_order(store: &dyn S
     assert_eq!(waiting(2, 9, None).await, [a.clone(), b.clone(), c.clone()]);
     assert_eq!(waiting(2, 2, Some("wait-a")).await, [b.clone(), c.clone()]);
     assert_eq!(waiting(2, 2, Some("wait-b")).await, [c, a], "round from the first");
-    let pick = |of: &str, most| Pick { tenant: tenant(of), priority: Priority::High, most };
+    let pick =
+        |of: &str, most| Pick { tenant: tenant(of), priority: Priority::High, most, at_once: None };
     let taken = store.take(by, vec![pick("wait-a", 2), pick("wait-b", 5)]).await.unwrap();
     let ids: Vec<_> = taken.iter().map(|one| one.job.of.clone()).collect();
     assert_eq!(ids, [order[0].clone(), order[2].clone(), order[1].clone()]);
@@ -56,6 +58,9 @@ async fn what_must_not_be_begun_yet_or_any_more_is_not(store: &dyn Store) {
     let again = Ending::Again(error("X"), Duration::from_secs(60));
     store.end_attempt(taken[0].lease.clone(), again).await.unwrap();
     assert!(take(store, by, "dates", 9).await.is_empty(), "it rests");
+    let found = store.waiting(9, 1000, None).await.unwrap();
+    let resting = found.iter().find(|w| w.tenant == tenant("dates")).unwrap();
+    assert!(resting.costs.is_empty(), "told of, or whoever looks cannot know where it stands");
     store.expire_jobs(100).await.unwrap();
     let expired = job(store, &late).await;
     assert_eq!((expired.state, expired.has_payload), (JobState::Failed, false));
@@ -71,6 +76,29 @@ async fn a_tenant_makes_no_more_jobs_a_day_than_it_may(store: &dyn Store) {
     let refused = racing.iter().filter(|r| matches!(r, Ok(Added::QuotaUsed))).count();
     assert_eq!((made, refused), (5, 7), "{racing:?}");
     assert!(matches!(store.add_job(most("daily-too")).await, Ok(Added::New(_))));
+}
+
+async fn a_tenant_has_no_more_jobs_at_once_than_it_may_whoever_takes_them(store: &dyn Store) {
+    let workers = join_all((0..6).map(|_| entered(store))).await;
+    for _ in 0..20 {
+        added(store, new_job("limited")).await;
+        added(store, NewJob { priority: Priority::High, ..new_job("limited") }).await;
+    }
+    let pick = |priority| Pick { tenant: tenant("limited"), priority, most: 2, at_once: Some(3) };
+    let picks = || vec![pick(Priority::Normal), pick(Priority::High)];
+    let mut done = 0;
+    while done < 40 {
+        let racing = join_all(workers.iter().map(|by| store.take(*by, picks()))).await;
+        let taken: Vec<Taken> = racing.into_iter().flat_map(Result::unwrap).collect();
+        assert!((1..=3).contains(&taken.len()), "{} at once", taken.len());
+        for one in taken {
+            assert!(store.end_attempt(one.lease, Ending::Completed(vec![])).await.unwrap());
+            done += 1;
+        }
+    }
+    for by in workers {
+        store.leave(by).await.unwrap();
+    }
 }
 
 async fn pages_of_jobs_show_one_state(store: &dyn Store) {

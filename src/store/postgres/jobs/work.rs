@@ -1,6 +1,6 @@
 //! Jobs as their workers see them, and what is done about them in time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
@@ -44,10 +44,8 @@ impl Work for Postgres {
                     for (tenant, costs) in tenants.iter().zip(all) {
                         // What no tenant is called was not written here.
                         let Ok(tenant) = TenantId::parse(tenant) else { continue };
-                        if !costs.is_empty() {
-                            let running = running.get(tenant.as_str()).copied().unwrap_or(0);
-                            found.push(Waiting { tenant, priority, costs, running });
-                        }
+                        let running = running.get(tenant.as_str()).copied().unwrap_or(0);
+                        found.push(Waiting { tenant, priority, costs, running });
                     }
                 }
                 Ok(found)
@@ -62,6 +60,15 @@ impl Work for Postgres {
                 let mut taken = Vec::new();
                 if !lives(t, worker).await? {
                     return Ok(taken);
+                }
+                // Who takes of the same tenant waits here: what the other took is counted below.
+                let limited = picks.iter().filter(|pick| pick.at_once.is_some());
+                let tenants: BTreeSet<&str> = limited.map(|pick| pick.tenant.as_str()).collect();
+                // One after the other, in the same order everywhere, so that nobody waits in a ring.
+                for tenant in tenants {
+                    let alone = "SELECT pg_advisory_xact_lock(hashtextextended($1, 7201007))";
+                    let alone = t.prepare_cached(alone).await?;
+                    t.query_one(&alone, &[&tenant]).await?;
                 }
                 let now = now(t).await?;
                 for pick in &picks {
@@ -123,14 +130,25 @@ impl Work for Postgres {
 
 async fn pick_rows(
     t: &Transaction<'_>,
-    Pick { tenant, priority, most }: &Pick,
+    Pick { tenant, priority, most, at_once }: &Pick,
     now: i64,
 ) -> Result<Vec<Numbered<Held>>, Fault> {
+    let most = match at_once {
+        Some(limit) => limit.saturating_sub(running_of(t, tenant).await?).min(*most),
+        None => *most,
+    };
     let rest = format!(
         "{READY} AND tenant = $2 AND priority = $3 ORDER BY place LIMIT $4 FOR UPDATE SKIP LOCKED"
     );
-    let (tenant, priority, most) = (tenant.as_str(), priority.name(), i64::from(*most));
+    let (tenant, priority, most) = (tenant.as_str(), priority.name(), i64::from(most));
     select(t, &rest, &[&now, &tenant, &priority, &most]).await
+}
+
+/// How many of `tenant` run, on every instance.
+async fn running_of(t: &Transaction<'_>, tenant: &TenantId) -> Result<u32, Fault> {
+    let sql = "SELECT count(*) AS running FROM jobs WHERE state = 'running' AND tenant = $1";
+    let sql = t.prepare_cached(sql).await?;
+    small(&t.query_one(&sql, &[&tenant.as_str()]).await?, "running")
 }
 
 async fn payload(t: &Transaction<'_>, id: String) -> Result<Vec<u8>, Fault> {
