@@ -164,7 +164,7 @@ impl Checks {
             line.queued -= 1;
         }
         if to == JobState::Running {
-            self.begun((tenant, priority), (now, due), cost, load, bound);
+            self.begun((tenant, priority), (now, due, cost), load, bound);
         }
         let line = &mut self.lines[tenant][priority as usize];
         if from == Some(JobState::Queued) && line.queued == 0 {
@@ -184,8 +184,7 @@ impl Checks {
     fn begun(
         &mut self,
         (tenant, priority): (usize, Priority),
-        (now, due): (i64, i64),
-        cost: u32,
+        (now, due, cost): (i64, i64, u32),
         load: &Load,
         bound: impl Fn(f64) -> Bound,
     ) {
