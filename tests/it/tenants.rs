@@ -434,26 +434,11 @@ async fn a_tenant_without_a_free_place_is_refused_at_once_and_its_neighbour_is_n
         let second = ask(&app, &acme).await;
         assert_eq!(code(&second), (429, "QUOTA_EXCEEDED".into()), "{}", second.text);
         assert_eq!(ask(&app, &globex).await.status, 200);
-        for refused_before in 1..12 {
-            let fairness = send(&app, "GET", "/api/v1/fairness", BOOT, &Value::Null).await.json();
-            let all = fairness["tenants"].as_array().unwrap();
-            let own = all.iter().find(|share| share["tenant"] == "acme").unwrap();
-            assert_eq!(own["refused_in_a_row"], refused_before, "{own}");
-            assert_eq!(own["starving"], refused_before >= 10, "{own}");
-            let other = all.iter().find(|share| share["tenant"] == "globex").unwrap();
-            assert_eq!(
-                (&other["refused_in_a_row"], &other["starving"]),
-                (&json!(0), &json!(false))
-            );
-            assert_eq!(ask(&app, &acme).await.status, 429);
-        }
         drop(call);
     };
     let (first, ()) = tokio::join!(first, meanwhile);
     assert_eq!(first.status, 200, "{}", first.text);
     assert_eq!(ask(&app, &acme).await.status, 200, "its place is free again");
-    let fairness = send(&app, "GET", "/api/v1/fairness", &acme, &Value::Null).await.json();
-    assert_eq!(fairness["tenants"][0]["starving"], false, "{fairness}");
 }
 
 #[tokio::test]
