@@ -143,3 +143,8 @@ contract requests="10000":
 # Before a release: ten thousand changes of what is recorded; each must be found
 tamper tampers="10000":
     TAMPERS={{tampers}} cargo test --release --locked --test it -- tamper:: --nocapture
+
+# Before a release: a million jobs of ten thousand tenants on a hundred instances that fall, on virtual time
+simulation seed="1":
+    SIMULATION=full SIMULATION_SEED={{seed}} CARGO_PROFILE_TEST_OPT_LEVEL=2 \
+        cargo test --locked --lib -- jobs::tests::simulation --nocapture

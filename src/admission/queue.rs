@@ -4,6 +4,7 @@
 //! V is the finish of the one served last (Demers, Keshav, Shenker 1989, by whole requests). Pure.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::domain::id::TenantId;
 use crate::domain::request::Priority;
@@ -49,6 +50,8 @@ pub struct Queue<T> {
     clocks: [Clock; CLASSES],
     most: usize,
     number: u64,
+    /// Of several queues over the same backlog, which.
+    phases: Option<u64>,
 }
 
 /// The virtual time of one priority.
@@ -73,7 +76,15 @@ pub enum Pushed<T> {
 impl<T> Queue<T> {
     /// For `most` entries.
     pub fn new(most: usize) -> Self {
-        Self { entries: BTreeMap::new(), clocks: Default::default(), most, number: 0 }
+        let (entries, clocks) = (BTreeMap::new(), Default::default());
+        Self { entries, clocks, most, number: 0, phases: None }
+    }
+
+    /// One of several queues over the same backlog. In each a tenant's first entry stands somewhere else
+    /// within its part: if it stood at the end of it everywhere, the heavier would be served in every
+    /// queue before the lighter in any.
+    pub fn beside_others(most: usize, which: u64) -> Self {
+        Self { phases: Some(which), ..Self::new(most) }
     }
 
     /// How many wait.
@@ -96,9 +107,11 @@ impl<T> Queue<T> {
     /// priority is the one whose tenant is furthest beyond its share.
     pub fn push(&mut self, claim: Claim<'_>, item: T) -> Pushed<T> {
         let priority = claim.priority;
-        let part = (claim.cost / claim.weight.max(WEIGHT_MIN) * UNIT).max(1.0) as u64;
         let Some(clock) = self.clocks.get_mut(priority as usize) else { return Pushed::Full };
-        let from = clock.last.get(claim.tenant).copied().unwrap_or(0).max(clock.now);
+        let last = clock.last.get(claim.tenant).copied();
+        let first = if last.is_none() { phase(self.phases, claim.tenant) } else { 1.0 };
+        let part = (claim.cost / claim.weight.max(WEIGHT_MIN) * UNIT * first).max(1.0) as u64;
+        let from = last.unwrap_or(0).max(clock.now);
         self.number += 1;
         let spot = Spot { priority, finish: from.saturating_add(part), number: self.number };
         let full = self.entries.len() >= self.most;
@@ -143,10 +156,15 @@ impl<T> Queue<T> {
         there
     }
 
-    /// Takes the last that `is` so; whether there was one.
-    pub fn remove_last(&mut self, is: impl Fn(&T) -> bool) -> bool {
-        let last = self.entries.iter().rev().find(|(_, item)| is(item)).map(|(spot, _)| *spot);
-        last.is_some_and(|spot| self.remove(spot))
+    /// Takes back the last entry of `tenant` in its priority, which was not served: the tenant owes
+    /// nothing for it. `before` is its entry before that one, where it has one.
+    pub fn take_back(&mut self, tenant: &TenantId, last: Spot, before: Option<Spot>) {
+        if let Some(clock) = self.clocks.get_mut(last.priority as usize) {
+            // What it was served before lies in the past of the clock.
+            let owed = before.map_or(clock.now, |before| before.finish);
+            clock.last.insert(tenant.clone(), owed);
+        }
+        self.remove(last);
     }
 
     /// An empty class owes nobody anything.
@@ -157,6 +175,14 @@ impl<T> Queue<T> {
             *clock = Clock::default();
         }
     }
+}
+
+/// Where in its part the first entry of `tenant` stands, above 0 up to 1.
+fn phase(which: Option<u64>, tenant: &TenantId) -> f64 {
+    let Some(which) = which else { return 1.0 };
+    let mut hasher = DefaultHasher::new();
+    (which, tenant).hash(&mut hasher);
+    ((hasher.finish() >> 11) + 1) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]
@@ -257,6 +283,24 @@ mod tests {
             }
         }
         assert_eq!(count(&served(&mut queue, 22), "big"), 2);
+    }
+
+    #[test]
+    fn what_is_taken_back_costs_its_tenant_nothing() {
+        let mut queue = Queue::new(1_000);
+        let id = TenantId::parse("many").unwrap();
+        let claim = Claim { tenant: &id, priority: Priority::Normal, weight: 1.0, cost: 1.0 };
+        let mut spots = Vec::new();
+        for _ in 0..50 {
+            let Pushed::Waits(spot) = queue.push(claim, "many".into()) else { panic!("full") };
+            spots.push(spot);
+        }
+        (0..60).for_each(|_| assert!(push(&mut queue, "other", Priority::Normal, 1.0)));
+        while let Some(last) = spots.pop().filter(|_| !spots.is_empty()) {
+            queue.take_back(&id, last, spots.last().copied());
+        }
+        (0..50).for_each(|_| assert!(push(&mut queue, "many", Priority::Normal, 1.0)));
+        assert!(count(&served(&mut queue, 40), "many").abs_diff(20) <= 1);
     }
 
     #[test]

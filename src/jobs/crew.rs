@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub struct Crew {
     pub(super) stop: CancellationToken,
     /// There may be something to carry out.
     pub(super) woken: Notify,
+    /// Among it is something urgent, taken in here.
+    pub(super) urgent: AtomicBool,
     /// A job came to its end here.
     pub(super) ended: Notify,
     /// Jobs that waited when somebody last looked, with what came and went here since.
@@ -131,6 +133,7 @@ impl Crew {
             settings,
             stop: CancellationToken::new(),
             woken: Notify::new(),
+            urgent: AtomicBool::new(false),
             ended: Notify::new(),
             waiting: AtomicU64::new(0),
             keys,
@@ -197,10 +200,12 @@ impl Crew {
             actor: actor.to_owned(),
             begun_by: wish.begun.then(|| self.worker()),
         };
+        let is_urgent = job.priority <= Priority::High;
         let added = self.store.add_job(job).await.map_err(refused)?;
         if matches!(&added, Added::New(job) if job.state == JobState::Queued) {
             self.waiting.fetch_add(1, Ordering::Relaxed);
         }
+        self.urgent.fetch_or(is_urgent, Ordering::Relaxed);
         self.wake_all();
         Ok(added)
     }

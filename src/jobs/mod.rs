@@ -7,6 +7,8 @@ pub mod batch;
 mod content;
 mod crew;
 mod run;
+#[cfg(test)]
+mod tests;
 mod turns;
 mod upkeep;
 pub mod webhook;

@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::mpsc;
@@ -12,9 +13,10 @@ use tokio_util::task::TaskTracker;
 
 use super::content::Payload;
 use super::crew::{Crew, Fruitless, Progress, Tried};
-use super::turns::{EACH, Share, TENANTS_MAX, Turns};
+use super::turns::{Share, TENANTS_MAX, Turns};
 use super::{upkeep, webhook};
 use crate::domain::id::TenantId;
+use crate::seal;
 use crate::snapshot::{Live, Snapshot};
 use crate::store::{Job, Taken};
 
@@ -57,17 +59,21 @@ pub async fn run(crew: Arc<Crew>, live: Arc<Live>, perform: Perform, webhooks: w
 }
 
 async fn take(crew: &Arc<Crew>, live: &Live, (perform, tasks): (&Perform, &TaskTracker)) {
-    let mut turns = Turns::default();
+    let which = (seal::spread() * u64::MAX as f64) as u64;
+    let mut turns = Turns::new(TENANTS_MAX, which);
     let (mut free, mut look) = (crew.settings.workers, true);
     let (ends, mut ended) = mpsc::channel::<TenantId>(free.max(1));
     loop {
         let snapshot = live.current();
+        let mut must = false;
         while free > 0 && !crew.stop.is_cancelled() {
-            let fresh = std::mem::take(&mut look);
+            let urgent = crew.urgent.swap(false, Ordering::Relaxed);
+            let fresh = must || urgent || look && !turns.rests(Instant::now());
+            look &= !fresh;
             let taken = more(crew, &snapshot, (&mut turns, free), fresh).await;
+            // Places may be left of what other instances took.
+            must = taken.is_empty();
             if taken.is_empty() {
-                // Places may be left of what other instances took.
-                look = !fresh;
                 if fresh { break } else { continue }
             }
             free -= taken.len().min(free);
@@ -109,8 +115,12 @@ async fn more(
         open.then_some(Share { weight: limits.weight, at_once: limits.concurrent })
     };
     if look || turns.runs_out() {
-        match crew.store.waiting(EACH, TENANTS_MAX, turns.after()).await {
-            Ok(waiting) => turns.fill(waiting, share),
+        let begun = Instant::now();
+        match crew.store.waiting(turns.each(), TENANTS_MAX, turns.after()).await {
+            Ok(waiting) => {
+                turns.fill(waiting, share);
+                turns.looked(begun.elapsed(), Instant::now());
+            }
             Err(error) => {
                 tracing::debug!(%error, "jobs cannot be looked for; they are in a moment");
                 return Vec::new();

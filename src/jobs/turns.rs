@@ -3,17 +3,27 @@
 //! Jobs themselves stay in the store. Here stands one place for each of the first of a tenant and
 //! priority; whoever takes a place takes the oldest job of that tenant and priority.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Bound::{Excluded, Included, Unbounded};
+use std::time::{Duration, Instant};
 
-use crate::admission::queue::{Claim, Pushed, Queue};
+use crate::admission::queue::{Claim, Pushed, Queue, Spot};
 use crate::domain::id::TenantId;
 use crate::domain::request::Priority;
 use crate::store::{Pick, Waiting};
 
-/// Jobs looked at of each tenant and priority.
+/// Jobs looked at of each tenant and priority where few tenants wait.
 pub(super) const EACH: u32 = 64;
+/// Where many wait.
+const EACH_MIN: u32 = 4;
+/// Places of all that one look tells of, more or less.
+const PLACES: usize = 1_024;
 /// Tenants looked at of each priority.
 pub(super) const TENANTS_MAX: u32 = 1_000;
+/// Looks that take long rest for so many times as long, where there are turns without them.
+const LOOKING: u32 = 10;
+/// What does not count as long.
+const QUICK: Duration = Duration::from_millis(10);
 
 /// Whose jobs, how urgent.
 type Line = (TenantId, Priority);
@@ -26,58 +36,130 @@ pub(super) struct Share {
     pub at_once: Option<u32>,
 }
 
+/// The places of one line, in the order in which they are served.
+#[derive(Default)]
+struct Places {
+    spots: VecDeque<Spot>,
+    /// Whether the store has more of it.
+    more: bool,
+}
+
 /// The places.
 pub(super) struct Turns {
     queue: Queue<Line>,
-    /// Places of each line, and whether the store has more of it.
-    lines: HashMap<Line, (u32, bool)>,
+    lines: [BTreeMap<TenantId, Places>; Priority::ALL.len()],
+    /// Whom the last look told of.
+    told: Vec<Line>,
+    /// How many of them have more jobs than places, and few of these.
+    short: usize,
     running: HashMap<TenantId, u32>,
     /// The last tenant that was told of, where there may be more.
     after: Option<TenantId>,
-}
-
-impl Default for Turns {
-    fn default() -> Self {
-        let queue = Queue::new((EACH * TENANTS_MAX) as usize * Priority::ALL.len());
-        Turns { queue, lines: HashMap::new(), running: HashMap::new(), after: None }
-    }
+    /// Tenants looked at of each priority.
+    tenants_max: u32,
+    /// Jobs looked at of each tenant and priority.
+    each: u32,
+    /// Until when another look can wait.
+    rests: Option<Instant>,
 }
 
 impl Turns {
-    /// Takes what the store says. Those who wait keep their places; tenants without a share get none.
+    /// None yet, of the instance `which`: a number that others do not have.
+    pub(super) fn new(tenants_max: u32, which: u64) -> Turns {
+        let most = (EACH * tenants_max) as usize * Priority::ALL.len();
+        Turns {
+            queue: Queue::beside_others(most, which),
+            lines: Default::default(),
+            told: Vec::new(),
+            short: 0,
+            running: HashMap::new(),
+            after: None,
+            tenants_max,
+            each: EACH,
+            rests: None,
+        }
+    }
+
+    /// Takes what the store says, in the order in which it was said. Those who wait keep their places;
+    /// of those whom the store did not speak of, since others were to be told of, the first keeps its:
+    /// its turn comes as if it had been looked at all the time. Tenants without a share get none.
     pub(super) fn fill(
         &mut self,
         waiting: Vec<Waiting>,
         share: impl Fn(&TenantId) -> Option<Share>,
     ) {
-        self.after = Priority::ALL.into_iter().find_map(|priority| {
-            let mut of = waiting.iter().filter(|waiting| waiting.priority == priority);
-            of.nth(TENANTS_MAX as usize - 1).map(|last| last.tenant.clone())
+        let look = Look::of(&waiting, self.after.take(), self.tenants_max);
+        let told: HashSet<(&TenantId, Priority)> =
+            waiting.iter().map(|waiting| (&waiting.tenant, waiting.priority)).collect();
+        let known = Priority::ALL.into_iter().flat_map(|priority| {
+            let covered = look.covered(&self.lines, priority);
+            covered.map(move |tenant| (tenant, priority))
         });
-        self.running = waiting.iter().map(|w| (w.tenant.clone(), w.running)).collect();
-        let told: HashMap<Line, Waiting> =
-            waiting.into_iter().map(|w| ((w.tenant.clone(), w.priority), w)).collect();
-        // What another instance took needs no place here.
-        self.lines.retain(|line, (places, more)| {
-            let there = told.get(line).map_or(0, |waiting| waiting.costs.len());
-            *more = false;
-            while *places as usize > there && self.queue.remove_last(|known| known == line) {
-                *places -= 1;
+        let gone: Vec<Line> =
+            known.filter(|line| !told.contains(line)).map(|(t, p)| (t.clone(), p)).collect();
+        drop(told);
+        gone.iter().for_each(|line| self.shrink(line, 0));
+        for line in std::mem::take(&mut self.told) {
+            if !look.covers(&line) {
+                self.shrink(&line, 1);
             }
-            *places > 0
-        });
-        for (line, waiting) in told {
-            let Some(share) = share(&line.0) else { continue };
-            let (places, more) = self.lines.entry(line.clone()).or_default();
-            *more = waiting.costs.len() >= EACH as usize;
-            for cost in waiting.costs.iter().skip(*places as usize) {
-                let (tenant, priority) = (&line.0, line.1);
-                let claim =
-                    Claim { tenant, priority, weight: share.weight, cost: f64::from(*cost) };
-                if !matches!(self.queue.push(claim, line.clone()), Pushed::Waits(_)) {
-                    break;
+        }
+        self.short = 0;
+        self.after = look.upto;
+        self.running.retain(|_, running| *running > 0);
+        let count = waiting.len();
+        for Waiting { tenant, priority, costs, running } in waiting {
+            self.running.insert(tenant.clone(), running);
+            let line = (tenant, priority);
+            // What another instance took needs no place here.
+            self.shrink(&line, costs.len());
+            if let Some(share) = share(&line.0) {
+                self.place(&line, &costs, share.weight);
+            }
+            self.told.push(line);
+        }
+        let each = u32::try_from(PLACES / count.max(1)).unwrap_or(EACH);
+        self.each = each.clamp(EACH_MIN, EACH);
+    }
+
+    /// Keeps the first `most` places of `line`.
+    fn shrink(&mut self, line: &Line, most: usize) {
+        let Some(lines) = self.lines.get_mut(line.1 as usize) else { return };
+        let Some(places) = lines.get_mut(&line.0) else { return };
+        places.more = false;
+        while places.spots.len() > most {
+            let Some(last) = places.spots.pop_back() else { break };
+            self.queue.take_back(&line.0, last, places.spots.back().copied());
+        }
+        if places.spots.is_empty() {
+            lines.remove(&line.0);
+        }
+    }
+
+    fn place(&mut self, line: &Line, costs: &[u32], weight: f64) {
+        let (tenant, priority) = (&line.0, line.1);
+        let Some(lines) = self.lines.get_mut(priority as usize) else { return };
+        if costs.is_empty() {
+            return;
+        }
+        let places = lines.entry(tenant.clone()).or_default();
+        places.more = costs.len() >= self.each as usize;
+        for cost in costs.iter().skip(places.spots.len()) {
+            let claim = Claim { tenant, priority, weight, cost: f64::from(*cost) };
+            match self.queue.push(claim, line.clone()) {
+                Pushed::Waits(spot) => places.spots.push_back(spot),
+                Pushed::Instead(spot, (gone, (whose, priority))) => {
+                    places.spots.push_back(spot);
+                    let lines = self.lines.get_mut(priority as usize);
+                    if let Some(places) = lines.and_then(|lines| lines.get_mut(&whose)) {
+                        places.spots.retain(|spot| *spot != gone);
+                    }
+                    return;
                 }
-                *places += 1;
+                Pushed::Full => {
+                    places.more = false;
+                    return;
+                }
             }
         }
     }
@@ -87,10 +169,25 @@ impl Turns {
         self.after.clone()
     }
 
+    /// Of how many jobs of each tenant and priority it should tell.
+    pub(super) fn each(&self) -> u32 {
+        self.each
+    }
+
+    /// A look took so long until `now`.
+    pub(super) fn looked(&mut self, took: Duration, now: Instant) {
+        self.rests = now.checked_add(took.saturating_sub(QUICK) * LOOKING);
+    }
+
+    /// Whether looks have taken too much of the time for another one that could wait.
+    pub(super) fn rests(&self, now: Instant) -> bool {
+        !self.queue.is_empty() && self.rests.is_some_and(|until| now < until)
+    }
+
     /// Whether the store should be asked before more turns are given: of some line it has more jobs
     /// than have places, and those places run out.
     pub(super) fn runs_out(&self) -> bool {
-        self.lines.values().any(|(places, more)| *more && *places < EACH / 2)
+        self.short > 0
     }
 
     /// The next turns, at most `most`, of those whose tenants may have one more.
@@ -107,16 +204,20 @@ impl Turns {
                 let now = running.get(tenant).copied().unwrap_or(0);
                 share(tenant).is_some_and(|share| share.at_once.is_none_or(|most| now < most))
             };
-            let Some((_, line)) = self.queue.pop_where(fits) else { break };
+            let Some((spot, line)) = self.queue.pop_where(fits) else { break };
             *self.running.entry(line.0.clone()).or_default() += 1;
-            if let Some((places, _)) = self.lines.get_mut(&line) {
-                *places -= 1;
+            let lines = self.lines.get_mut(line.1 as usize);
+            if let Some(places) = lines.and_then(|lines| lines.get_mut(&line.0)) {
+                places.spots.retain(|known| *known != spot);
+                let few = (self.each / 2) as usize;
+                self.short += usize::from(places.more && places.spots.len() + 1 == few);
             }
             match picks.iter_mut().find(|pick| (&pick.tenant, pick.priority) == (&line.0, line.1)) {
                 Some(pick) => pick.most += 1,
                 None => {
                     let at_once = share(&line.0).and_then(|share| share.at_once);
-                    picks.push(Pick { tenant: line.0, priority: line.1, most: 1, at_once });
+                    let (tenant, priority) = line;
+                    picks.push(Pick { tenant, priority, most: 1, at_once });
                 }
             }
         }
@@ -129,6 +230,59 @@ impl Turns {
             *running = running.saturating_sub(1);
         }
     }
+}
+
+/// Whom the store spoke of: of each priority everyone, or those from one tenant round to another.
+struct Look {
+    from: Option<TenantId>,
+    /// The last of each priority that may have more; `None` where it has none.
+    last: [Option<TenantId>; Priority::ALL.len()],
+    /// Up to whom nobody was left out, whatever the priority; `None` where nobody was.
+    upto: Option<TenantId>,
+}
+
+impl Look {
+    fn of(waiting: &[Waiting], from: Option<TenantId>, tenants_max: u32) -> Look {
+        let last = Priority::ALL.map(|priority| {
+            let mut of = waiting.iter().filter(|waiting| waiting.priority == priority);
+            of.nth((tenants_max as usize).saturating_sub(1)).map(|last| last.tenant.clone())
+        });
+        // Of several that have more, the one who comes first on the way round.
+        let upto = last.iter().flatten().min_by_key(|last| way(from.as_ref(), last)).cloned();
+        Look { from, last, upto }
+    }
+
+    fn covers(&self, (tenant, priority): &Line) -> bool {
+        let last = self.last.get(*priority as usize).and_then(Option::as_ref);
+        let way = |to| way(self.from.as_ref(), to);
+        last.is_none_or(|last| way(tenant) <= way(last))
+    }
+
+    /// Who of those known in `priority` would have been told of.
+    fn covered<'a>(
+        &'a self,
+        lines: &'a [BTreeMap<TenantId, Places>],
+        priority: Priority,
+    ) -> impl Iterator<Item = &'a TenantId> {
+        let last = self.last.get(priority as usize).and_then(Option::as_ref);
+        let from = self.from.as_ref().map_or("", TenantId::as_str);
+        let (behind, round) = match last.map(TenantId::as_str) {
+            None => ((Unbounded, Unbounded), (Unbounded, Excluded(""))),
+            Some(last) if last > from => {
+                ((Excluded(from), Included(last)), (Unbounded, Excluded("")))
+            }
+            Some(last) => ((Excluded(from), Unbounded), (Unbounded, Included(last))),
+        };
+        let of = lines.get(priority as usize).into_iter();
+        let known =
+            of.flat_map(move |of| of.range::<str, _>(behind).chain(of.range::<str, _>(round)));
+        known.map(|(tenant, _)| tenant)
+    }
+}
+
+/// How `to` stands on the way round that begins behind `from`: smaller comes earlier.
+fn way<'a>(from: Option<&TenantId>, to: &'a TenantId) -> (bool, &'a TenantId) {
+    (from.is_some_and(|from| to <= from), to)
 }
 
 #[cfg(test)]
@@ -164,7 +318,7 @@ mod tests {
 
     /// Serves `most` of a backlog in steps of `step` workers that end at once; who was served.
     fn serve(backlog: &mut Backlog, most: usize, step: usize) -> HashMap<String, usize> {
-        let (mut turns, mut served) = (Turns::default(), HashMap::new());
+        let (mut turns, mut served) = (Turns::new(TENANTS_MAX, 0), HashMap::new());
         turns.fill(told(backlog, &HashMap::new()), weights);
         let mut left = most;
         while left > 0 {
@@ -200,9 +354,66 @@ mod tests {
         }
     }
 
+    /// The first `EACH` of at most `window` tenants from the one that follows, as a store tells them.
+    fn round(backlog: &Backlog, after: Option<&TenantId>, window: usize) -> Vec<Waiting> {
+        let mut all = told(backlog, &HashMap::new());
+        all.sort_by(|a, b| way(after, &a.tenant).cmp(&way(after, &b.tenant)));
+        all.truncate(window);
+        all
+    }
+
+    #[test]
+    fn tenants_beyond_one_look_get_their_share_too_and_the_lightest_are_not_forgotten() {
+        let mut backlog: Backlog =
+            (0..90).map(|n| ((id(&format!("t{n:02}")), Priority::Normal), 500)).collect();
+        for heavy in ["ten", "three"] {
+            backlog.insert((id(heavy), Priority::Normal), 500);
+        }
+        let heavy = |tenant: &TenantId| match tenant.as_str() {
+            // One tenth of them, ten times as heavy.
+            name if name.ends_with('5') => Some(Share { weight: 10.0, at_once: None }),
+            _ => weights(tenant),
+        };
+        let (mut turns, mut served) = (Turns::new(10, 1), HashMap::<String, f64>::new());
+        for _ in 0..4_000 {
+            turns.fill(round(&backlog, turns.after().as_ref(), 10), heavy);
+            for Pick { tenant, priority, .. } in turns.next(1, heavy) {
+                *backlog.get_mut(&(tenant.clone(), priority)).unwrap() -= 1;
+                let weight = heavy(&tenant).unwrap().weight;
+                *served.entry(tenant.to_string()).or_default() += 1.0 / weight;
+                turns.ended(&tenant);
+            }
+        }
+        let shares: Vec<f64> = served.values().copied().collect();
+        assert_eq!(shares.len(), 92, "somebody was never served");
+        let index = crate::admission::fairness::jain(&shares);
+        assert!(index > 0.98, "{index}: {served:?}");
+    }
+
+    #[test]
+    fn one_priority_that_is_told_of_in_part_hides_nobody_of_another() {
+        let line = |n: usize, priority| (id(&format!("t{n:02}")), priority);
+        let urgent = (0..15).map(|n| (line(n * 6, Priority::High), 1));
+        let all = (0..90).map(|n| (line(n, Priority::Normal), 1)).chain(urgent);
+        let (backlog, mut turns) = (all.collect::<Backlog>(), Turns::new(10, 1));
+        let mut seen = HashSet::new();
+        for _ in 0..12 {
+            let after = turns.after();
+            let of = |priority| {
+                let of = backlog.iter().filter(|((_, of), _)| *of == priority);
+                let of = of.map(|(line, left)| (line.clone(), *left)).collect();
+                round(&of, after.as_ref(), 10)
+            };
+            let waiting = [of(Priority::High), of(Priority::Normal)].concat();
+            seen.extend(waiting.iter().map(|w| (w.tenant.clone(), w.priority)));
+            turns.fill(waiting, weights);
+        }
+        assert_eq!(seen.len(), 105);
+    }
+
     #[test]
     fn a_critical_job_behind_a_full_backlog_of_low_ones_is_next() {
-        let mut turns = Turns::default();
+        let mut turns = Turns::new(TENANTS_MAX, 0);
         let mut backlog = Backlog::from([((id("a"), Priority::Low), 100_000)]);
         turns.fill(told(&backlog, &HashMap::new()), weights);
         assert_eq!(turns.next(5, weights)[0].priority, Priority::Low);
@@ -229,7 +440,7 @@ mod tests {
 
     #[test]
     fn a_tenant_at_its_limit_and_one_that_is_gone_hold_nobody_up() {
-        let mut turns = Turns::default();
+        let mut turns = Turns::new(TENANTS_MAX, 0);
         let backlog = Backlog::from([
             ((id("two-at-once"), Priority::Critical), 9),
             ((id("gone"), Priority::Critical), 9),
@@ -249,7 +460,7 @@ mod tests {
 
     #[test]
     fn what_another_instance_took_needs_no_place() {
-        let mut turns = Turns::default();
+        let mut turns = Turns::new(TENANTS_MAX, 0);
         let line = (id("a"), Priority::Normal);
         turns.fill(told(&Backlog::from([(line.clone(), 10)]), &HashMap::new()), weights);
         turns.fill(told(&Backlog::from([(line, 3)]), &HashMap::new()), weights);

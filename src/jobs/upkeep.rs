@@ -15,11 +15,11 @@ use crate::settings::BEAT_MAX;
 use crate::store::{Ending, StoreError};
 
 /// Beats within a lease: some may be lost.
-const BEATS: u32 = 5;
+pub(super) const BEATS: u32 = 5;
 /// Between looks at what is to be done in time.
-const TIDY: Duration = Duration::from_secs(5);
+pub(super) const TIDY: Duration = Duration::from_secs(5);
 /// Rows of one piece of upkeep.
-const AT_ONCE: u32 = 256;
+pub(super) const AT_ONCE: u32 = 256;
 /// How long a job that came to its end is known.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 

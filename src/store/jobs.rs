@@ -203,7 +203,8 @@ pub struct Waiting {
     pub tenant: TenantId,
     /// How urgent.
     pub priority: Priority,
-    /// Costs of the first jobs, in the order in which they will be taken.
+    /// Costs of the first jobs, in the order in which they will be taken; none where all of them rest,
+    /// which counts as told of.
     pub costs: Vec<u32>,
     /// How many jobs of this tenant run now, whatever their priority, on every instance.
     pub running: u32,
@@ -218,7 +219,8 @@ pub struct Pick {
     pub priority: Priority,
     /// At most so many.
     pub most: u32,
-    /// And no more than bring the tenant's running jobs, of every priority and instance, to so many.
+    /// Jobs of the tenant that may run at once, on every instance and of every priority; `None` is
+    /// unlimited. The store counts, since only it sees what others take at the same time.
     pub at_once: Option<u32>,
 }
 
@@ -258,8 +260,8 @@ pub trait Work: Send + Sync {
         tenants_max: u32,
         after: Option<TenantId>,
     ) -> Answer<'_, Vec<Waiting>>;
-    /// Takes for `worker` what `picks` name and nobody else takes at the same time, oldest first.
-    /// Nothing for a worker that has not entered, or was buried.
+    /// Takes for `worker` what `picks` name and nobody else takes at the same time, oldest first, and
+    /// of no tenant so many that more than [`Pick::at_once`] of it run. Nothing for a worker that has not entered, or was buried.
     fn take(&self, worker: WorkerId, picks: Vec<Pick>) -> Answer<'_, Vec<Taken>>;
     /// How much is done, from 0 to 1; it never falls within an attempt.
     fn progress(&self, lease: Lease, progress: f64) -> Answer<'_, bool>;

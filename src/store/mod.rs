@@ -23,6 +23,8 @@ mod jobs;
 mod kept;
 mod keys;
 mod ledger;
+#[cfg(test)]
+pub(crate) mod memory;
 mod migrated;
 mod next;
 mod open_file;

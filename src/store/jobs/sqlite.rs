@@ -189,10 +189,8 @@ impl Work for Sqlite {
                     let costs = costs(c, (&tenant, priority), now, each)?;
                     // What no tenant is called was not written here.
                     let Ok(tenant) = TenantId::parse(&tenant) else { continue };
-                    if !costs.is_empty() {
-                        let running = running.get(tenant.as_str()).copied().unwrap_or(0);
-                        found.push(Waiting { tenant, priority, costs, running });
-                    }
+                    let running = running.get(tenant.as_str()).copied().unwrap_or(0);
+                    found.push(Waiting { tenant, priority, costs, running });
                 }
             }
             Ok(found)

@@ -58,6 +58,9 @@ async fn what_must_not_be_begun_yet_or_any_more_is_not(store: &dyn Store) {
     let again = Ending::Again(error("X"), Duration::from_secs(60));
     store.end_attempt(taken[0].lease.clone(), again).await.unwrap();
     assert!(take(store, by, "dates", 9).await.is_empty(), "it rests");
+    let found = store.waiting(9, 1000, None).await.unwrap();
+    let resting = found.iter().find(|w| w.tenant == tenant("dates")).unwrap();
+    assert!(resting.costs.is_empty(), "told of, or whoever looks cannot know where it stands");
     store.expire_jobs(100).await.unwrap();
     let expired = job(store, &late).await;
     assert_eq!((expired.state, expired.has_payload), (JobState::Failed, false));

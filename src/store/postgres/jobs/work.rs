@@ -1,6 +1,6 @@
 //! Jobs as their workers see them, and what is done about them in time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
@@ -44,10 +44,8 @@ impl Work for Postgres {
                     for (tenant, costs) in tenants.iter().zip(all) {
                         // What no tenant is called was not written here.
                         let Ok(tenant) = TenantId::parse(tenant) else { continue };
-                        if !costs.is_empty() {
-                            let running = running.get(tenant.as_str()).copied().unwrap_or(0);
-                            found.push(Waiting { tenant, priority, costs, running });
-                        }
+                        let running = running.get(tenant.as_str()).copied().unwrap_or(0);
+                        found.push(Waiting { tenant, priority, costs, running });
                     }
                 }
                 Ok(found)
