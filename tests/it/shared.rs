@@ -89,11 +89,6 @@ impl Instance {
         assert!(done.unwrap().success());
     }
 
-    /// Ends it by SIGTERM; its exit code.
-    pub fn stop(self) -> Option<i32> {
-        self.served.stop().0
-    }
-
     pub async fn send(&self, method: &str, path: &str, key: &str, body: &Value) -> Answer {
         self.send_for((method, path), key, body, &[]).await
     }

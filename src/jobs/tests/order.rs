@@ -68,6 +68,7 @@ impl Shop {
             asker: Asker::from(&Caller::development()),
             request_id: RequestId::parse("r-1").unwrap(),
             no_store: false,
+            trace: None,
             data: json!({}),
         };
         let of = JobKey {

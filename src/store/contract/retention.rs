@@ -178,7 +178,7 @@ async fn checkpoints_go_with_the_last_record_they_signed_first(store: &dyn Store
     let nothing = HeadsPurged { taken: 0, seen: Some(606) };
     assert_eq!(store.purge_heads(look(0, 50)).await, Ok(nothing), "their records are kept");
     assert!(held(store, "heads", Some("heads-605")).await);
-    assert_eq!(store.purge(purge("heads", 50, 1_000)).await, Ok(605));
+    assert_eq!(store.purge(purge("heads", 50, 1_000), attest()).await, Ok(605));
     assert_eq!(store.purge_heads(look(0, 10)).await, Ok(HeadsPurged::default()), "too young");
     let two = HeadsPurged { taken: 2, seen: Some(5) };
     assert_eq!(store.purge_heads(look(0, 30)).await, Ok(two));
@@ -187,7 +187,7 @@ async fn checkpoints_go_with_the_last_record_they_signed_first(store: &dyn Store
     assert_eq!(store.purge_heads(look(5, 60)).await, Ok(one), "up to the held one and younger");
     assert_eq!(heads(store).await, [606, 610, 611]);
     assert!(released(store, "heads", Some("heads-605")).await);
-    assert_eq!(store.purge(purge("heads", 99, 1_000)).await, Ok(6));
+    assert_eq!(store.purge(purge("heads", 99, 1_000), attest()).await, Ok(6));
     let rest = HeadsPurged { taken: 2, seen: Some(611) };
     assert_eq!(store.purge_heads(look(0, 99)).await, Ok(rest));
     assert_eq!(heads(store).await, [611], "the newest stays");

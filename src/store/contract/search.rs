@@ -112,7 +112,7 @@ async fn revisions_are_counted_up_to_so_many_rows(store: &dyn Store) {
 
 async fn what_was_purged_is_not_found(store: &dyn Store) {
     let purge = Purge { tenant: tenant(OF), before_ms: 2_000, rows_max: 9, at_ms: 9_000 };
-    assert_eq!(store.purge(purge).await, Ok(4));
+    assert_eq!(store.purge(purge, super::retention::attest()).await, Ok(4));
     assert_eq!(found(&look(store, Sought::default(), None, 100).await).len(), 8);
     let left = store.tally(tenant(OF), Sought::default(), 100).await.unwrap();
     assert_eq!(left.iter().map(|row| row.decisions).sum::<u64>(), 8);

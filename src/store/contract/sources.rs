@@ -49,7 +49,7 @@ pub(super) async fn are_forgotten(store: &dyn Store) {
     store.serve_revision("r-1".into(), 400, 0).await.unwrap();
     assert_eq!(revisions(500, "r", 1).await, ["r-1"], "a clock that goes back takes nothing away");
     let purge = Purge { tenant: tenant("forgetful"), before_ms: 9, rows_max: 9, at_ms: 9 };
-    assert_eq!(store.purge(purge).await, Ok(3));
+    assert_eq!(store.purge(purge, super::retention::attest()).await, Ok(3));
     assert_eq!(revisions(501, "", 99).await, ["r-3"], "no record that is kept names the others");
 
     let blobs = [blob(None, "f-a"), blob(None, "f-b"), blob(Some("forgetful"), "f-a")];

@@ -263,6 +263,6 @@ async fn a_low_event_is_on_record_after_sigterm_and_a_high_one_before_its_answer
         assert_eq!(count("decisions WHERE tenant = 'careful'"), n.to_string());
     }
     let low = decided(&at, secret(&made)).await;
-    assert_eq!(at.stop(), Some(0));
+    assert_eq!(at.stop().0, Some(0));
     assert_eq!(count(&format!("decisions WHERE id = '{}'", id(&low))), "1");
 }

@@ -1,6 +1,6 @@
 //! Jobs as their workers see them, and what is done about them in time.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
