@@ -91,18 +91,13 @@ pub(super) fn serve_on(
         });
         service()
     };
-    let address = settings.server.listen;
-    let mut server = builder
-        .listen("http", listener, public)
-        .map_err(|source| StartError::Listen { address, by: "--listen", source })?;
+    let refused = |address, by| move |source| StartError::Listen { address, by, source };
+    let by = refused(settings.server.listen, "--listen");
+    let mut server = builder.listen("http", listener, public).map_err(by)?;
     if let (Some(listener), Some(address)) = (admin, settings.server.admin_listen) {
-        server = server
-            .listen("admin", listener, serving(api::configure_operators, api.clone()))
-            .map_err(|source| StartError::Listen {
-            address,
-            by: "server.admin_listen",
-            source,
-        })?;
+        let admin = serving(api::configure_operators, api.clone());
+        let by = refused(address, "server.admin_listen");
+        server = server.listen("admin", listener, admin).map_err(by)?;
     }
     Ok(server.run())
 }

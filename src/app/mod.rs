@@ -57,18 +57,11 @@ impl Application {
         let listener = start::bind(settings.server.listen, "--listen")?;
         let admin = settings.server.admin_listen;
         let admin = admin.map(|at| start::bind(at, "server.admin_listen")).transpose()?;
-        let address = listener.local_addr().map_err(|source| StartError::Listen {
-            address: settings.server.listen,
-            by: "--listen",
-            source,
-        })?;
-        match auth::look(&settings).await {
-            mut refusals if refusals.len() == 1 => {
-                refusals.pop().map_or(Ok(()), |one| Err(one.into()))
-            }
-            refusals if refusals.is_empty() => Ok(()),
-            refusals => Err(StartError::AllRefused(refusals)),
-        }?;
+        let address = start::address(&listener, settings.server.listen)?;
+        let refusals = auth::look(&settings).await;
+        if !refusals.is_empty() {
+            return Err(refusals.into());
+        }
         if let Some(remote) = sources.remote() {
             remote.start(&settings).await.map_err(StartError::Remote)?;
         }

@@ -100,6 +100,15 @@ impl StartError {
     }
 }
 
+impl From<Vec<Refusal>> for StartError {
+    fn from(mut refusals: Vec<Refusal>) -> Self {
+        match refusals.pop() {
+            Some(only) if refusals.is_empty() => StartError::Refused(only),
+            last => StartError::AllRefused(refusals.into_iter().chain(last).collect()),
+        }
+    }
+}
+
 /// What the system keeps of an answer beyond what is under way to its reader.
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES: u32 = 16 * 1024;
@@ -112,6 +121,12 @@ pub(super) fn bind(address: SocketAddr, by: &'static str) -> Result<TcpListener,
     socket2::SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_BYTES).map_err(refused)?;
     listener.set_nonblocking(true).map_err(refused)?;
     Ok(listener)
+}
+
+/// Where it listens, where any free port was asked for too.
+pub(super) fn address(listener: &TcpListener, asked: SocketAddr) -> Result<SocketAddr, StartError> {
+    let refused = |source| StartError::Listen { address: asked, by: "--listen", source };
+    listener.local_addr().map_err(refused)
 }
 
 /// The reload loops, the health probes, and the keeping of quotas.

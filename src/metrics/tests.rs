@@ -78,6 +78,8 @@ fn every_family_appears_once_it_is_recorded() {
     metrics.dependency(Dependency::Store, true);
     metrics.evidence_verification(took);
     metrics.job_ended(JobState::Completed, took);
+    metrics.dead_letters(Letter::Job, 1);
+    metrics.webhook(Webhook::Taken);
     metrics.event_published(EventType::JobQueued);
     metrics.event_handled(EventType::JobQueued, "log");
     metrics.panicked();

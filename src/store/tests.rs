@@ -101,7 +101,7 @@ async fn audit_rows_cannot_be_changed_or_deleted() {
         ("DELETE FROM custody", "append-only"),
         ("UPDATE custody SET actor = 'x'", "append-only"),
         ("UPDATE decisions SET action = 'allow'", "only loses its record"),
-        ("UPDATE decisions SET record = '{}'", "only loses its record"),
+        ("UPDATE decisions SET record = '{}'", "told in custody before"),
         ("DELETE FROM decisions", "are kept"),
     ] {
         let error = raw.execute(attack, []).unwrap_err();

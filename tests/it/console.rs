@@ -271,7 +271,7 @@ async fn an_edit_that_was_taken_and_does_harm_is_named_where_edits_are_seen() {
 #[tokio::test]
 async fn dead_letters_are_requeued_and_discarded_and_ends_told_anew_by_their_buttons() {
     let app = service().await;
-    let (again, gone) = (given_up(&app, BOOT).await, given_up(&app, BOOT).await);
+    let (again, gone) = (given_up(&app, "default").await, given_up(&app, "default").await);
     let (telling, _server) = dead_telling(&app, BOOT).await;
     let browser = open(&app, BOOT);
     views::clear_dead_letters(&app, &browser, [&again, &gone], &telling).await;

@@ -184,7 +184,7 @@ async fn what_cannot_be_read_or_is_not_there_is_named_with_its_place() {
 async fn a_service_whose_file_is_gone_stores_nothing_and_says_so() {
     use std::os::unix::fs::PermissionsExt as _;
     let app = spawn().await;
-    let key = json!({"roles": ["app"], "tenant": "acme", "label": "x"});
+    let key = json!({"roles": ["app"], "tenant": "acme", "label": "x", "reason": "x"});
     assert_eq!(app.post("/api/v1/keys", &key).await.status, 201);
     for file in ["data/orchestrator.db", "data/orchestrator.db-wal", "data/orchestrator.db-shm"] {
         let mode = std::fs::metadata(app.path(file)).unwrap().permissions().mode();

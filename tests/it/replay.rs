@@ -183,7 +183,9 @@ fn broken_is_seen(root: &Path, id: &str) {
     changed["verdict"]["reasons"] = json!([{"code": "x", "message": "y"}]);
     changed["plan"]["required"] = json!(["nobody"]);
     let rewrite = |text: &str| {
-        store.execute_batch("DROP TRIGGER IF EXISTS decisions_lose_records_only").unwrap();
+        for rule in ["lose_records_only", "tell_of_purges", "stay_a_day"] {
+            store.execute_batch(&format!("DROP TRIGGER IF EXISTS decisions_{rule}")).unwrap();
+        }
         store.execute("UPDATE decisions SET record = ?1 WHERE id = ?2", [text, id]).unwrap();
     };
     rewrite(&changed.to_string());

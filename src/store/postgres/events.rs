@@ -368,8 +368,8 @@ async fn deliver(
     group: &Group,
     how: Delivering,
 ) -> Result<Vec<Delivery>, Fault> {
-    let (stream, name, now) = (group.stream.column(), group.name.as_str(), now(t).await?);
-    let cursor = begin(t, group, (now, how)).await?;
+    let (stream, name) = (group.stream.column(), group.name.as_str());
+    let (now, cursor) = begin(t, group, how).await?;
     let most = i64::from(how.most.min(LIMIT_MAX));
     let due = now.saturating_add(millis(how.ack_wait));
     let sql = format!(
@@ -389,8 +389,8 @@ async fn deliver_fairly(
     how: Delivering,
     shares: &Shares,
 ) -> Result<Vec<Delivery>, Fault> {
-    let (stream, name, now) = (group.stream.column(), group.name.as_str(), now(t).await?);
-    let cursor = begin(t, group, (now, how)).await?;
+    let (stream, name) = (group.stream.column(), group.name.as_str());
+    let (now, cursor) = begin(t, group, how).await?;
     enroll(t, (group, cursor), (0, i64::from(ENROLLED_MAX)), (now, now)).await?;
     // OVERDUE names columns that only deliveries have.
     let sql = format!(
@@ -418,14 +418,12 @@ async fn deliver_fairly(
     deliveries(t, given, &[&stream, &name, &places]).await
 }
 
-/// Makes the group where it is new, and dead what was delivered as often as it may. The place of the
-/// last event that it was given; nobody else changes it meanwhile.
-async fn begin(
-    t: &Transaction<'_>,
-    group: &Group,
-    (now, how): (i64, Delivering),
-) -> Result<i64, Fault> {
+/// Makes the group where it is new, and dead what was delivered as often as it may. The time, and the
+/// place of the last event that the group was given; nobody else changes it meanwhile.
+async fn begin(t: &Transaction<'_>, group: &Group, how: Delivering) -> Result<(i64, i64), Fault> {
     let cursor = lock(t, group).await?;
+    // Only now: what another one sent while this one waited would be of the future, hence overdue.
+    let now = now(t).await?;
     let sql = format!(
         "UPDATE event_deliveries SET dead = true, sent_at_ms = $3 \
          WHERE {OWN} AND {OVERDUE} AND count >= $4"
@@ -433,7 +431,7 @@ async fn begin(
     let sql = t.prepare_cached(&sql).await?;
     let (stream, name) = (group.stream.column(), group.name.as_str());
     t.execute(&sql, &[&stream, &name, &now, &i64::from(how.deliveries_max)]).await?;
-    Ok(cursor)
+    Ok((now, cursor))
 }
 
 /// Gives the group rows of up to `most` events behind its place, delivered `count` times.

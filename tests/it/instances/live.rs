@@ -125,7 +125,7 @@ async fn an_edit_that_one_instance_refuses_is_seen_from_the_other() {
     };
     let took = until(&b, same).await;
     println!("an edit of a mounted file was seen at both of two instances within {took:?}");
-    let served = revisions(&state(&a).await);
+    let served = revisions(&state(&b).await);
 
     std::fs::write(&edited, "settings: [").unwrap();
     std::fs::rename(&edited, &file).unwrap();

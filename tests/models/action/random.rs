@@ -298,7 +298,7 @@ impl Mix {
         }
     }
 
-    /// Prints the mix; every class must make three in a hundred.
+    /// Prints the mix; every class must make two in a hundred.
     #[expect(clippy::print_stdout, reason = "the mix is read with --nocapture")]
     #[track_caller]
     pub fn every_class_was_met(&self) {
@@ -307,7 +307,7 @@ impl Mix {
             println!("  {:5.1} %  {class}", 100.0 * *count as f64 / self.cases as f64);
         }
         let rare: Vec<_> =
-            self.counts.iter().filter(|(_, count)| **count * 100 < self.cases * 3).collect();
+            self.counts.iter().filter(|(_, count)| **count * 50 < self.cases).collect();
         let wanted = ACTIONS.iter().map(|a| format!("action {a}"));
         let wanted = wanted.chain(STRATEGIES.iter().map(|s| format!("settled by {s}")));
         let missing: Vec<_> = wanted.filter(|class| !self.counts.contains_key(class)).collect();
