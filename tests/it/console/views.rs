@@ -141,7 +141,7 @@ pub(super) async fn clear_dead_letters(
     show(browser, "jobs");
     let row = |id: &str| format!("#view section:nth-of-type(2) [data-key='{id}']");
     let [again, gone] = letters;
-    browser.until_text(&row(again), "POLICY_NOT_FOUND");
+    browser.until_text(&row(again), "INTERNAL_ERROR");
     let act = |how: &str, id: &str, reason: &str| {
         let button = format!("button[data-act=letter][aria-label='{how} {id}']");
         browser.run("document.querySelector(arguments[0]).focus()", &[json!(button)]);
@@ -153,8 +153,8 @@ pub(super) async fn clear_dead_letters(
     };
     act("Discard", gone, "nobody wants it");
     browser.until(&format!("!document.querySelector({})", json!(row(gone))));
-    // A policy that nobody has is not there at the next try either: it comes back as a letter.
-    act("Requeue", again, "the policy is back");
+    // Content that cannot be opened cannot be opened later either: it comes back as a letter.
+    act("Requeue", again, "the key is back");
     browser.until_text("#said", "Requeue is done");
     let webhook = format!("#view section:nth-of-type(3) [data-key='{telling}']");
     browser.until_text(&webhook, "7");
