@@ -118,6 +118,13 @@ async fn world(page: &str) -> World {
     let answer = app::send(&app::client(), ("POST", &at), &headers, body.as_bytes()).await;
     let judged: Value = answer.json();
     let id = judged["evidence"]["id"].as_str().unwrap_or_else(|| panic!("{judged}")).to_owned();
+    // A standard record is durable a moment after its answer.
+    let record = format!("{url}/api/v1/evidence/{id}");
+    let begun = std::time::Instant::now();
+    while app::send(&app::client(), ("GET", &record), &headers, b"").await.status != 200 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "never recorded");
+        tokio::task::yield_now().await;
+    }
     let database = (page == "docs/deployment.md").then(crate::postgres::Server::start);
     let env = vec![
         ("URL", url),
