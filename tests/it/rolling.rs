@@ -16,7 +16,7 @@ use crate::nginx;
 
 /// The shipped times, divided: 10 s between "not ready" and the end, of which nginx keeps an idle
 /// connection for 5 s.
-const DELAY: &str = "2s";
+const DELAY: &str = "4s";
 const IDLE: (&str, &str) = ("keepalive_timeout 5s", "keepalive_timeout 1s");
 /// nginx leaves an address that refused alone for as long.
 const LEFT_ALONE: Duration = Duration::from_millis(2_200);

@@ -39,9 +39,9 @@ pub struct Answer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub would: Option<Action>,
-    /// The redacted content, in the shape it was sent.
+    /// The redacted content, in the shape it was sent: a text, or a list of parts.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     pub content: Option<&'a Body>,
     /// The redacted messages, in the shape they were sent.
     #[serde(skip_serializing_if = "Option::is_none")]
