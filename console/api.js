@@ -91,8 +91,12 @@ export async function introduce() {
   self = has('GET', '/whoami') ? await get('/whoami') : null;
 }
 
-/** Whether the key holds the scope; where that is not known, the service will say. */
-export const may = (scope) => self?.scopes.includes(scope) ?? true;
+/** Whether the service serves it to this key; where its scopes are not known, the service will say. */
+export function can(method, path) {
+  const served = operation(method, path);
+  const needed = (served?.security ?? []).flatMap((way) => Object.values(way).flat());
+  return served !== undefined && needed.every((scope) => self?.scopes.includes(scope) ?? true);
+}
 
 /** Whether the service serves it; `path` is as it stands in a call. */
 export const has = (method, path) => operation(method, path) !== undefined;

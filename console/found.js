@@ -1,6 +1,6 @@
 // Decisions on record, looked for by when they were made, what was decided, and who found what.
 
-import { get, has, may } from './api.js';
+import { can, get, has } from './api.js';
 import { digest, h, mark, notice, table, time } from './dom.js';
 
 const ACTION = { allow: 'good', flag: 'warn', redact: 'warn', review: 'warn', block: 'bad' };
@@ -64,7 +64,7 @@ export function found(context, wanted = {}) {
     look();
   });
   // Whoever may not is told so once the form is sent.
-  if (may('audit:read')) look();
+  if (can('GET', '/evidence')) look();
   return h('section', { 'aria-labelledby': 'found-title' }, h('h2', { id: 'found-title' }, 'Decisions on record'), form, rows,
     h('p', { class: 'quiet' }, 'To be listed stands in no custody; to open a decision does.'));
 }

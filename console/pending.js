@@ -1,6 +1,6 @@
 // A change of a policy that waits for another person: what it is, and the two ends of a review.
 
-import { has } from './api.js';
+import { can } from './api.js';
 import { button, digest, h, mark, time } from './dom.js';
 
 const WHAT = { put: 'A change', delete: 'The deletion of the overlay', rollback: 'A return to an earlier version' };
@@ -17,7 +17,7 @@ export function shown(waits, bundle) {
       h('code', {}, author), ', ', time(at), reason ? `, “${reason}”` : '', '; digest ', digest(waits.digest), '.'),
     modules.map((module) => file(module.path, module.rego)), cases.map((one) => file(one.path, one.yaml)),
     data ? file('data.yaml', JSON.stringify(data, null, 2)) : null,
-    has('POST', path(bundle, version))
+    can('POST', path(bundle, version))
       ? h('div', { class: 'row' }, button('approve', 'Approve…'), button('reject', 'Reject…')) : null);
 }
 

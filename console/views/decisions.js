@@ -1,6 +1,6 @@
 // Decisions on record, and one with its whole explanation. Texts stay in this page unless somebody has them judged.
 
-import { get, has, send } from '../api.js';
+import { can, get, send } from '../api.js';
 import { count, digest, h, mark, notice, number, section, table, time } from '../dom.js';
 import { found } from '../found.js';
 import { highlight } from '../highlight.js';
@@ -102,7 +102,7 @@ function overlaid(one, text) {
 }
 
 function verification(one, context) {
-  if (!one.id || !has('POST', '/evidence/x/verify')) return null;
+  if (!one.id || !can('POST', '/evidence/x/verify')) return null;
   const told = h('div', { id: 'verified', 'aria-live': 'polite' });
   const go = h('button', { type: 'button' }, 'Verify the record');
   go.addEventListener('click', async () => {

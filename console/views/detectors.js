@@ -1,6 +1,6 @@
 // Detectors and their breakers, the sickest first, with manual control.
 
-import { has, look } from '../api.js';
+import { can, look } from '../api.js';
 import * as diagnose from '../diagnose.js';
 import { button, count, h, mark, ms, notice, percent, table } from '../dom.js';
 import { parse } from '../metrics.js';
@@ -16,7 +16,7 @@ const COLUMNS = [['Detector'], ['Health'], ['Breaker'], ['Calls', 'num'], ['Fail
   ['p95', 'num'], ['Finds'], ['Control']];
 
 function control(one) {
-  if (!one.own.length || !has('POST', '/breakers/x/open')) return '';
+  if (!one.own.length || !can('POST', '/breakers/x/open')) return '';
   const name = one.name;
   const to = (how, text) => button('force', text, { name, how, label: `${text} the breaker of ${name}` });
   return h('div', { class: 'row' }, one.state === 'open' ? null : to('open', 'Open'),

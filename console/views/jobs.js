@@ -1,6 +1,6 @@
 // Jobs and dead letters.
 
-import { has, look } from '../api.js';
+import { can, look } from '../api.js';
 import { button, h, mark, notice, percent, section, table, time } from '../dom.js';
 
 async function load() {
@@ -18,7 +18,7 @@ const said = (error) => (typeof error === 'string' ? error : [error?.code, error
 
 function job(one) {
   const id = idOf(one);
-  const may = (MAY[one.state] ?? []).filter((how) => has('POST', `/jobs/x/${how}`));
+  const may = (MAY[one.state] ?? []).filter((how) => can('POST', `/jobs/x/${how}`));
   return { key: id, cells: [h('code', { title: id }, id), mark(STATE[one.state] ?? 'none', one.state), one.job_type ?? '',
     one.priority ?? '', String(one.attempts ?? 0), percent(one.progress ?? 0, 1), time(one.created_at), time(one.updated_at), said(one.error),
     h('div', { class: 'row' }, may.map((how) => button('job', verb(how), { id, how, label: `${verb(how)} job ${id}` })))] };
@@ -27,7 +27,7 @@ function job(one) {
 function letter(one) {
   // A telling's own id: its job's names another letter, or none.
   const { id } = one;
-  const may = ['requeue', 'discard'].filter((how) => has('POST', `/admin/dlq/x/${how}`));
+  const may = ['requeue', 'discard'].filter((how) => can('POST', `/admin/dlq/x/${how}`));
   return { key: id, cells: [h('code', { title: id }, one.job_id), one.tenant, String(one.attempts), said(one.last_error), time(one.dead_at),
     h('div', { class: 'row' }, may.map((how) => button('letter', verb(how), { id, how, label: `${verb(how)} ${id}` })))] };
 }

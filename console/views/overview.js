@@ -1,6 +1,6 @@
 // What goes on: traffic, what was decided, how fast, what was left unjudged; and the three questions.
 
-import { look, may } from '../api.js';
+import { can, look } from '../api.js';
 import { bars, lines } from '../chart.js';
 import * as diagnose from '../diagnose.js';
 import { count, h, mark, ms, notice, number, percent, section, table } from '../dom.js';
@@ -35,7 +35,7 @@ function keep(text) {
 async function load() {
   const paths = ['/metrics', '/generations', '/detectors', '/breakers', '/fairness', '/health/detailed', '/performance'];
   const [metrics, generations, listed, breakers, fairness, health, performance] = await Promise.all(paths.map(look));
-  const revisions = may('audit:read') ? await look('/evidence/revisions') : {};
+  const revisions = can('GET', '/evidence/revisions') ? await look('/evidence/revisions') : {};
   return { metrics, generations, listed, breakers, fairness, health, performance, revisions,
     parsed: metrics.value ? keep(metrics.value) : null };
 }

@@ -1,7 +1,7 @@
 // A playground: the tenant's overlay edited here, checked while one types, and tried on inputs beside
 // what is stored. Nothing is stored until that is asked for.
 
-import { get, has, look, send } from '../api.js';
+import { can, get, look, send } from '../api.js';
 import { button, digest, h, mark, notice, section, table } from '../dom.js';
 import * as drafts from '../drafts.js';
 import { editor, table as parseTable } from '../editor.js';
@@ -333,7 +333,7 @@ export default {
     choice.append(...policies.value.policies.map((policy) => h('option', { value: policy.name, selected: policy.default },
       `${policy.name}${policy.default ? ' (default)' : ''}`)));
     root.append(h('div', { class: 'row' }, h('label', {}, 'Policy ', choice), h('label', {}, 'File ', file), more), about, edited,
-      h('div', { class: 'pair' }, rules.node, data.node), told, h('div', { class: 'row' }, go, has('PUT', '/policies/x') ? keep : null),
+      h('div', { class: 'pair' }, rules.node, data.node), told, h('div', { class: 'row' }, go, can('PUT', '/policies/x') ? keep : null),
       results, section('Inputs', known, h('div', { class: 'pair' }, texts, records)));
     listed();
     return openBundle();

@@ -1,12 +1,12 @@
 // What is live, what of the last edits was refused and where, and who changed what.
 
-import { has, look, may } from '../api.js';
+import { can, look } from '../api.js';
 import * as diagnose from '../diagnose.js';
 import { button, count, digest, h, mark, notice, percent, section, table, time } from '../dom.js';
 
 async function load() {
   const [generations, audit] = await Promise.all(['/generations', '/audit?limit=50'].map(look));
-  const revisions = may('audit:read') ? await look('/evidence/revisions') : {};
+  const revisions = can('GET', '/evidence/revisions') ? await look('/evidence/revisions') : {};
   return { generations, audit, revisions };
 }
 
@@ -63,7 +63,7 @@ export default {
     return [
       h('p', { id: 'bad-edit', class: 'lead' }, verdict(bad, value.revision)),
       live(value),
-      has('POST', '/admin/reload') ? h('p', {}, button('reload', 'Look at the files now')) : null,
+      can('POST', '/admin/reload') ? h('p', {}, button('reload', 'Look at the files now')) : null,
       value.faults.length ? section('Why the last edit is refused', table('Faults', FAULTS, value.faults.map(fault))) : null,
       value.warnings.length ? section('Odd, but it serves', table('Warnings', FAULTS, value.warnings.map(fault))) : null,
       value.history ? section('Edits of this process', table('Edits, newest first', HISTORY, value.history.map(past), 'Nothing was edited since the start.')) : null,

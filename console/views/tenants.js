@@ -1,6 +1,6 @@
 // Tenants and their quotas, the angriest first; pausing one.
 
-import { has, look, session } from '../api.js';
+import { can, look, session } from '../api.js';
 import * as diagnose from '../diagnose.js';
 import { button, count, h, mark, notice, number, percent, table, time } from '../dom.js';
 import { parse } from '../metrics.js';
@@ -36,7 +36,7 @@ function state(one) {
 }
 
 function control(one) {
-  if (!one.known || !has('POST', '/admin/tenants/x/pause')) return '';
+  if (!one.known || !can('POST', '/admin/tenants/x/pause')) return '';
   return one.known.paused ? button('resume', 'Resume', { name: one.name, label: `Resume ${one.name}` })
     : button('pause', 'Pause', { name: one.name, label: `Pause ${one.name}` });
 }

@@ -31,14 +31,13 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
             return exit::INTERNAL;
         }
     };
-    if !refused.is_empty() {
-        return report(args, &refused, "the service would not start");
-    }
     let sources = Sources::of(&settings, args.dir.as_deref(), builtin::check);
     let loaded =
         sources.read().and_then(|files| load(&files, &sources, &settings, args.dir.as_deref()));
     match loaded {
-        Err(faults) => report(args, &faults, "nothing would be loaded"),
+        Err(faults) if refused.is_empty() => report(args, &faults, "nothing would be loaded"),
+        Err(faults) => report(args, &[refused, faults].concat(), "the service would not start"),
+        Ok(_) if !refused.is_empty() => report(args, &refused, "the service would not start"),
         Ok(snapshot) => {
             for warning in &snapshot.warnings {
                 show(args.json, "warning", warning);

@@ -1,6 +1,6 @@
 //! `orchestrator keys`: API keys of the configured store, also beside a running service.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +8,15 @@ use clap::{Args, Subcommand};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use super::session::refuse;
+use super::session::{load, refuse};
 use super::{complain, exit, load_settings, print};
 use crate::api::{KeyRequest, KeyView};
 use crate::auth::{self, Caller, Keyring, Minted};
+use crate::detect::builtin;
 use crate::domain::error::{Code, Error};
 use crate::domain::id::TenantId;
 use crate::orchestrator::open_store;
+use crate::snapshot::Sources;
 use crate::store::{Page, Store};
 
 /// Keys of a page of the list.
@@ -192,8 +194,15 @@ async fn act(keyring: &Keyring, command: KeysCommand) -> Result<(), Error> {
     match command {
         KeysCommand::Create(args) => {
             let (json, reason) = (args.common.json, args.reason.clone());
+            let (config, whose) = (args.common.config.clone(), args.tenant.clone());
             let minted = keyring.create(&by, asked(args).wanted()?, &reason).await?;
             show(&minted, json);
+            if let Some(tenant) = whose.filter(|tenant| is_unknown(tenant, config.as_deref())) {
+                complain(&format!(
+                    "warning: there is no tenant `{tenant}` yet, and until there is the key is \
+                     refused: add config/tenants/{tenant}.yaml, or PUT /api/v1/tenants/{tenant}"
+                ));
+            }
         }
         KeysCommand::List(args) => list(keyring, by, &args).await?,
         KeysCommand::Rotate(args) => {
@@ -209,6 +218,14 @@ async fn act(keyring: &Keyring, command: KeysCommand) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Whether neither files nor the store hold the tenant; no, where that cannot be told.
+fn is_unknown(tenant: &str, config: Option<&Path>) -> bool {
+    let Ok(settings) = load_settings(config, None) else { return false };
+    let sources = Sources::of(&settings, None, builtin::check);
+    let loaded = sources.read().and_then(|files| load(&files, &sources, &settings, None));
+    loaded.is_ok_and(|snapshot| !snapshot.catalog.tenants.contains_key(tenant))
 }
 
 fn asked(args: CreateArgs) -> KeyRequest {

@@ -74,6 +74,22 @@ pub struct Snapshot {
     files: Files,
 }
 
+/// Whom a request is for that names nobody.
+const DEFAULT: &str = "default";
+const NO_DEFAULT: &str = "no_default_tenant";
+
+fn no_default() -> Fault {
+    Fault {
+        kind: FaultKind::Tenant,
+        file: "tenants".into(),
+        line: 0,
+        column: 0,
+        code: NO_DEFAULT,
+        message: "there is no tenant `default`: requests that name none are refused".into(),
+        hint: Some("add default.yaml, or let every key and request name its tenant".into()),
+    }
+}
+
 impl Snapshot {
     /// Reads, parses, cross-checks, compiles and probes everything; whole or not at all.
     pub fn load(
@@ -176,6 +192,8 @@ impl Snapshot {
     fn whole(files: Files, settled: Settled, policies: policy::Loaded, generation: u64) -> Self {
         let Settled { catalog, seen, mut warnings, held } = settled;
         warnings.extend(policies.warnings);
+        warnings.retain(|warning| warning.code != NO_DEFAULT);
+        warnings.extend((!catalog.tenants.contains_key(DEFAULT)).then(no_default));
         warnings.sort();
         Snapshot {
             revision: files.revision().hex(),

@@ -9,7 +9,7 @@ use http::header::{HeaderValue, IF_NONE_MATCH};
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::sources::{believed, fault};
-use super::tree::{archive, served};
+use super::tree::{archive, public_key, served};
 use super::trust::Trust;
 use super::watch::{Event, Looked, look};
 use super::{Live, Snapshot, guard};
@@ -88,6 +88,7 @@ impl Remote {
         if let Some(offer) = &self.held().offered {
             return Ok(offer.sources.clone());
         }
+        public_key((&self.key_file, self.trust)).map_err(|fault| vec![fault])?;
         self.recall().map_err(|fault| vec![fault])?;
         let offered = self.held().offered.clone();
         offered.map(|offer| offer.sources.clone()).ok_or_else(|| {

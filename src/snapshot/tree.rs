@@ -25,7 +25,8 @@ impl Sources {
 
     fn local_tree(&self) -> Result<Vec<Source>, Fault> {
         let Some(path) = self.bundle() else {
-            if let Some((key, _)) = &self.key_file {
+            if let Some((key, trust)) = &self.key_file {
+                public_key((key, *trust))?;
                 let message =
                     format!("`{}` demands a signed bundle, and there is none", key.display());
                 let hint = format!("put `{BUNDLE}` there, or unset policy.remote.public_key_file");
@@ -120,9 +121,12 @@ pub(super) fn of(shown: &str, refused: Refused) -> Fault {
     }
 }
 
-fn public_key((file, trust): (&Path, Trust)) -> Result<[u8; 32], Fault> {
+/// The key of a file.
+pub(super) fn public_key((file, trust): (&Path, Trust)) -> Result<[u8; 32], Fault> {
     let folder = (file.parent().unwrap_or(file), trust);
-    let bytes = believed(FaultKind::Settings, (file, file), folder, KEY_BYTES_MAX as u64)?;
+    let found = believed(FaultKind::Settings, (file, file), folder, KEY_BYTES_MAX as u64);
+    let hint = || Some("write the file's place in policy.remote.public_key_file".to_owned());
+    let bytes = found.map_err(|fault| Fault { hint: fault.hint.or_else(hint), ..fault })?;
     let text = String::from_utf8_lossy(&bytes);
     seal::public_key_of_pem(&text).ok_or_else(|| {
         let message = "is no Ed25519 public key in PEM".to_owned();

@@ -190,4 +190,31 @@ fn check_refuses_what_would_keep_the_service_from_starting() {
             assert!(said.contains(fault), "{args:?}: {fault}: {said}");
         }
     }
+    // Files are looked at too, and nothing is said to stand on line 0.
+    write(dir.path(), "config/tenants/acme.yaml", "schema_version: 1\nid: acme\nteir: x\n");
+    let (status, said) = told(&["check"]);
+    assert_eq!(status, Some(65), "{said}");
+    assert!(said.contains("acme.yaml:3:1: unknown_key") && !said.contains(":0:0"), "{said}");
+    assert!(said.contains("settings: refused_start: security.jwt.jwks_file"), "{said}");
+}
+
+#[test]
+fn tenants_that_are_missing_are_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "config/tenants/acme.yaml", "schema_version: 1\nid: acme\n");
+    let check = run(dir.path(), &["check"]);
+    assert_eq!(check.status.code(), Some(0), "{}", text(&check.stdout));
+    assert!(
+        text(&check.stdout).contains("there is no tenant `default`"),
+        "{}",
+        text(&check.stdout)
+    );
+    for (tenant, warned) in [("acme", false), ("acne", true)] {
+        let asked = ["keys", "create", "--role", "app", "--label", "a", "--reason", "a"];
+        let made = run(dir.path(), &[&asked[..], &["--tenant", tenant]].concat());
+        assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+        let said = text(&made.stderr).contains("warning: there is no tenant `acne`");
+        assert_eq!(said, warned, "{}", text(&made.stderr));
+        assert_eq!(text(&made.stdout).lines().count(), 1, "the secret alone");
+    }
 }
