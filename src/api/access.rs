@@ -1,4 +1,4 @@
-//! Who may ask what: one table. The guard enforces it, the OpenAPI document and docs/security.md
+//! Who may ask what: one table. The guard enforces it, the OpenAPI document and docs/permissions.md
 //! are written from it. A route that is not in it is served to nobody.
 
 use std::net::{IpAddr, SocketAddr};
@@ -397,7 +397,7 @@ fn demand(operation: &mut Operation, need: Need) {
     }
 }
 
-/// The tables of docs/security.md: routes with their scopes, then roles with theirs.
+/// The tables of docs/permissions.md: routes with their scopes, then roles with theirs.
 pub fn documented() -> String {
     let mut text = String::from("| route below `/api/v1` | needs |\n|---|---|\n");
     for (method, path, need) in RULES {
@@ -453,7 +453,7 @@ mod tests {
 
     #[test]
     fn the_manual_shows_the_table_as_it_is() {
-        let manual = include_str!("../../docs/security.md");
-        assert!(manual.contains(&documented()), "docs/security.md must hold:\n{}", documented());
+        let manual = include_str!("../../docs/permissions.md");
+        assert!(manual.contains(&documented()), "docs/permissions.md must hold:\n{}", documented());
     }
 }

@@ -12,8 +12,9 @@ pub fn check_routes(limits: &RateLimit) -> Result<(), Vec<Fault>> {
     let unknown = limits.routes.keys().filter(|route| !known.contains(route));
     let fault = |route: &String| {
         let near = yaml::nearest(route, known.iter().map(String::as_str));
-        let hint = near
-            .map_or("docs/security.md lists all routes".into(), |near| format!("write `{near}`"));
+        let hint = near.map_or("docs/permissions.md lists all routes".into(), |near| {
+            format!("write `{near}`")
+        });
         Fault {
             kind: FaultKind::Settings,
             file: "security.rate_limit.routes".into(),

@@ -27,14 +27,14 @@ const ELSEWHERE: &[(&str, &str)] = &[
     // It does not end; tests/it/events.rs listens.
     ("docs/events.md", "events/stream"),
     // tests/it/signing.rs runs these lines: they need a tenant with a secret.
-    ("docs/security.md", "openssl dgst -sha256"),
+    ("docs/credentials.md", "openssl dgst -sha256"),
 ];
 
 /// What a page calls things that a test has under other names: `(page, said, meant)`.
 const NAMES: &[(&str, &str, &str)] = &[
     ("", "http://127.0.0.1:8000", "$URL"),
     ("", "https://host/", "$URL/"),
-    ("docs/security.md", "orch_1a2b3c4d5e6f", "$PREFIX"),
+    ("docs/credentials.md", "orch_1a2b3c4d5e6f", "$PREFIX"),
     ("docs/deployment.md", "postgres://owner@db/orchestrator", "$DATABASE"),
 ];
 

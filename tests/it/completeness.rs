@@ -68,7 +68,7 @@ fn the_ledger_the_threats_and_the_faults_name_only_tests_that_exist() {
             }
         }
     }
-    let ledger = doc("ledger.md") + &doc("security.md") + &doc("reliability.md");
+    let ledger = doc("ledger.md") + &doc("threats.md") + &doc("reliability.md");
     let named: Vec<&str> = ledger
         .split('`')
         .skip(1)

@@ -60,7 +60,7 @@ fn code(answer: &Answer) -> Value {
 #[tokio::test]
 async fn the_documented_lines_sign_a_request_that_is_let_in_once() {
     let (app, key) = house().await;
-    let manual = include_str!("../../docs/security.md");
+    let manual = include_str!("../../docs/credentials.md");
     let (_, section) = manual.split_once("## Signed requests").unwrap();
     let lines = section.split("```").find(|block| block.contains("openssl dgst")).unwrap();
     let lines = lines.strip_prefix("sh\n").unwrap();
