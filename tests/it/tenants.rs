@@ -392,6 +392,43 @@ async fn fairness_weighs_what_tenants_had_and_shows_each_its_own() {
     assert_eq!(stability, "experimental");
 }
 
+#[tokio::test]
+async fn ten_refusals_in_a_row_are_starvation_until_a_request_is_judged() {
+    let journey = async || {
+        let app = spawn_closed(BOOT).await;
+        let acme = app_key(&app, "acme").await;
+        let share = async || {
+            let all = send(&app, "GET", "/api/v1/fairness", &acme, &Value::Null).await.json();
+            let own = &all["tenants"][0];
+            (own["refused_in_a_row"].as_u64(), own["starving"].as_bool())
+        };
+        let allow = async |per_hour: u32, tag: Option<&str>| {
+            let set = json!({"requests_per_hour": per_hour, "reason": "a test"});
+            match tag {
+                None => send(&app, "PUT", "/api/v1/quotas/acme", BOOT, &set).await,
+                Some(tag) => matching(&app, "PUT", "/api/v1/quotas/acme", tag, &set).await,
+            }
+        };
+        let made = allow(1, None).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+        let mut refused = 0;
+        let mut seen = Vec::new();
+        while refused < 10 {
+            refused += u32::from(ask(&app, &acme).await.status == 429);
+            if refused >= 9 {
+                seen.push(share().await);
+            }
+        }
+        let more = allow(1_000, Some(made.header("etag"))).await;
+        assert_eq!(more.status, 200, "{}", more.text);
+        assert_eq!(ask(&app, &acme).await.status, 200);
+        seen.push(share().await);
+        seen
+    };
+    let seen = within_an_hour(journey).await;
+    assert_eq!(seen, [(Some(9), Some(false)), (Some(10), Some(true)), (Some(0), Some(false))]);
+}
+
 /// A detector that accepts a call and answers nothing, until it is dropped.
 struct Silent {
     called: tokio::sync::oneshot::Receiver<tokio::net::TcpStream>,
