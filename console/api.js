@@ -98,6 +98,9 @@ export function can(method, path) {
   return served !== undefined && needed.every((scope) => self?.scopes.includes(scope) ?? true);
 }
 
+/** Whose decisions are asked for: the chosen tenant's, the key's, or what the service takes where neither is said. */
+export const of = () => whose || self?.tenant || 'default';
+
 /** Whether the service serves it; `path` is as it stands in a call. */
 export const has = (method, path) => operation(method, path) !== undefined;
 

@@ -1,6 +1,6 @@
 // What is live, what of the last edits was refused and where, and who changed what.
 
-import { can, look } from '../api.js';
+import { can, look, of } from '../api.js';
 import * as diagnose from '../diagnose.js';
 import { button, count, digest, h, mark, notice, percent, section, table, time } from '../dom.js';
 
@@ -19,10 +19,19 @@ const revision = (suspect) => (one) => ({ key: one.revision, class: one.revision
   h('a', { href: decided(one.revision), 'aria-label': `Decisions of ${one.revision.slice(0, 12)}` }, 'Decisions')] });
 
 /** Which edit was bad, in a sentence. */
-function verdict(bad, live) {
-  if (!bad) return mark('good', 'The last edit serves.');
+function verdict(bad, live, revisions) {
+  const counted = revisions.value?.counted;
+  const whose = h('code', {}, of());
+  if (!bad && counted > 0) {
+    return [mark('good', 'The last edit serves'), ` and stops no more than the one before it, by ${count(counted)} decisions of `, whose, '.'];
+  }
+  if (!bad) {
+    const why = revisions.problem?.detail ?? (revisions.value ? ['nothing is on record for ', whose] : 'that takes a key with the scope audit:read');
+    return [mark('none', live ? 'The last edit serves.' : 'What serves is not known.'), ' Whether an edit does harm is not known: ', why, '.'];
+  }
   const first = [mark('bad', bad.where), ` is the bad edit: ${bad.what}`];
   if (bad.fault) return [...first, `${bad.hint ? `; ${bad.hint}` : ''}. What served before still serves.`];
+  if (!live) return first;
   return [...first, bad.suspect.revision === live ? '. It serves. ' : '. It serves no more. ',
     h('a', { href: decided(bad.suspect.revision) }, 'What it decided')];
 }
@@ -52,23 +61,26 @@ function past(one) {
 const ACTS = [['When'], ['Who'], ['What'], ['On'], ['Tenant'], ['Why']];
 const act = (one, at) => ({ key: `${one.at} ${at}`, cells: [time(one.at), h('code', {}, one.actor), one.action, one.target, one.tenant ?? '', one.reason] });
 
+const decisions = ({ value }) => (value ? section('What each revision decided', table('Revisions, newest first; stopped is for review, blocked or incomplete',
+  REVISIONS, value.revisions.map(revision(value.suspect)), 'Nothing was decided yet.')) : null);
+
 export default {
   id: 'reloads',
   title: 'Reloads',
   load,
   render({ generations, audit, revisions }) {
     const { value } = generations;
-    if (!value) return notice(generations.problem, 'see what is live');
     const bad = diagnose.edit(value, revisions.value);
+    const lead = h('p', { id: 'bad-edit', class: 'lead' }, verdict(bad, value?.revision, revisions));
+    if (!value) return [lead, notice(generations.problem, 'see what is live'), decisions(revisions)];
     return [
-      h('p', { id: 'bad-edit', class: 'lead' }, verdict(bad, value.revision)),
+      lead,
       live(value),
       can('POST', '/admin/reload') ? h('p', {}, button('reload', 'Look at the files now')) : null,
       value.faults.length ? section('Why the last edit is refused', table('Faults', FAULTS, value.faults.map(fault))) : null,
       value.warnings.length ? section('Odd, but it serves', table('Warnings', FAULTS, value.warnings.map(fault))) : null,
       value.history ? section('Edits of this process', table('Edits, newest first', HISTORY, value.history.map(past), 'Nothing was edited since the start.')) : null,
-      revisions.value ? section('What each revision decided', table('Revisions, newest first; stopped is for review, blocked or incomplete',
-        REVISIONS, revisions.value.revisions.map(revision(revisions.value.suspect)), 'Nothing was decided yet.')) : null,
+      decisions(revisions),
       section('Who changed what', audit.problem ? notice(audit.problem, 'see the audit')
         : table('Audit, newest first', ACTS, audit.value.audit.map(act), 'Nobody changed anything.')),
     ];
