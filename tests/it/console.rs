@@ -153,6 +153,11 @@ async fn whoever_brings_no_good_key_or_lacks_a_scope_is_told_what_to_do() {
         browser.run("return document.querySelector('#store')", &[]),
         serde_json::Value::Null
     );
+    // Whoever may not count decisions is not told that an edit did no harm.
+    show(&browser, "overview");
+    browser.until_text("#ask-edit", "not known");
+    show(&browser, "reloads");
+    browser.until_text("#bad-edit", "audit:read");
     let app_key = key(&app, json!({"roles": ["app"], "tenant": "acme"})).await;
     browser.click("#leave");
     sign_in(&browser, &app_key);
