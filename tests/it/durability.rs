@@ -374,7 +374,7 @@ async fn strict_records_share_commits_and_are_counted() {
     let seconds = std::env::var("RECORDS_SECONDS").ok().and_then(|n| n.parse().ok()).unwrap_or(0.3);
     let dir = tempfile::tempdir().unwrap();
     let sqlite = SqliteOptions::at(Place::File(dir.path().join("s.db")));
-    let server = Server::start();
+    let server = Server::start_synced();
     let stores: [(&str, Arc<dyn Ledger>); 2] = [
         ("SQLite", Arc::new(Sqlite::open(&sqlite).unwrap())),
         ("PostgreSQL", Arc::new(database(&server.database()))),

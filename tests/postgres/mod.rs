@@ -45,6 +45,11 @@ impl Server {
         Self::start_with(|_| "-c listen_addresses=".to_owned())
     }
 
+    /// The same, whose commits reach the disk: for measurements, where others need only outlive a kill.
+    pub fn start_synced() -> Server {
+        Self::start_with(|_| "-c listen_addresses= -c fsync=on".to_owned())
+    }
+
     /// The same, which speaks TLS on a free port of `localhost`, and that port.
     pub fn start_with_tls() -> (Server, u16) {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
