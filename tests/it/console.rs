@@ -143,10 +143,6 @@ async fn whoever_brings_no_good_key_or_lacks_a_scope_is_told_what_to_do() {
     show(&browser, "tenants");
     browser.until_text("#view", "tenants:write");
     assert!(browser.text("#view").contains("Your key may not list tenants"));
-    show(&browser, "detectors");
-    browser.until_text("tbody", "pii");
-    // What the key may not do has no button, and what it may only read is not offered to be stored.
-    assert_eq!(browser.run("return document.querySelectorAll('#view [data-act]').length", &[]), 0);
     show(&browser, "policies");
     browser.until("document.querySelector('#evaluate')");
     assert_eq!(
@@ -158,6 +154,10 @@ async fn whoever_brings_no_good_key_or_lacks_a_scope_is_told_what_to_do() {
     browser.until_text("#ask-edit", "not known");
     show(&browser, "reloads");
     browser.until_text("#bad-edit", "audit:read");
+    show(&browser, "detectors");
+    browser.until_text("tbody", "pii");
+    // What the key may not do has no button, and what it may only read is not offered to be stored.
+    assert_eq!(browser.run("return document.querySelectorAll('#view [data-act]').length", &[]), 0);
     let app_key = key(&app, json!({"roles": ["app"], "tenant": "acme"})).await;
     browser.click("#leave");
     sign_in(&browser, &app_key);
