@@ -272,3 +272,31 @@ fn check_and_a_start_refuse_the_same_settings() {
     let (status, said) = of(&["check"], &[("ENV", "production")]);
     assert_eq!(status, Some(0), "{said}");
 }
+
+#[test]
+fn a_new_store_is_told_and_no_second_pepper_is_made_beside_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let pepper = "5a".repeat(32);
+    let create = |pepper: Option<&str>| {
+        let mut command = command(dir.path());
+        command.args(["keys", "create", "--role", "super_admin", "--label", "a", "--reason", "a"]);
+        if let Some(pepper) = pepper {
+            command.env("ORCHESTRATION_KEY_PEPPER", pepper);
+        }
+        let output = command.output().unwrap();
+        (output.status.code(), text(&output.stderr))
+    };
+    let (status, said) = create(Some(&pepper));
+    assert_eq!(status, Some(0), "{said}");
+    let place = dir.path().join("data").display().to_string();
+    assert!(said.contains(&format!("note: made a new store in {place}")), "{said}");
+    let (status, said) = create(None);
+    assert_eq!(status, Some(64), "{said}");
+    assert!(said.contains("give ORCHESTRATION_KEY_PEPPER"), "{said}");
+    assert!(!dir.path().join("data/keys/pepper").exists());
+    let (status, said) = create(Some(&pepper));
+    assert_eq!((status, said.contains("note:")), (Some(0), false), "{said}");
+    let listed = run(dir.path(), &["keys", "list"]);
+    assert_eq!(text(&listed.stdout).lines().count(), 2, "{}", text(&listed.stderr));
+    assert!(!dir.path().join("data/keys/pepper").exists(), "a list hashes nothing");
+}
