@@ -8,17 +8,17 @@ const path = (bundle, version) => `/policies/${encodeURIComponent(bundle)}/versi
 
 const file = (name, text) => h('details', {}, h('summary', {}, name), h('pre', { tabindex: '0' }, text));
 
-/** What waits, to be read before it is reviewed; nothing where nothing waits. */
+/** What waits, to be read before it is reviewed: one element, none where nothing waits. */
 export function shown(waits, bundle) {
-  if (!waits) return null;
+  if (!waits) return [];
   const { act, author, version, proposed_at: at, reason, modules, cases, data } = waits;
-  return h('div', { id: 'pending', class: 'notice lack' },
+  return [h('div', { id: 'pending', class: 'notice lack' },
     h('p', {}, mark('warn', `${WHAT[act] ?? act} waits for a review`), ` and decides nothing yet: version ${version} by `,
       h('code', {}, author), ', ', time(at), reason ? `, “${reason}”` : '', '; digest ', digest(waits.digest), '.'),
     modules.map((module) => file(module.path, module.rego)), cases.map((one) => file(one.path, one.yaml)),
     data ? file('data.yaml', JSON.stringify(data, null, 2)) : null,
     can('POST', path(bundle, version))
-      ? h('div', { class: 'row' }, button('approve', 'Approve…'), button('reject', 'Reject…')) : null);
+      ? h('div', { class: 'row' }, button('approve', 'Approve…'), button('reject', 'Reject…')) : null)];
 }
 
 /** Ends it, by the digest that was shown; whether it was done. */

@@ -239,7 +239,7 @@ export default {
           table('Merged table', [['Key'], ['Set by']], Object.entries(resolved.origin).map(([pointer, layer]) => ({ key: pointer, cells: [h('code', {}, pointer), layer] }))));
         about.replaceChildren(h('p', {}, 'Tenant ', h('code', {}, resolved.tenant), ', layers ', h('code', {}, value.layers.join(' → ')), ', revision ', digest(value.revision),
           value.overlay ? `; stored overlay, version ${value.overlay.version}${value.overlay.shadowed ? ', shadowed by files' : ''}` : '; no overlay is stored',
-          value.broken ? mark('bad', 'the overlay does not fit the files') : ''), pending.shown(value.pending, state.bundle), from);
+          value.broken ? mark('bad', 'the overlay does not fit the files') : ''), ...pending.shown(value.pending, state.bundle), from);
         results.replaceChildren();
         check();
       } catch (problem) {

@@ -148,6 +148,10 @@ pub(super) fn serves(method: &str, pattern: &str) -> bool {
 
 /// What `method` on the matched `pattern` demands; `None` where nothing is served.
 fn need(method: &str, pattern: &str) -> Option<Need> {
+    // As GET, whose body is left out: what probes and link checkers ask.
+    if method == "HEAD" {
+        return if answers_head(pattern) { need("GET", pattern) } else { None };
+    }
     if method == "GET" && PAGES.contains(&pattern) {
         return Some(Need::Nothing);
     }
@@ -160,10 +164,15 @@ fn need(method: &str, pattern: &str) -> Option<Need> {
     rule.filter(|_| prefixed || bare(path)).map(|(_, _, need)| *need)
 }
 
+fn answers_head(pattern: &str) -> bool {
+    let path = pattern.strip_prefix(PREFIX).unwrap_or(pattern);
+    ["/health", "/console"].iter().any(|start| path.starts_with(start))
+}
+
 /// The methods that the matched `pattern` serves.
 pub(super) fn methods(pattern: &str) -> Vec<&'static str> {
     let served = |method: &&str| need(method, pattern).is_some();
-    ["GET", "PUT", "POST", "DELETE"].into_iter().filter(served).collect()
+    ["GET", "HEAD", "PUT", "POST", "DELETE"].into_iter().filter(served).collect()
 }
 
 /// Lets in whom the table lets in; handlers find the `Caller` in the request.
@@ -435,6 +444,8 @@ mod tests {
         for (method, pattern) in [
             ("PATCH", "/api/v1/policies/{bundle}"),
             ("HEAD", "/api/v1/breakers"),
+            ("HEAD", "/breakers"),
+            ("HEAD", "/metrics"),
             ("GET", "/breakers"),
             ("POST", "/docs"),
             ("GET", "/api/v1/unknown"),
@@ -448,6 +459,8 @@ mod tests {
     fn another_method_is_told_those_that_are_served() {
         assert_eq!(methods("/api/v1/policies/{bundle}"), ["GET", "PUT", "DELETE"]);
         assert_eq!(methods("/docs"), ["GET"]);
+        assert_eq!(methods("/api/v1/health/live"), ["GET", "HEAD"]);
+        assert_eq!(methods("/console"), ["GET", "HEAD"]);
         assert!(methods("/breakers").is_empty());
     }
 

@@ -11,13 +11,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::api::{self, Api};
-use crate::auth::{self, Gate};
+use crate::auth::Gate;
 use crate::catalog;
 use crate::cli::{ServeArgs, complain, exit, load_settings};
 use crate::detect::builtin;
 use crate::events::{self, Feed};
 use crate::evidence::Log;
-use crate::orchestrator::{Deps, DepsError};
+use crate::orchestrator::{self, Deps, DepsError};
 use crate::settings::{Env, LogFormat, Settings};
 use crate::snapshot::{self, Live, Snapshot, Sources};
 use crate::telemetry::{self, Telemetry};
@@ -58,7 +58,7 @@ impl Application {
         let admin = settings.server.admin_listen;
         let admin = admin.map(|at| start::bind(at, "server.admin_listen")).transpose()?;
         let address = start::address(&listener, settings.server.listen)?;
-        let refusals = auth::look(&settings).await;
+        let refusals = orchestrator::look(&settings).await;
         if !refusals.is_empty() {
             return Err(refusals.into());
         }

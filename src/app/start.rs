@@ -10,10 +10,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Moment;
 use crate::api::{Api, perform};
-use crate::auth::{self, Refusal};
+use crate::auth;
 use crate::bus::Ring;
 use crate::catalog::RETENTION_DAYS;
-use crate::cli::exit;
+use crate::cli::{exit, refused};
 use crate::domain::id::TenantId;
 use crate::events::{self, Handlers, Publisher, Watcher};
 use crate::evidence;
@@ -66,15 +66,12 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
-    /// Nobody could be authenticated.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// Several reasons of this kind.
-    #[error("{}", .0.iter().map(|refusal| format!("error: {refusal}")).collect::<Vec<_>>().join("\n"))]
-    AllRefused(Vec<Refusal>),
-    /// The store could not be opened.
+    /// Settings can never work, nobody could enter, or the store could not be opened.
     #[error(transparent)]
     Deps(#[from] DepsError),
+    /// Several reasons of this kind.
+    #[error("{}", .0.iter().map(|refusal| format!("error: {refusal}")).collect::<Vec<_>>().join("\n"))]
+    AllRefused(Vec<DepsError>),
 }
 
 fn listed(faults: &[Fault]) -> String {
@@ -92,18 +89,24 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Faults(_) => exit::DATA,
-            StartError::Listen { .. } | StartError::Deps(_) | StartError::Remote(_) => {
-                exit::UNAVAILABLE
-            }
-            StartError::Refused(_) | StartError::AllRefused(_) => exit::USAGE,
+            StartError::Listen { .. } | StartError::Remote(_) => exit::UNAVAILABLE,
+            StartError::Deps(error) => refused(error),
+            // What may come back is tried again in vain while another reason stays.
+            StartError::AllRefused(all) => all.iter().map(refused).min().unwrap_or(exit::USAGE),
         }
     }
 }
 
-impl From<Vec<Refusal>> for StartError {
-    fn from(mut refusals: Vec<Refusal>) -> Self {
+impl From<auth::Refusal> for StartError {
+    fn from(refusal: auth::Refusal) -> Self {
+        StartError::Deps(refusal.into())
+    }
+}
+
+impl From<Vec<DepsError>> for StartError {
+    fn from(mut refusals: Vec<DepsError>) -> Self {
         match refusals.pop() {
-            Some(only) if refusals.is_empty() => StartError::Refused(only),
+            Some(only) if refusals.is_empty() => StartError::Deps(only),
             last => StartError::AllRefused(refusals.into_iter().chain(last).collect()),
         }
     }

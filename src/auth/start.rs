@@ -89,7 +89,7 @@ pub enum Refusal {
 
 /// Every reason to refuse a start that the settings alone hold: nothing is made, asked or stored.
 pub async fn look(settings: &Settings) -> Vec<Refusal> {
-    let mut refusals = Vec::new();
+    let mut refusals: Vec<Refusal> = unshared(settings).into_iter().collect();
     let proxies = settings.security.trusted_proxies.iter();
     refusals.extend(proxies.filter_map(|raw| network(raw).err()));
     let first = settings.secrets.get(Secret::BootstrapKey);
@@ -99,6 +99,18 @@ pub async fn look(settings: &Settings) -> Vec<Refusal> {
     refusals.extend(catalog::guard(settings).err().map(Refusal::Outbound));
     refusals.extend(Tokens::look(settings).await.err());
     refusals
+}
+
+/// The refusal of a start where the settings let nobody in: then a key in the store must.
+pub fn without_key(settings: &Settings) -> Option<Refusal> {
+    let jwt = &settings.security.jwt;
+    let secrets = [Secret::BootstrapKey, Secret::JwtSecretKey];
+    let is_open = settings.env == Env::Development;
+    let is_given = secrets.into_iter().any(|secret| settings.secrets.get(secret).is_some())
+        || jwt.jwks_file.is_some()
+        || jwt.jwks_url.is_some();
+    let env = settings.env.name();
+    (!is_open && !is_given).then_some(Refusal::NoCredentials { env })
 }
 
 impl Gate {
@@ -146,6 +158,12 @@ fn network(raw: &str) -> Result<Allow, Refusal> {
 pub fn pepper(settings: &Settings) -> Result<Key, Refusal> {
     let lost = "API keys; without it none is valid";
     kept(settings, (Secret::KeyPepper, "pepper"), lost)
+}
+
+/// Whether [`pepper`] finds one and need not make it.
+pub fn has_pepper(settings: &Settings) -> bool {
+    let is_given = settings.secrets.get(Secret::KeyPepper).is_some();
+    is_given || settings.paths.data.join("keys/pepper").exists()
 }
 
 /// The keys that seal detectors' credentials, found in the same way; the one before the present
@@ -200,15 +218,10 @@ fn kept(
     {
         return Ok(key);
     }
-    let needed: &[Secret] = match (&settings.database.url, &settings.redis.url) {
-        (Some(_), _) => &[Secret::DataKey, Secret::KeyPepper, Secret::EvidenceKey],
-        (None, Some(_)) => &[Secret::DataKey],
-        (None, None) => &[],
-    };
-    if needed.contains(&secret) {
-        let missing = needed.iter().filter(|secret| settings.secrets.get(**secret).is_none());
-        let missing: Vec<String> = missing.map(|secret| secret.variable()).collect();
-        return Err(Refusal::Shared(missing.join(" and ")));
+    if shared(settings).contains(&secret)
+        && let Some(refusal) = unshared(settings)
+    {
+        return Err(refusal);
     }
     let directory = settings.paths.data.join("keys");
     let path = directory.join(file);
@@ -220,6 +233,22 @@ fn kept(
         }
     }
     Ok(Key::load_or_create(&path)?)
+}
+
+/// What instances that share anything must hold in common.
+fn shared(settings: &Settings) -> &'static [Secret] {
+    match (&settings.database.url, &settings.redis.url) {
+        (Some(_), _) => &[Secret::DataKey, Secret::KeyPepper, Secret::EvidenceKey],
+        (None, Some(_)) => &[Secret::DataKey],
+        (None, None) => &[],
+    }
+}
+
+/// What of that is not given.
+fn unshared(settings: &Settings) -> Option<Refusal> {
+    let missing = shared(settings).iter().filter(|secret| settings.secrets.get(**secret).is_none());
+    let missing: Vec<String> = missing.map(|secret| secret.variable()).collect();
+    (!missing.is_empty()).then(|| Refusal::Shared(missing.join(" and ")))
 }
 
 fn make_directory(directory: &Path) -> Result<(), Refusal> {

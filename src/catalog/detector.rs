@@ -124,6 +124,11 @@ impl Detector {
         named_only && self.endpoints().next().is_some()
     }
 
+    /// The categories that it votes in; none for an annotator.
+    pub fn votes(&self) -> BTreeSet<Category> {
+        if self.annotator { BTreeSet::new() } else { self.categories.clone() }
+    }
+
     /// The version that takes the requests of `bucket`; the detector itself where none takes any.
     pub fn taking(self: &Arc<Self>, bucket: u32) -> &Arc<Self> {
         let mut end = 0;

@@ -1,10 +1,13 @@
 //! `orchestrator check`: every fault of a project folder, with its place.
 
+use std::path::Path;
+
 use super::session::load;
 use super::{CheckArgs, complain, exit, load_settings, print};
 use crate::api::limited::check_routes;
 use crate::auth;
 use crate::detect::builtin;
+use crate::orchestrator::{self, kept};
 use crate::settings::Settings;
 use crate::snapshot::Sources;
 use crate::yaml::fault::{Fault, FaultKind};
@@ -24,7 +27,7 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
         Ok(settings) => settings,
         Err(faults) => return report(args, &faults, "faults in the settings"),
     };
-    let refused = match refusals(&settings) {
+    let refused = match refusals(&settings, args.dir.as_deref()) {
         Ok(refused) => refused,
         Err(error) => {
             complain(&error);
@@ -57,22 +60,31 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
 }
 
 /// What else would keep the service from starting, as faults of the settings.
-fn refusals(settings: &Settings) -> Result<Vec<Fault>, String> {
+fn refusals(settings: &Settings, dir: Option<&Path>) -> Result<Vec<Fault>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("no runtime could be made: {error}"))?;
-    let fault = |refusal: auth::Refusal| Fault {
+    let fault = |message: String| Fault {
         kind: FaultKind::Settings,
         file: "settings".into(),
         line: 0,
         column: 0,
         code: "refused_start",
-        message: refusal.to_string(),
+        message,
         hint: None,
     };
-    let mut faults: Vec<Fault> =
-        runtime.block_on(auth::look(settings)).into_iter().map(fault).collect();
+    let refusals = runtime.block_on(orchestrator::look(settings));
+    let mut faults: Vec<Fault> = refusals.iter().map(|it| fault(it.to_string())).collect();
+    faults.extend(nobody_may_enter(settings, dir).map(|refusal| fault(refusal.to_string())));
     faults.extend(check_routes(&settings.security.rate_limit).err().unwrap_or_default());
     Ok(faults)
+}
+
+/// Where the settings let nobody in, keys in the store may. What cannot be read is told by the load.
+fn nobody_may_enter(settings: &Settings, dir: Option<&Path>) -> Option<auth::Refusal> {
+    let refusal = auth::without_key(settings)?;
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let keys = kept(settings, dir).and_then(|kept| kept.keys_that_hold(now_ms));
+    (keys == Ok(0)).then_some(refusal)
 }
 
 fn report(args: &CheckArgs, faults: &[Fault], meaning: &str) -> u8 {

@@ -7,15 +7,17 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
+use tokio::runtime::Runtime;
 
-use super::session::{load, refuse};
+use super::session::{load, refuse, refused};
 use super::{complain, exit, load_settings, print};
 use crate::api::{KeyRequest, KeyView};
 use crate::auth::{self, Caller, Keyring, Minted};
 use crate::detect::builtin;
 use crate::domain::error::{Code, Error};
 use crate::domain::id::TenantId;
-use crate::orchestrator::open_store;
+use crate::orchestrator::{DepsError, STORE_FILE, open_store};
+use crate::seal::Key;
 use crate::snapshot::Sources;
 use crate::store::{Page, Store};
 
@@ -127,14 +129,15 @@ pub(super) fn run(command: KeysCommand) -> u8 {
         KeysCommand::Rotate(args) => &args.common,
         KeysCommand::Revoke(args) => &args.common,
     };
-    let (keyring, store) = match open(common) {
-        Ok(opened) => opened,
-        Err(code) => return code,
-    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let Ok(runtime) = runtime else {
         complain("could not start the runtime");
         return exit::INTERNAL;
+    };
+    let makes = matches!(&command, KeysCommand::Create(_) | KeysCommand::Rotate(_));
+    let (keyring, store) = match open(common, makes, &runtime) {
+        Ok(opened) => opened,
+        Err(code) => return code,
     };
     let done = runtime.block_on(act(&keyring, command));
     store.close();
@@ -161,25 +164,60 @@ fn told(error: &Error) -> String {
     }
 }
 
-fn open(common: &Common) -> Result<(Keyring, Arc<dyn Store>), u8> {
+fn open(common: &Common, makes: bool, on: &Runtime) -> Result<(Keyring, Arc<dyn Store>), u8> {
     let settings =
         load_settings(common.config.as_deref(), None).map_err(|faults| refuse(&faults))?;
-    if settings.database.url.is_none() {
-        let data = &settings.paths.data;
+    let failed = |error: DepsError| {
+        complain(&format!("error: {error}"));
+        refused(&error)
+    };
+    let data = &settings.paths.data;
+    let is_file = settings.database.url.is_none();
+    if is_file {
         crate::store::make_folder(data).map_err(|error| {
             complain(&format!("error: could not make {}: {error}", data.display()));
             exit::UNAVAILABLE
         })?;
     }
-    let store = open_store(&settings, None).map_err(|error| {
-        complain(&format!("error: {error}"));
-        exit::UNAVAILABLE
-    })?;
-    let pepper = auth::pepper(&settings).map_err(|error| {
-        complain(&format!("error: {error}"));
-        exit::UNAVAILABLE
-    })?;
-    Ok((Keyring::new(Arc::clone(&store), pepper), store))
+    let is_new = is_file && !data.join(STORE_FILE).exists();
+    let store = open_store(&settings, None).map_err(|error| failed(error.into()))?;
+    let place = std::path::absolute(data).unwrap_or_else(|_| data.clone());
+    if is_new {
+        complain(&format!(
+            "note: made a new store in {}; a service knows its keys only where paths.data and the \
+             pepper are the same",
+            place.display()
+        ));
+    }
+    let pepper = match makes {
+        true if is_file && !is_new && !auth::has_pepper(&settings) => {
+            of_another_pepper(&*store, &place, on)?;
+            auth::pepper(&settings).map_err(DepsError::Keys)
+        }
+        true => auth::pepper(&settings).map_err(DepsError::Keys),
+        // Nothing is hashed.
+        false => Key::random().map_err(DepsError::Key),
+    };
+    Ok((Keyring::new(Arc::clone(&store), pepper.map_err(failed)?), store))
+}
+
+/// Refuses to make a second pepper beside keys: whoever made those hashes with one from elsewhere.
+fn of_another_pepper(store: &dyn Store, place: &Path, on: &Runtime) -> Result<(), u8> {
+    match on.block_on(store.keys(None, Page { limit: 1, before: None })) {
+        Ok(keys) if keys.is_empty() => Ok(()),
+        Ok(_) => {
+            complain(&format!(
+                "error: the keys in {} have a pepper that is not there; give \
+                 ORCHESTRATION_KEY_PEPPER or ORCHESTRATION_KEY_PEPPER_FILE as the service has it",
+                place.display()
+            ));
+            Err(exit::USAGE)
+        }
+        Err(error) => {
+            complain(&format!("error: {error}"));
+            Err(exit::UNAVAILABLE)
+        }
+    }
 }
 
 /// Whoever may write the store is its administrator; the audit names the user.

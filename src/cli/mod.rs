@@ -18,7 +18,7 @@ pub mod policy;
 mod scan;
 mod session;
 
-pub use session::{Session, load_settings};
+pub use session::{Session, load_settings, refused};
 
 /// Asks many detectors about content and lets policies decide.
 #[derive(Debug, Parser)]

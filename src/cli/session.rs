@@ -4,10 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{complain, exit};
+use crate::auth::Refusal;
 use crate::detect::builtin;
-use crate::orchestrator::{Deps, kept};
+use crate::orchestrator::{Deps, DepsError, kept};
 use crate::settings::Settings;
 use crate::snapshot::{self, Files, Snapshot, Sources};
+use crate::store::StoreError;
 use crate::yaml::fault::{Fault, FaultKind};
 
 /// One snapshot and everything to orchestrate with.
@@ -63,6 +65,30 @@ pub(super) fn refuse(faults: &[Fault]) -> u8 {
         complain(&format!("error: {fault}"));
     }
     exit::DATA
+}
+
+/// The exit code of what keeps a service from its work: settings that can never work are wrong use,
+/// what is away or cannot be written may come back.
+pub fn refused(error: &DepsError) -> u8 {
+    let is_wrong = match error {
+        DepsError::Keys(refusal) => match refusal {
+            Refusal::NoCredentials { .. }
+            | Refusal::BootstrapKey
+            | Refusal::Shared(_)
+            | Refusal::KeySet(_)
+            | Refusal::Outbound(_)
+            | Refusal::Proxy(_) => true,
+            Refusal::Key { .. } | Refusal::Pepper(_) | Refusal::Store(_) => false,
+        },
+        DepsError::Store(error) => {
+            matches!(error, StoreError::BadAddress | StoreError::Authority { .. })
+        }
+        DepsError::Allow(_) | DepsError::Redis(_) | DepsError::Nats(_) => true,
+        DepsError::Key(_) | DepsError::Vault(_) | DepsError::Spool(_) | DepsError::Metrics(_) => {
+            false
+        }
+    };
+    if is_wrong { exit::USAGE } else { exit::UNAVAILABLE }
 }
 
 /// `files` beside the overlays that a service with these settings stored; relative paths

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use tokio_util::task::TaskTracker;
 
 use super::Deps;
-use super::opened::{open_file, open_log, open_store};
+use super::opened::{look_at_database, open_file, open_log, open_store};
 use crate::auth;
 use crate::bus::{Announcer, Bus, Local, Nats, NatsError, NatsOptions};
 use crate::cache::{Cache, Memory, Redis, RedisError, RedisOptions};
@@ -58,6 +58,23 @@ pub enum DepsError {
     Metrics(#[from] MetricsError),
 }
 
+/// Every reason to refuse a start that the settings and the files they name hold: nothing is made,
+/// stored or asked over a network.
+pub async fn look(settings: &Settings) -> Vec<DepsError> {
+    let mut refusals: Vec<DepsError> =
+        auth::look(settings).await.into_iter().map(Into::into).collect();
+    refusals.extend(look_at_database(settings).err().map(DepsError::Store));
+    match metrics(settings) {
+        Ok(metrics) => {
+            let key = Key::from_bytes([0; 32]);
+            refusals.extend(redis(settings, &metrics, || Ok(key)).err());
+            refusals.extend(bus(settings, &metrics).err());
+        }
+        Err(error) => refusals.push(error.into()),
+    }
+    refusals
+}
+
 /// Bytes of a detector's reply.
 const REPLY_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a text that built-in detectors judge without changing threads.
@@ -75,7 +92,7 @@ impl Deps {
         // What fails here is told by whoever opens the first file in it.
         let _ = crate::store::make_folder(&settings.paths.data);
         let metrics = metrics(&settings)?;
-        let redis = redis(&settings, &metrics)?;
+        let redis = redis(&settings, &metrics, || auth::redis_key(&settings))?;
         let operations = Arc::new(Operations::default());
         let key = auth::evidence_key(&settings)?;
         let (signer, custodian) = (Signer::of(&key)?, Custodian::new(Signer::of(&key)?));
@@ -161,12 +178,16 @@ fn metrics(settings: &Settings) -> Result<Arc<Metrics>, MetricsError> {
 }
 
 /// What instances share and may forget, if the settings name it. Connects to nothing.
-fn redis(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Option<Arc<Redis>>, DepsError> {
+fn redis(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+    key: impl FnOnce() -> Result<Key, auth::Refusal>,
+) -> Result<Option<Arc<Redis>>, DepsError> {
     let Some(url) = &settings.redis.url else { return Ok(None) };
     let redis = Redis::new(RedisOptions {
         url: url.secret().clone(),
         ca_file: settings.redis.ca_file.clone(),
-        key: auth::redis_key(settings)?,
+        key: key()?,
         ttl: settings.cache.ttl.0,
         bytes_max: settings.cache.bytes_max,
         metrics: Arc::clone(metrics),

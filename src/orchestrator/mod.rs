@@ -54,7 +54,7 @@ mod steps;
 mod told;
 mod verified;
 
-pub use deps::DepsError;
+pub use deps::{DepsError, look};
 pub use facts::{budget, plain_head, view_of};
 pub use hold::{Held, hold};
 pub use opened::{SPOOL_FILE, STORE_FILE, kept, migrate, open_store};

@@ -66,6 +66,11 @@ pub fn kept(settings: &Settings, dir: Option<&Path>) -> Result<Kept, StoreError>
     }
 }
 
+/// What of the database's address and certificates can never work; asks nobody.
+pub(super) fn look_at_database(settings: &Settings) -> Result<(), StoreError> {
+    settings.database.url.as_ref().map_or(Ok(()), |url| Postgres::look(&options(settings, url)))
+}
+
 /// Brings the schema up to date, or only tells what is missing. Blocks.
 pub fn migrate(settings: &Settings, dry_run: bool) -> Result<Migrated, StoreError> {
     match &settings.database.url {

@@ -66,6 +66,7 @@ use crate::yaml::fault::{Fault, FaultKind};
 pub use apart::{Apart, OverlayFaults, OverlayName};
 pub use archive::{Archive, PACKED_BYTES_MAX, Refused};
 pub use evaluator::Evaluator;
+pub use inputs::unknown_key;
 pub use layers::package as rego_path;
 pub use load::{Loaded, Policies, View};
 pub use memo::MemoCounts;

@@ -8,7 +8,7 @@ use validator::{Validate as _, ValidationErrors, ValidationErrorsKind};
 
 use super::{Env, Secret, Secrets, Settings, discovered};
 use crate::yaml::fault::{Fault, FaultKind};
-use crate::yaml::{self, Node};
+use crate::yaml::{self, Data, Node, Source, words};
 
 /// Before every variable that is ours.
 const PREFIX: &str = "ORCHESTRATION_";
@@ -45,6 +45,7 @@ impl Settings {
         let mut loading =
             Loading { name: &name, tree: &tree, from: Vec::new(), faults: Vec::new() };
         let mut value = tree.to_json();
+        loading.refuse_root(&mut value, &text);
         loading.refuse_unknown(&mut value, &known, "");
         let mut secrets = Secrets::default();
         let mut discovered = Vec::new();
@@ -135,7 +136,10 @@ impl Loading<'_> {
     /// A fault at `pointer`: in the variable that set it, else in the file.
     fn fault(&mut self, pointer: &str, code: &'static str, message: String, hint: Option<String>) {
         let path = dotted(pointer);
-        let set = self.from.iter().find(|(set, _)| set == pointer);
+        let is_of = |set: &str| {
+            pointer.strip_prefix(set).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let set = self.from.iter().find(|(set, _)| is_of(set));
         let (file, (line, column)) = match set {
             Some((_, variable)) => (variable.clone(), (0, 0)),
             None => (self.name.to_owned(), self.tree.nearest_to(pointer).at()),
@@ -145,37 +149,64 @@ impl Loading<'_> {
         self.faults.push(Fault { kind, file, line, column, code, message, hint });
     }
 
-    /// Takes every unknown key away and names it.
+    /// Names a root that is no mapping; a file that says nothing is an empty one.
+    fn refuse_root(&mut self, value: &mut Value, text: &str) {
+        let empty = self.tree.data == Data::Null && says_nothing(text);
+        if !value.is_object() && !empty {
+            self.faults.push(self.tree.no_mapping(self.source()));
+        }
+        if !value.is_object() {
+            *value = Value::Object(serde_json::Map::new());
+        }
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source { kind: FaultKind::Settings, file: self.name }
+    }
+
+    /// Takes every unknown key away and names it, and every value that should be a mapping.
     fn refuse_unknown(&mut self, value: &mut Value, known: &Value, pointer: &str) {
         let (Some(object), Some(known)) = (value.as_object_mut(), known.as_object()) else {
             return;
         };
-        if NAMED.contains(&pointer) {
-            return;
-        }
+        let is_named = NAMED.contains(&pointer);
         let keys: Vec<String> = object.keys().cloned().collect();
         for key in keys {
-            let below = format!("{pointer}/{key}");
-            match (known.get(&key), object.get_mut(&key)) {
-                (Some(known), Some(value)) => self.refuse_unknown(value, known, &below),
-                _ => {
-                    object.remove(&key);
-                    let near = yaml::nearest(&key, known.keys().map(String::as_str));
-                    let hint = near.map(|near| {
-                        let path = dotted(&format!("{pointer}/{near}"));
-                        format!("did you mean `{path}`?")
-                    });
-                    let hint = hint.unwrap_or_else(|| {
-                        let known: Vec<&str> = known.keys().map(String::as_str).collect();
-                        format!("known here: {}", known.join(", "))
-                    });
-                    self.unknown_key(pointer, &key, hint);
+            let below = step(pointer, &key);
+            let known_here = known.get(&key);
+            let Some(found) = object.get_mut(&key) else { continue };
+            let is_section = is_named || known_here.is_some_and(Value::is_object);
+            // A section without content is absent; whoever gives a name says something of it.
+            let is_absent = found.is_null() && !is_named;
+            if is_section && !found.is_object() {
+                object.remove(&key);
+                if !is_absent {
+                    self.no_mapping(&below);
                 }
+            } else if let (Some(known), false) = (known_here, is_named) {
+                self.refuse_unknown(found, known, &below);
+            } else if !is_named {
+                object.remove(&key);
+                self.unknown_key(pointer, &key, known);
             }
         }
     }
 
-    fn unknown_key(&mut self, pointer: &str, key: &str, hint: String) {
+    fn no_mapping(&mut self, pointer: &str) {
+        let fault = self.tree.nearest_to(pointer).no_mapping(self.source());
+        let message = format!("{}: {}", dotted(pointer), fault.message);
+        self.faults.push(Fault { message, ..fault });
+    }
+
+    fn unknown_key(&mut self, pointer: &str, key: &str, known: &serde_json::Map<String, Value>) {
+        let near = yaml::nearest(key, known.keys().map(String::as_str));
+        let hint = match near {
+            Some(near) => format!("did you mean `{}`?", dotted(&step(pointer, near))),
+            None => {
+                let known: Vec<&str> = known.keys().map(String::as_str).collect();
+                format!("known here: {}", known.join(", "))
+            }
+        };
         let parent = self.tree.nearest_to(pointer);
         let entry = parent.entries().iter().find(|entry| entry.key == key);
         let (line, column) = entry.map_or(parent.at(), |entry| entry.at);
@@ -185,7 +216,7 @@ impl Loading<'_> {
             line,
             column,
             code: "unknown_key",
-            message: format!("unknown key `{}`", dotted(&format!("{pointer}/{key}"))),
+            message: format!("unknown key `{}`", dotted(&step(pointer, key))),
             hint: Some(hint),
         });
     }
@@ -272,10 +303,16 @@ impl Loading<'_> {
                 Ok(settings) => return Some(settings),
                 Err(error) => error,
             };
-            let pointer = format!("/{}", error.path().to_string().replace('.', "/"));
-            let message = error.inner().to_string();
-            self.fault(&pointer, "invalid_value", message, None);
-            set(&mut value, &pointer, known.pointer(&pointer).cloned()?);
+            let keys = error.path().iter().map(ToString::to_string);
+            let pointer = keys
+                .fold(String::new(), |pointer, key| step(&pointer, key.trim_matches(['[', ']'])));
+            let (message, hint) = words::told(&error.inner().to_string());
+            self.fault(&pointer, "invalid_value", message, hint);
+            let mut above = pointer.as_str();
+            while known.pointer(above).is_none() {
+                above = above.rsplit_once('/')?.0;
+            }
+            set(&mut value, above, known.pointer(above).cloned()?);
         }
         None
     }
@@ -354,6 +391,17 @@ fn leaves(known: &Value, prefix: &str, into: &mut Vec<String>) {
     }
 }
 
+/// The pointer of `key` in what `pointer` names.
+fn step(pointer: &str, key: &str) -> String {
+    format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
+}
+
 fn dotted(pointer: &str) -> String {
-    pointer.trim_start_matches('/').replace('/', ".")
+    pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~")
+}
+
+/// Whether a file holds nothing but comments and marks of a document.
+fn says_nothing(text: &str) -> bool {
+    let said = |line: &str| line.split('#').next().unwrap_or_default().trim().to_owned();
+    text.lines().all(|line| ["", "---", "..."].contains(&said(line).as_str()))
 }

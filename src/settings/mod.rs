@@ -150,6 +150,7 @@ impl Env {
 /// How the service listens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
+#[validate(schema(function = "two_addresses"))]
 pub struct Server {
     /// Address and port; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -237,6 +238,21 @@ impl Default for Limits {
             bodies_bytes_max: 256 * 1024 * 1024,
         }
     }
+}
+
+/// The same port of one address cannot be listened on twice; port 0 is another each time.
+fn two_addresses(server: &Server) -> Result<(), ValidationError> {
+    let Some(admin) = server.admin_listen else { return Ok(()) };
+    let (one, other) = (server.listen, admin);
+    let all = |a: SocketAddr, b: SocketAddr| {
+        a.ip().is_unspecified() && (a.is_ipv6() || a.is_ipv4() == b.is_ipv4())
+    };
+    let is_shared = one.ip() == other.ip() || all(one, other) || all(other, one);
+    if one.port() != other.port() || one.port() == 0 || !is_shared {
+        return Ok(());
+    }
+    let message = format!("`admin_listen` {other} is taken by `listen` {one}; name another port");
+    Err(ValidationError::new("taken").with_message(message.into()))
 }
 
 fn at_least_100_ms(span: &Span) -> Result<(), ValidationError> {

@@ -90,6 +90,67 @@ fn every_fault_is_named_at_once_with_its_place_and_the_nearest_key() {
 }
 
 #[test]
+fn a_file_or_section_that_is_no_mapping_is_refused_with_its_place() {
+    for (text, expected) in [
+        ("env:production\n", "1:1: bad_value: expected a mapping, found text"),
+        ("# ours\n\nenv:production\n", "3:1: bad_value: expected a mapping, found text"),
+        ("- production\n", "1:1: bad_value: expected a mapping, found a list"),
+        ("[]\n", "1:1: bad_value: expected a mapping, found a list"),
+        ("\"hello\"\n", "1:1: bad_value: expected a mapping, found text"),
+        ("42\n", "1:1: bad_value: expected a mapping, found a number"),
+        ("null\n", "1:1: bad_value: expected a mapping, found nothing"),
+        ("security: []\n", "1:11: bad_value: security: expected a mapping, found a list"),
+        ("security: [[10.0.0.0/8]]\n", "1:11: bad_value: security: expected a mapping"),
+        ("server: {limits: []}\n", "1:18: bad_value: server.limits: expected a mapping"),
+        ("server: [1]\n", "1:9: bad_value: server: expected a mapping, found a list"),
+        ("server: 8000\n", "1:9: bad_value: server: expected a mapping, found a number"),
+        ("tiers: {gold: [1, 1, 1, 1]}\n", "1:15: bad_value: tiers.gold: expected a mapping"),
+        ("tiers: {gold: null}\n", "1:15: bad_value: tiers.gold: expected a mapping"),
+        (
+            "security: {rate_limit: {routes: {GET /keys: []}}}\n",
+            "1:45: bad_value: security.rate_limit.routes.GET /keys: expected a mapping",
+        ),
+    ] {
+        let faults = load(text, &[("ORCHESTRATION_LOG_LEVEL", "warn")]).unwrap_err();
+        let [fault] = &faults[..] else { panic!("{text}: {faults:?}") };
+        let shown = fault.to_string();
+        assert!(shown.contains(&format!(":{expected}")), "{text}: {shown}");
+        assert!(shown.ends_with("(write `key: value` lines)"), "{text}: {shown}");
+    }
+    for text in ["", "# nothing yet\n", "---\n# nothing\n...\n", "{}\n", "security:\n"] {
+        assert!(load(text, &[]).is_ok(), "{text:?}");
+    }
+}
+
+#[test]
+fn a_wrong_value_is_told_in_words_of_the_file() {
+    for (text, expected) in [
+        (
+            "orchestration: {parallel_max: many}\n",
+            "expected a whole number, 0 or more, found `many`",
+        ),
+        (
+            "security: {auth_failures_per_minute: -1}\n",
+            "expected a whole number from 0 to 4294967295",
+        ),
+        ("security: {outbound_allow: {a: 1}}\n", "expected a list, found a mapping"),
+        (
+            "security: {outbound_allow: [[x]]}\n",
+            "security.outbound_allow.0: expected a string, found a list",
+        ),
+        ("env: prod\n", "`prod` is none of the known values (write one of `development`"),
+        ("a: &a [*a]\n", "an alias stands inside the value that it repeats"),
+        ("telemetry: {trace_ratio: .nan}\n", "`.nan` is no finite number"),
+    ] {
+        let faults = load(text, &[]).unwrap_err();
+        let shown = faults[0].to_string();
+        assert!(shown.contains(expected), "{text}: {shown}");
+    }
+    let list = [("ORCHESTRATION_SECURITY__OUTBOUND_ALLOW", "[[x]]")];
+    assert_eq!(load("", &list).unwrap_err()[0].file, list[0].0);
+}
+
+#[test]
 fn a_lease_of_less_than_three_beats_is_refused_with_the_least_that_is_possible() {
     let faults = load("jobs: {lease: 2900ms}\n", &[]).unwrap_err();
     assert!(faults[0].message.contains("at least 3s"), "{faults:?}");

@@ -358,8 +358,10 @@ impl Live {
                 return Err(ChangeError::Invalid(failures));
             }
             let registered = draft.catalog.private.get(&change.tenant);
-            let registered = registered.into_iter().flat_map(|own| own.keys());
-            let detectors = draft.catalog.detectors.keys().chain(registered).cloned().collect();
+            let registered = registered.into_iter().flatten();
+            let detectors = draft.catalog.detectors.iter().chain(registered);
+            let detectors =
+                detectors.map(|(name, detector)| (name.clone(), detector.votes())).collect();
             doubts = trial::doubts(&draft.files, own, &detectors, &limits);
         }
         Ok((draft, doubts))

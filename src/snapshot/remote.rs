@@ -159,7 +159,7 @@ impl Remote {
         })?;
         let guard = guard(settings)?;
         let failed = |message: String| {
-            let hint = Some("the last good policies serve; see what answers there".into());
+            let hint = Some("see what answers there".into());
             vec![Fault { hint, ..wrong("unreachable", message) }]
         };
         guard.check(&uri).map_err(|error| failed(error.to_string()))?;

@@ -3,12 +3,10 @@
 //!
 //! They see what the overlay's unit may see: every bundle, and no other tenant.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Files, Overlay};
-use crate::domain::id::DetectorName;
 use crate::policy::testing::{self, Status, Test, Why};
 use crate::policy::{Limits, Source, lint};
 use crate::yaml::fault::{Fault, FaultKind};
@@ -58,7 +56,7 @@ pub(super) fn failures(files: &Files, overlay: &Overlay, limits: &Limits) -> Vec
 pub(super) fn doubts(
     files: &Files,
     overlay: &Overlay,
-    detectors: &BTreeSet<DetectorName>,
+    detectors: &lint::Voters,
     limits: &Limits,
 ) -> Vec<Fault> {
     if shared(files).count() > LINTED_FILES_MAX {

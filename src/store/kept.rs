@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::keys::keys_in_file;
 use super::sqlite::{
     decision_in_file, decisions_in_file, objects_in_file, source_in_file, tenants_in_file,
 };
 use super::{
-    Decision, Decisions as _, Numbered, Object, Objects as _, Page, Postgres, SourceKey,
+    Decision, Decisions as _, Keys as _, Numbered, Object, Objects as _, Page, Postgres, SourceKey,
     Sources as _, StoreError, Usage as _,
 };
 use crate::domain::id::TenantId;
@@ -26,6 +27,14 @@ impl Kept {
         match self {
             Kept::File(path) => objects_in_file(path, kind),
             Kept::Database(store) => store.wait(store.objects(kind.into())),
+        }
+    }
+
+    /// API keys that are neither revoked nor expired at `now_ms`.
+    pub fn keys_that_hold(&self, now_ms: i64) -> Result<u64, StoreError> {
+        match self {
+            Kept::File(path) => keys_in_file(path, now_ms),
+            Kept::Database(store) => store.wait(store.keys_that_hold(now_ms)),
         }
     }
 

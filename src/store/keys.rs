@@ -1,9 +1,11 @@
 //! API keys: rows of the store, never their secrets.
 
-use futures_util::FutureExt as _;
+use std::path::Path;
+
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 
 use super::rows::{append_audit, before, limit, tenant};
+use super::sqlite::in_file;
 use super::{Answer, AuditEntry, Numbered, Page, Sqlite, StoreError};
 use crate::domain::access::{Grant, Role, Scope, Scopes};
 use crate::domain::id::TenantId;
@@ -41,6 +43,17 @@ impl ApiKey {
     pub fn holds(&self, now_ms: i64) -> bool {
         self.revoked_at_ms.is_none() && self.expires_at_ms.is_none_or(|end| now_ms < end)
     }
+}
+
+/// Keys that hold in the store at `path`, which is only read; none where there is no file. Blocks.
+pub(super) fn keys_in_file(path: &Path, now_ms: i64) -> Result<u64, StoreError> {
+    in_file(path, "counting keys", |c| counted(c, now_ms))
+}
+
+fn counted(c: &Connection, now_ms: i64) -> Result<u64> {
+    let sql = "SELECT count(*) FROM keys WHERE revoked_at_ms IS NULL \
+               AND (expires_at_ms IS NULL OR expires_at_ms > ?1)";
+    c.query_row(sql, [now_ms], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
 }
 
 /// A keyed hash; `Debug` shows nothing of it.
@@ -116,12 +129,7 @@ impl Keys for Sqlite {
     }
 
     fn keys_that_hold(&self, now_ms: i64) -> Answer<'_, u64> {
-        let count = self.read("counting keys", move |c| {
-            let sql = "SELECT count(*) FROM keys WHERE revoked_at_ms IS NULL \
-                       AND (expires_at_ms IS NULL OR expires_at_ms > ?1)";
-            c.query_row(sql, [now_ms], |row| row.get::<_, i64>(0))
-        });
-        async move { count.await.map(i64::cast_unsigned) }.boxed()
+        self.read("counting keys", move |c| counted(c, now_ms))
     }
 
     fn change_key(&self, change: KeyChange, entry: AuditEntry) -> Answer<'_, bool> {

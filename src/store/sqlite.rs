@@ -390,7 +390,7 @@ pub(super) fn source_in_file(
     in_file(path, "reading a source", |c| sources::source(c, tenant.as_ref(), digest))
 }
 
-fn in_file<T: Default>(
+pub(super) fn in_file<T: Default>(
     path: &Path,
     doing: &'static str,
     read: impl FnOnce(&Connection) -> rusqlite::Result<T>,

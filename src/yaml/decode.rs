@@ -8,13 +8,20 @@ use serde::forward_to_deserialize_any;
 
 use super::fault::Fault;
 use super::node::{Data, Entry, Node};
-use super::{Source, nearest, shown};
+use super::{Source, nearest, shown, words};
 
 impl Node {
     /// Decodes into `T`.
     pub fn decode<T: DeserializeOwned>(&self, source: Source<'_>) -> Result<T, Fault> {
         T::deserialize(self)
             .map_err(|e| source.fault(e.at.unwrap_or_else(|| self.at()), e.code, e.message, e.hint))
+    }
+
+    /// The fault that this is no mapping, where one must be.
+    pub fn no_mapping(&self, source: Source<'_>) -> Fault {
+        let message = format!("expected a mapping, found {}", self.kind());
+        let hint = Some("write `key: value` lines".to_owned());
+        source.fault(self.at(), "bad_value", message, hint)
     }
 }
 
@@ -35,13 +42,7 @@ impl<'a> Fields<'a> {
     pub fn new(node: &'a Node, source: Source<'a>) -> Self {
         let mut faults = Vec::new();
         if !matches!(node.data, Data::Map(_)) {
-            let message = format!("expected a mapping, found {}", found(node));
-            faults.push(source.fault(
-                node.at(),
-                "bad_value",
-                message,
-                Some("write `key: value` lines".to_owned()),
-            ));
+            faults.push(node.no_mapping(source));
         }
         Self { node, source, known: Vec::new(), refused: Vec::new(), faults }
     }
@@ -123,17 +124,6 @@ fn unknown(key: &str, known: &[&str]) -> (String, String) {
     (format!("key `{}` is unknown", shown(key)), hint)
 }
 
-fn found(node: &Node) -> &'static str {
-    match &node.data {
-        Data::Null => "nothing",
-        Data::Bool(_) => "a boolean",
-        Data::Number(_) => "a number",
-        Data::Text(_) => "text",
-        Data::List(_) => "a list",
-        Data::Map(_) => "a mapping",
-    }
-}
-
 /// Why a node is not a `T`, and where.
 #[derive(Debug)]
 pub struct Mismatch {
@@ -173,9 +163,11 @@ impl de::Error for Mismatch {
         Self::new("bad_value", message.to_string(), None)
     }
     fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let raw = expected.to_string();
+        let expected = words::expected(&raw);
         let hint = if matches!(unexpected, de::Unexpected::Str("yes" | "no" | "on" | "off")) {
             "write `true` or `false`".to_owned()
-        } else if expected.to_string().contains("string") {
+        } else if raw.contains("string") {
             "put it in quotes".to_owned()
         } else {
             format!("write {expected}")
@@ -187,6 +179,7 @@ impl de::Error for Mismatch {
         )
     }
     fn invalid_value(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let expected = words::expected(&expected.to_string());
         let message = format!("expected {expected}, found {}", named(unexpected));
         Self::new("bad_value", message, Some(format!("write {expected}")))
     }
@@ -218,7 +211,7 @@ fn named(unexpected: de::Unexpected<'_>) -> String {
     if let de::Unexpected::Str(text) = unexpected {
         return format!("`{}`", shown(text));
     }
-    shown(&unexpected.to_string())
+    words::found(&unexpected.to_string())
 }
 
 impl<'de> de::Deserializer<'de> for &Node {
@@ -274,7 +267,7 @@ impl<'de> de::Deserializer<'de> for &Node {
             (_, [only]) => visitor.visit_enum(Variant(only)),
             _ => Err(Mismatch::new(
                 "bad_value",
-                format!("expected one name, found {}", found(self)),
+                format!("expected one name, found {}", self.kind()),
                 Some("write one of the known names".to_owned()),
             )),
         }

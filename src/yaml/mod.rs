@@ -8,6 +8,7 @@ mod decode;
 mod duration;
 pub mod fault;
 mod node;
+pub mod words;
 
 #[cfg(test)]
 mod tests;
@@ -145,10 +146,20 @@ fn syntax(source: Source<'_>, text: &str, error: &serde_saphyr::Error) -> Fault 
             "the file nests or repeats more than a configuration file may".to_owned(),
             "write it flatter, without aliases of aliases",
         ),
+        E::NonFiniteFloat { value, .. } => (
+            "yaml_syntax",
+            format!("`{}` is no finite number", shown(value)),
+            "write a number, or put text in quotes",
+        ),
         E::MultipleDocuments { .. } => (
             "yaml_syntax",
             "the file holds more than one document".to_owned(),
             "keep one document per file and remove the `---` between them",
+        ),
+        E::RecursiveReferencesRequireWeakTypes { .. } => (
+            "yaml_syntax",
+            "an alias stands inside the value that it repeats".to_owned(),
+            "write that value out instead of `*`",
         ),
         _ if tabbed => ("yaml_syntax", "a tab indents this line".to_owned(), "indent with spaces"),
         other => (

@@ -139,6 +139,9 @@ def kubernetes(folder):
 
 def systemd(file):
     lines = pathlib.Path(file).read_text().splitlines()
+    for beside in [line.removeprefix("EnvironmentFile=") for line in lines if line.startswith("EnvironmentFile=")]:
+        own = pathlib.Path(file).with_name(pathlib.Path(beside).name).read_text().splitlines()
+        lines += ["Environment=" + line for line in own if line and not line.startswith("#")]
     said = " ".join(line.removeprefix("Environment=") for line in lines if line.startswith("Environment="))
     return {"systemd": dict(word.split("=", 1) for word in said.split())}
 

@@ -320,7 +320,8 @@ fn what_is_shipped_may_run_in_production() {
     let dir = tempfile::tempdir().unwrap();
     let checked = |folder: &std::path::Path| {
         let mut check = command(folder);
-        check.arg("check").env("ORCHESTRATION_ENV", "production").output().unwrap()
+        check.arg("check").env("ORCHESTRATION_ENV", "production");
+        check.env("ORCHESTRATION_BOOTSTRAP_KEY", BOOT).output().unwrap()
     };
     assert!(command(dir.path()).args(["init", "."]).output().unwrap().status.success());
     let told = checked(dir.path());

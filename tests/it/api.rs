@@ -265,6 +265,44 @@ async fn unknown_paths_methods_and_query_parameters_are_refused() {
 }
 
 #[tokio::test]
+async fn health_and_console_answer_head_without_a_body() {
+    let app = spawn().await;
+    for path in ["/health", "/api/v1/health/ready", "/health/detailed", "/console/", "/console"] {
+        let (get, head) = (app.get(path).await, app.send("HEAD", path, &[], b"").await);
+        assert_eq!((head.status, head.text.as_str()), (get.status, ""), "{path}");
+        assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
+    }
+    let other = app.send("HEAD", "/metrics", &[], b"").await;
+    assert_eq!((other.status, other.header("allow")), (405, "GET"));
+}
+
+#[tokio::test]
+async fn a_document_with_a_key_that_no_document_has_is_refused() {
+    let app = spawn().await;
+    let ask = async |input: Value| {
+        let body = json!({"point": "verdict", "input": input});
+        app.post("/api/v1/policies/evaluate", &body).await
+    };
+    for (input, pointer, hint) in [
+        (json!({"finding": []}), "/input/finding", "write `findings`"),
+        (
+            json!({"findings": [{"catgory": "pii"}]}),
+            "/input/findings/0/catgory",
+            "write `category`",
+        ),
+        (json!({"tenant": {"teir": "x"}}), "/input/tenant/teir", "write `tier`"),
+    ] {
+        let refused = ask(input).await;
+        assert_eq!(refused.status, 400, "{}", refused.text);
+        let error = &refused.json()["errors"][0];
+        assert_eq!(error["pointer"], pointer, "{error}");
+        assert!(error["detail"].as_str().unwrap().contains(hint), "{error}");
+    }
+    let open = json!({"metadata": {"anything": 1}, "tenant": {"labels": {"eu": "x"}}});
+    assert_eq!(ask(open).await.status, 200);
+}
+
+#[tokio::test]
 async fn operators_see_health_breakers_metrics_and_may_intervene() {
     let app = spawn().await;
     for path in ["/health", "/health/live", "/health/ready", "/health/startup", "/api/v1/health"] {

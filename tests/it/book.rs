@@ -24,6 +24,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("docs/running.md", "kubectl"),
     ("docs/running.md", "systemctl"),
     ("docs/running.md", "opa build"),
+    // tests/it/deploy.rs runs this line beside a service with the unit's variables.
+    ("docs/running.md", "env $(grep"),
     // It does not end; tests/it/events.rs listens.
     ("docs/events.md", "events/stream"),
     // tests/it/signing.rs runs these lines: they need a tenant with a secret.

@@ -218,3 +218,85 @@ fn tenants_that_are_missing_are_warned_of() {
         assert_eq!(text(&made.stdout).lines().count(), 1, "the secret alone");
     }
 }
+
+#[test]
+fn check_and_a_start_refuse_the_same_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = command(dir.path());
+        command.args(args);
+        for (name, value) in variables {
+            command.env(format!("ORCHESTRATION_{name}"), value);
+        }
+        let output = command.output().unwrap();
+        (output.status.code(), format!("{}{}", text(&output.stdout), text(&output.stderr)))
+    };
+    let hex = "0a".repeat(32);
+    let (free, key) = (("SERVER__LISTEN", "127.0.0.1:0"), ("DATA_KEY", hex.as_str()));
+    for (variables, expected) in [
+        (&[("ENV", "production")][..], "production needs credentials and has none"),
+        (&[("REDIS_URL", "redis://127.0.0.1:1")], "needs ORCHESTRATION_DATA_KEY, the same"),
+        (
+            &[("DATABASE_URL", "postgres://u:p@127.0.0.1:1/x")],
+            "ORCHESTRATION_DATA_KEY and ORCHESTRATION_KEY_PEPPER and ORCHESTRATION_EVIDENCE_KEY",
+        ),
+        (
+            &[key, ("REDIS_URL", "rediss://127.0.0.1:1"), ("REDIS__CA_FILE", "nope.pem")],
+            "reading redis.ca_file `nope.pem`",
+        ),
+        (
+            &[("NATS_URL", "tls://127.0.0.1:1"), ("NATS__CA_FILE", "nope.pem")],
+            "reading nats.ca_file `nope.pem`",
+        ),
+    ] {
+        let variables = [&[free], variables].concat();
+        let (status, said) = of(&["check"], &variables);
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(status, Some(65), "{said}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "check made something");
+        let (status, said) = of(&["serve"], &variables);
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(status, Some(64), "{said}");
+        let _ = std::fs::remove_dir_all(dir.path().join("data"));
+    }
+    let twice = [("SERVER__LISTEN", "127.0.0.1:9"), ("SERVER__ADMIN_LISTEN", "127.0.0.1:9")];
+    for command in ["check", "serve"] {
+        let (status, said) = of(&[command], &twice);
+        assert!(said.contains("127.0.0.1:9 is taken by `listen`"), "{said}");
+        assert_eq!(status, Some(65), "{said}");
+    }
+    // A key in the store is a credential.
+    let admin = ["--role", "super_admin", "--label", "first", "--reason", "a test"];
+    let made = run(dir.path(), &[&["keys", "create"][..], &admin].concat());
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    let (status, said) = of(&["check"], &[("ENV", "production")]);
+    assert_eq!(status, Some(0), "{said}");
+}
+
+#[test]
+fn a_new_store_is_told_and_no_second_pepper_is_made_beside_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let pepper = "5a".repeat(32);
+    let create = |pepper: Option<&str>| {
+        let mut command = command(dir.path());
+        command.args(["keys", "create", "--role", "super_admin", "--label", "a", "--reason", "a"]);
+        if let Some(pepper) = pepper {
+            command.env("ORCHESTRATION_KEY_PEPPER", pepper);
+        }
+        let output = command.output().unwrap();
+        (output.status.code(), text(&output.stderr))
+    };
+    let (status, said) = create(Some(&pepper));
+    assert_eq!(status, Some(0), "{said}");
+    let place = dir.path().join("data").display().to_string();
+    assert!(said.contains(&format!("note: made a new store in {place}")), "{said}");
+    let (status, said) = create(None);
+    assert_eq!(status, Some(64), "{said}");
+    assert!(said.contains("give ORCHESTRATION_KEY_PEPPER"), "{said}");
+    assert!(!dir.path().join("data/keys/pepper").exists());
+    let (status, said) = create(Some(&pepper));
+    assert_eq!((status, said.contains("note:")), (Some(0), false), "{said}");
+    let listed = run(dir.path(), &["keys", "list"]);
+    assert_eq!(text(&listed.stdout).lines().count(), 2, "{}", text(&listed.stderr));
+    assert!(!dir.path().join("data/keys/pepper").exists(), "a list hashes nothing");
+}

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::binary::{command, text};
+use crate::app;
+use crate::binary::{Served, command, run, shell, text};
 use crate::postgres::Server;
 
 fn repository() -> &'static Path {
@@ -115,4 +116,40 @@ fn the_systemd_unit_is_sound_and_exposes_little() {
     assert!(!said.contains("orchestrator.service"), "{said}");
     // 0 to 100; a unit that says nothing has 96.
     analyze(&["security", "--offline=true", "--threshold=15"]);
+}
+
+#[tokio::test]
+async fn a_command_beside_the_unit_works_on_the_store_of_the_service() {
+    let (dir, away) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let data = away.path().join("orchestrator");
+    let made = run(dir.path(), &["init", "."]);
+    assert!(made.status.success(), "{made:?}");
+    let env =
+        std::fs::read_to_string(repository().join("deploy/systemd/orchestrator.env")).unwrap();
+    let env = env.replace("/var/lib/orchestrator", &data.display().to_string());
+    std::fs::write(dir.path().join("orchestrator.env"), &env).unwrap();
+    std::fs::create_dir(dir.path().join("secrets")).unwrap();
+    std::fs::write(dir.path().join("secrets/key-pepper"), "5a".repeat(32)).unwrap();
+
+    let mut serve = command(dir.path());
+    serve.args(["serve", "--listen", "127.0.0.1:0"]);
+    let ours = env.lines().filter(|line| line.starts_with("ORCHESTRATION_"));
+    serve.envs(ours.filter_map(|line| line.split_once('=')));
+    serve.env("ORCHESTRATION_KEY_PEPPER_FILE", "secrets/key-pepper");
+    serve.env("ORCHESTRATION_BOOTSTRAP_KEY", format!("orch_0123456789ab_{}", "0".repeat(32)));
+    let served = Served::start(serve);
+
+    let page = std::fs::read_to_string(repository().join("docs/running.md")).unwrap();
+    let line = page.split("```").find(|block| block.contains("orchestrator keys create")).unwrap();
+    let line = line.trim_start_matches("sh\n");
+    let line = line.replace("/etc/orchestrator", &dir.path().display().to_string());
+    let made = shell(dir.path(), &line);
+    assert!(made.status.success(), "{made:?}");
+    assert!(!text(&made.stderr).contains("note:"), "{made:?}");
+    assert!(!dir.path().join("data").exists(), "it made a store of its own");
+    let key = text(&made.stdout).trim().to_owned();
+    let at = format!("http://{}/api/v1/orchestrate", served.address);
+    let headers = [("content-type", "application/json"), ("x-api-key", key.as_str())];
+    let answer = app::send(&app::client(), ("POST", &at), &headers, br#"{"content": "x"}"#).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
 }

@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use detector_orchestrator::domain::category::Category;
 use detector_orchestrator::domain::id::{BundleName, DetectorName, TenantId};
 use detector_orchestrator::policy::{Limits, Policies, Source, TenantScope, lint, testing};
 use detector_orchestrator::yaml::fault::{Fault, FaultKind};
@@ -68,9 +69,15 @@ fn faults(sources: &[Source]) -> Vec<Fault> {
         Err(faults) => return faults,
         Ok(loaded) => loaded,
     };
-    let detectors: BTreeSet<DetectorName> = ["pii", "secrets", "prompt-injection"]
-        .map(|name| DetectorName::parse(name).unwrap())
-        .into();
+    let votes = |name| [Category::parse(name).unwrap()].into();
+    let detectors: lint::Voters = [
+        ("pii", votes("pii")),
+        ("secrets", votes("secrets")),
+        ("prompt-injection", votes("injection")),
+        ("toxicity", votes("toxicity")),
+    ]
+    .map(|(name, votes)| (DetectorName::parse(name).unwrap(), votes))
+    .into();
     let mut found: BTreeSet<Fault> = loaded.warnings.into_iter().collect();
     found.extend(testing::run(sources, &|_, _| true, &limits).err().into_iter().flatten());
     if found.is_empty() {

@@ -272,6 +272,7 @@ fn a_start_without_any_policies_is_refused_and_so_is_an_address_inside() {
         let error = text(&done.stderr);
         assert_eq!(done.status.code(), Some(69), "{error}");
         assert!(error.contains("policy.remote: unreachable") && error.contains(says), "{error}");
+        assert!(!error.contains("policies serve"), "nothing serves: {error}");
     }
 }
 

@@ -2,11 +2,11 @@
 //! with the key that its reader signs in with.
 
 use actix_web::http::header::{HeaderValue, IF_NONE_MATCH};
-use actix_web::web::{self, Path, ServiceConfig};
+use actix_web::web::{Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use rust_embed::Embed;
 
-use super::{Answer, nowhere, resource};
+use super::{Answer, looked_at, nowhere, resource};
 use crate::api::caller::{NoQuery, query};
 
 #[derive(Embed)]
@@ -18,8 +18,8 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
     img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) fn configure(config: &mut ServiceConfig) {
-    config.service(resource("/console").route(web::get().to(to_console)));
-    config.service(resource("/console/{file:.*}").route(web::get().to(file)));
+    config.service(resource("/console").route(looked_at().to(to_console)));
+    config.service(resource("/console/{file:.*}").route(looked_at().to(file)));
 }
 
 async fn to_console(http: HttpRequest) -> Answer {

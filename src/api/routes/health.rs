@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Answer, json, resource};
+use super::{Answer, json, looked_at, resource};
 use crate::api::Api;
 use crate::api::caller::{NoQuery, query};
 use crate::detect::{HealthState, Standing};
@@ -17,11 +17,11 @@ pub(in crate::api) mod detailed;
 
 pub(super) fn configure(config: &mut ServiceConfig, prefix: &str) {
     let at = |path: &str| format!("{prefix}{path}");
-    config.service(resource(&at("/health")).route(web::get().to(live)));
-    config.service(resource(&at("/health/live")).route(web::get().to(live)));
-    config.service(resource(&at("/health/ready")).route(web::get().to(ready)));
-    config.service(resource(&at("/health/startup")).route(web::get().to(ready)));
-    config.service(resource(&at("/health/detailed")).route(web::get().to(detailed::detailed)));
+    config.service(resource(&at("/health")).route(looked_at().to(live)));
+    config.service(resource(&at("/health/live")).route(looked_at().to(live)));
+    config.service(resource(&at("/health/ready")).route(looked_at().to(ready)));
+    config.service(resource(&at("/health/startup")).route(looked_at().to(ready)));
+    config.service(resource(&at("/health/detailed")).route(looked_at().to(detailed::detailed)));
     config.service(resource(&at("/metrics")).route(web::get().to(metrics)));
 }
 

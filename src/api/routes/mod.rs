@@ -3,7 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, guard};
 use serde::Serialize;
 
 use super::edge::{Failed, request_id};
@@ -64,6 +64,11 @@ pub(super) async fn other_method(request: HttpRequest) -> HttpResponse {
         response.headers_mut().insert(ALLOW, methods);
     }
     response
+}
+
+/// A route for GET and HEAD; the server leaves the body of HEAD out.
+fn looked_at() -> actix_web::Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 fn resource(path: &str) -> actix_web::Resource {

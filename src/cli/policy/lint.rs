@@ -21,7 +21,8 @@ pub(super) fn run(args: &LintArgs) -> u8 {
         Ok(loaded) => loaded,
         Err(faults) => return report(args, &faults, &[]),
     };
-    let detectors = snapshot.catalog.detectors.keys().cloned().collect();
+    let detectors = snapshot.catalog.detectors.iter();
+    let detectors = detectors.map(|(name, detector)| (name.clone(), detector.votes())).collect();
     let doubts = policy::lint::lint(&files.policies, &detectors, &policy_limits(&settings));
     let mut found = snapshot.warnings.clone();
     let told: BTreeSet<(String, u32, u32)> =

@@ -1,4 +1,4 @@
-//! Names of detectors in tables and in rule heads, and of strategies in tables.
+//! Names of detectors in tables and in rule heads, of strategies in tables, and quorums in tables.
 
 use std::collections::BTreeSet;
 
@@ -6,6 +6,8 @@ use regorus::unstable::{Rule, RuleHead};
 
 use super::super::rego::{self, Parsed};
 use super::super::{Source, fault, table};
+use super::Voters;
+use crate::domain::category::Category;
 use crate::domain::id::DetectorName;
 use crate::domain::plan::Strategy;
 use crate::yaml::fault::Fault;
@@ -17,7 +19,7 @@ const LISTS: [&str; 4] = ["required", "optional", "secondary", "skip"];
 const MAPS: [&str; 2] = ["timeouts", "params"];
 
 /// Adds a fault for each `required contains "name"` of a name that no detector has.
-pub(super) fn check(file: &Parsed, known: &BTreeSet<DetectorName>, found: &mut BTreeSet<Fault>) {
+pub(super) fn check(file: &Parsed, known: &Voters, found: &mut BTreeSet<Fault>) {
     for (facts, rule) in file.rules.iter().zip(&file.module.policy) {
         let listed = matches!(facts.name.as_slice(), [name] if LISTS.contains(&name.as_str()));
         let Rule::Spec { head: RuleHead::Set { key: Some(key), .. }, .. } = rule.as_ref() else {
@@ -30,11 +32,7 @@ pub(super) fn check(file: &Parsed, known: &BTreeSet<DetectorName>, found: &mut B
 }
 
 /// The same for every table; tables at fault are passed over, the load names them.
-pub(super) fn tables(
-    sources: &[Source],
-    known: &BTreeSet<DetectorName>,
-    found: &mut BTreeSet<Fault>,
-) {
+pub(super) fn tables(sources: &[Source], known: &Voters, found: &mut BTreeSet<Fault>) {
     for source in sources.iter().filter(|source| source.path.ends_with("/data.yaml")) {
         let text = std::str::from_utf8(&source.bytes).unwrap_or_default();
         let Ok(tree) = table::read(&source.path, text) else { continue };
@@ -48,7 +46,12 @@ pub(super) fn tables(
         for entry in MAPS.iter().filter_map(|key| settings.get(key)).flat_map(Node::entries) {
             found.extend(unknown(&source.path, &entry.key, entry.at, known));
         }
+        for scope in settings.get("quorum").into_iter().flat_map(Node::entries) {
+            found.extend(quorum(&source.path, (&scope.key, &scope.value), known));
+        }
         for scope in settings.get("resolve").into_iter().flat_map(Node::entries) {
+            let votes = scope.value.get("quorum");
+            found.extend(votes.and_then(|votes| quorum(&source.path, (&scope.key, votes), known)));
             let preferred = scope.value.get("preferred_detector");
             preferred.iter().for_each(|name| one(&source.path, name, known, found));
             found.extend(scope.value.get("strategy").and_then(|name| strategy(&source.path, name)));
@@ -63,11 +66,11 @@ fn items(node: &Node) -> &[Node] {
     }
 }
 
-fn names(file: &str, list: &Node, known: &BTreeSet<DetectorName>, found: &mut BTreeSet<Fault>) {
+fn names(file: &str, list: &Node, known: &Voters, found: &mut BTreeSet<Fault>) {
     items(list).iter().for_each(|name| one(file, name, known, found));
 }
 
-fn one(file: &str, name: &Node, known: &BTreeSet<DetectorName>, found: &mut BTreeSet<Fault>) {
+fn one(file: &str, name: &Node, known: &Voters, found: &mut BTreeSet<Fault>) {
     if let Data::Text(text) = &name.data {
         found.extend(unknown(file, text, name.at(), known));
     }
@@ -88,16 +91,28 @@ fn strategy(file: &str, name: &Node) -> Option<Fault> {
     Some(fault(file, name.at(), "unknown_strategy", message, &hint))
 }
 
-fn unknown(
-    file: &str,
-    name: &str,
-    at: (u32, u32),
-    known: &BTreeSet<DetectorName>,
-) -> Option<Fault> {
-    if name == "*" || known.contains(name) {
+/// More votes than there are detectors that can find the category: every answer is a review.
+fn quorum(file: &str, (scope, votes): (&str, &Node), known: &Voters) -> Option<Fault> {
+    let Data::Number(needed) = &votes.data else { return None };
+    let (needed, category) = (needed.as_u64()?, Category::parse(scope).ok()?);
+    let may_vote = |votes: &&BTreeSet<Category>| votes.iter().any(|own| own.touches(&category));
+    let voters = known.values().filter(may_vote).count();
+    if needed <= voters as u64 {
         return None;
     }
-    let names = || known.iter().map(DetectorName::as_str);
+    let message = format!(
+        "a quorum of {needed} in `{scope}` cannot be reached: {voters} detectors can find it, and \
+         every answer is at least `review`"
+    );
+    let hint = "write a smaller number, or add detectors of the category";
+    Some(fault(file, votes.at(), "unreachable_quorum", message, hint))
+}
+
+fn unknown(file: &str, name: &str, at: (u32, u32), known: &Voters) -> Option<Fault> {
+    if name == "*" || known.contains_key(name) {
+        return None;
+    }
+    let names = || known.keys().map(DetectorName::as_str);
     let hint = table::nearest(name, names()).map_or_else(
         || format!("use one of {}", names().collect::<Vec<_>>().join(", ")),
         |near| format!("write `{near}`"),

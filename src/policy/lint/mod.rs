@@ -1,5 +1,6 @@
 //! What loads but is probably not meant: names that nobody uses, rules that nobody asks,
-//! conditions that never hold, complete rules that conflict, detectors that do not exist.
+//! conditions that never hold, complete rules that conflict, detectors that do not exist, quorums
+//! that cannot be reached.
 
 mod dead;
 mod detectors;
@@ -14,11 +15,15 @@ use super::builder::misnamed;
 use super::load::on_large_stack;
 use super::rego::Parsed;
 use super::{Limits, Source, fault, graph, layers, testing};
+use crate::domain::category::Category;
 use crate::domain::id::DetectorName;
 use crate::yaml::fault::Fault;
 
+/// Detectors, and the categories in which each has a vote.
+pub type Voters = BTreeMap<DetectorName, BTreeSet<Category>>;
+
 /// Every doubt about the policies, and every fault that keeps files from being read; sorted.
-pub fn lint(sources: &[Source], detectors: &BTreeSet<DetectorName>, limits: &Limits) -> Vec<Fault> {
+pub fn lint(sources: &[Source], detectors: &Voters, limits: &Limits) -> Vec<Fault> {
     let found = on_large_stack(|| {
         let layers = layers::read(sources, limits, &BTreeMap::new());
         let tests = testing::files(sources, limits);

@@ -1,10 +1,18 @@
 use super::super::tests::shipped;
 use super::*;
 
-fn names() -> BTreeSet<DetectorName> {
-    ["pii", "secrets", "toxicity", "prompt-injection"]
-        .map(|name| DetectorName::parse(name).unwrap())
-        .into()
+fn names() -> Voters {
+    let category = |name| [Category::parse(name).unwrap()].into();
+    [
+        ("pii", category("pii")),
+        ("secrets", category("secrets")),
+        ("toxicity", category("toxicity")),
+        ("toxicity-fixture", category("toxicity.insult")),
+        ("prompt-injection", category("injection")),
+        ("language", BTreeSet::new()),
+    ]
+    .map(|(name, votes)| (DetectorName::parse(name).unwrap(), votes))
+    .into()
 }
 
 /// Codes with lines, and the hints, of doubts about this file beside the shipped ones.
@@ -92,4 +100,22 @@ fn names_used_in_nested_scopes_and_by_with_are_used() {
         &format!("package tenants.acme.standard\n{rules}\n"),
     );
     assert_eq!(found, []);
+}
+
+#[test]
+fn a_quorum_larger_than_the_voters_of_its_category_is_doubted() {
+    let path = "tenants/acme/standard/data.yaml";
+    let codes = |table: &str| doubts(path, table).into_iter().map(|doubt| (doubt.0, doubt.1));
+    for sound in ["quorum: {toxicity: 2}", "quorum: {pii: 1}", "resolve: {toxicity: {quorum: 2}}"] {
+        assert_eq!(codes(&format!("settings:\n  {sound}\n")).count(), 0, "{sound}");
+    }
+    for over in [
+        "quorum: {toxicity: 3}",
+        "quorum: {language: 1}",
+        "quorum: {pii.email: 2}",
+        "resolve: {toxicity: {quorum: 3}}",
+    ] {
+        let found: Vec<_> = codes(&format!("settings:\n  {over}\n")).collect();
+        assert_eq!(found, [("unreachable_quorum", 2)], "{over}");
+    }
 }

@@ -158,6 +158,11 @@ impl Postgres {
         Ok(Postgres { pool, pulse, writer, closed, patience, versions_max, runtime })
     }
 
+    /// Whether the address and the certificates of `options` are of use at all; asks nobody.
+    pub fn look(options: &PostgresOptions) -> Result<(), StoreError> {
+        Connector::new(options).map(|_| ())
+    }
+
     /// Runs `work` as one transaction, for one tenant or for the service.
     fn run<T: Send + 'static>(
         &self,

@@ -27,6 +27,8 @@ async fn a_change_that_waits_is_told_as_such_and_another_person_approves_it() {
     let browser = open(&app, &author);
     show(&browser, "policies");
     browser.until_text("#faults", "Write rules or a table");
+    let said = browser.text("#view");
+    assert!(said.contains("no overlay is stored") && !said.contains("null"), "{said}");
     browser.type_in("#table", TABLE);
     browser.until_text("#faults", "It loads");
     // Looking elsewhere costs no edit.

@@ -203,7 +203,7 @@ pub async fn evaluated(
 ) -> Result<serde_json::Value, Error> {
     let point = point(asked.point)?;
     let (tenant, view) = chosen(snapshot, id, asked.policy)?;
-    let input = document(asked.input)?;
+    let input = document(point, asked.input)?;
     let head = plain_head(deps, tenant, view);
     let evaluated = deps.evaluator.evaluate(view, point, &head, input).await.map_err(failed)?;
     answered(&evaluated, snapshot)
@@ -216,10 +216,18 @@ pub(super) fn point(name: &str) -> Result<Point, Error> {
     })
 }
 
-pub(super) fn document(given: serde_json::Value) -> Result<policy::Document, Error> {
+/// A key that the point never sees would be read by nobody.
+pub(super) fn document(point: Point, given: serde_json::Value) -> Result<policy::Document, Error> {
     match given {
         serde_json::Value::Null => Ok(serde_json::Map::new()),
-        serde_json::Value::Object(input) => Ok(input),
+        serde_json::Value::Object(input) => match policy::unknown_key(point, &input) {
+            None => Ok(input),
+            Some((at, hint)) => {
+                let detail = format!("is no key of a {} document; {hint}", point.name());
+                let at = format!("/input{at}");
+                Err(Error::field(Code::InvalidRequest, &at, "unknown_field", detail))
+            }
+        },
         serde_json::Value::Bool(_)
         | serde_json::Value::Number(_)
         | serde_json::Value::String(_)

@@ -23,7 +23,8 @@ pub(super) async fn evaluated(
     asked: Asked<'_>,
     overlay: Draft,
 ) -> Result<serde_json::Value, Error> {
-    let (point, input) = (check::point(asked.point)?, check::document(asked.input)?);
+    let point = check::point(asked.point)?;
+    let input = check::document(point, asked.input)?;
     let bundle = chosen(current, id, asked.policy)?.1.bundle().to_string();
     let target = Target::of(http, api, &bundle)?;
     let content = content::parse(overlay.modules, Vec::new(), overlay.data)?;
