@@ -140,7 +140,7 @@ pub async fn check(
 /// The first head above the leaf.
 async fn head(store: &dyn Store, leaf: Option<&Leaf>) -> Result<Option<Checkpoint>, StoreError> {
     match leaf {
-        Some(leaf) => store.checkpoint(leaf.log.clone(), leaf.index + 1).await,
+        Some(leaf) => store.checkpoint(leaf.log.clone(), leaf.index.saturating_add(1)).await,
         None => Ok(None),
     }
 }
@@ -223,8 +223,10 @@ fn timestamp(
     let Some((seconds, nanos)) = made.map(|made| made.to_unix()) else {
         return Err("the id holds no time".into());
     };
-    let made_ms = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000)
-        + i64::from(nanos / 1_000_000);
+    let made_ms = i64::try_from(seconds)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1_000)
+        .saturating_add(i64::from(nanos / 1_000_000));
     if made_ms.abs_diff(at_ms) > CLOCK_MS.unsigned_abs() {
         return Err("the id was made at another time than the decision".into());
     }
