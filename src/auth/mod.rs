@@ -29,8 +29,8 @@ pub use keys::Keyring;
 pub use manage::{Minted, Wanted};
 pub use signing::Presented;
 pub use start::{
-    DevelopmentKey, Refusal, callback_key, data_keys, evidence_key, look, pepper, redaction_key,
-    redis_key,
+    DevelopmentKey, Refusal, callback_key, data_keys, evidence_key, evidence_key_there, look,
+    pepper, redaction_key, redis_key,
 };
 
 /// Who asks.
