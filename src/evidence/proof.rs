@@ -32,7 +32,7 @@ pub fn is_own(head: &Checkpoint, key: &LogKey) -> bool {
 }
 
 /// The newest head of the log of `key` that it signed.
-pub async fn newest(store: &(impl Ledger + ?Sized), key: &LogKey) -> Result<Newest, StoreError> {
+pub async fn newest(store: &dyn Ledger, key: &LogKey) -> Result<Newest, StoreError> {
     let mut newest = Newest::default();
     let mut below = u64::MAX;
     while newest.unsigned < HEADS_MAX {

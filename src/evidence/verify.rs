@@ -35,6 +35,8 @@ pub struct Material {
     pub growths: Vec<Growth>,
     /// Of a package: that it was given away without sources, as it says itself.
     pub without_sources: bool,
+    /// Of a package: the ids of records that its store held and could not prove.
+    pub unproven: Vec<String>,
 }
 
 /// The proof that a log of `from` leaves grew into one of `to` (RFC 9162, 2.1.4).
@@ -57,6 +59,8 @@ pub struct Outside {
     pub heads: Vec<Checkpoint>,
     /// The only logs that may be there, by their keys.
     pub keys: Option<BTreeSet<[u8; 32]>>,
+    /// Each of them must be there, where whole logs are verified.
+    pub are_all: bool,
 }
 
 /// One fault.
@@ -88,6 +92,8 @@ pub struct Verified {
     pub purged: u64,
     /// Signed heads.
     pub checkpoints: u64,
+    /// Logs whose keys had to be believed, since none are known from elsewhere.
+    pub unvouched: u64,
     /// Sources.
     pub sources: u64,
     /// Faults; empty where all is well.
@@ -188,13 +194,31 @@ impl Found {
                 self.add("key", (None, None), what);
             }
             if outside.keys.as_ref().is_some_and(|keys| !keys.contains(&key)) {
-                let what = format!("the key of log {} is not among those given", id.as_str());
+                let what = format!(
+                    "nobody vouches for the key of log {}: name it by --keys, or in \
+                     evidence.known_keys of the service, if it is yours",
+                    id.as_str()
+                );
                 self.add("key", (None, None), what);
             }
             let (leaves, heads) = (BTreeMap::new(), BTreeMap::new());
             logs.insert(number, Log { number, id, key, leaves, heads });
         }
+        self.vouched(&logs, material, outside);
         logs
+    }
+
+    fn vouched(&mut self, logs: &BTreeMap<i64, Log>, material: &Material, outside: &Outside) {
+        let Some(keys) = &outside.keys else {
+            self.0.unvouched = self.0.logs;
+            return;
+        };
+        // A package holds those that its records need.
+        let wanted = keys.iter().filter(|_| outside.are_all && material.proofs.is_none());
+        for key in wanted.filter(|key| !logs.values().any(|log| log.key == **key)) {
+            let what = format!("log {} of the given keys is not here", LogId::of(key).as_str());
+            self.add("missing", (None, None), what);
+        }
     }
 
     fn leaves(&mut self, material: &Material, logs: &mut BTreeMap<i64, Log>) {
