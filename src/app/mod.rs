@@ -71,6 +71,7 @@ impl Application {
         let stored = snapshot::stored(deps.store.as_ref()).await.map_err(DepsError::Store)?;
         let snapshot = snapshot.beside(&stored, &sources, &settings).map_err(StartError::Faults)?;
         deps.open_credentials().await?;
+        deps.tell_strange_logs().await?;
         if let Some(redis) = &deps.redis
             && !redis.look().await
         {

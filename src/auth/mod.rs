@@ -29,8 +29,8 @@ pub use keys::Keyring;
 pub use manage::{Minted, Wanted};
 pub use signing::Presented;
 pub use start::{
-    DevelopmentKey, Refusal, callback_key, data_keys, evidence_key, has_pepper, look, pepper,
-    redaction_key, redis_key, without_key,
+    DevelopmentKey, Refusal, callback_key, data_keys, evidence_key, evidence_key_there, has_pepper,
+    look, pepper, redaction_key, redis_key, without_key,
 };
 
 /// Who asks.

@@ -140,6 +140,19 @@ pub(super) fn run(command: &EvidenceCommand) -> u8 {
 /// An exit code and why.
 type Refused = (u8, String);
 
+/// What is stored may hold anything, and a terminal obeys control characters.
+fn shown(text: &str) -> String {
+    let plain = |c: char| !c.is_control();
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if plain(c) {
+            out.push(c)
+        } else {
+            out.extend(c.escape_debug())
+        }
+        out
+    })
+}
+
 /// A file as text; where it is none, the place is named.
 fn read(file: &Path) -> Result<String, Refused> {
     let name = file.display();

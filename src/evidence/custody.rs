@@ -3,7 +3,7 @@
 //! What was changed, removed or put in between is found. That the end was cut off is not, unless
 //! somebody kept a later entry, such as in a package.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::custody::{CustodyAct, CustodyEntry, CustodySignature, Evidence};
@@ -25,14 +25,30 @@ pub type Keys = BTreeMap<LogId, [u8; 32]>;
 /// Adds entries in the name of this instance.
 #[derive(Clone)]
 pub struct Custodian {
-    pub(super) log: LogId,
+    log: LogId,
+    /// The logs of this service, its present one among them.
+    own: Arc<BTreeSet<LogId>>,
     signer: Arc<Signer>,
 }
 
 impl Custodian {
     /// One that signs as the log of `signer`.
     pub fn new(signer: Signer) -> Custodian {
-        Custodian { log: LogId::of(&signer.public_key()), signer: Arc::new(signer) }
+        let log = LogId::of(&signer.public_key());
+        let own = Arc::new(BTreeSet::from([log.clone()]));
+        Custodian { log, own, signer: Arc::new(signer) }
+    }
+
+    /// The same, for which the logs of these public keys are this service's own too.
+    pub fn believing<'a>(self, keys: impl IntoIterator<Item = &'a [u8; 32]>) -> Custodian {
+        let mut own = BTreeSet::clone(&self.own);
+        own.extend(keys.into_iter().map(LogId::of));
+        Custodian { own: Arc::new(own), ..self }
+    }
+
+    /// Whether `log` is one of this service: whoever may write the store can put others in it.
+    pub fn believes(&self, log: &LogId) -> bool {
+        self.own.contains(log)
     }
 
     /// Adds `act` to the chain of `decision`; the entry once it is durable.

@@ -7,7 +7,7 @@ use super::commit_json;
 use super::custody::{self, Custodian, Keys};
 use super::purged::{self, Gone};
 use super::{merkle, proof};
-use crate::domain::log::{Checkpoint, Leaf};
+use crate::domain::log::{Checkpoint, Leaf, LogId};
 use crate::seal::{Salt, is_signed};
 use crate::store::{Decision, Store, StoreError};
 
@@ -59,7 +59,7 @@ pub struct CheckFault {
 pub struct Integrity {
     /// The content belongs to the record's commitment.
     pub content_hash: Check,
-    /// The head above the record is signed by its log.
+    /// The head above the record is signed by its log, which is one of this service.
     pub signature: Check,
     /// No entry of custody was changed, removed or put in between.
     pub chain_of_custody: Check,
@@ -103,7 +103,9 @@ pub async fn check(
     opened: Option<Opened>,
 ) -> Result<Integrity, StoreError> {
     let keys: Keys = store.logs().await?.into_iter().map(|key| (key.log, key.public_key)).collect();
-    let bad = custody::check(store, decision, &keys).await?;
+    let is_own = |log: &LogId| custodian.believes(log);
+    let own: Keys = keys.clone().into_iter().filter(|(log, _)| is_own(log)).collect();
+    let bad = custody::check(store, decision, &own).await?;
     let head = head(store, decision.leaf.as_ref()).await?;
     let path = match (&decision.leaf, &head) {
         (Some(leaf), Some(head)) => proof::inclusion(store, leaf.index, head).await?,
@@ -123,7 +125,7 @@ pub async fn check(
         faults: Vec::new(),
     };
     found.content_hash = found.judge("content_hash", content_hash(record.as_ref(), opened));
-    found.signature = found.judge("signature", signature(decision, head.as_ref(), &keys));
+    found.signature = found.judge("signature", signature(decision, head.as_ref(), (&keys, &own)));
     let custody =
         bad.map_or(Ok(Check::Holds), |bad| Err(format!("entry {}: {}", bad.seq, bad.why)));
     found.chain_of_custody = found.judge("chain_of_custody", custody);
@@ -140,7 +142,7 @@ pub async fn check(
 /// The first head above the leaf.
 async fn head(store: &dyn Store, leaf: Option<&Leaf>) -> Result<Option<Checkpoint>, StoreError> {
     match leaf {
-        Some(leaf) => store.checkpoint(leaf.log.clone(), leaf.index + 1).await,
+        Some(leaf) => store.checkpoint(leaf.log.clone(), leaf.index.saturating_add(1)).await,
         None => Ok(None),
     }
 }
@@ -154,14 +156,25 @@ fn content_hash(record: Option<&Value>, opened: Option<Opened>) -> Result<Check,
     }
 }
 
-fn signature(decision: &Decision, head: Option<&Checkpoint>, keys: &Keys) -> Result<Check, String> {
+fn signature(
+    decision: &Decision,
+    head: Option<&Checkpoint>,
+    (keys, own): (&Keys, &Keys),
+) -> Result<Check, String> {
     if decision.leaf.is_none() {
         return Ok(Check::NotChecked);
     }
     let head = head.ok_or("no signed head stands above the record")?;
     let key = keys.get(&head.log).ok_or("the log's key is not known")?;
-    if crate::domain::log::LogId::of(key) != head.log {
+    if LogId::of(key) != head.log {
         return Err("the key is not the one that the log is named after".into());
+    }
+    if !own.contains_key(&head.log) {
+        let log = head.log.as_str();
+        return Err(format!(
+            "log {log} is none of this service: its key is neither the present one nor among \
+             evidence.known_keys"
+        ));
     }
     match is_signed(key, head.text().as_bytes(), &head.signature) {
         true => Ok(Check::Holds),
@@ -223,8 +236,10 @@ fn timestamp(
     let Some((seconds, nanos)) = made.map(|made| made.to_unix()) else {
         return Err("the id holds no time".into());
     };
-    let made_ms = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000)
-        + i64::from(nanos / 1_000_000);
+    let made_ms = i64::try_from(seconds)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1_000)
+        .saturating_add(i64::from(nanos / 1_000_000));
     if made_ms.abs_diff(at_ms) > CLOCK_MS.unsigned_abs() {
         return Err("the id was made at another time than the decision".into());
     }

@@ -230,6 +230,24 @@ impl Kept {
         }
     }
 
+    /// The same record with `word` in the place of every value of findings that was left out.
+    pub fn standing_in(&self, word: &str) -> Kept {
+        let mut kept = self.clone();
+        for name in ["findings", "raw"] {
+            let findings = kept.whole.get_mut(name).and_then(Value::as_array_mut);
+            let findings = findings.into_iter().flatten();
+            let attributes = findings.filter_map(|it| it.get_mut("attributes")?.as_object_mut());
+            for value in attributes.flat_map(Map::values_mut).filter(|value| *value == "") {
+                *value = word.into();
+            }
+        }
+        for finding in kept.findings.iter_mut().chain(kept.raw.iter_mut().flatten()) {
+            let left_out = finding.attributes.values_mut().filter(|value| value.is_empty());
+            left_out.for_each(|value| word.clone_into(value));
+        }
+        kept
+    }
+
     /// Whether the conflict point was asked.
     pub fn has_conflict(&self) -> bool {
         self.points.conflict.is_some()

@@ -29,8 +29,9 @@ pub fn pack(material: &Material, tenant: &str, at: &str) -> String {
             _ => None,
         })
         .collect();
-    let head = json!({"package": FORM, "tenant": tenant, "at": at, "records": ids,
-        "sources": !material.without_sources});
+    let on_record = ids.len() + material.unproven.len();
+    let head = json!({"package": FORM, "tenant": tenant, "at": at, "on_record": on_record,
+        "records": ids, "unproven": material.unproven, "sources": !material.without_sources});
     let mut lines = vec![head.to_string()];
     for (table, rows) in &material.tables {
         let line = |row: &RawRow| json!({"table": table.name(), "row": shown(row)}).to_string();
@@ -70,6 +71,8 @@ struct Reading {
     proofs: BTreeMap<String, (u64, Vec<Digest>)>,
     growths: Vec<Growth>,
     listed: Option<Vec<String>>,
+    tenant: Option<String>,
+    unproven: Vec<String>,
     without_sources: bool,
     problems: Vec<Problem>,
 }
@@ -93,13 +96,10 @@ impl Reading {
 
     fn line(&mut self, at: u64, line: &Map<String, Value>) {
         let name = |key: &str| line.get(key).and_then(Value::as_str);
-        if line.contains_key("package") {
-            let listed = line.get("records").cloned();
-            self.listed = listed.and_then(|list| serde_json::from_value(list).ok());
-            self.without_sources = line.get("sources") == Some(&Value::Bool(false));
-            if line.get("package").and_then(Value::as_u64) != Some(FORM) {
-                self.fault("the package is of another form".into());
-            }
+        if line.contains_key("package") && at > 1 {
+            self.fault(format!("line {at} is a head, which only the first may be"));
+        } else if line.contains_key("package") {
+            self.head(line);
         } else if let Some(table) = name("table") {
             let table = Table::ALL.into_iter().find(|known| known.name() == table);
             let row = line.get("row").and_then(Value::as_object).and_then(read);
@@ -125,7 +125,51 @@ impl Reading {
         }
     }
 
+    fn head(&mut self, line: &Map<String, Value>) {
+        let ids = |key: &str| -> Option<Vec<String>> {
+            line.get(key).cloned().and_then(|list| serde_json::from_value(list).ok())
+        };
+        self.listed = ids("records");
+        self.unproven = ids("unproven").unwrap_or_default();
+        self.tenant = line.get("tenant").and_then(Value::as_str).map(str::to_owned);
+        self.without_sources = line.get("sources") == Some(&Value::Bool(false));
+        if line.get("package").and_then(Value::as_u64) != Some(FORM) {
+            self.fault("the package is of another form".into());
+        }
+        let held = self.listed.as_ref().map_or(0, Vec::len) + self.unproven.len();
+        // Earlier releases did not say.
+        let on_record = line.get("on_record");
+        if let Some(said) = on_record.filter(|said| said.as_u64() != Some(held as u64)) {
+            self.fault(format!("its store held {said} records, and the package speaks of {held}"));
+        }
+    }
+
+    /// Whatever it holds of another tenant than its head says, and the head where it says none.
+    fn strangers(&mut self) {
+        let Some(tenant) = self.tenant.clone().map(Cell::Text) else {
+            return self.fault("the package does not say whose it is".into());
+        };
+        for (table, id) in
+            [(Table::Decisions, "id"), (Table::Leaves, "decision"), (Table::Custody, "evidence")]
+        {
+            let rows = self.tables.get(&table).into_iter().flatten();
+            for row in rows.filter(|row| row.get("tenant") != Some(&tenant)) {
+                let what = format!("a row of {} is not of the package's tenant", table.name());
+                let id = match row.get(id) {
+                    Some(Cell::Text(id)) => Some(id.clone()),
+                    _ => None,
+                };
+                self.problems.push(Problem { kind: "package", id, index: None, what });
+            }
+        }
+    }
+
     fn finish(mut self) -> (Material, Vec<Problem>) {
+        self.strangers();
+        for id in self.unproven.clone() {
+            let what = "its store held the record and could not prove it".to_owned();
+            self.problems.push(Problem { kind: "missing", id: Some(id), index: None, what });
+        }
         let leaves = self.tables.get(&Table::Leaves).into_iter().flatten();
         let ids: Vec<Cell> = leaves.filter_map(|row| row.get("decision").cloned()).collect();
         match self.listed.take() {
@@ -143,6 +187,7 @@ impl Reading {
             proofs: Some(self.proofs),
             growths: self.growths,
             without_sources: self.without_sources,
+            unproven: self.unproven,
             has_gaps: true,
         };
         (material, self.problems)

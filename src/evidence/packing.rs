@@ -21,6 +21,7 @@ pub struct Packing {
     custody: Vec<RawRow>,
     growths: Vec<Growth>,
     without_sources: bool,
+    unproven: Vec<String>,
 }
 
 fn row<const N: usize>(cells: [(&str, Cell); N]) -> RawRow {
@@ -49,6 +50,11 @@ impl Packing {
     /// Adds the proof that a smaller tree is the beginning of a larger one.
     pub fn growth(&mut self, growth: Growth) {
         self.growths.push(growth);
+    }
+
+    /// Says of a record that it is not here, since nothing proves it.
+    pub fn unproven(&mut self, id: String) {
+        self.unproven.push(id);
     }
 
     /// Adds a source; `None` owns everyone's.
@@ -141,7 +147,8 @@ impl Packing {
             (Table::Sources, self.sources.into_iter().map(source).collect()),
             (Table::Custody, self.custody),
         ]);
-        let Self { proofs, growths, without_sources, .. } = self;
-        Material { tables, proofs: Some(proofs), growths, without_sources, has_gaps: true }
+        let Self { proofs, growths, without_sources, unproven, .. } = self;
+        let proofs = Some(proofs);
+        Material { tables, proofs, growths, without_sources, unproven, has_gaps: true }
     }
 }

@@ -6,15 +6,69 @@ use super::log::Proof;
 use super::merkle::{self, Block, Frontier};
 use crate::domain::digest::Digest;
 use crate::domain::log::{Checkpoint, Leaf, LogId};
-use crate::store::{Ledger, StoreError};
+use crate::seal::is_signed;
+use crate::store::{Ledger, LogKey, StoreError};
 
 /// Hashes of one tile.
 const TILE: u32 = 256;
+/// Heads read at once while a signed one is looked for, and in all.
+const HEADS: u32 = 64;
+const HEADS_MAX: usize = 4_096;
+
+/// The newest head of a log that may be believed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Newest {
+    /// It bears the signature of its log; `None` where none of the newest does.
+    pub head: Option<Checkpoint>,
+    /// Heads above it that do not: somebody wrote them past the service.
+    pub unsigned: usize,
+}
+
+/// Whether `head` is of the log of `key`, which is named after it, and bears its signature.
+pub fn is_own(head: &Checkpoint, key: &LogKey) -> bool {
+    head.log == key.log
+        && LogId::of(&key.public_key) == key.log
+        && is_signed(&key.public_key, head.text().as_bytes(), &head.signature)
+}
+
+/// The newest head of the log of `key` that it signed.
+pub async fn newest(store: &dyn Ledger, key: &LogKey) -> Result<Newest, StoreError> {
+    let mut newest = Newest::default();
+    let mut below = u64::MAX;
+    while newest.unsigned < HEADS_MAX {
+        let page = store.heads(key.log.clone(), below, HEADS).await?;
+        let Some(last) = page.last() else { break };
+        below = last.size;
+        for head in page {
+            if is_own(&head, key) {
+                return Ok(Newest { head: Some(head), ..newest });
+            }
+            newest.unsigned += 1;
+        }
+    }
+    Ok(newest)
+}
+
+/// As [`of`], under a head that the log of `key` signed: the first above the leaf, else the newest.
+pub async fn signed(
+    store: &dyn Ledger,
+    leaf: Leaf,
+    key: &LogKey,
+) -> Result<Option<Proof>, StoreError> {
+    let first = store.checkpoint(leaf.log.clone(), leaf.index.saturating_add(1)).await?;
+    let head = match first.filter(|head| is_own(head, key)) {
+        Some(head) => Some(head),
+        None => newest(store, key).await?.head,
+    };
+    let Some(checkpoint) = head else { return Ok(None) };
+    let path = inclusion(store, leaf.index, &checkpoint).await?;
+    Ok(path.map(|path| Proof { leaf, checkpoint, path }))
+}
 
 /// The proof of `leaf` under the first head that was signed after it; `None` where there is none, or
 /// the store lacks a hash.
 pub async fn of(store: &dyn Ledger, leaf: Leaf) -> Result<Option<Proof>, StoreError> {
-    let head = store.checkpoint(leaf.log.clone(), leaf.index + 1).await?;
+    let head = store.checkpoint(leaf.log.clone(), leaf.index.saturating_add(1)).await?;
     let Some(checkpoint) = head else { return Ok(None) };
     let path = inclusion(store, leaf.index, &checkpoint).await?;
     Ok(path.map(|path| Proof { leaf, checkpoint, path }))

@@ -131,8 +131,8 @@ pub enum Gone {
     Purged,
     /// Its purge is on record, and something about it is wrong.
     Wrong(String),
-    /// The purge is signed by another log than the record's and this instance's own: by a key that was
-    /// replaced, or by anybody's.
+    /// The purge is signed by another log than the record's and this service's own: by a key that was
+    /// replaced and is not named, or by anybody's.
     SignedElsewhere,
     /// No purge is on record.
     Emptied,
@@ -157,7 +157,7 @@ pub async fn is_purged(
 }
 
 /// What became of the record of `decision`, which is empty. Believed are the record's own log and
-/// `custodian`'s.
+/// those of the service of `custodian`.
 ///
 /// # Errors
 /// Where the store does not answer.
@@ -184,7 +184,7 @@ pub async fn gone(
             continue;
         }
         let own = decision.leaf.as_ref().is_some_and(|leaf| leaf.log == by.log);
-        if !own && by.log != custodian.log {
+        if !own && !custodian.believes(&by.log) {
             found = Gone::SignedElsewhere;
             continue;
         }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::merkle::{self, Frontier};
+use super::merkle;
 use crate::domain::digest::Digest;
 use crate::domain::log::{Checkpoint, LogId};
 use crate::seal::is_signed;
@@ -17,6 +17,7 @@ use crate::store::{Cell, RawRow, RawTables, Table};
 
 mod heads;
 mod purge;
+mod tree;
 
 use purge::Purges;
 
@@ -34,6 +35,8 @@ pub struct Material {
     pub growths: Vec<Growth>,
     /// Of a package: that it was given away without sources, as it says itself.
     pub without_sources: bool,
+    /// Of a package: the ids of records that its store held and could not prove.
+    pub unproven: Vec<String>,
 }
 
 /// The proof that a log of `from` leaves grew into one of `to` (RFC 9162, 2.1.4).
@@ -56,6 +59,8 @@ pub struct Outside {
     pub heads: Vec<Checkpoint>,
     /// The only logs that may be there, by their keys.
     pub keys: Option<BTreeSet<[u8; 32]>>,
+    /// Each of them must be there, where whole logs are verified.
+    pub are_all: bool,
 }
 
 /// One fault.
@@ -87,6 +92,8 @@ pub struct Verified {
     pub purged: u64,
     /// Signed heads.
     pub checkpoints: u64,
+    /// Logs whose keys had to be believed, since none are known from elsewhere.
+    pub unvouched: u64,
     /// Sources.
     pub sources: u64,
     /// Faults; empty where all is well.
@@ -187,13 +194,31 @@ impl Found {
                 self.add("key", (None, None), what);
             }
             if outside.keys.as_ref().is_some_and(|keys| !keys.contains(&key)) {
-                let what = format!("the key of log {} is not among those given", id.as_str());
+                let what = format!(
+                    "nobody vouches for the key of log {}: name it by --keys, or in \
+                     evidence.known_keys of the service, if it is yours",
+                    id.as_str()
+                );
                 self.add("key", (None, None), what);
             }
             let (leaves, heads) = (BTreeMap::new(), BTreeMap::new());
             logs.insert(number, Log { number, id, key, leaves, heads });
         }
+        self.vouched(&logs, material, outside);
         logs
+    }
+
+    fn vouched(&mut self, logs: &BTreeMap<i64, Log>, material: &Material, outside: &Outside) {
+        let Some(keys) = &outside.keys else {
+            self.0.unvouched = self.0.logs;
+            return;
+        };
+        // A package holds those that its records need.
+        let wanted = keys.iter().filter(|_| outside.are_all && material.proofs.is_none());
+        for key in wanted.filter(|key| !logs.values().any(|log| log.key == **key)) {
+            let what = format!("log {} of the given keys is not here", LogId::of(key).as_str());
+            self.add("missing", (None, None), what);
+        }
     }
 
     fn leaves(&mut self, material: &Material, logs: &mut BTreeMap<i64, Log>) {
@@ -236,71 +261,9 @@ impl Found {
             if !is_signed(&log.key, head.text().as_bytes(), &signature) {
                 let what = format!("the checkpoint of {size} leaves does not bear its signature");
                 self.add("signature", (None, Some(size)), what);
+                continue;
             }
             log.heads.insert(size, head);
-        }
-    }
-
-    /// Every leaf, every head, and the stored subtrees of a whole log.
-    fn tree(&mut self, log: &Log, material: &Material) {
-        let head = log.heads.keys().next_back().copied().unwrap_or_default();
-        let leaves = log.leaves.len() as u64;
-        let end = log.leaves.keys().next_back().map_or(0, |last| last + 1);
-        if end > head {
-            for (place, leaf) in log.leaves.range(head..) {
-                let what = "a leaf lies beyond the last checkpoint, or that is missing";
-                self.add("truncated", (Some(&leaf.decision), Some(*place)), what);
-            }
-        }
-        for place in (0..end.max(head)).filter(|place| !log.leaves.contains_key(place)) {
-            let kind = if place >= end { "truncated" } else { "missing" };
-            self.add(kind, (None, Some(place)), "a leaf that was signed is missing");
-        }
-        if leaves != end {
-            return;
-        }
-        let hashes: Vec<Digest> = log.leaves.values().map(|leaf| leaf.hash).collect();
-        let mut frontier = Frontier::default();
-        for (size, head) in &log.heads {
-            let part = frontier.size() as usize..*size as usize;
-            let Some(new) = hashes.get(part) else { break };
-            let before = frontier.size();
-            frontier = frontier.grow(new.iter().copied()).frontier();
-            if frontier.root() != head.root {
-                for (place, leaf) in log.leaves.range(before..*size) {
-                    let what =
-                        format!("among leaves {before} to {} one is not what was signed", size - 1);
-                    self.add("root", (Some(&leaf.decision), Some(*place)), what);
-                }
-                break;
-            }
-        }
-        self.nodes(log, hashes, material);
-    }
-
-    fn nodes(&mut self, log: &Log, mut hashes: Vec<Digest>, material: &Material) {
-        let mut stored = BTreeMap::new();
-        for row in rows(material, Table::Nodes).filter(|row| int(row, "log") == Some(log.number)) {
-            let read = (whole(row, "level"), whole(row, "place"), bytes(row, "hash"));
-            let (Some(level), Some(place), Some(hash)) = read else {
-                self.add("unreadable", (None, None), "a subtree cannot be read");
-                continue;
-            };
-            stored.insert((level, place), Digest::from_bytes(hash));
-        }
-        for level in (8..64).step_by(8) {
-            hashes = hashes.chunks_exact(256).filter_map(merkle::block_hash).collect();
-            for (place, hash) in (0_u64..).zip(&hashes) {
-                if stored.remove(&(level, place)) != Some(*hash) {
-                    let what =
-                        format!("the subtree {place} of level {level} is not that of its leaves");
-                    self.add("altered", (None, Some(place << level)), what);
-                }
-            }
-        }
-        for (level, place) in stored.into_keys() {
-            let what = format!("there is no subtree {place} of level {level}");
-            self.add("added", (None, None), what);
         }
     }
 
@@ -311,7 +274,10 @@ impl Found {
             let proof = proofs.get(&leaf.decision);
             let head = proof.and_then(|(size, path)| Some((log.heads.get(size)?, path)));
             match head {
-                None => self.add("missing", at, "there is no proof that the record was logged"),
+                None => {
+                    let what = "no proof leads from the record to a signed checkpoint";
+                    self.add("missing", at, what);
+                }
                 Some((head, path)) => {
                     let tree = (head.root, head.size);
                     if !merkle::verify_inclusion((leaf.hash, *place), tree, path) {
@@ -344,8 +310,8 @@ impl Found {
                 let sequence = int(row, "sequence").unwrap_or_default();
                 // One log fills a file without gaps.
                 let is_full = is_whole && !material.has_gaps && logs.len() == 1;
-                let expected = is_full.then_some(place.cast_signed() + 1);
-                if expected.is_some_and(|expected| sequence != expected) || sequence <= last {
+                let expected = i64::try_from(*place).ok().and_then(|place| place.checked_add(1));
+                if (is_full && Some(sequence) != expected) || sequence <= last {
                     self.add(
                         "order",
                         at,

@@ -95,7 +95,8 @@ impl Deps {
         let redis = redis(&settings, &metrics, || auth::redis_key(&settings))?;
         let operations = Arc::new(Operations::default());
         let key = auth::evidence_key(&settings)?;
-        let (signer, custodian) = (Signer::of(&key)?, Custodian::new(Signer::of(&key)?));
+        let signer = Signer::of(&key)?;
+        let custodian = Custodian::new(Signer::of(&key)?).believing(&settings.evidence.known());
         let store = open_store(&settings, Some(Arc::clone(&operations)))?;
         let shared = (metrics, redis);
         let deps = Self::build(settings, (store, operations), keys, (shared, custodian))?;
@@ -112,6 +113,21 @@ impl Deps {
         let shared = (metrics(&settings)?, None);
         let custodian = Custodian::new(Signer::of(&Key::random()?)?);
         Self::build(settings, (store, operations), keys, (shared, custodian))
+    }
+
+    /// Says which logs of the store are none of this service's: of an earlier key, or of a stranger.
+    pub async fn tell_strange_logs(&self) -> Result<(), DepsError> {
+        let logs = self.store.logs().await?.into_iter();
+        for strange in logs.filter(|key| !self.custodian.believes(&key.log)) {
+            let (log, public_key) = (strange.log.as_str(), hex::encode(strange.public_key));
+            tracing::warn!(
+                log,
+                public_key,
+                "A log in the store is of another key and is not believed; name the key in \
+                 evidence.known_keys if it was yours"
+            );
+        }
+        Ok(())
     }
 
     /// Reads the credentials that are stored for detectors, sealed anew where the data key was

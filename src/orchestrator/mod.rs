@@ -57,7 +57,7 @@ mod verified;
 pub use deps::{DepsError, look};
 pub use facts::{budget, plain_head, view_of};
 pub use hold::{Held, hold};
-pub use opened::{SPOOL_FILE, STORE_FILE, kept, migrate, open_store};
+pub use opened::{SPOOL_FILE, STORE_FILE, kept, migrate, open_store, own_keys};
 pub use replay::{Difference, Replay, Replayed};
 pub use steps::{Ran, Step, Steps};
 pub use verified::{KeptSources, verified};

@@ -1,9 +1,11 @@
 //! The store that settings name: a database that instances share, else a file of one's own.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Deps;
+use crate::auth;
 use crate::evidence::spool::{OnDisk, Spool};
 use crate::evidence::{Log, LogOptions};
 use crate::operations::Operations;
@@ -77,6 +79,14 @@ pub fn migrate(settings: &Settings, dry_run: bool) -> Result<Migrated, StoreErro
         Some(url) => store::migrate_database(&options(settings, url), dry_run),
         None => store::migrate_file(&file(settings, None), dry_run),
     }
+}
+
+/// The public keys of a service with these settings, where its present one is at hand.
+pub fn own_keys(settings: &Settings) -> Option<BTreeSet<[u8; 32]>> {
+    let signer = Signer::of(&auth::evidence_key_there(settings)?).ok()?;
+    let mut own = BTreeSet::from([signer.public_key()]);
+    own.extend(settings.evidence.known());
+    Some(own)
 }
 
 fn file(settings: &Settings, dir: Option<&Path>) -> PathBuf {

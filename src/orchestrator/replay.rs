@@ -24,6 +24,9 @@ use crate::snapshot::{self, CheckParams, Files, Seen, Snapshot, Sources};
 
 /// A machine may be slow where nobody waits.
 const EVAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of several lengths and characters; no value that is left out of a record is empty.
+const STAND_INS: [&str; 3] =
+    ["a", "mail.example.org", "0123456789 0123456789 0123456789 0123456789"];
 /// What the record of a plan holds and no rule says: versions follow from the content.
 const UNSAID: [&str; 3] = ["versions", "relaxed", "params"];
 
@@ -48,6 +51,11 @@ pub enum Replayed {
     },
     /// The policy read content, which no record holds.
     NotReproducible,
+    /// Something did not, and the rules heed attributes of findings that no record holds.
+    Unknown {
+        /// What.
+        differences: Vec<Difference>,
+    },
     /// Its record was taken away when its time was over.
     Purged,
     /// It could not be decided again.
@@ -95,13 +103,39 @@ impl Replay {
         if !kept.reproducible {
             return Replayed::NotReproducible;
         }
-        match self.decide(&kept, get).await {
+        match self.decide(&kept, &mut *get).await {
             Ok(differences) if differences.is_empty() => Replayed::Equal,
-            // Rules may have read what is not on record.
-            Ok(_) if kept.withheld => Replayed::NotReproducible,
+            Ok(differences) if kept.withheld => self.withheld(&kept, differences, get).await,
             Ok(differences) => Replayed::Differs { differences },
             Err(why) => Replayed::Failed { why },
         }
+    }
+
+    /// Of a record that ends otherwise without attributes of its findings: whether rules heed them.
+    /// Then the end follows what stands in for them; what rules compare with is tried too.
+    async fn withheld(
+        &mut self,
+        kept: &Kept,
+        differences: Vec<Difference>,
+        get: snapshot::Get<'_>,
+    ) -> Replayed {
+        for word in self.stand_ins(kept) {
+            match self.decide(&kept.standing_in(&word), &mut *get).await {
+                Ok(again) if again == differences => {}
+                Ok(_) => return Replayed::Unknown { differences },
+                Err(why) => return Replayed::Failed { why },
+            }
+        }
+        Replayed::Differs { differences }
+    }
+
+    fn stand_ins(&self, kept: &Kept) -> Vec<String> {
+        let view = self.last.as_ref().and_then(|(_, _, snapshot)| {
+            snapshot.policies.view(&kept.tenant, &kept.policy).map(Arc::as_ref)
+        });
+        let literals = view.into_iter().flat_map(View::literals).filter(|word| !word.is_empty());
+        let plain = STAND_INS.iter().map(|word| (*word).to_owned());
+        plain.chain(literals.map(str::to_owned)).collect()
     }
 
     async fn decide(

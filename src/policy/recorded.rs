@@ -1,7 +1,7 @@
 //! Points asked again on documents that were recorded, and what a record says of a document without
 //! repeating it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use regorus::Value;
@@ -37,6 +37,12 @@ impl View {
             words
         };
         self.settings_words.get_or_init(all).contains(word)
+    }
+
+    /// The short texts in the rules that the table does not name: what rules may compare with.
+    pub fn literals(&self) -> BTreeSet<&str> {
+        let all = self.unit.files.iter().flat_map(|file| &file.words).map(String::as_str);
+        all.filter(|word| !self.names(word)).collect()
     }
 
     /// Whether a layer settles what detectors disagree on, so that the conflict point is asked.

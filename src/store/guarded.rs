@@ -100,6 +100,10 @@ impl<S: Store> Ledger for Guarded<S> {
         self.run(Operation::ReadDecision, || self.inner.tail(log))
     }
 
+    fn heads(&self, log: LogId, below: u64, limit: u32) -> Answer<'_, Vec<Checkpoint>> {
+        self.run(Operation::ReadDecision, move || self.inner.heads(log, below, limit))
+    }
+
     fn checkpoint(&self, log: LogId, size: u64) -> Answer<'_, Option<Checkpoint>> {
         self.run(Operation::ReadDecision, move || self.inner.checkpoint(log, size))
     }

@@ -55,6 +55,8 @@ pub trait Ledger: Send + Sync {
     fn append_batch(&self, batch: Arc<LogBatch>) -> Answer<'_, ()>;
     /// The last head; `None` while the log is empty.
     fn tail(&self, log: LogId) -> Answer<'_, Option<Checkpoint>>;
+    /// The heads of fewer than `below` leaves, newest first, at most `limit`.
+    fn heads(&self, log: LogId, below: u64, limit: u32) -> Answer<'_, Vec<Checkpoint>>;
     /// The first head with at least `size` leaves.
     fn checkpoint(&self, log: LogId, size: u64) -> Answer<'_, Option<Checkpoint>>;
     /// Hashes of `count` nodes of a level (0, 8, 16, …) from `first`; fewer where there are no more.
@@ -118,6 +120,14 @@ impl Ledger for Sqlite {
         })
     }
 
+    fn heads(&self, log: LogId, below: u64, limit: u32) -> Answer<'_, Vec<Checkpoint>> {
+        self.read("reading heads of the log", move |c| {
+            let sql = format!("{CHECKPOINT} AND size < ?2 ORDER BY size DESC LIMIT ?3");
+            let of = params![log.as_str(), bound(below), limit];
+            c.prepare_cached(&sql)?.query_map(of, read_checkpoint)?.collect()
+        })
+    }
+
     fn checkpoint(&self, log: LogId, size: u64) -> Answer<'_, Option<Checkpoint>> {
         self.read("reading a head of the log", move |c| {
             let sql = format!("{CHECKPOINT} AND size >= ?2 ORDER BY size LIMIT 1");
@@ -171,6 +181,11 @@ impl Ledger for Sqlite {
 
 const CHECKPOINT: &str = "SELECT logs.id AS log, size, root, at_ms, signature FROM checkpoints \
     JOIN logs ON number = log WHERE logs.id = ?1";
+
+/// As a column holds it; nothing in one is larger.
+pub(super) fn bound(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
 
 fn append(c: &Connection, batch: &LogBatch) -> Result<(), StoreError> {
     let failed = |error: rusqlite::Error| match error.sqlite_error_code() {

@@ -29,6 +29,7 @@ mod console;
 mod cookbook;
 mod corpus;
 mod credentials;
+mod damage;
 mod deploy;
 mod detectors;
 mod durability;

@@ -282,3 +282,53 @@ async fn sources_that_no_kept_record_names_are_forgotten_and_all_others_replay()
     let output = run(dir.path(), &["evidence", "verify"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
 }
+
+#[tokio::test]
+async fn what_was_left_out_of_a_record_hides_no_other_verdict_unless_rules_heed_it() {
+    const HEEDS: &str = "package tenants.heeds.standard\n\n\
+        block contains \"evil\" if {\n\tsome f in input.findings\n\t\
+        f.attributes.domain == \"evil.io\"\n}\n";
+    let app = spawn_with(|root| {
+        for name in ["plain", "heeds"] {
+            let file = json!({"schema_version": 1, "id": name});
+            write(root, &format!("config/tenants/{name}.yaml"), &file.to_string());
+        }
+        write(root, "policies/tenants/heeds/standard/heeds.rego", HEEDS);
+    })
+    .await;
+    let mail = |tenant: &str| json!({"tenant_id": tenant, "content": "Mail ana@evil.io"});
+    assert_eq!(app.ask(&mail("plain")).await.json()["action"], "redact");
+    assert_eq!(app.ask(&mail("heeds")).await.json()["action"], "block");
+    recorded(&app).await;
+    let dir = app.stop();
+    let (sum, lines, code) = replay(dir.path(), &["--tenant", "plain"]);
+    assert_eq!((sum["equal"].as_u64(), code), (Some(1), Some(0)), "{lines:#?}");
+    let (sum, lines, code) = replay(dir.path(), &["--tenant", "heeds"]);
+    assert_eq!((sum["unknown"].as_u64(), code), (Some(1), Some(65)), "{lines:#?}");
+    assert_eq!(lines[0]["result"], "unknown", "{lines:#?}");
+    let told = text(&run(dir.path(), &["evidence", "replay", "--tenant", "heeds"]).stdout);
+    let id = lines[0]["id"].as_str().unwrap();
+    assert!(told.contains(&format!("{id} heeds: perhaps verdict.action: recorded ")), "{told}");
+
+    // No rule of the other heeds the domain: a changed verdict is one.
+    let file = dir.path().join("data").join(detector_orchestrator::orchestrator::STORE_FILE);
+    let store = rusqlite::Connection::open(file).unwrap();
+    let rules: Vec<String> = store
+        .prepare("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'decisions'")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    for rule in rules {
+        store.execute_batch(&format!("DROP TRIGGER {rule}")).unwrap();
+    }
+    let changed = "UPDATE decisions SET record = replace(record, '\"action\":\"redact\"', \
+                   '\"action\":\"allow\"') WHERE tenant = 'plain' AND record LIKE '%withheld%'";
+    assert_eq!(store.execute(changed, []).unwrap(), 1);
+    let (sum, lines, code) = replay(dir.path(), &["--tenant", "plain"]);
+    assert_eq!((sum["differ"].as_u64(), code), (Some(1), Some(65)), "{lines:#?}");
+    let differences = lines[0]["differences"].as_array().unwrap();
+    let is_action = |found: &&Value| found["what"] == "verdict.action";
+    assert!(differences.iter().any(|found| is_action(&found)), "{lines:#?}");
+}

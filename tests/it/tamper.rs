@@ -312,7 +312,7 @@ async fn every_tamper_of_a_store_is_found_and_its_record_named() {
     let tables = Kept::File(file.clone()).raw().unwrap();
     let material = Material { tables, ..Material::default() };
     let last = store_head(&store).await;
-    let outside = Outside { heads: vec![last.clone()], keys: None };
+    let outside = Outside { heads: vec![last.clone()], ..Outside::default() };
     let clean = verified(&material, &outside);
     assert_eq!(clean.problems, [], "{clean:?}");
     assert_eq!((clean.records, clean.leaves), (RECORDS as u64, RECORDS as u64));

@@ -307,10 +307,10 @@ pub(crate) async fn prove(http: HttpRequest, id: Path<String>, api: Data<Api>) -
     let Subject { decision, .. } = Subject::of(&http, &api, &id).await?;
     let store = &*api.deps.store;
     let leaf = decision.leaf.ok_or_else(in_no_log)?;
-    let head = store.tail(leaf.log.clone()).await.map_err(away)?.ok_or_else(damaged)?;
-    let path = proof::inclusion(store, leaf.index, &head).await.map_err(away)?;
     let keys = store.logs().await.map_err(away)?;
     let key = keys.into_iter().find(|key| key.log == leaf.log).ok_or_else(damaged)?;
+    let head = proof::newest(store, &key).await.map_err(away)?.head.ok_or_else(damaged)?;
+    let path = proof::inclusion(store, leaf.index, &head).await.map_err(away)?;
     let LeafView { log_id, leaf_index, leaf_hash } = LeafView::of(&leaf);
     json(&InclusionProof {
         log_id,
@@ -336,8 +336,10 @@ pub(crate) async fn package(http: HttpRequest, id: Path<String>, api: Data<Api>)
     let subject = Subject::of(&http, &api, &id).await?;
     let (store, decision) = (&*api.deps.store, &subject.decision);
     let leaf = decision.leaf.clone().ok_or_else(in_no_log)?;
-    let proof = proof::of(store, leaf).await.map_err(away)?.ok_or_else(damaged)?;
-    let mut packing = Packing::without_sources(store.logs().await.map_err(away)?);
+    let keys = store.logs().await.map_err(away)?;
+    let key = keys.iter().find(|key| key.log == leaf.log).ok_or_else(damaged)?;
+    let proof = proof::signed(store, leaf, key).await.map_err(away)?.ok_or_else(damaged)?;
+    let mut packing = Packing::without_sources(keys);
     packing.record(1, decision, proof);
     subject.track((&http, &api), CustodyAction::Exported, None).await?;
     packing.custody(decision, &custody::entries(store, decision).await.map_err(away)?);
@@ -351,7 +353,7 @@ fn in_no_log() -> Error {
 }
 
 fn damaged() -> Error {
-    Error::new(Code::InternalError, "hashes of the log are missing")
+    Error::new(Code::InternalError, "hashes or signed heads of the log are missing")
 }
 
 /// What the caller of a decision holds; without it, the content is not checked.

@@ -1,6 +1,9 @@
 //! `orchestrator evidence export` and `keys`: what others need to verify without this service.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -14,8 +17,9 @@ use crate::domain::id::TenantId;
 use crate::domain::log::{Checkpoint, LogId};
 use crate::evidence::packing::Packing;
 use crate::evidence::verify::{Growth, Material};
-use crate::evidence::{Proof, custody, package, proof};
-use crate::orchestrator::open_store;
+use crate::evidence::{Proof, custody, merkle, package, proof};
+use crate::orchestrator::{open_store, own_keys};
+use crate::settings::Settings;
 use crate::snapshot::Files;
 use crate::store::{Decision, Ledger, LogKey, Page, Store, StoreError, Table};
 
@@ -24,7 +28,13 @@ const ROWS: u32 = 500;
 
 type Opened = (Runtime, Arc<dyn Store>);
 
-fn open(config: Option<&std::path::Path>) -> Result<Opened, u8> {
+/// What is exported, and what of it is wrong.
+struct Gathered {
+    material: Material,
+    faults: Vec<String>,
+}
+
+fn open(config: Option<&Path>) -> Result<(Opened, Settings), u8> {
     let settings = load_settings(config, None).map_err(|faults| refuse(&faults))?;
     let unavailable = |error: &dyn std::fmt::Display| {
         complain(&format!("error: {error}"));
@@ -32,7 +42,7 @@ fn open(config: Option<&std::path::Path>) -> Result<Opened, u8> {
     };
     let store = open_store(&settings, None).map_err(|error| unavailable(&error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok((runtime.map_err(|error| unavailable(&error))?, store))
+    Ok(((runtime.map_err(|error| unavailable(&error))?, store), settings))
 }
 
 pub(super) fn run(args: &ExportArgs) -> u8 {
@@ -40,7 +50,10 @@ pub(super) fn run(args: &ExportArgs) -> u8 {
         complain("error: --tenant names no tenant");
         return exit::USAGE;
     };
-    let opened = match open(args.config.as_deref()) {
+    if args.file.symlink_metadata().is_ok() {
+        return is_there(&args.file);
+    }
+    let (opened, _) = match open(args.config.as_deref()) {
         Ok(opened) => opened,
         Err(code) => return code,
     };
@@ -51,24 +64,32 @@ pub(super) fn run(args: &ExportArgs) -> u8 {
             return code;
         }
     };
-    let material = match gather(&opened, args, (&tenant, &heads)) {
-        Ok(material) => material,
+    let Gathered { material, faults } = match gather(&opened, args, (&tenant, &heads)) {
+        Ok(gathered) => gathered,
         Err(error) => {
             complain(&format!("error: {error}"));
             return exit::UNAVAILABLE;
         }
     };
+    faults.iter().for_each(|fault| complain(&super::shown(fault)));
     let records = material.tables.get(&Table::Decisions).map_or(0, Vec::len);
-    if records == 0 {
+    let unproven = material.unproven.len();
+    if records + unproven == 0 {
         complain("there is no such record; name another --tenant, --id or time");
         return exit::NO_INPUT;
     }
     let at = jiff::Timestamp::now().to_string();
-    match std::fs::write(&args.file, package::pack(&material, tenant.as_str(), &at)) {
+    match write(&args.file, &package::pack(&material, tenant.as_str(), &at)) {
         Ok(()) => {
-            complain(&format!("{records} records are in {}", args.file.display()));
-            exit::OK
+            let file = args.file.display();
+            let lacks = match unproven {
+                0 => String::new(),
+                _ => format!("; {unproven} more are on record and cannot be proven"),
+            };
+            complain(&format!("{records} records are in {file}{lacks}"));
+            if faults.is_empty() { exit::OK } else { exit::DATA }
         }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => is_there(&args.file),
         Err(error) => {
             complain(&format!("error: {}: {error}", args.file.display()));
             exit::UNAVAILABLE
@@ -76,21 +97,35 @@ pub(super) fn run(args: &ExportArgs) -> u8 {
     }
 }
 
+/// Records name tenants and what they sent: the file is its maker's, and no other is touched.
+fn write(file: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let mut made = options.write(true).create_new(true).mode(0o600).open(file)?;
+    made.write_all(text.as_bytes())?;
+    made.sync_all()
+}
+
+fn is_there(file: &Path) -> u8 {
+    let name = file.display();
+    complain(&format!("error: {name} is there already; name another file, or move it away"));
+    exit::USAGE
+}
+
 fn gather(
     opened: &Opened,
     args: &ExportArgs,
     (tenant, kept): (&TenantId, &[Checkpoint]),
-) -> Result<Material, StoreError> {
+) -> Result<Gathered, StoreError> {
     let (runtime, store) = opened;
     let decisions = runtime.block_on(wanted(store.as_ref(), args, tenant))?;
     let logs = runtime.block_on(store.logs())?;
     let ledger: &dyn Ledger = store.as_ref();
     // Above all of these decisions: one head of each log, with which any other is compared.
-    let mut tails = BTreeMap::new();
-    for LogKey { log, .. } in &logs {
-        if let Some(head) = runtime.block_on(store.tail(log.clone()))? {
-            tails.insert(log.clone(), head);
-        }
+    let (mut tails, mut faults) = (BTreeMap::new(), Vec::new());
+    for key in &logs {
+        let (head, fault) = runtime.block_on(newest(ledger, key))?;
+        faults.extend(fault);
+        tails.extend(head.map(|head| (key.log.clone(), head)));
     }
     let mut packing = Packing::of(logs);
     for head in kept {
@@ -98,11 +133,14 @@ fn gather(
     }
     let mut revisions = BTreeSet::new();
     for (sequence, decision) in decisions {
-        let Some(leaf) = decision.leaf.clone() else { continue };
-        let Some(checkpoint) = tails.get(&leaf.log).cloned() else { continue };
-        let path = runtime.block_on(proof::inclusion(ledger, leaf.index, &checkpoint))?;
-        let Some(path) = path else { continue };
-        let proof = Proof { leaf, checkpoint, path };
+        let proof = match runtime.block_on(proven(ledger, &decision, &tails))? {
+            Ok(proof) => proof,
+            Err(why) => {
+                faults.push(format!("{}: {why}: it is not in the package", decision.id));
+                packing.unproven(decision.id);
+                continue;
+            }
+        };
         if !decision.record.is_empty() {
             revisions.insert(decision.revision.clone());
         }
@@ -124,7 +162,41 @@ fn gather(
             complain(&format!("revision {revision}: {error}"));
         }
     }
-    Ok(packing.material())
+    Ok(Gathered { material: packing.material(), faults })
+}
+
+/// The newest head that the log signed, and what is wrong with those above it.
+async fn newest(
+    ledger: &dyn Ledger,
+    key: &LogKey,
+) -> Result<(Option<Checkpoint>, Option<String>), StoreError> {
+    let proof::Newest { head, unsigned } = proof::newest(ledger, key).await?;
+    let fault = (unsigned > 0).then(|| {
+        let log = key.log.as_str();
+        format!("the newest {unsigned} checkpoints of log {log} do not bear its signature")
+    });
+    Ok((head, fault))
+}
+
+/// The proof of a record, or why there is none.
+async fn proven(
+    ledger: &dyn Ledger,
+    decision: &Decision,
+    tails: &BTreeMap<LogId, Checkpoint>,
+) -> Result<Result<Proof, &'static str>, StoreError> {
+    let Some(leaf) = decision.leaf.clone() else { return Ok(Err("it is in no log")) };
+    let Some(checkpoint) = tails.get(&leaf.log).filter(|head| leaf.index < head.size).cloned()
+    else {
+        return Ok(Err("no signed checkpoint stands above it"));
+    };
+    let Some(path) = proof::inclusion(ledger, leaf.index, &checkpoint).await? else {
+        return Ok(Err("hashes of the log are missing"));
+    };
+    let (of, root) = ((leaf.hash, leaf.index), (checkpoint.root, checkpoint.size));
+    match merkle::verify_inclusion(of, root, &path) {
+        true => Ok(Ok(Proof { leaf, checkpoint, path })),
+        false => Ok(Err("hashes of the log do not lead to the signed root")),
+    }
 }
 
 /// Adds what compares `head` with the head that the package is under.
@@ -174,26 +246,40 @@ async fn wanted(
 }
 
 pub(super) fn keys(args: &LogKeysArgs) -> u8 {
-    let (runtime, store) = match open(args.config.as_deref()) {
+    let ((runtime, store), settings) = match open(args.config.as_deref()) {
         Ok(opened) => opened,
         Err(code) => return code,
     };
+    let own = own_keys(&settings);
+    let mut faults = Vec::new();
     let told = runtime.block_on(async {
         for key in store.logs().await? {
-            let head = store.tail(key.log.clone()).await?;
+            if own.as_ref().is_some_and(|own| !own.contains(&key.public_key)) {
+                let (log, public) = (key.log.as_str(), hex::encode(key.public_key));
+                faults.push(format!(
+                    "log {log} is left out: its key {public} is neither the service's present one nor \
+                     among evidence.known_keys; name it there if it was yours"
+                ));
+                continue;
+            }
+            let (head, fault) = newest(store.as_ref(), &key).await?;
+            faults.extend(fault);
             let note = head.map(|head| head.note(&key.public_key));
             if args.json {
                 let public = hex::encode(key.public_key);
                 let line = json!({"log_id": key.log, "public_key": public, "checkpoint": note});
                 print(&line.to_string());
             } else {
-                print(&note.unwrap_or_else(|| format!("{} is empty", key.log.as_str())));
+                let none = || format!("{} has no signed checkpoint", key.log.as_str());
+                print(&note.unwrap_or_else(none));
             }
         }
         Ok::<(), StoreError>(())
     });
+    faults.iter().for_each(|fault| complain(fault));
     match told {
-        Ok(()) => exit::OK,
+        Ok(()) if faults.is_empty() => exit::OK,
+        Ok(()) => exit::DATA,
         Err(error) => {
             complain(&format!("error: {error}"));
             exit::UNAVAILABLE

@@ -24,6 +24,7 @@ struct Sum {
     records: u64,
     equal: u64,
     differ: u64,
+    unknown: u64,
     not_reproducible: u64,
     purged: u64,
     failed: u64,
@@ -83,16 +84,17 @@ fn told(args: &ReplayArgs, kept: &dyn std::fmt::Display, sum: &Sum) -> u8 {
         complain(&format!("{kept} holds no such record; name another --config or --tenant"));
         return exit::NO_INPUT;
     }
-    let Sum { records, equal, differ, not_reproducible, purged, failed } = sum;
+    let Sum { records, equal, differ, unknown, not_reproducible, purged, failed } = sum;
     match args.json {
         true => print(&serde_json::to_string(sum).unwrap_or_default()),
         false => print(&format!(
-            "{records} records: {equal} equal, {differ} differ, {failed} could not be decided again, \
+            "{records} records: {equal} equal, {differ} differ, {unknown} differ and their rules heed what is \
+             left out of records, {failed} could not be decided again, \
              {not_reproducible} not reproducible (their policies read what is not on record), {purged} \
              purged and not decided again (`evidence verify` says whether their purge is proven)"
         )),
     }
-    if differ + failed == 0 { exit::OK } else { exit::DATA }
+    if differ + unknown + failed == 0 { exit::OK } else { exit::DATA }
 }
 
 fn tenants(args: &ReplayArgs, kept: &Kept) -> Result<BTreeSet<TenantId>, StoreError> {
@@ -144,7 +146,7 @@ async fn packed(args: &ReplayArgs, settings: &Settings, text: &str) -> Sum {
     let sources = KeptSources::of(&material);
     let mut replay = Replay::new(settings, builtin::check);
     let mut sum = Sum { failed: problems.len() as u64, ..Sum::default() };
-    problems.iter().for_each(|problem| complain(&problem.what));
+    problems.iter().for_each(|problem| complain(&super::shown(&problem.what)));
     for row in material.tables.get(&Table::Decisions).into_iter().flatten() {
         let text = |column: &str| match row.get(column) {
             Some(Cell::Text(text)) => text.as_str(),
@@ -188,17 +190,21 @@ fn count(args: &ReplayArgs, sum: &mut Sum, (id, tenant): (&str, &str), replayed:
         Replayed::Equal => sum.equal += 1,
         Replayed::NotReproducible => sum.not_reproducible += 1,
         Replayed::Purged => sum.purged += 1,
-        Replayed::Differs { differences } => {
-            sum.differ += 1;
+        Replayed::Differs { differences } | Replayed::Unknown { differences } => {
+            let is_unknown = matches!(replayed, Replayed::Unknown { .. });
+            *(if is_unknown { &mut sum.unknown } else { &mut sum.differ }) += 1;
             for found in differences.iter().filter(|_| !args.json) {
                 let (what, recorded, again) = (&found.what, &found.recorded, &found.again);
-                print(&format!("{id} {tenant}: {what}: recorded {recorded}, again {again}"));
+                let may = if is_unknown { "perhaps " } else { "" };
+                let told =
+                    format!("{id} {tenant}: {may}{what}: recorded {recorded}, again {again}");
+                print(&super::shown(&told));
             }
         }
         Replayed::Failed { why } => {
             sum.failed += 1;
             if !args.json {
-                print(&format!("{id} {tenant}: {why}"));
+                print(&super::shown(&format!("{id} {tenant}: {why}")));
             }
         }
     }

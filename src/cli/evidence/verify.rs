@@ -11,7 +11,7 @@ use crate::cli::session::refuse;
 use crate::cli::{complain, exit, load_settings, print};
 use crate::evidence::verify::{Material, Outside, Problem, Verified};
 use crate::evidence::{Kept, commit_json, package};
-use crate::orchestrator::{self, verified};
+use crate::orchestrator::{self, own_keys, verified};
 use crate::seal::Salt;
 use crate::store::{Cell, Table};
 
@@ -51,21 +51,27 @@ fn stored(args: &VerifyArgs) -> Result<Material, Refused> {
 }
 
 fn outside(args: &VerifyArgs) -> Result<Outside, Refused> {
-    let mut outside = Outside { heads: super::heads(&args.checkpoint)?, keys: None };
-    if let Some(file) = &args.keys {
-        #[derive(Deserialize)]
-        struct Line {
-            public_key: String,
-        }
-        let key = |line: &str| {
-            let line: Line = serde_json::from_str(line).ok()?;
-            hex::decode(line.public_key).ok()?.try_into().ok()
-        };
-        let keys: Option<BTreeSet<[u8; 32]>> = super::read(file)?.lines().map(key).collect();
-        let unread = || (exit::DATA, format!("{} holds other lines than keys", file.display()));
-        outside.keys = Some(keys.ok_or_else(unread)?);
+    let heads = super::heads(&args.checkpoint)?;
+    let keys = match &args.keys {
+        Some(file) => Some(keys(file)?),
+        // Where the service itself is not at hand, neither are its settings.
+        None => load_settings(args.config.as_deref(), None).ok().and_then(|it| own_keys(&it)),
+    };
+    Ok(Outside { heads, keys, are_all: args.keys.is_some() })
+}
+
+fn keys(file: &Path) -> Result<BTreeSet<[u8; 32]>, Refused> {
+    #[derive(Deserialize)]
+    struct Line {
+        public_key: String,
     }
-    Ok(outside)
+    let key = |(at, line): (usize, &str)| {
+        let read: Option<Line> = serde_json::from_str(line).ok();
+        let key = read.and_then(|line| hex::decode(line.public_key).ok()?.try_into().ok());
+        let what = format!("{}: line {at} holds no key of a log", file.display());
+        key.ok_or((exit::DATA, what))
+    };
+    (1..).zip(super::read(file)?.lines()).map(key).collect()
 }
 
 /// Whether the record commits to what `file` holds: as a text, with or without a line's end, or as
@@ -108,12 +114,17 @@ fn told(args: &VerifyArgs, found: &Verified, content: Option<bool>) -> u8 {
         for Problem { kind, id, index, what } in &found.problems {
             let index = index.map(|index| format!(" leaf {index}")).unwrap_or_default();
             let id = id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
-            print(&format!("{kind}{index}{id}: {what}"));
+            print(&super::shown(&format!("{kind}{index}{id}: {what}")));
         }
-        let Verified { logs, leaves, records, purged, checkpoints, sources, problems } = found;
+        let Verified { logs, leaves, records, purged, checkpoints, unvouched, sources, problems } =
+            found;
+        let believed = match unvouched {
+            0 => String::new(),
+            _ => format!("; signed by {unvouched} keys nobody vouched for: give them by --keys"),
+        };
         print(&format!(
             "{records} records, {purged} purged, {leaves} leaves, {checkpoints} checkpoints of {logs} logs, \
-             {sources} sources; content {content}; {} problems",
+             {sources} sources; content {content}; {} problems{believed}",
             problems.len()
         ));
     }

@@ -119,6 +119,13 @@ impl Ledger for Faulty {
         self.answer(|state| Ok(state.heads.last().cloned()))
     }
 
+    fn heads(&self, _: LogId, below: u64, limit: u32) -> Answer<'_, Vec<Checkpoint>> {
+        self.answer(move |state| {
+            let newest = state.heads.iter().rev().filter(|head| head.size < below);
+            Ok(newest.take(limit as usize).cloned().collect())
+        })
+    }
+
     fn checkpoint(&self, _: LogId, size: u64) -> Answer<'_, Option<Checkpoint>> {
         self.answer(move |state| Ok(state.heads.iter().find(|head| head.size >= size).cloned()))
     }

@@ -91,6 +91,16 @@ async fn heads_nodes_and_leaves_are_found_again(store: &dyn Store) {
         let found = store.checkpoint(log.clone(), size).await.unwrap();
         assert_eq!(found.as_ref(), head.map(|head| &head.checkpoint), "{size}");
     }
+    for (below, limit, wanted) in [
+        (u64::MAX, 9, &[&second, &first][..]),
+        (u64::MAX, 1, &[&second]),
+        (512, 9, &[&first]),
+        (300, 9, &[]),
+    ] {
+        let found = store.heads(log.clone(), below, limit).await.unwrap();
+        let wanted: Vec<_> = wanted.iter().map(|batch| batch.checkpoint.clone()).collect();
+        assert_eq!(found, wanted, "{below} {limit}");
+    }
     let leaves = store.hashes(log.clone(), 0, 299, 2).await.unwrap();
     assert_eq!(leaves, [digest("h-299"), digest("i-0")]);
     assert_eq!(store.hashes(log.clone(), 0, 500, 256).await.unwrap().len(), 12);

@@ -15,6 +15,7 @@ use super::{Postgres, Scope, fault};
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
 use crate::domain::log::{Checkpoint, Leaf, LogId};
+use crate::store::ledger::bound;
 use crate::store::{Answer, Ledger, LogBatch, LogKey, StoreError};
 
 const DOING: &str = "appending to the log";
@@ -156,6 +157,18 @@ impl Ledger for Postgres {
                 let sql = t.prepare_cached(&sql).await?;
                 let row = t.query_opt(&sql, &[&log.as_str()]).await?;
                 row.as_ref().map(read_checkpoint).transpose()
+            }
+            .boxed()
+        })
+    }
+
+    fn heads(&self, log: LogId, below: u64, limit: u32) -> Answer<'_, Vec<Checkpoint>> {
+        self.run("reading heads of the log", Scope::Service, move |t| {
+            async move {
+                let sql = format!("{CHECKPOINT} AND size < $2 ORDER BY size DESC LIMIT $3");
+                let sql = t.prepare_cached(&sql).await?;
+                let of = [&log.as_str() as _, &bound(below) as _, &i64::from(limit) as _];
+                t.query(&sql, &of).await?.iter().map(read_checkpoint).collect()
             }
             .boxed()
         })

@@ -16,6 +16,8 @@ use super::away;
 use crate::api::Api;
 use crate::api::caller::{NoQuery, query};
 use crate::domain::error::Error;
+use crate::evidence::custody::Custodian;
+use crate::evidence::proof;
 use crate::store::Store;
 
 /// How long an answer stands; whoever asks more often costs the store nothing.
@@ -51,14 +53,16 @@ pub struct LogView {
 }
 
 impl Published {
-    async fn logs(&self, store: &dyn Store) -> Result<Arc<Logs>, Error> {
+    async fn logs(&self, store: &dyn Store, custodian: &Custodian) -> Result<Arc<Logs>, Error> {
         let mut kept = self.0.lock().await;
         if let Some((_, logs)) = kept.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
             return Ok(Arc::clone(logs));
         }
         let mut logs = Vec::new();
-        for key in store.logs().await.map_err(away)? {
-            let head = store.tail(key.log.clone()).await.map_err(away)?;
+        // What is published here is taken for ours.
+        let own = store.logs().await.map_err(away)?;
+        for key in own.into_iter().filter(|key| custodian.believes(&key.log)) {
+            let head = proof::newest(store, &key).await.map_err(away)?.head;
             logs.push(LogView {
                 log_id: key.log.as_str().to_owned(),
                 public_key: hex::encode(key.public_key),
@@ -73,10 +77,10 @@ impl Published {
     }
 }
 
-/// The logs, what checks their signatures, and their newest signed heads.
+/// The logs of this service, what checks their signatures, and their newest signed heads.
 #[utoipa::path(get, path = "/api/v1/evidence/keys", tag = "evidence",
     operation_id = "evidence_keys", responses((status = 200, body = Logs)))]
 pub(crate) async fn keys(http: HttpRequest, api: Data<Api>) -> Answer {
     query::<NoQuery>(&http)?;
-    json(&*api.published.logs(&*api.deps.store).await?)
+    json(&*api.published.logs(&*api.deps.store, &api.deps.custodian).await?)
 }
