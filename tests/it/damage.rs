@@ -284,7 +284,19 @@ async fn a_decision_in_a_strangers_log_is_not_valid_until_its_key_is_named() {
     app.edit("config/settings.yaml", "known_keys: []", &format!("known_keys: [{key}]"));
     let app = app.restart().await;
     assert_eq!(verify(&app, &forged).await["overall_valid"], true);
-    assert!(app.get("/api/v1/evidence/keys").await.text.contains(&key));
+
+    // A head that nobody signed is never the newest.
+    let raw = rusqlite::Connection::open(app.path("data/orchestrator.db")).unwrap();
+    let bogus = "INSERT INTO checkpoints SELECT log, 1099511627776, root, at_ms, signature \
+                 FROM checkpoints WHERE log = 1";
+    assert_eq!(raw.execute(bogus, []).unwrap(), 1);
+    let proof = app.get(&format!("/api/v1/evidence/{id}/proof")).await;
+    assert_eq!(proof.json()["tree_size"], 1, "{}", proof.text);
+    let published = app.get("/api/v1/evidence/keys").await.text;
+    assert!(published.contains(&key) && !published.contains("1099511627776"), "{published}");
+    raw.execute_batch("DROP TRIGGER checkpoints_keep_rows").unwrap();
+    raw.execute_batch("DELETE FROM checkpoints WHERE size > 1").unwrap();
+    drop(raw);
     let root = app.stop();
     says(root.path(), &["verify"], 0, &[]);
     edit(root.path(), "config/settings.yaml", &key, "");

@@ -159,7 +159,7 @@ fn gather(
         };
         // What is missing is missing in the package too, and named when it is verified.
         if let Err(error) = Files::of_revision(&revision, tenant, &mut get) {
-            complain(&format!("revision {revision}: {error}"));
+            complain(&super::shown(&format!("revision {revision}: {error}")));
         }
     }
     Ok(Gathered { material: packing.material(), faults })
