@@ -271,8 +271,8 @@ pub trait Work: Send + Sync {
 }
 
 /// Who carries jobs out. A lease holds as long as its worker beats: whoever watches
-/// ([`crate::domain::job::Watch`]) compares beats by its own monotonic clock, so that no wall clock
-/// that jumps, of an instance or of the database, ends a lease or keeps one.
+/// ([`crate::domain::job::Watch`]) compares beats over its own looks, so that no wall clock that jumps,
+/// of an instance or of the database, ends a lease or keeps one.
 pub trait Workers: Send + Sync {
     /// Begins a life with beat 0. An id that was buried or left must not enter again.
     fn enter(&self, worker: WorkerId) -> Answer<'_, ()>;
