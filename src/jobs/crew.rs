@@ -103,8 +103,9 @@ pub struct Wish {
 pub enum Fruitless {
     /// It failed.
     Error(Error),
-    /// Required detectors did not answer, which may pass; the code of the coverage.
-    Incomplete(&'static str),
+    /// Required detectors did not answer, which may pass; the code of the coverage, and how long they
+    /// ask to be left alone.
+    Incomplete(&'static str, Duration),
 }
 
 /// What a try brought: the result as its caller will see it.
@@ -382,10 +383,10 @@ impl Crew {
 fn after(why: Fruitless, job: &Job) -> Ending {
     let (told, cause) = match why {
         Fruitless::Error(error) => (JobError::of(&error), error),
-        Fruitless::Incomplete(code) => {
+        Fruitless::Incomplete(code, rest) => {
             let message = "detectors that the policy requires did not answer";
             // Of the codes that requests have, the one that says: later.
-            let later = Error::new(Code::Overloaded, message);
+            let later = Error::new(Code::Overloaded, message).retry_after(rest);
             (JobError { code: code.to_owned(), message: message.to_owned() }, later)
         }
     };
