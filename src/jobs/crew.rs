@@ -13,8 +13,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::content::{self, Callback, Part, Payload};
+use super::upkeep::AT_ONCE;
 use crate::bus::{Bus, Ring};
 use crate::domain::error::{Code, Error};
+use crate::domain::id::TenantId;
 use crate::domain::job::{Deed, JobError, JobId, JobKey, JobState, JobType, Lease, Next, WorkerId};
 use crate::domain::request::Priority;
 use crate::metrics::Metrics;
@@ -209,6 +211,17 @@ impl Crew {
         self.urgent.fetch_or(is_urgent, Ordering::Relaxed);
         self.wake_all();
         Ok(added)
+    }
+
+    /// Fails the jobs of `tenant`, which was deleted, and erases their content.
+    ///
+    /// # Errors
+    /// The store's; those that it did not fail fail when they expire.
+    pub async fn orphan(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        while self.store.fail_jobs(tenant.clone(), JobError::orphaned(), AT_ONCE).await? > 0 {}
+        self.bus.ring(Ring::Events);
+        self.ended.notify_one();
+        Ok(())
     }
 
     /// So many jobs that waited were taken here.

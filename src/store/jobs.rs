@@ -310,6 +310,9 @@ pub trait JobUpkeep: Send + Sync {
     fn recover_jobs(&self, most: u32) -> Answer<'_, u64>;
     /// Fails queued and paused jobs that have expired, and erases their content.
     fn expire_jobs(&self, most: u32) -> Answer<'_, u64>;
+    /// Fails jobs of `tenant` at no end, whoever carries them out, and erases their content; `why` is
+    /// what their callers are told.
+    fn fail_jobs(&self, tenant: TenantId, why: JobError, most: u32) -> Answer<'_, u64>;
     /// Erases results older than [`crate::domain::job::RESULT_KEPT`] and the content of dead letters
     /// older than [`crate::domain::job::DEAD_LETTER_KEPT`]. Content of all that is at its end
     /// otherwise was erased with that move.

@@ -1,6 +1,7 @@
 //! When a job is tried again, and when its end is at hand.
 
 use super::*;
+use crate::app::edit;
 
 /// A detector that refuses the first call with `status`, and finds nothing afterwards.
 async fn refusing(status: u16, retry_after: Option<&str>) -> MockServer {
@@ -53,5 +54,48 @@ async fn a_job_rests_as_long_as_the_detector_that_refused_it_asks() {
         let rest = time(&tries[1]["started_at"]).duration_since(time(&tries[0]["ended_at"]));
         // 1 s, ± 20 %, by the priority alone.
         assert!(rest.as_secs_f64() >= 2.9, "{status}: {rest:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_jobs_of_a_deleted_tenant_fail_and_their_content_is_erased() {
+    let server = vendor(20_000).await;
+    let app = spawn_closed_with(BOOT, |dir| {
+        attach(dir, &server);
+        edit(dir, "config/settings.yaml", "outbound_allow: []", "outbound_allow: [127.0.0.0/8]");
+    })
+    .await;
+    let tenant = "/api/v1/tenants/nova";
+    let body = json!({"tenant": {"tier": "enterprise"}, "reason": "new"});
+    let made = send(&app, "PUT", tenant, BOOT, &body).await;
+    let etag = made.header("etag").to_owned();
+    let own = key(&app, json!({"roles": ["app"], "tenant": "nova"})).await;
+    let mut put_off = job(&json!({"content": "x"}));
+    put_off["not_before"] =
+        json!((jiff::Timestamp::now() + jiff::Span::new().hours(9)).to_string());
+    let mut made = Vec::new();
+    for body in [&job(&asked("slow")), &put_off, &put_off] {
+        let answer = send(&app, "POST", JOBS, &own, body).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        made.push(answer.json());
+    }
+    called(&server, 1).await;
+    let pause = format!("{}/pause", at(&made[2]));
+    assert_eq!(send(&app, "POST", &pause, &own, &json!({})).await.status, 200);
+    let headers = [("x-api-key", BOOT), ("if-match", etag.as_str())];
+    let gone = app.send("DELETE", &format!("{tenant}?reason=left"), &headers, b"").await;
+    assert_eq!(gone.status, 204, "{}", gone.text);
+    for one in &made {
+        let id = JobId::parse(one["job_id"].as_str().unwrap()).unwrap();
+        let of = JobKey { tenant: TenantId::parse("nova").unwrap(), id };
+        let job = app.api.deps.store.job(of).await.unwrap().unwrap();
+        assert_eq!((job.state, job.has_payload), (JobState::Failed, false), "{job:?}");
+        assert_eq!(job.error.unwrap().code, "TENANT_MISMATCH");
+    }
+    let begun = Instant::now();
+    let active = "orchestrator_jobs_active 0\n";
+    while !send(&app, "GET", "/metrics", BOOT, &json!({})).await.text.contains(active) {
+        assert!(begun.elapsed() < SOON, "the call goes on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
