@@ -192,6 +192,10 @@ impl Held {
         if to != JobState::Running {
             self.worker = None;
         }
+        if matches!(to, JobState::Queued | JobState::Paused) {
+            // It starts over.
+            self.job.progress = 0.0;
+        }
         if matches!(to, JobState::Completed | JobState::Cancelled) {
             self.job.has_payload = false;
         }

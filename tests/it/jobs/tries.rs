@@ -99,3 +99,20 @@ async fn the_jobs_of_a_deleted_tenant_fail_and_their_content_is_erased() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test]
+async fn what_a_move_would_not_hear_of_its_body_is_refused_at_its_place() {
+    let app = spawn().await;
+    let letter = given_up(&app, "default").await;
+    for what in ["pause", "resume", "cancel", "retry"] {
+        let path = format!("{JOBS}/{letter}/{what}");
+        let refused = app.post(&path, &json!({"reason": "mended"})).await;
+        let told = refused.json();
+        assert_eq!((refused.status, &told["code"]), (400, &json!("INVALID_REQUEST")), "{told}");
+        assert_eq!(told["errors"][0]["pointer"], "/reason", "{told}");
+        assert!(told["detail"].as_str().unwrap().contains("?reason="), "{told}");
+    }
+    let path = format!("{JOBS}/{letter}/retry?reason=mended");
+    let bare = app.send("POST", &path, &[], b"").await;
+    assert_eq!(bare.status, 200, "{}", bare.text);
+}

@@ -11,6 +11,7 @@ pub(super) async fn holds(store: &dyn Store) {
     pages_of_jobs_show_one_state(store).await;
     a_request_that_became_a_job_runs_under_its_worker(store).await;
     all_jobs_of_a_tenant_fail_whoever_has_them_and_nobody_elses(store).await;
+    what_waits_again_has_no_progress(store).await;
 }
 
 async fn what_waits_is_told_by_tenant_and_round_and_taken_in_order(store: &dyn Store) {
@@ -176,5 +177,29 @@ async fn all_jobs_of_a_tenant_fail_whoever_has_them_and_nobody_elses(store: &dyn
     assert_eq!(job(store, &cancelled).await.state, JobState::Cancelled);
     assert_eq!(job(store, &other).await.state, JobState::Queued);
     drain(store, &other).await;
+    store.leave(by).await.unwrap();
+}
+
+async fn what_waits_again_has_no_progress(store: &dyn Store) {
+    let by = entered(store).await;
+    let of = added(store, new_job("progress")).await.of;
+    let taken = async || {
+        let lease = take(store, by, "progress", 1).await.pop().unwrap().lease;
+        assert_eq!(store.progress(lease.clone(), 0.5).await, Ok(true));
+        lease
+    };
+    let done = async || job(store, &of).await.progress;
+    taken().await;
+    assert!(done().await > 0.4);
+    store.move_job(wish(&of, Deed::Pause)).await.unwrap();
+    assert!(done().await < 0.001, "paused");
+    store.move_job(wish(&of, Deed::Resume)).await.unwrap();
+    let lease = taken().await;
+    store.end_attempt(lease, Ending::Again(error("X"), Duration::ZERO)).await.unwrap();
+    assert!(done().await < 0.001, "queued again");
+    let lease = taken().await;
+    store.end_attempt(lease, Ending::HandedBack).await.unwrap();
+    assert!(done().await < 0.001, "handed back");
+    drain(store, &of).await;
     store.leave(by).await.unwrap();
 }
