@@ -11,6 +11,7 @@ use tokio_postgres::config::SslMode;
 #[path = "../../../tests/postgres/mod.rs"]
 mod server;
 
+mod groups;
 mod owner;
 
 use server::Server;
