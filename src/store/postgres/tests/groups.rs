@@ -1,6 +1,6 @@
 //! Consumer groups that are begun and forgotten at the same time.
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
 use super::*;
 use crate::domain::digest::Digest;
@@ -21,15 +21,23 @@ async fn a_group_that_another_forgets_at_its_first_delivery_is_given_what_there_
     store.append_events(vec![event]).await.unwrap();
     while store.number_events(9).await.unwrap() > 0 {}
     let (store, how) = (&store, Delivering::default());
-    let begin = async |name: String| {
-        let group = Group { stream: Stream::Tenant(tenant("acme")), name };
-        // Each finds the stream full, and forgets those that were given nothing yet.
-        let started = store.start_group(group.clone(), 0, 0).await.unwrap();
-        assert_eq!(started, Started::Full);
-        let given = store.deliver(group, how).await;
-        assert_eq!(given.map(|given| given.len()), Ok(1));
-    };
-    for round in 0..40 {
-        join_all((0..8).map(|one| begin(format!("g{round}-{one}")))).await;
+    let of = |name: String| Group { stream: Stream::Tenant(tenant("acme")), name };
+    for round in 0..60 {
+        let groups: Vec<Group> = (0..8).map(|one| of(format!("g{round}-{one}"))).collect();
+        for group in &groups {
+            let started = store.start_group(group.clone(), 0, 9_999).await;
+            assert_eq!(started, Ok(Started::Made));
+        }
+        // Finds the stream full, and forgets those that were given nothing yet.
+        let forget = async || {
+            let started = store.start_group(of("late".to_owned()), 0, 0).await;
+            assert_eq!(started, Ok(Started::Full));
+        };
+        let deliver = async |group: &Group| {
+            let given = store.deliver(group.clone(), how).await;
+            assert_eq!(given.map(|given| given.len()), Ok(1));
+        };
+        let forgetting = join_all((0..4).map(|_| forget()));
+        join(join_all(groups.iter().map(deliver)), forgetting).await;
     }
 }
