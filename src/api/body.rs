@@ -55,6 +55,25 @@ pub async fn json<T: DeserializeOwned>(
     strict::parse(&bytes(request, payload, limits).await?)
 }
 
+/// That nothing is said in the body, where nothing there would be heard: it is empty, or `{}`.
+pub(super) async fn nothing(
+    request: &HttpRequest,
+    payload: Payload,
+    limits: BodyLimits,
+) -> Result<(), Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Nothing {}
+    let bytes = read(request, payload, limits).await?;
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    strict::parse::<Nothing>(&bytes).map(drop).map_err(|error| {
+        let message = "the route takes no body; a reason goes into the query: ?reason=";
+        Error { message: message.to_owned(), ..error }
+    })
+}
+
 /// Reads a JSON body, unparsed.
 pub(super) async fn bytes(
     request: &HttpRequest,

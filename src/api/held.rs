@@ -137,6 +137,7 @@ fn report(result: ResultIn) -> Report {
         status: Status::Success,
         error: None,
         cut_by_deadline: false,
+        rest: None,
         detail: None,
         label: result.label.map(Arc::from),
         score: result.score,

@@ -22,7 +22,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::id::RequestId;
 use crate::domain::job::JobType;
 use crate::domain::outcome::Outcome;
-use crate::domain::report::{ReportError, Status};
+use crate::domain::report::{Report, ReportError, Status};
 use crate::domain::request::{Priority, Request};
 use crate::jobs::{self, Asker, Fruitless, Perform, Progress, Task, Tried};
 use crate::orchestrator::{self, Ran, Step, Steps};
@@ -110,8 +110,8 @@ pub(super) fn tried(
 ) -> Tried {
     let took = started.elapsed();
     log((api, ROUTE), outcome, (request, caller), (200, took));
-    if let Some(code) = passing(outcome) {
-        return Err(Fruitless::Incomplete(code));
+    if let Some((code, rest)) = passing(outcome) {
+        return Err(Fruitless::Incomplete(code, rest));
     }
     let answer = response::render(outcome, request, took);
     serde_json::to_value(&answer).map_err(|error| {
@@ -121,21 +121,22 @@ pub(super) fn tried(
     })
 }
 
-/// The coverage's code, where a required detector is missing for a reason that may pass.
-fn passing(outcome: &Outcome) -> Option<&'static str> {
+/// The coverage's code, where a required detector is missing for a reason that may pass, and how long
+/// those that are missing ask to be left alone.
+fn passing(outcome: &Outcome) -> Option<(&'static str, Duration)> {
     let Coverage { complete, code, missing, .. } = &outcome.coverage;
-    let may_pass = |(status, error): (Status, Option<ReportError>)| match status {
-        Status::Timeout => true,
-        Status::Failed => error != Some(ReportError::Rejected),
-        Status::Unavailable => {
+    let may_pass = |report: &&Report| match (report.status, report.error) {
+        (Status::Timeout, _) => true,
+        (Status::Failed, error) => error != Some(ReportError::Rejected) || report.rest.is_some(),
+        (Status::Unavailable, error) => {
             !matches!(error, Some(ReportError::NotRegistered | ReportError::EndpointForbidden))
         }
-        Status::Skipped => error == Some(ReportError::Deadline),
-        Status::Success => false,
+        (Status::Skipped, error) => error == Some(ReportError::Deadline),
+        (Status::Success, _) => false,
     };
-    let mut missed = outcome.reports.iter().filter(|report| missing.contains(&report.detector));
-    let passes = !complete && missed.any(|report| may_pass((report.status, report.error)));
-    code.filter(|_| passes).map(|code| code.name())
+    let missed = outcome.reports.iter().filter(|report| missing.contains(&report.detector));
+    let rest = missed.filter(may_pass).map(|report| report.rest.unwrap_or_default()).max();
+    code.filter(|_| !complete).map(|code| code.name()).zip(rest)
 }
 
 impl Asking<'_> {
@@ -226,13 +227,8 @@ async fn batch(api: &Api, task: Task) -> Tried {
         }
     });
     let ended = jobs::batch::in_order(items, most).await;
-    let missed = |(_, _, ended): &(usize, RequestId, Result<(Value, Option<&'static str>), _>)| {
-        ended.as_ref().ok().and_then(|(_, missed)| *missed)
-    };
-    if let Some(code) = ended.first().and_then(missed)
-        && ended.iter().all(|item| missed(item).is_some())
-    {
-        return Err(Fruitless::Incomplete(code));
+    if let Some((code, rest)) = all_missed(&ended) {
+        return Err(Fruitless::Incomplete(code, rest));
     }
     let results = ended.into_iter().map(|(index, id, ended)| match ended {
         Ok((answer, _)) => BatchItem { index, status: 200, response: Some(answer), problem: None },
@@ -241,10 +237,24 @@ async fn batch(api: &Api, task: Task) -> Tried {
     Ok(serde_json::to_value(BatchResponse::of(results.collect())).unwrap_or_default())
 }
 
+/// What became of one request of a batch: its answer and what `passing` says of it.
+type Ended = Result<(Value, Option<(&'static str, Duration)>), Fruitless>;
+
+/// The first code and the longest rest, where every single one missed what may be there later.
+fn all_missed(ended: &[(usize, RequestId, Ended)]) -> Option<(&'static str, Duration)> {
+    let missed = |(_, _, ended): &(usize, RequestId, Ended)| {
+        ended.as_ref().ok().and_then(|(_, missed)| *missed)
+    };
+    let all: Option<Vec<_>> = ended.iter().map(missed).collect();
+    let all = all?;
+    let rest = all.iter().map(|(_, rest)| *rest).max()?;
+    all.first().map(|(code, _)| (*code, rest))
+}
+
 fn refused(index: usize, id: &RequestId, why: Fruitless) -> BatchItem {
     let mut error = match why {
         Fruitless::Error(error) => error,
-        Fruitless::Incomplete(code) => Error::new(Code::InternalError, code),
+        Fruitless::Incomplete(code, _) => Error::new(Code::InternalError, code),
     };
     for detail in &mut error.details {
         detail.pointer = format!("/job_data/requests/{index}{}", detail.pointer);

@@ -48,7 +48,11 @@ fn refused(pointer: &str, error: &serde_json::Error) -> Error {
         Category::Io | Category::Syntax | Category::Eof => "invalid_json",
     };
     let shown = shorten(message);
-    let detail = format!("{shown} (line {}, column {})", error.line(), error.column());
+    // What was a value already stands at no line.
+    let detail = match error.line() {
+        0 => shown,
+        line => format!("{shown} (line {line}, column {})", error.column()),
+    };
     Error::field(Code::InvalidRequest, pointer, code, detail)
 }
 
@@ -297,6 +301,10 @@ mod tests {
             assert_eq!((got_code, text), (code, text));
             assert!(got_pointer.starts_with(pointer), "{text}: {got_pointer}");
         }
+        let shown = |error: Error| error.details.into_iter().next().unwrap().detail;
+        assert!(shown(parse::<Sample>(br#"{"x":1}"#).unwrap_err()).contains(" (line 1, column "));
+        let told = shown(of_value::<Sample>(serde_json::json!({"x": 1})).unwrap_err());
+        assert!(told.starts_with("unknown field `x`") && !told.contains("(line"), "{told}");
         let deep = format!(r#"{{"metadata":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
         assert_eq!(fault(&deep).1, "too_deep");
     }

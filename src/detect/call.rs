@@ -161,12 +161,17 @@ fn tell(span: &Span, report: &Report) {
 
 fn fail_report(mut report: Report, fail: &Fail) -> Report {
     (report.status, report.error) = match fail {
-        Fail::Error(error) | Fail::Told(error, _) => (error.status(), Some(*error)),
+        Fail::Error(error) | Fail::Told(error, _) | Fail::Later(error, ..) => {
+            (error.status(), Some(*error))
+        }
         Fail::Timeout { .. } => (Status::Timeout, None),
     };
     report.cut_by_deadline = *fail == Fail::Timeout { cut: true };
     match fail {
         Fail::Told(_, detail) => report.detail = Some(Arc::clone(detail)),
+        Fail::Later(_, detail, rest) => {
+            (report.detail, report.rest) = (Some(Arc::clone(detail)), Some(*rest));
+        }
         Fail::Error(ReportError::BulkheadFull) => {
             let why = "too many calls of it are under way and wait; see `bulkhead` and `throttle`";
             report.detail = Some(why.into());

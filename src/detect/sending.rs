@@ -84,6 +84,8 @@ pub(super) enum Fail {
     Error(ReportError),
     /// With what people should know of it.
     Told(ReportError, Arc<str>),
+    /// The same, and it may pass: after so long, or nobody knows when.
+    Later(ReportError, Arc<str>, Duration),
     Timeout {
         cut: bool,
     },
@@ -107,7 +109,7 @@ impl Fail {
     /// Why a part was left out of an answer that others gave.
     pub(super) fn reason(&self) -> ReportError {
         match self {
-            Fail::Error(error) | Fail::Told(error, _) => *error,
+            Fail::Error(error) | Fail::Told(error, _) | Fail::Later(error, ..) => *error,
             Fail::Timeout { cut: true } => ReportError::Deadline,
             Fail::Timeout { cut: false } => ReportError::Communication,
         }
@@ -335,8 +337,9 @@ impl Sending {
         let asks_for_rest =
             matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let rest = reply.retry_after.filter(|_| asks_for_rest);
+        let rest = rest.map(|rest| rest.min(self.detector.breaker.open_max));
         if let Some(rest) = rest {
-            place.rest(Instant::now() + rest.min(self.detector.breaker.open_max));
+            place.rest(Instant::now() + rest);
         }
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             tracing::warn!(detector = %self.detector.name, status = status.as_u16(),
@@ -346,8 +349,14 @@ impl Sending {
             return Failed::late(false, Ended::Failure);
         }
         if status.is_server_error() {
-            let retryable = rest.is_none();
-            return Failed { retryable, ..told(ReportError::Communication, &says) };
+            return match rest {
+                Some(rest) => later(ReportError::Communication, &says, rest),
+                None => Failed { retryable: true, ..told(ReportError::Communication, &says) },
+            };
+        }
+        if refuses_for_now(status) {
+            let rest = rest.unwrap_or_default();
+            return Failed { ended: Ended::Success, ..later(ReportError::Rejected, &says, rest) };
         }
         if status.is_client_error() {
             return Failed { ended: Ended::Success, ..told(ReportError::Rejected, &says) };
@@ -387,7 +396,7 @@ impl Sending {
 
 /// The first failure in a breaker's window is worth a warning, each further one is noise.
 pub(super) fn log(detector: &Detector, member: &Member, failed: &Failed) {
-    let Fail::Told(error, detail) = &failed.fail else { return };
+    let (Fail::Told(error, detail) | Fail::Later(error, detail, _)) = &failed.fail else { return };
     let (detector, error) = (&detector.name, error.name());
     let first = failed.ended == Ended::Failure && member.breaker().recent().0 == 1;
     if first {
@@ -403,6 +412,18 @@ pub(super) fn bad(error: ReportError) -> Failed {
 
 pub(super) fn told(error: ReportError, detail: &str) -> Failed {
     Failed { fail: Fail::Told(error, detail.into()), ..bad(error) }
+}
+
+fn later(error: ReportError, detail: &str, rest: Duration) -> Failed {
+    Failed { fail: Fail::Later(error, detail.into(), rest), ..bad(error) }
+}
+
+/// Whether the same call may be answered at another time, although it was refused.
+fn refuses_for_now(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+    )
 }
 
 /// Nothing was sent: whether the detector is well nobody knows.

@@ -243,6 +243,13 @@ impl JobError {
         JobError { code: Code::InternalError.info().name.to_owned(), message }
     }
 
+    /// Of a job whose tenant was deleted.
+    pub fn orphaned() -> JobError {
+        let message = "the tenant of the job was deleted";
+        let code = Code::TenantMismatch.info().name.to_owned();
+        JobError { code, message: message.to_owned() }
+    }
+
     /// Of a job that nobody began before it expired.
     pub fn expired() -> JobError {
         let message = "the job was not begun before it expired";

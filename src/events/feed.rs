@@ -29,9 +29,17 @@ pub struct Feed {
 }
 
 struct Channel {
-    sender: broadcast::Sender<Arc<Told>>,
+    sender: broadcast::Sender<Sent>,
     /// The last that was sent; none until a listener has read up to somewhere.
     after: Option<i64>,
+}
+
+/// What a channel tells its listeners.
+#[derive(Debug, Clone)]
+enum Sent {
+    Told(Arc<Told>),
+    /// The store gives places anew beyond this one: an older state of it was brought back.
+    Back(i64),
 }
 
 /// As many listen to the stream as may.
@@ -139,6 +147,12 @@ impl Feed {
         loop {
             let told = self.store.events(stream.clone(), after, BATCH).await?;
             let count = told.len();
+            let back = match count {
+                0 => {
+                    Some(self.store.last_event(stream.clone()).await?).filter(|last| *last < after)
+                }
+                _ => None,
+            };
             let mut channels = self.channels();
             let Some(channel) = channels.get_mut(stream) else { return Ok(()) };
             if channel.after != Some(after) {
@@ -148,10 +162,14 @@ impl Feed {
             for told in told {
                 after = place(stream, &told);
                 // Whoever left meanwhile hears nothing.
-                let _ = channel.sender.send(Arc::new(told));
+                let _ = channel.sender.send(Sent::Told(Arc::new(told)));
+            }
+            if let Some(last) = back {
+                after = last;
+                let _ = channel.sender.send(Sent::Back(last));
             }
             channel.after = Some(after);
-            if count < BATCH as usize {
+            if count < BATCH as usize && back.is_none() {
                 return Ok(());
             }
         }
@@ -175,7 +193,7 @@ pub struct Listener {
     closing: watch::Receiver<bool>,
     stream: Stream,
     /// `None` once it hears nothing more.
-    receiver: Option<broadcast::Receiver<Arc<Told>>>,
+    receiver: Option<broadcast::Receiver<Sent>>,
     /// The last that was heard; `None` until it is known where "now" is.
     after: Option<i64>,
     backlog: VecDeque<Told>,
@@ -258,9 +276,16 @@ impl Listener {
         self.after.unwrap_or_default()
     }
 
-    fn hear(&mut self, heard: Result<Arc<Told>, RecvError>) -> Option<Heard> {
+    fn hear(&mut self, heard: Result<Sent, RecvError>) -> Option<Heard> {
         match heard {
-            Ok(told) => {
+            Ok(Sent::Back(last)) => {
+                let after = self.after();
+                (after > last).then(|| {
+                    (self.after, self.standing) = (Some(last), Standing::Behind);
+                    Heard::Missed(after, last + 1)
+                })
+            }
+            Ok(Sent::Told(told)) => {
                 let (at, after) = (place(&self.stream, &told), self.after());
                 if at <= after {
                     return None;

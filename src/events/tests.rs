@@ -319,3 +319,30 @@ async fn a_place_that_was_never_given_is_told_and_what_comes_next_is_heard_by_al
     assert_eq!(next_numbers(&mut lost, 2).await, [2, 3]);
     assert_eq!(next_numbers(&mut new, 2).await, [2, 3]);
 }
+
+#[tokio::test]
+async fn who_listens_while_a_backup_is_brought_back_is_told_and_hears_what_comes_then() {
+    let sqlite = Arc::new(Sqlite::open(&SqliteOptions::at(Place::Memory)).unwrap());
+    let store: Arc<dyn Store> = sqlite.clone();
+    let bus = Arc::new(Local::default());
+    let feed = feed(&store, &bus, 10);
+    let stream = Stream::Tenant(tenant("acme"));
+    told(&*store, 0..4).await;
+    let mut old = feed.listen(stream.clone(), Some(2)).unwrap();
+    let mut new = feed.listen(stream.clone(), None).unwrap();
+    assert_eq!(next_numbers(&mut old, 2).await, [2, 3]);
+    for listener in [&mut old, &mut new] {
+        let waited = tokio::time::timeout(Duration::from_millis(300), listener.next()).await;
+        assert!(waited.is_err(), "nothing has happened since");
+    }
+    sqlite.bring_back(stream, 1).await;
+    for listener in [&mut old, &mut new] {
+        let heard = tokio::time::timeout(Duration::from_secs(20), listener.next()).await.unwrap();
+        assert!(matches!(heard, Some(Heard::Missed(4, 2))), "{heard:?}");
+    }
+    told(&*store, 5..7).await;
+    bus.ring(Ring::Events);
+    for listener in [&mut old, &mut new] {
+        assert_eq!(next_numbers(listener, 2).await, [5, 6]);
+    }
+}

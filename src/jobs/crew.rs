@@ -13,8 +13,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::content::{self, Callback, Part, Payload};
+use super::upkeep::AT_ONCE;
 use crate::bus::{Bus, Ring};
 use crate::domain::error::{Code, Error};
+use crate::domain::id::TenantId;
 use crate::domain::job::{Deed, JobError, JobId, JobKey, JobState, JobType, Lease, Next, WorkerId};
 use crate::domain::request::Priority;
 use crate::metrics::Metrics;
@@ -103,8 +105,9 @@ pub struct Wish {
 pub enum Fruitless {
     /// It failed.
     Error(Error),
-    /// Required detectors did not answer, which may pass; the code of the coverage.
-    Incomplete(&'static str),
+    /// Required detectors did not answer, which may pass; the code of the coverage, and how long they
+    /// ask to be left alone.
+    Incomplete(&'static str, Duration),
 }
 
 /// What a try brought: the result as its caller will see it.
@@ -208,6 +211,17 @@ impl Crew {
         self.urgent.fetch_or(is_urgent, Ordering::Relaxed);
         self.wake_all();
         Ok(added)
+    }
+
+    /// Fails the jobs of `tenant`, which was deleted, and erases their content.
+    ///
+    /// # Errors
+    /// The store's; those that it did not fail fail when they expire.
+    pub async fn orphan(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        while self.store.fail_jobs(tenant.clone(), JobError::orphaned(), AT_ONCE).await? > 0 {}
+        self.bus.ring(Ring::Events);
+        self.ended.notify_one();
+        Ok(())
     }
 
     /// So many jobs that waited were taken here.
@@ -382,10 +396,10 @@ impl Crew {
 fn after(why: Fruitless, job: &Job) -> Ending {
     let (told, cause) = match why {
         Fruitless::Error(error) => (JobError::of(&error), error),
-        Fruitless::Incomplete(code) => {
+        Fruitless::Incomplete(code, rest) => {
             let message = "detectors that the policy requires did not answer";
             // Of the codes that requests have, the one that says: later.
-            let later = Error::new(Code::Overloaded, message);
+            let later = Error::new(Code::Overloaded, message).retry_after(rest);
             (JobError { code: code.to_owned(), message: message.to_owned() }, later)
         }
     };

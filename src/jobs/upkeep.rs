@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::time::sleep;
 
@@ -40,8 +40,7 @@ pub(super) async fn beats(crew: &Crew) {
     let (mut watch, mut unattended) = (Watch::default(), HashSet::new());
     let lease = crew.settings.lease.0;
     let every = (lease / BEATS).min(BEAT_MAX);
-    // Whoever beats in time is not buried, however late somebody looks.
-    let patience = lease.saturating_sub(every);
+    let patience = looks(lease, every);
     loop {
         sleep(every).await;
         let before = crew.fences();
@@ -59,12 +58,23 @@ pub(super) async fn beats(crew: &Crew) {
                 crew.reborn();
                 enter(crew).await;
             }
-            Err(error) => tracing::debug!(%error, "no beat reached the store"),
+            Err(error) => {
+                tracing::debug!(%error, "no beat reached the store");
+                watch.blinded();
+            }
         }
         if let Err(error) = bury(crew, &mut watch, patience).await {
             tracing::debug!(%error, "who fell silent is not known now");
+            watch.blinded();
         }
     }
+}
+
+/// At how many looks, one every beat, a silence is as long as a lease without one beat: whoever beats
+/// in time is not buried, however late somebody looks.
+pub(super) fn looks(lease: Duration, every: Duration) -> u32 {
+    let silence = lease.saturating_sub(every).as_nanos();
+    u32::try_from(silence.div_ceil(every.as_nanos().max(1))).unwrap_or(u32::MAX)
 }
 
 /// Hands back what nobody attends to, now and a beat ago: the answer that brought it was lost.
@@ -78,12 +88,12 @@ async fn hand_back(crew: &Crew, leases: &[Lease], before: &HashSet<Lease>) -> Ha
     unattended
 }
 
-async fn bury(crew: &Crew, watch: &mut Watch, patience: Duration) -> Result<(), StoreError> {
+async fn bury(crew: &Crew, watch: &mut Watch, patience: u32) -> Result<(), StoreError> {
     let own = crew.worker();
     let mut others: Vec<(WorkerId, u64)> = crew.store.workers().await?;
     others.retain(|(worker, _)| *worker != own);
     let mut buried = false;
-    for (worker, beat) in watch.silent(&others, Instant::now(), patience) {
+    for (worker, beat) in watch.silent(&others, patience) {
         buried |= crew.store.bury(worker, beat).await?;
     }
     if buried {
@@ -121,4 +131,16 @@ async fn once(crew: &Crew) -> Result<(), StoreError> {
     let webhooks = store.count_dead(webhook::group()).await?;
     crew.metrics.dead_letters(Letter::Webhook, webhooks);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_looks_as_make_a_lease_without_its_first_beat() {
+        let looks =
+            |lease, every| looks(Duration::from_millis(lease), Duration::from_millis(every));
+        assert_eq!((looks(3_000, 600), looks(10_000, 1_000), looks(7_300, 1_000)), (4, 9, 7));
+    }
 }

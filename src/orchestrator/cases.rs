@@ -282,6 +282,7 @@ fn answer(detector: DetectorName, findings: Vec<Finding>) -> Report {
         status: report::Status::Success,
         error: None,
         cut_by_deadline: false,
+        rest: None,
         detail: None,
         label: None,
         score: None,

@@ -7,8 +7,11 @@ use crate::domain::error::Code;
 /// Why the store could not do it. Messages name files and never values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The write queue is full, or another process holds the file.
-    #[error("{doing}: the store is busy; retry, or give it a faster disk")]
+    /// The write queue is full, another process holds the file, or every connection is taken.
+    #[error(
+        "{doing}: the store is busy; retry, or raise database.connections_max (PostgreSQL), or give \
+         it a faster disk (SQLite)"
+    )]
     Busy {
         /// What was attempted.
         doing: &'static str,

@@ -271,8 +271,8 @@ pub trait Work: Send + Sync {
 }
 
 /// Who carries jobs out. A lease holds as long as its worker beats: whoever watches
-/// ([`crate::domain::job::Watch`]) compares beats by its own monotonic clock, so that no wall clock
-/// that jumps, of an instance or of the database, ends a lease or keeps one.
+/// ([`crate::domain::job::Watch`]) compares beats over its own looks, so that no wall clock that jumps,
+/// of an instance or of the database, ends a lease or keeps one.
 pub trait Workers: Send + Sync {
     /// Begins a life with beat 0. An id that was buried or left must not enter again.
     fn enter(&self, worker: WorkerId) -> Answer<'_, ()>;
@@ -310,6 +310,9 @@ pub trait JobUpkeep: Send + Sync {
     fn recover_jobs(&self, most: u32) -> Answer<'_, u64>;
     /// Fails queued and paused jobs that have expired, and erases their content.
     fn expire_jobs(&self, most: u32) -> Answer<'_, u64>;
+    /// Fails jobs of `tenant` at no end, whoever carries them out, and erases their content; `why` is
+    /// what their callers are told.
+    fn fail_jobs(&self, tenant: TenantId, why: JobError, most: u32) -> Answer<'_, u64>;
     /// Erases results older than [`crate::domain::job::RESULT_KEPT`] and the content of dead letters
     /// older than [`crate::domain::job::DEAD_LETTER_KEPT`]. Content of all that is at its end
     /// otherwise was erased with that move.

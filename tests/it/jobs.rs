@@ -17,6 +17,7 @@ use crate::idempotency::{asked, attach, called, calls, vendor};
 
 mod costs;
 mod limits;
+mod tries;
 mod webhooks;
 
 pub use limits::dead_telling;

@@ -9,7 +9,7 @@ use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::access::{BOOT, key, send};
-use crate::app::{App, spawn_named, write};
+use crate::app::{App, spawn_closed, spawn_named, write};
 use crate::prometheus::{Server, deployed, promtool};
 use crate::redis_server;
 
@@ -272,4 +272,37 @@ async fn the_admin_listener_serves_health_and_metrics_to_everybody_and_nothing_e
     let body = br#"{"content": "hello"}"#;
     let posted = crate::app::send(&client, ("POST", &at), &[("x-api-key", BOOT)], body).await;
     assert_eq!(posted.status, 404);
+}
+
+#[tokio::test]
+async fn a_tenants_credential_sees_no_sum_of_all_tenants_work_that_is_not_named() {
+    let app = spawn_closed(BOOT).await;
+    let viewer = key(&app, json!({"roles": ["viewer"], "tenant": "acme"})).await;
+    let other = key(&app, json!({"roles": ["operator"], "tenant": "globex"})).await;
+    let job = json!({"job_type": "orchestrate", "job_data": {"content": "Mail ana@evil.io"}});
+    let made = send(&app, "POST", "/api/v1/jobs", &other, &job).await;
+    assert_eq!(made.status, 202, "{}", made.text);
+    let seen = async |key: &str| send(&app, "GET", "/metrics", key, &Value::Null).await.text;
+    let ended = "orchestrator_jobs_completed_total{state=\"completed\"} 1";
+    while !seen(BOOT).await.contains(ended) {
+        tokio::task::yield_now().await;
+    }
+    let page = include_str!("../../docs/permissions.md");
+    let named = page.split("## ").find(|part| part.starts_with("Metrics of a tenant")).unwrap();
+    let is_named = |family: &str| {
+        let starts = |word: &str| word.strip_suffix('*').is_some_and(|w| family.starts_with(w));
+        named.split('`').skip(1).step_by(2).any(|word| word == family || starts(word))
+    };
+    let (mut family, mut own) = (String::new(), 0);
+    for line in seen(&viewer).await.lines() {
+        if let Some(said) = line.strip_prefix("# HELP ") {
+            family = said.split(' ').next().unwrap().to_owned();
+        } else if !line.starts_with('#') && !is_named(&family) {
+            let of_detector = ["{detector=", ",detector=", "service_name="];
+            assert!(of_detector.iter().any(|label| line.contains(label)), "{line}");
+            own += 1;
+        }
+        assert!(!line.contains("globex"), "{line}");
+    }
+    assert!(own > 0, "nothing of detectors is seen");
 }

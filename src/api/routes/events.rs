@@ -1,5 +1,7 @@
 //! What happened: read, shared among the members of a group, listened to.
 
+use std::time::Duration;
+
 use actix_web::HttpRequest;
 use actix_web::web::{self, Data, Payload, ServiceConfig};
 use serde::{Deserialize, Serialize};
@@ -138,8 +140,12 @@ pub(crate) async fn list(http: HttpRequest, api: Data<Api>) -> Answer {
     let most = api.deps.settings.events.groups_per_tenant_max;
     let started = store.start_group(group.clone(), after.unwrap_or_default(), most);
     if started.await.map_err(away)? == Started::Full {
-        let message = format!("there are {most} groups, which is as many as a tenant may have");
-        return Err(Error::new(Code::RateLimited, message).into());
+        let message = format!(
+            "there are {most} groups, as many as a tenant may have; go on in the name of one of \
+             them: a place comes free seven days after the last that a group was given"
+        );
+        let pause = Duration::from_secs(60);
+        return Err(Error::new(Code::RateLimited, message).retry_after(pause).into());
     }
     let how = Delivering { most: limit, ..Delivering::default() };
     let taken = store.deliver(group, how).await.map_err(away)?;

@@ -10,7 +10,7 @@ use crate::api::Api;
 use crate::api::caller::{NoQuery, query};
 use crate::detect::{HealthState, Standing};
 use crate::domain::error::{Code, Error};
-use crate::metrics::{DetectorGauges, Part};
+use crate::metrics::{DetectorGauges, FAMILIES, Family, Part};
 use crate::operations::breaker::BreakerState;
 
 pub(in crate::api) mod detailed;
@@ -64,7 +64,7 @@ pub fn configure_operators(config: &mut ServiceConfig) {
     config.default_service(web::to(super::nowhere));
 }
 
-/// Prometheus text; a tenant's credential sees no series of other tenants.
+/// Prometheus text; a tenant's credential sees its own series, those of its detectors, and few others.
 #[utoipa::path(get, path = "/api/v1/metrics", tag = "health",
     responses((status = 200, description = "Prometheus text format", body = String,
         content_type = "text/plain")))]
@@ -88,8 +88,24 @@ pub(crate) async fn metrics(http: HttpRequest, api: Data<Api>) -> Answer {
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }
 
-/// Families of what all tenants share, which count what others ask.
-const SHARED: [&str; 2] = ["orchestrator_cache_operations", "orchestrator_coalesced_requests"];
+/// Families without tenant or detector that a tenant sees: what the instance is, and the sums over all
+/// tenants that its own way of being served is read from.
+const SHARED: [&str; 12] = [
+    "orchestrator_active_services",
+    "orchestrator_build_info",
+    "orchestrator_config_last_reload_success_timestamp_seconds",
+    "orchestrator_config_last_reload_successful",
+    "orchestrator_config_reload_total",
+    "orchestrator_dependency_up",
+    "orchestrator_discovered_services",
+    "orchestrator_http_request_duration_seconds",
+    "orchestrator_http_requests_total",
+    "orchestrator_shed_total",
+    "orchestrator_snapshot_info",
+    "orchestrator_unjudged_total",
+];
+/// By these labels a series says whose it is.
+const WHOSE: [&str; 3] = ["tenant", "detector", "service_name"];
 
 /// How everyone's detectors fare now; tenants' own would be series for each.
 fn gauges(api: &Api) {
@@ -115,21 +131,34 @@ fn gauges(api: &Api) {
     api.deps.metrics.detectors(&all);
 }
 
-/// What a tenant sees of the metrics: no series of another tenant, nor of a detector that it does not
-/// see, nor of what all tenants share.
+/// What a tenant sees of the metrics: its own series, those of detectors that it sees, and `SHARED`;
+/// nothing else.
 fn own(text: &str, tenant: &str, sees: &dyn Fn(&str) -> bool) -> String {
     let label = |line: &str, name: &str| {
         let (_, rest) = line.split_once(&format!("{name}=\""))?;
         rest.split_once('"').map(|(value, _)| value.to_owned())
     };
+    let mut open = false;
     let shown = |line: &&str| {
+        // Each family begins with what is said of it.
+        if let Some(said) = line.strip_prefix("# ") {
+            open = said.split(' ').nth(1).is_some_and(is_open);
+        }
         let detector = label(line, "{detector").or_else(|| label(line, ",detector"));
         let detector = detector.or_else(|| label(line, "service_name"));
-        !SHARED.iter().any(|family| line.starts_with(family))
-            && label(line, "tenant").is_none_or(|named| named == tenant)
+        open && label(line, "tenant").is_none_or(|named| named == tenant)
             && detector.is_none_or(|named| sees(&named))
     };
     text.split_inclusive('\n').filter(shown).collect()
+}
+
+/// Whether a tenant sees any series of `family`.
+fn is_open(family: &str) -> bool {
+    let says_whose = |listed: &&Family| listed.labels.iter().any(|label| WHOSE.contains(label));
+    let listed = FAMILIES.iter().find(|listed| listed.name == family);
+    family.starts_with("process_")
+        || SHARED.contains(&family)
+        || listed.filter(says_whose).is_some()
 }
 
 fn state(state: BreakerState) -> crate::metrics::BreakerState {

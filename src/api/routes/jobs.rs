@@ -10,13 +10,13 @@ use utoipa::IntoParams;
 
 use super::pages::{self, Pages};
 use super::{Answer, admin, at, json, resource};
-use crate::api::Api;
 use crate::api::caller::{NoQuery, query, tenant};
 use crate::api::edge::CurrentTag;
 use crate::api::problem::Problem;
 use crate::api::wire::job::{
     AcceptedJob, Attempts, JobList, JobRequest, JobView, Transitions, Workflow, Workflows,
 };
+use crate::api::{Api, body};
 use crate::auth::Caller;
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
@@ -222,7 +222,13 @@ pub(crate) async fn delete(http: HttpRequest, id: Path<String>, api: Data<Api>) 
         ("X-Tenant-ID" = Option<String>, Header, description = "Whose")),
     responses((status = 200, body = JobView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
-pub(crate) async fn pause(http: HttpRequest, id: Path<String>, api: Data<Api>) -> Answer {
+pub(crate) async fn pause(
+    http: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    api: Data<Api>,
+) -> Answer {
+    body::nothing(&http, payload, api.body_limits()).await?;
     moved(&http, &api, &id, Deed::Pause).await
 }
 
@@ -233,7 +239,13 @@ pub(crate) async fn pause(http: HttpRequest, id: Path<String>, api: Data<Api>) -
         ("X-Tenant-ID" = Option<String>, Header, description = "Whose")),
     responses((status = 200, body = JobView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
-pub(crate) async fn resume(http: HttpRequest, id: Path<String>, api: Data<Api>) -> Answer {
+pub(crate) async fn resume(
+    http: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    api: Data<Api>,
+) -> Answer {
+    body::nothing(&http, payload, api.body_limits()).await?;
     moved(&http, &api, &id, Deed::Resume).await
 }
 
@@ -244,7 +256,13 @@ pub(crate) async fn resume(http: HttpRequest, id: Path<String>, api: Data<Api>) 
         ("X-Tenant-ID" = Option<String>, Header, description = "Whose")),
     responses((status = 200, body = JobView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
-pub(crate) async fn cancel(http: HttpRequest, id: Path<String>, api: Data<Api>) -> Answer {
+pub(crate) async fn cancel(
+    http: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    api: Data<Api>,
+) -> Answer {
+    body::nothing(&http, payload, api.body_limits()).await?;
     moved(&http, &api, &id, Deed::Cancel).await
 }
 
@@ -255,7 +273,13 @@ pub(crate) async fn cancel(http: HttpRequest, id: Path<String>, api: Data<Api>) 
         ("X-Tenant-ID" = Option<String>, Header, description = "Whose")),
     responses((status = 200, body = JobView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
-pub(crate) async fn retry(http: HttpRequest, id: Path<String>, api: Data<Api>) -> Answer {
+pub(crate) async fn retry(
+    http: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+    api: Data<Api>,
+) -> Answer {
+    body::nothing(&http, payload, api.body_limits()).await?;
     moved(&http, &api, &id, Deed::Requeue).await
 }
 

@@ -288,7 +288,7 @@ pub struct DeleteWhy {
     pub reason: String,
 }
 
-/// Deletes a stored tenant; its credentials are refused at once.
+/// Deletes a stored tenant; its credentials are refused at once, its jobs fail.
 #[utoipa::path(delete, path = "/api/v1/tenants/{tenant}", tag = "tenants",
     operation_id = "tenants_delete",
     params(DeleteWhy, ("tenant" = String, Path, description = "A tenant's id"),
@@ -311,6 +311,12 @@ pub(crate) async fn delete(http: HttpRequest, id: Path<String>, api: Data<Api>) 
     }
     let wanted = Wanted { kind, act: "tenant.delete", body: None, expected, reason };
     let snapshot = target.change(&http, &api, wanted).await?;
+    if !snapshot.catalog.tenants.contains_key(&target.id)
+        && let Err(error) = api.crew.orphan(&target.id).await
+    {
+        let tenant = &target.id;
+        tracing::warn!(%error, %tenant, "Jobs of a deleted tenant stay until they expire");
+    }
     let mut answer = HttpResponse::NoContent();
     Ok(answer.insert_header(("x-policy-revision", snapshot.revision.as_str())).finish())
 }

@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use uuid::Uuid;
 
 use super::*;
@@ -168,16 +166,27 @@ fn an_id_is_the_hyphenated_lower_case_form_alone() {
 }
 
 #[test]
-fn silence_is_measured_from_the_first_look_and_any_beat_ends_it() {
+fn silence_is_counted_from_the_first_look_and_any_beat_ends_it() {
     let worker = |n| WorkerId::of(Uuid::from_u128(n));
-    let (start, patience) = (Instant::now(), Duration::from_secs(8));
-    let at = |seconds| start + Duration::from_secs(seconds);
     let mut watch = Watch::default();
-    let (one, two) = ((worker(1), 41), (worker(2), 1));
-    assert_eq!(watch.silent(&[one, two], at(0), patience), []);
-    let beaten = (worker(2), 2);
-    assert_eq!(watch.silent(&[one, beaten], at(7), patience), []);
-    assert_eq!(watch.silent(&[one, beaten], at(8), patience), [one]);
-    assert_eq!(watch.silent(&[beaten], at(14), patience), []);
-    assert_eq!(watch.silent(&[one, beaten], at(15), patience), [beaten], "one was forgotten");
+    let (one, two, beaten) = ((worker(1), 41), (worker(2), 1), (worker(2), 2));
+    assert_eq!(watch.silent(&[one, two], 2), []);
+    assert_eq!(watch.silent(&[one, two], 2), []);
+    assert_eq!(watch.silent(&[one, beaten], 2), [one]);
+    assert_eq!(watch.silent(&[beaten], 2), []);
+    assert_eq!(watch.silent(&[one, beaten], 2), [beaten], "one was forgotten");
+}
+
+#[test]
+fn nobody_is_silent_because_whoever_watches_could_not_look() {
+    let one = (WorkerId::of(Uuid::from_u128(1)), 41);
+    let mut watch = Watch::default();
+    for _ in 0..3 {
+        assert_eq!(watch.silent(&[one], 3), []);
+    }
+    watch.blinded();
+    for _ in 0..3 {
+        assert_eq!(watch.silent(&[one], 3), [], "the looks before were counted");
+    }
+    assert_eq!(watch.silent(&[one], 3), [one]);
 }

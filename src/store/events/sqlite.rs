@@ -152,6 +152,23 @@ fn select(c: &Connection, rest: &str, of: impl Params) -> Result<Vec<Told>> {
         .collect()
 }
 
+#[cfg(test)]
+impl Sqlite {
+    /// As after a backup was brought back: `stream` ends at `last`.
+    pub(crate) async fn bring_back(&self, stream: Stream, last: i64) {
+        let done = self.atomically("bringing a backup back", move |c| {
+            let (place, holds) = (stream.place(), stream.holds("?1"));
+            c.execute(
+                &format!("DELETE FROM events WHERE {holds} AND {place} > ?2"),
+                params![stream.column(), last],
+            )?;
+            let sql = "UPDATE event_counters SET last = ?2 WHERE stream = ?1";
+            c.execute(sql, params![stream.counter(), last])
+        });
+        done.await.unwrap();
+    }
+}
+
 impl Groups for Sqlite {
     fn start_group(&self, group: Group, after: i64, most: u32) -> Answer<'_, Started> {
         self.atomically("starting a consumer group", move |c| start_group(c, &group, after, most))

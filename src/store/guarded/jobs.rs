@@ -6,7 +6,7 @@ use super::Guarded;
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventType};
 use crate::domain::id::TenantId;
-use crate::domain::job::{JobKey, JobState, Lease, Transition, WorkerId};
+use crate::domain::job::{JobError, JobKey, JobState, Lease, Transition, WorkerId};
 use crate::operations::Operation;
 use crate::store::{
     Added, Answer, Attempt, AuditEntry, DeadLetters, Delivering, Delivery, Ending, Events, Group,
@@ -112,6 +112,10 @@ impl<S: Store> JobUpkeep for Guarded<S> {
 
     fn expire_jobs(&self, most: u32) -> Answer<'_, u64> {
         self.run(Operation::KeepJobs, move || self.inner.expire_jobs(most))
+    }
+
+    fn fail_jobs(&self, tenant: TenantId, why: JobError, most: u32) -> Answer<'_, u64> {
+        self.run(Operation::KeepJobs, move || self.inner.fail_jobs(tenant, why, most))
     }
 
     fn erase_jobs(&self, most: u32) -> Answer<'_, u64> {

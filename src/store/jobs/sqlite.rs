@@ -13,7 +13,7 @@ use super::{
 };
 use crate::domain::id::TenantId;
 use crate::domain::job::{
-    DEAD_LETTER_KEPT, JobKey, JobState, Lease, RESULT_KEPT, Transition, WorkerId,
+    DEAD_LETTER_KEPT, JobError, JobKey, JobState, Lease, RESULT_KEPT, Transition, WorkerId,
 };
 use crate::domain::request::Priority;
 use crate::store::claims::{NOW, millis};
@@ -356,6 +356,14 @@ impl JobUpkeep for Sqlite {
             let rest = "expires_at_ms <= ?1 AND state IN ('queued', 'paused') LIMIT ?2";
             let now = now(c)?;
             step_each(c, rows::select(c, rest, params![now, most])?, |held| held.expired(now))
+        })
+    }
+
+    fn fail_jobs(&self, tenant: TenantId, why: JobError, most: u32) -> Answer<'_, u64> {
+        self.atomically("failing jobs of a tenant", move |c| {
+            let rest = "tenant = ?1 AND state IN ('queued', 'running', 'paused') LIMIT ?2";
+            let (now, rows) = (now(c)?, rows::select(c, rest, params![tenant.as_str(), most])?);
+            step_each(c, rows, |held| held.given_up(&why, now))
         })
     }
 

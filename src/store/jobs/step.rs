@@ -167,6 +167,18 @@ impl Held {
         self.go(JobState::Failed, (Mover::Service, now_ms), ("system", "expired"))
     }
 
+    /// Nobody may have it carried out any more.
+    pub(in crate::store) fn given_up(mut self, why: &JobError, now_ms: i64) -> Next {
+        let was_running = self.job.state == JobState::Running;
+        self.job.error = Some(why.clone());
+        self.job.has_payload = false;
+        let mut step =
+            self.go(JobState::Failed, (Mover::Service, now_ms), ("system", "given_up"))?;
+        let (how, error) = (AttemptEnd::Failed, Some(why.clone()));
+        step.ended = was_running.then_some(Ended { how, at_ms: now_ms, error });
+        Ok(step)
+    }
+
     /// The running attempt does not count.
     fn uncount(&mut self) {
         self.job.attempts = self.job.attempts.saturating_sub(1);
@@ -179,6 +191,10 @@ impl Held {
         self.job.state = to;
         if to != JobState::Running {
             self.worker = None;
+        }
+        if matches!(to, JobState::Queued | JobState::Paused) {
+            // It starts over.
+            self.job.progress = 0.0;
         }
         if matches!(to, JobState::Completed | JobState::Cancelled) {
             self.job.has_payload = false;

@@ -355,11 +355,9 @@ async fn is_full(t: &Transaction<'_>, stream: &str, most: u32) -> Result<bool, F
 async fn lock(t: &Transaction<'_>, group: &Group) -> Result<i64, Fault> {
     let (stream, name) = (group.stream.column(), group.name.as_str());
     let sql = "INSERT INTO event_groups (stream, name, cursor) VALUES ($1, $2, 0) \
-               ON CONFLICT DO NOTHING";
+               ON CONFLICT (stream, name) DO UPDATE SET cursor = event_groups.cursor RETURNING cursor";
+    // One statement: a group that was given nothing yet may be forgotten between two.
     let sql = t.prepare_cached(sql).await?;
-    t.execute(&sql, &[&stream, &name]).await?;
-    let sql = format!("SELECT cursor FROM event_groups WHERE {OWN} FOR UPDATE");
-    let sql = t.prepare_cached(&sql).await?;
     Ok(t.query_one(&sql, &[&stream, &name]).await?.try_get(0)?)
 }
 

@@ -11,6 +11,7 @@ use tokio_postgres::config::SslMode;
 #[path = "../../../tests/postgres/mod.rs"]
 mod server;
 
+mod groups;
 mod login;
 mod owner;
 

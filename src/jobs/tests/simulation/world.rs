@@ -9,7 +9,7 @@ use super::load::{BEGIN_MS, Load, Random, Size};
 use super::outbox::Handing;
 use crate::domain::job::{Deed, JobId, JobState, Lease, Watch, WorkerId};
 use crate::jobs::turns::Turns;
-use crate::jobs::upkeep::{AT_ONCE, BEATS, TIDY};
+use crate::jobs::upkeep::{AT_ONCE, BEATS, TIDY, looks};
 use crate::settings;
 use crate::settings::BEAT_MAX;
 use crate::store::memory::Memory;
@@ -317,15 +317,20 @@ impl World {
                     self.store.enter(fresh);
                 }
             },
-            (Call::AnswerLost, _) => drop(self.store.beat(worker)),
-            _ => self.checks.count("beat: lost"),
+            (Call::AnswerLost, _) => {
+                self.store.beat(worker);
+                self.instances[at].watch.blinded();
+            }
+            _ => {
+                self.checks.count("beat: lost");
+                self.instances[at].watch.blinded();
+            }
         }
-        let now = self.instant();
         let own = self.instances[at].worker;
         let others: Vec<_> =
             self.store.workers().into_iter().filter(|(worker, _)| *worker != own).collect();
-        let patience = settings::Jobs::default().lease.0 - beat_every();
-        for (worker, beat) in self.instances[at].watch.silent(&others, now, patience) {
+        let patience = looks(settings::Jobs::default().lease.0, beat_every());
+        for (worker, beat) in self.instances[at].watch.silent(&others, patience) {
             if self.store.bury(worker, beat) {
                 self.checks.count("instance: buried");
                 while self.store.recover_jobs(AT_ONCE) > 0 {}

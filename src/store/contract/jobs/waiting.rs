@@ -10,6 +10,8 @@ pub(super) async fn holds(store: &dyn Store) {
     no_more_jobs_of_a_tenant_run_at_once_than_may_whoever_takes_them(store).await;
     pages_of_jobs_show_one_state(store).await;
     a_request_that_became_a_job_runs_under_its_worker(store).await;
+    all_jobs_of_a_tenant_fail_whoever_has_them_and_nobody_elses(store).await;
+    what_waits_again_has_no_progress(store).await;
 }
 
 async fn what_waits_is_told_by_tenant_and_round_and_taken_in_order(store: &dyn Store) {
@@ -146,4 +148,58 @@ async fn a_request_that_became_a_job_runs_under_its_worker(store: &dyn Store) {
     let late = added(store, NewJob { begun_by: Some(by), ..new_job("begun") }).await;
     assert_eq!(late.state, JobState::Queued, "a worker that is gone begins nothing");
     drain(store, &late.of).await;
+}
+
+async fn all_jobs_of_a_tenant_fail_whoever_has_them_and_nobody_elses(store: &dyn Store) {
+    let by = entered(store).await;
+    let other = added(store, new_job("stays")).await.of;
+    let running = added(store, new_job("goes")).await.of;
+    let lease = take(store, by, "goes", 1).await.pop().unwrap().lease;
+    let (queued, paused) =
+        (added(store, new_job("goes")).await.of, added(store, new_job("goes")).await.of);
+    store.move_job(wish(&paused, Deed::Pause)).await.unwrap();
+    let cancelled = added(store, new_job("goes")).await.of;
+    drain(store, &cancelled).await;
+    let fail = async || store.fail_jobs(tenant("goes"), JobError::orphaned(), 2).await.unwrap();
+    assert_eq!((fail().await, fail().await, fail().await), (2, 1, 0));
+    for of in [&running, &queued, &paused] {
+        let job = job(store, of).await;
+        assert_eq!((job.state, job.has_payload), (JobState::Failed, false), "{job:?}");
+        assert_eq!(job.error, Some(JobError::orphaned()));
+        let last = told(store, of).await.pop().unwrap().event;
+        assert_eq!(last.event_type, EventType::JobFailed);
+        assert_eq!(store.move_job(wish(of, Deed::Requeue)).await, Ok(Moved::Erased));
+    }
+    let tries = store.attempts(running, 0, 9).await.unwrap();
+    assert_eq!(tries[0].ended.as_ref().map(|ended| ended.how), Some(AttemptEnd::Failed));
+    assert_eq!(store.beat(by).await, Ok(Some(Vec::new())), "nobody goes on with it");
+    assert_eq!(store.end_attempt(lease, Ending::Completed(vec![1])).await, Ok(false));
+    assert_eq!(job(store, &cancelled).await.state, JobState::Cancelled);
+    assert_eq!(job(store, &other).await.state, JobState::Queued);
+    drain(store, &other).await;
+    store.leave(by).await.unwrap();
+}
+
+async fn what_waits_again_has_no_progress(store: &dyn Store) {
+    let by = entered(store).await;
+    let of = added(store, new_job("progress")).await.of;
+    let taken = async || {
+        let lease = take(store, by, "progress", 1).await.pop().unwrap().lease;
+        assert_eq!(store.progress(lease.clone(), 0.5).await, Ok(true));
+        lease
+    };
+    let done = async || job(store, &of).await.progress;
+    taken().await;
+    assert!(done().await > 0.4);
+    store.move_job(wish(&of, Deed::Pause)).await.unwrap();
+    assert!(done().await < 0.001, "paused");
+    store.move_job(wish(&of, Deed::Resume)).await.unwrap();
+    let lease = taken().await;
+    store.end_attempt(lease, Ending::Again(error("X"), Duration::ZERO)).await.unwrap();
+    assert!(done().await < 0.001, "queued again");
+    let lease = taken().await;
+    store.end_attempt(lease, Ending::HandedBack).await.unwrap();
+    assert!(done().await < 0.001, "handed back");
+    drain(store, &of).await;
+    store.leave(by).await.unwrap();
 }

@@ -11,7 +11,7 @@ use super::super::fault::Fault;
 use super::super::{Postgres, Scope};
 use super::rows::{held, known, lives, now, select, small, write};
 use crate::domain::id::TenantId;
-use crate::domain::job::{DEAD_LETTER_KEPT, Lease, RESULT_KEPT, WorkerId};
+use crate::domain::job::{DEAD_LETTER_KEPT, JobError, Lease, RESULT_KEPT, WorkerId};
 use crate::domain::request::Priority;
 use crate::store::claims::millis;
 use crate::store::jobs::{EACH_MAX, Held, Next, Room, part};
@@ -308,6 +308,19 @@ impl JobUpkeep for Postgres {
                 let now = now(t).await?;
                 let rows = select(t, rest, &[&now, &i64::from(most)]).await?;
                 step_each(t, rows, |held| held.expired(now)).await
+            }
+            .boxed()
+        })
+    }
+
+    fn fail_jobs(&self, tenant: TenantId, why: JobError, most: u32) -> Answer<'_, u64> {
+        self.alter("failing jobs of a tenant", Scope::Service, move |t| {
+            async move {
+                let rest = "tenant = $1 AND state IN ('queued', 'running', 'paused') \
+                            ORDER BY place LIMIT $2 FOR UPDATE";
+                let now = now(t).await?;
+                let rows = select(t, rest, &[&tenant.as_str(), &i64::from(most)]).await?;
+                step_each(t, rows, |held| held.given_up(&why, now)).await
             }
             .boxed()
         })

@@ -1,0 +1,118 @@
+//! When a job is tried again, and when its end is at hand.
+
+use super::*;
+use crate::app::edit;
+
+/// A detector that refuses the first call with `status`, and finds nothing afterwards.
+async fn refusing(status: u16, retry_after: Option<&str>) -> MockServer {
+    let server = MockServer::start().await;
+    let mut refusal = ResponseTemplate::new(status);
+    if let Some(seconds) = retry_after {
+        refusal = refusal.insert_header("retry-after", seconds);
+    }
+    let once = Mock::given(method("POST")).respond_with(refusal).up_to_n_times(1);
+    once.mount(&server).await;
+    let clean = ResponseTemplate::new(200).set_body_json(json!({"findings": []}));
+    Mock::given(method("POST")).respond_with(clean).mount(&server).await;
+    server
+}
+
+/// The tries of a job about `server`, once it is completed.
+async fn tries_of(server: &MockServer, priority: &str) -> Vec<Value> {
+    let app = spawn_with(|dir| attach(dir, server)).await;
+    let mut data = asked("x");
+    data["priority"] = json!(priority);
+    let made = taken(&app, &job(&data)).await;
+    let done = until(&app, &at(&made), "", stands("completed")).await;
+    assert_eq!(done["result"]["coverage"]["complete"], true, "{done}");
+    let tries = app.get(&format!("{}/attempts", at(&made))).await.json();
+    tries["attempts"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_job_whose_required_detector_refuses_for_now_is_tried_again() {
+    for status in [408, 425, 429] {
+        let tries = tries_of(&refusing(status, None).await, "high").await;
+        let ended: Vec<_> = tries.iter().map(|one| one["ended"].as_str().unwrap()).collect();
+        assert_eq!(ended, ["retried", "completed"], "{status}: {tries:?}");
+        assert_eq!(tries[0]["error"]["code"], "PARTIAL_COVERAGE", "{tries:?}");
+    }
+    // What it will say again is not asked again.
+    let app_refused = refusing(400, None).await;
+    let app = spawn_with(|dir| attach(dir, &app_refused)).await;
+    let made = taken(&app, &job(&asked("x"))).await;
+    let done = until(&app, &at(&made), "", stands("completed")).await;
+    assert_eq!((&done["attempts"], calls(&app_refused).await), (&json!(1), 1), "{done}");
+}
+
+#[tokio::test]
+async fn a_job_rests_as_long_as_the_detector_that_refused_it_asks() {
+    for status in [429, 503] {
+        let tries = tries_of(&refusing(status, Some("3")).await, "high").await;
+        assert_eq!(tries.len(), 2, "{status}: {tries:?}");
+        let time = |raw: &Value| raw.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        let rest = time(&tries[1]["started_at"]).duration_since(time(&tries[0]["ended_at"]));
+        // 1 s, ± 20 %, by the priority alone.
+        assert!(rest.as_secs_f64() >= 2.9, "{status}: {rest:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_jobs_of_a_deleted_tenant_fail_and_their_content_is_erased() {
+    let server = vendor(20_000).await;
+    let app = spawn_closed_with(BOOT, |dir| {
+        attach(dir, &server);
+        edit(dir, "config/settings.yaml", "outbound_allow: []", "outbound_allow: [127.0.0.0/8]");
+    })
+    .await;
+    let tenant = "/api/v1/tenants/nova";
+    let body = json!({"tenant": {"tier": "enterprise"}, "reason": "new"});
+    let made = send(&app, "PUT", tenant, BOOT, &body).await;
+    let etag = made.header("etag").to_owned();
+    let own = key(&app, json!({"roles": ["app"], "tenant": "nova"})).await;
+    let mut put_off = job(&json!({"content": "x"}));
+    put_off["not_before"] =
+        json!((jiff::Timestamp::now() + jiff::Span::new().hours(9)).to_string());
+    let mut made = Vec::new();
+    for body in [&job(&asked("slow")), &put_off, &put_off] {
+        let answer = send(&app, "POST", JOBS, &own, body).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        made.push(answer.json());
+    }
+    called(&server, 1).await;
+    let pause = format!("{}/pause", at(&made[2]));
+    assert_eq!(send(&app, "POST", &pause, &own, &json!({})).await.status, 200);
+    let headers = [("x-api-key", BOOT), ("if-match", etag.as_str())];
+    let gone = app.send("DELETE", &format!("{tenant}?reason=left"), &headers, b"").await;
+    assert_eq!(gone.status, 204, "{}", gone.text);
+    for one in &made {
+        let id = JobId::parse(one["job_id"].as_str().unwrap()).unwrap();
+        let of = JobKey { tenant: TenantId::parse("nova").unwrap(), id };
+        let job = app.api.deps.store.job(of).await.unwrap().unwrap();
+        assert_eq!((job.state, job.has_payload), (JobState::Failed, false), "{job:?}");
+        assert_eq!(job.error.unwrap().code, "TENANT_MISMATCH");
+    }
+    let begun = Instant::now();
+    let active = "orchestrator_jobs_active 0\n";
+    while !send(&app, "GET", "/metrics", BOOT, &json!({})).await.text.contains(active) {
+        assert!(begun.elapsed() < SOON, "the call goes on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_move_would_not_hear_of_its_body_is_refused_at_its_place() {
+    let app = spawn().await;
+    let letter = given_up(&app, "default").await;
+    for what in ["pause", "resume", "cancel", "retry"] {
+        let path = format!("{JOBS}/{letter}/{what}");
+        let refused = app.post(&path, &json!({"reason": "mended"})).await;
+        let told = refused.json();
+        assert_eq!((refused.status, &told["code"]), (400, &json!("INVALID_REQUEST")), "{told}");
+        assert_eq!(told["errors"][0]["pointer"], "/reason", "{told}");
+        assert!(told["detail"].as_str().unwrap().contains("?reason="), "{told}");
+    }
+    let path = format!("{JOBS}/{letter}/retry?reason=mended");
+    let bare = app.send("POST", &path, &[], b"").await;
+    assert_eq!(bare.status, 200, "{}", bare.text);
+}
