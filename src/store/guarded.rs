@@ -116,6 +116,10 @@ impl<S: Store> Ledger for Guarded<S> {
         self.run(Operation::ReadDecision, || self.inner.leaf(tenant, decision))
     }
 
+    fn leaves(&self, tenant: TenantId, after: String, limit: u32) -> Answer<'_, Vec<String>> {
+        self.run(Operation::ReadDecision, move || self.inner.leaves(tenant, after, limit))
+    }
+
     fn recorded(&self, decisions: Vec<String>) -> Answer<'_, Vec<String>> {
         self.run(Operation::ReadDecision, || self.inner.recorded(decisions))
     }

@@ -63,6 +63,8 @@ pub trait Ledger: Send + Sync {
     fn hashes(&self, log: LogId, level: u8, first: u64, count: u32) -> Answer<'_, Vec<Digest>>;
     /// The leaf of a decision of `tenant`, also after its record was purged.
     fn leaf(&self, tenant: TenantId, decision: String) -> Answer<'_, Option<Leaf>>;
+    /// The ids of decisions of `tenant` that have a leaf, in the order of ids, after one.
+    fn leaves(&self, tenant: TenantId, after: String, limit: u32) -> Answer<'_, Vec<String>>;
     /// Which of these decisions are recorded.
     fn recorded(&self, decisions: Vec<String>) -> Answer<'_, Vec<String>>;
 }
@@ -162,6 +164,15 @@ impl Ledger for Sqlite {
             .query_row(params![decision, tenant.as_str()], read_leaf)
             .optional()
             .map(Option::flatten)
+        })
+    }
+
+    fn leaves(&self, tenant: TenantId, after: String, limit: u32) -> Answer<'_, Vec<String>> {
+        self.read("listing leaves", move |c| {
+            let sql = "SELECT decision FROM leaves WHERE tenant = ?1 AND decision > ?2 \
+                       ORDER BY decision LIMIT ?3";
+            let of = params![tenant.as_str(), after, limit];
+            c.prepare_cached(sql)?.query_map(of, |row| row.get(0))?.collect()
         })
     }
 

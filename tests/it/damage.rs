@@ -81,6 +81,12 @@ async fn an_export_names_each_record_that_it_cannot_prove_and_says_how_many_ther
     raw.execute_batch("DROP TRIGGER checkpoints_keep_rows").unwrap();
     raw.execute_batch("DELETE FROM checkpoints WHERE size > 640").unwrap();
 
+    raw.execute_batch("DROP TRIGGER decisions_keep_rows").unwrap();
+    raw.execute_batch("DELETE FROM decisions WHERE id = 'record-00636'").unwrap();
+    let words = ["record-00636: it was logged, and its row is missing", "213 records"];
+    says(root, &to("row.jsonl", &[]), 65, &words);
+    says(root, &to("gone.jsonl", &["--id", "record-00636"]), 65, &words[..1]);
+
     let gone = "DELETE FROM leaves WHERE decision = 'record-00639'";
     raw.execute_batch(gone).unwrap();
     says(root, &to("one.jsonl", &["--id", "record-00639"]), 65, &["record-00639: it is in no log"]);

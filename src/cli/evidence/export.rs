@@ -117,7 +117,12 @@ fn gather(
     (tenant, kept): (&TenantId, &[Checkpoint]),
 ) -> Result<Gathered, StoreError> {
     let (runtime, store) = opened;
+    // Before the decisions: what is recorded meanwhile is not missed.
+    let mut gone = runtime.block_on(leaves(store.as_ref(), args, tenant))?;
     let decisions = runtime.block_on(wanted(store.as_ref(), args, tenant))?;
+    for (_, decision) in &decisions {
+        gone.remove(&decision.id);
+    }
     let logs = runtime.block_on(store.logs())?;
     let ledger: &dyn Ledger = store.as_ref();
     // Above all of these decisions: one head of each log, with which any other is compared.
@@ -130,6 +135,11 @@ fn gather(
     let mut packing = Packing::of(logs);
     for head in kept {
         runtime.block_on(compared(ledger, &tails, head, &mut packing))?;
+    }
+    for id in gone {
+        faults
+            .push(format!("{id}: it was logged, and its row is missing: it is not in the package"));
+        packing.unproven(id);
     }
     let mut revisions = BTreeSet::new();
     for (sequence, decision) in decisions {
@@ -221,6 +231,26 @@ async fn compared(
         )),
     }
     Ok(())
+}
+
+/// The ids of what was logged and must be there. Leaves hold no time: of a part of the time none are.
+async fn leaves(
+    store: &dyn Store,
+    args: &ExportArgs,
+    tenant: &TenantId,
+) -> Result<BTreeSet<String>, StoreError> {
+    if let Some(id) = &args.id {
+        let leaf = store.leaf(tenant.clone(), id.clone()).await?;
+        return Ok(leaf.map(|_| id.clone()).into_iter().collect());
+    }
+    let (mut all, mut after) = (BTreeSet::new(), String::new());
+    while args.since.is_none() && args.until.is_none() {
+        let page = store.leaves(tenant.clone(), after, ROWS).await?;
+        let Some(last) = page.last() else { break };
+        after = last.clone();
+        all.extend(page);
+    }
+    Ok(all)
 }
 
 async fn wanted(

@@ -152,6 +152,16 @@ impl Ledger for Faulty {
         })
     }
 
+    fn leaves(&self, tenant: TenantId, after: String, limit: u32) -> Answer<'_, Vec<String>> {
+        self.answer(move |state| {
+            let own = state.rows.iter().filter(|(row, _)| row.tenant == tenant && row.id > after);
+            let mut ids: Vec<String> = own.map(|(row, _)| row.id.clone()).collect();
+            ids.sort();
+            ids.truncate(limit as usize);
+            Ok(ids)
+        })
+    }
+
     fn recorded(&self, decisions: Vec<String>) -> Answer<'_, Vec<String>> {
         self.answer(move |state| {
             let known = |id: &String| state.rows.iter().any(|(row, _)| row.id == *id);

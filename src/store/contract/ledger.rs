@@ -105,6 +105,10 @@ async fn heads_nodes_and_leaves_are_found_again(store: &dyn Store) {
     assert_eq!(leaves, [digest("h-299"), digest("i-0")]);
     assert_eq!(store.hashes(log.clone(), 0, 500, 256).await.unwrap().len(), 12);
     assert_eq!(store.hashes(log.clone(), 8, 0, 256).await.unwrap(), [digest(0), digest(1)]);
+    let after = |id: &str, limit| store.leaves(tenant("log"), id.to_owned(), limit);
+    assert_eq!(after("i-97", 9).await.unwrap(), ["i-98", "i-99"]);
+    assert_eq!(after("i-97", 1).await.unwrap(), ["i-98"]);
+    assert_eq!(store.leaves(tenant("other"), String::new(), 9).await.unwrap(), [""; 0]);
     let leaf = Leaf { log, index: 301, hash: digest("i-1") };
     assert_eq!(store.leaf(tenant("log"), "i-1".into()).await, Ok(Some(leaf.clone())));
     assert_eq!(store.leaf(tenant("other"), "i-1".into()).await, Ok(None));

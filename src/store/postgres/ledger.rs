@@ -219,6 +219,19 @@ impl Ledger for Postgres {
         })
     }
 
+    fn leaves(&self, tenant: TenantId, after: String, limit: u32) -> Answer<'_, Vec<String>> {
+        self.run("listing leaves", Scope::Tenant(tenant.clone()), move |t| {
+            async move {
+                let sql = "SELECT decision FROM leaves WHERE tenant = $1 AND decision > $2 \
+                           ORDER BY decision LIMIT $3";
+                let sql = t.prepare_cached(sql).await?;
+                let rows = t.query(&sql, &[&tenant.as_str(), &after, &i64::from(limit)]).await?;
+                rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+            }
+            .boxed()
+        })
+    }
+
     fn recorded(&self, decisions: Vec<String>) -> Answer<'_, Vec<String>> {
         self.run("looking decisions up", Scope::Service, move |t| {
             async move {
