@@ -267,6 +267,9 @@ fn eval_and_resolve_answer_as_the_routes_do() {
     assert_eq!(held["value"][0]["reason"], "acme: no secrets", "{held:#}");
     let wrong = run_with(dir.path(), &args, "{\"findings\": [{\"id\": 0}], \"settings\": 5");
     assert!(ends(&wrong, 65).contains("is not JSON"));
+    let misspelt = run_with(dir.path(), &args, "{\"finding\": []}");
+    let told = ends(&misspelt, 65);
+    assert!(told.contains("--input: /input/finding: is no key of a verdict document"), "{told}");
     let told = ends(&run(dir.path(), &["policy", "resolve", "--tenant", "globex"]), 0);
     let row = |key: &str| told.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
     assert!(row("actions.secrets: \"block\"").ends_with("  tenants.globex.standard"), "{told}");

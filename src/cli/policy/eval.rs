@@ -74,7 +74,11 @@ fn flatten(value: &serde_json::Value, path: &str, rows: &mut Vec<(String, String
 }
 
 fn refuse(tenant: &str, error: &Error) -> u8 {
-    complain(&format!("tenant {tenant}: {}", error.message));
+    let inside = error.details.iter().find(|field| field.pointer.starts_with("/input/"));
+    match inside {
+        Some(field) => complain(&format!("--input: {}: {}", field.pointer, field.detail)),
+        None => complain(&format!("tenant {tenant}: {}", error.message)),
+    }
     exit::DATA
 }
 

@@ -11,8 +11,8 @@ async fn equal_plans_are_asked_once() {
     let names =
         |set: &BTreeSet<DetectorName>| set.iter().map(|n| n.to_string()).collect::<Vec<_>>();
     assert_eq!(names(&first.required), ["pii", "secrets"]);
-    assert_eq!(names(&first.optional), ["prompt-injection"]);
-    assert_eq!(first.resolve["toxicity"].quorum, Some(2));
+    assert_eq!(names(&first.optional), ["prompt-injection", "toxicity"]);
+    assert!(first.resolve.is_empty(), "no quorum that nobody can reach");
     assert_eq!(first.thresholds["toxicity"], 0.7);
     assert_eq!(first.floor.on_incomplete, Some(Action::Flag));
     let again = plan(&evaluator, &globex, "globex").await.unwrap();
