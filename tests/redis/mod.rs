@@ -136,6 +136,16 @@ impl Server {
         Watch { path, child }
     }
 
+    /// Waits until `watch` has written down everything that was sent before.
+    pub fn tell_all(&self, watch: &Watch) {
+        self.cli(&["ECHO", "all is told"]);
+        let until = Instant::now() + Duration::from_secs(10);
+        while !watch.text().contains("all is told") {
+            assert!(Instant::now() < until, "MONITOR tells no more");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Sends `signal` to the server.
     pub fn signal(&self, signal: &str) {
         let pid = std::fs::read_to_string(self.folder.join("pid")).unwrap();

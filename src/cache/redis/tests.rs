@@ -289,6 +289,7 @@ async fn nothing_in_redis_can_be_read_by_whoever_reads_it_all() {
     lend(&redis, "tenant-acme", RATE, 1).await;
     put(&redis, 1, b"{}").await;
     redis.clear().await;
+    server.tell_all(&watch);
     let text = watch.text();
     assert!(text.contains("orch:1:rate:") && !text.contains("acme"), "{text}");
 }

@@ -182,7 +182,7 @@ fn a_bus_that_can_never_be_reached_is_refused_at_the_start_without_its_password(
     serve.env("ORCHESTRATION_NATS__CA_FILE", "/nowhere/ca.pem");
     let refused = serve.output().unwrap();
     let told = text(&refused.stderr);
-    assert_eq!(refused.status.code(), Some(69), "{told}");
+    assert_eq!(refused.status.code(), Some(64), "{told}");
     assert!(told.contains("reading nats.ca_file") && !told.contains("canary"), "{told}");
 }
 
