@@ -3,6 +3,9 @@
 import { by, quantile, sum } from './metrics.js';
 import { count, percent } from './dom.js';
 
+/** Decisions of a revision, as many as the service wants of each that it compares. */
+const ENOUGH = 5;
+
 /** Every detector with what ails it, sickest first. */
 export function detectors({ listed = [], breakers = [], metrics = null }) {
   const names = new Set([...listed, ...breakers].map((one) => one.name));
@@ -81,6 +84,16 @@ export function edit(generations, revisions) {
   const made = generations?.history?.find((one) => one.revision === suspect.revision && one.changed.length && one.result !== 'refused');
   const what = `${percent(suspect.stopped_share, 1)} for review, blocked or incomplete since, ${percent(suspect.before_share, 1)} before`;
   return { where: made ? made.changed.join(', ') : `revision ${suspect.revision.slice(0, 12)}`, what, suspect };
+}
+
+/** Decisions that say that what serves does no harm: of it, where it and one before it made enough of them
+ * to compare; 0 where nobody can tell. */
+export function harmless(generations, revisions) {
+  const all = revisions?.revisions ?? [];
+  const own = all.find((one) => one.revision === generations?.revision);
+  const enough = (one) => one.decisions >= ENOUGH;
+  const compared = all.length === 1 || all.some((one) => one !== own && enough(one));
+  return own && enough(own) && compared ? own.decisions : 0;
 }
 
 export const place = (fault) => (fault.line ? `${fault.file}:${fault.line}:${fault.column}` : fault.file);

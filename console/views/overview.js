@@ -52,8 +52,8 @@ function questions(data) {
     bad: diagnose.edit(data.generations.value, data.revisions.value),
   });
   const needed = { sick: ['metrics', 'breakers', 'listed'], angry: ['metrics', 'fairness'], edit: ['generations'] };
-  // An edit that nothing was decided by, or whose decisions may not be counted, may do harm.
-  const harmless = data.revisions.value?.counted > 0;
+  // An edit that decided little yet, or whose decisions may not be counted, may do harm.
+  const harmless = diagnose.harmless(data.generations.value, data.revisions.value) > 0;
   const known = (id) => needed[id].every((part) => data[part].value !== undefined) && (id !== 'edit' || harmless);
   const card = ({ id, question, view, label, why }) => h('a', { class: 'card', href: `#/${view}`, id: `ask-${id}` },
     h('span', { class: 'quiet' }, question),

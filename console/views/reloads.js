@@ -19,14 +19,15 @@ const revision = (suspect) => (one) => ({ key: one.revision, class: one.revision
   h('a', { href: decided(one.revision), 'aria-label': `Decisions of ${one.revision.slice(0, 12)}` }, 'Decisions')] });
 
 /** Which edit was bad, in a sentence. */
-function verdict(bad, live, revisions) {
-  const counted = revisions.value?.counted;
+function verdict(bad, value, revisions) {
+  const live = value?.revision;
+  const counted = diagnose.harmless(value, revisions.value);
   const whose = h('code', {}, of());
   if (!bad && counted > 0) {
-    return [mark('good', 'The last edit serves'), ` and stops no more than the one before it, by ${count(counted)} decisions of `, whose, '.'];
+    return [mark('good', 'The last edit serves'), ` and stops no more than the one before it, by its ${count(counted)} decisions for `, whose, '.'];
   }
   if (!bad) {
-    const why = revisions.problem?.detail ?? (revisions.value ? ['nothing is on record for ', whose] : 'that takes a key with the scope audit:read');
+    const why = revisions.problem?.detail ?? (revisions.value ? ['too few decisions of it and of one before it are on record for ', whose] : 'that takes a key with the scope audit:read');
     return [mark('none', live ? 'The last edit serves.' : 'What serves is not known.'), ' Whether an edit does harm is not known: ', why, '.'];
   }
   const first = [mark('bad', bad.where), ` is the bad edit: ${bad.what}`];
@@ -71,7 +72,7 @@ export default {
   render({ generations, audit, revisions }) {
     const { value } = generations;
     const bad = diagnose.edit(value, revisions.value);
-    const lead = h('p', { id: 'bad-edit', class: 'lead' }, verdict(bad, value?.revision, revisions));
+    const lead = h('p', { id: 'bad-edit', class: 'lead' }, verdict(bad, value, revisions));
     if (!value) return [lead, notice(generations.problem, 'see what is live'), decisions(revisions)];
     return [
       lead,

@@ -82,7 +82,8 @@ impl Run<'_> {
         };
         let member = self.detectors.member(detector);
         if let Some(error) = refused(&member, detector, self.deadline, start) {
-            return unsent(ask, error);
+            let rest = if error == ReportError::Unhealthy { member.rest(start) } else { None };
+            return Report { rest, ..unsent(ask, error) };
         }
         let params = overlay(&detector.params, &ask.params);
         let one = One { run: *self, ask, detector, member: &member, params: &params };

@@ -178,6 +178,11 @@ impl Member {
         lock(&self.welcome).is_pending() || self.places.is_away(now)
     }
 
+    /// How long it still wants to be left alone.
+    pub(super) fn rest(&self, now: Instant) -> Option<Duration> {
+        self.places.rest(now)
+    }
+
     pub(super) fn health_view(&self) -> HealthView {
         self.places.health()
     }

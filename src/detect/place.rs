@@ -168,6 +168,12 @@ impl Places {
         !self.each.is_empty() && self.each.iter().all(|place| place.is_away(now))
     }
 
+    /// How long the first of those that asked to be left alone still wants to be.
+    pub(super) fn rest(&self, now: Instant) -> Option<Duration> {
+        let until = self.each.iter().filter_map(|place| lock(&place.standing).rests_until);
+        until.filter(|until| now < *until).min().map(|until| until - now)
+    }
+
     /// The place that is asked now: by weight among those that least speaks against, where `tried`
     /// has a bit for each place that this call has asked. `None` when all are away.
     ///

@@ -263,12 +263,24 @@ impl Found {
                 self.add("signature", (None, Some(size)), what);
                 continue;
             }
-            log.heads.insert(size, head);
+            if log.heads.insert(size, head).is_some_and(|other| other.root != root) {
+                let what = format!("two checkpoints of {size} leaves are signed and differ");
+                self.add("checkpoint", (None, Some(size)), what);
+            }
         }
     }
 
-    /// The audit path of every leaf of a package.
+    /// The audit path of every leaf of a package, under the one head that it has of each log: two that
+    /// are signed could contradict each other.
     fn paths(&mut self, log: &Log, proofs: &BTreeMap<String, (u64, Vec<Digest>)>) {
+        if log.heads.len() > 1 {
+            let what = format!(
+                "the package holds {} checkpoints of log {}, and may hold one",
+                log.heads.len(),
+                log.id.as_str()
+            );
+            self.add("package", (None, None), what);
+        }
         for (place, leaf) in &log.leaves {
             let at = (Some(leaf.decision.as_str()), Some(*place));
             let proof = proofs.get(&leaf.decision);

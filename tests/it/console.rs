@@ -246,12 +246,15 @@ async fn decisions_are_looked_up_and_opened_by_keyboard() {
 async fn an_edit_that_was_taken_and_does_harm_is_named_where_edits_are_seen() {
     let app = service().await;
     let reload = json!({"reason": "t"});
-    let mut last = String::new();
+    let (mut last, mut seen) = (String::new(), None);
     for (from, to) in [("", ""), ("pii: redact", "pii: block")] {
         if !from.is_empty() {
             app.edit("policies/standard/data.yaml", from, to);
             let done = send(&app, "POST", "/api/v1/admin/reload", BOOT, &reload).await;
             assert_eq!(done.json()["faults"], json!([]), "{}", done.text);
+            let browser = open(&app, BOOT);
+            browser.until_text("#ask-edit", "not known");
+            seen = Some(browser);
         }
         for n in 0..10 {
             let body = json!({"content": format!("Mail ana@evil.io {n}"), "include": ["evidence"]});
@@ -260,7 +263,7 @@ async fn an_edit_that_was_taken_and_does_harm_is_named_where_edits_are_seen() {
             last = made.json()["evidence"]["id"].as_str().unwrap().to_owned();
         }
     }
-    let browser = open(&app, BOOT);
+    let browser = seen.unwrap();
     browser.until_text("#ask-edit", "policies/standard/data.yaml");
     browser.until_text("#ask-edit", "100 %");
     show(&browser, "reloads");

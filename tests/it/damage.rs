@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use detector_orchestrator::domain::digest::Digest;
 use detector_orchestrator::domain::log::{Checkpoint, LogId};
 use detector_orchestrator::evidence::merkle;
@@ -227,6 +229,28 @@ async fn a_package_is_of_one_tenant_with_one_head_and_says_nothing_to_terminals(
     other[0] = lines[0].replace("record-00000", "\\u001b[2J\\u0007record");
     let told = verify(&other, 65, &["\\u{1b}[2J\\u{7}record"]);
     assert!(!told.contains('\u{1b}') && !told.contains('\u{7}'), "{told:?}");
+    // Whoever has the key could prove a record under one head that another one contradicts.
+    let at = lines.iter().position(|line| line.contains("\"checkpoints\"")).unwrap();
+    let second = |size: u64| {
+        let log = LogId::of(&signer(KEY).public_key());
+        let root = Digest::of(b"another tree");
+        let head = Checkpoint { log, size, root, at_ms: 5, signature: [0; 64] };
+        let signature = signer(KEY).sign(head.text().as_bytes()).unwrap();
+        let coded = |bytes: &[u8]| json!({"base64": STANDARD.encode(bytes)});
+        let mut line: Value = serde_json::from_str(&lines[at]).unwrap();
+        for (column, value) in [
+            ("size", json!(size)),
+            ("root", coded(root.as_bytes())),
+            ("at_ms", json!(5)),
+            ("signature", coded(&signature)),
+        ] {
+            line["row"][column] = value;
+        }
+        line.to_string()
+    };
+    verify(&with(at, second(13)), 65, &["the package holds 2 checkpoints of log"]);
+    let size = serde_json::from_str::<Value>(&lines[at]).unwrap()["row"]["size"].as_u64().unwrap();
+    verify(&with(at, second(size)), 65, &["are signed and differ"]);
 }
 
 /// Puts a decision on record past the service, in a log of its own.

@@ -58,6 +58,26 @@ async fn a_job_rests_as_long_as_the_detector_that_refused_it_asks() {
 }
 
 #[tokio::test]
+async fn a_job_that_comes_while_its_detector_wants_to_be_left_alone_waits_for_it() {
+    let server = refusing(429, Some("8")).await;
+    let app = spawn_with(|dir| attach(dir, &server)).await;
+    let of = |content: &str, priority: &str| {
+        let mut data = asked(content);
+        data["priority"] = json!(priority);
+        job(&data)
+    };
+    let first = taken(&app, &of("x", "high")).await;
+    until(&app, &at(&first), "", |job| job["state"] == "queued" && job["attempts"] == 1).await;
+    // Two tries, 5 s apart: both would be over before the detector may be asked.
+    let second = taken(&app, &of("y", "low")).await;
+    for made in [&first, &second] {
+        let done = until(&app, &at(made), "", stands("completed")).await;
+        assert_eq!(done["attempts"], 2, "{done}");
+    }
+    assert_eq!(calls(&server).await, 3);
+}
+
+#[tokio::test]
 async fn the_jobs_of_a_deleted_tenant_fail_and_their_content_is_erased() {
     let server = vendor(20_000).await;
     let app = spawn_closed_with(BOOT, |dir| {
