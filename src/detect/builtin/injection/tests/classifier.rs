@@ -268,7 +268,7 @@ mod run {
         };
         let faults = catalog("gone.onnx").unwrap_err();
         let [fault] = &*faults else { panic!("{faults:?}") };
-        assert_eq!((&*fault.code, fault.line, fault.column), ("bad_params", 5, 10));
+        assert_eq!((fault.code, fault.line, fault.column), ("bad_params", 5, 10));
         assert!(fault.message.contains("cannot be read"), "{}", fault.message);
         assert!(catalog("model.onnx").is_ok());
     }
