@@ -9,6 +9,9 @@ use super::report::{Harmless, SETS, Score, Scored, auc, in_views, scored, share,
 use crate::page::{self, Cost, THRESHOLD, say};
 use crate::{samples, speed};
 
+/// One kind of harmless texts.
+type Of = fn(&Harmless) -> &Vec<Scored>;
+
 const FOLDER: &str = "benches/quality/network";
 
 /// Measures both and writes their part of docs/quality/injection.md.
@@ -76,7 +79,7 @@ fn quality(out: &mut String, detectors: [&Prepared; 2]) {
     });
     figures(out, "**all but in-domain** ²", &rows);
     say!(out, "\n| harmless texts found at 0.5 | N | linear | ONNX |\n|---|---|---|---|");
-    let kinds: [(&str, fn(&Harmless) -> &Vec<Scored>); 8] = [
+    let kinds: [(&str, Of); 8] = [
         ("hard", |harmless| &harmless.hard),
         ("notices and settings of our own", |harmless| &harmless.notices),
         ("settings files of packages", |harmless| &harmless.settings),
