@@ -42,6 +42,7 @@ pub struct Application {
     /// What the routes work with.
     pub api: Data<Api>,
     server: Server,
+    door: listen::Door,
     tasks: TaskTracker,
     stop: tokio_util::sync::CancellationToken,
 }
@@ -115,15 +116,19 @@ impl Application {
         let stop = tokio_util::sync::CancellationToken::new();
         let tasks = start::tasks(&api, &stop);
         let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+        let door = listen::Door::of(&listener).map_err(|source| StartError::Listen {
+            address,
+            by: "--listen",
+            source,
+        })?;
         let server = listen::serve_on((listener, admin), &api, &settings)?;
-        Ok(Application { address, admin_address, api, server, tasks, stop })
+        Ok(Application { address, admin_address, api, server, door, tasks, stop })
     }
 
     /// Serves until a signal or `handle().stop()`, then drains and flushes.
     pub async fn run(self) -> std::io::Result<()> {
-        let Application { api, server, tasks, stop, .. } = self;
-        let handle = server.handle();
-        let drain = tokio::task::spawn_local(drain_on_signal(api.clone(), handle));
+        let Application { api, server, door, tasks, stop, .. } = self;
+        let drain = tokio::task::spawn_local(drain_on_signal(api.clone(), server.handle(), door));
         let broken = tokio::task::spawn_local(stop_when_broken(api.clone(), server.handle()));
         let result = server.await;
         api.feed.close();
@@ -171,7 +176,7 @@ async fn stop_when_broken(api: Data<Api>, handle: ServerHandle) {
 }
 
 /// First signal: not ready, wait, stop accepting, drain. Second signal: stop at once.
-async fn drain_on_signal(api: Data<Api>, handle: ServerHandle) {
+async fn drain_on_signal(api: Data<Api>, handle: ServerHandle, door: listen::Door) {
     if !start::signal().await {
         return;
     }
@@ -182,6 +187,7 @@ async fn drain_on_signal(api: Data<Api>, handle: ServerHandle) {
     api.feed.close();
     let drain = async {
         tokio::time::sleep(api.deps.settings.shutdown_delay()).await;
+        door.shut().await;
         handle.stop(true).await;
     };
     tokio::select! {

@@ -81,6 +81,7 @@ mod scenarios;
 mod search;
 mod shared;
 mod signing;
+mod stopping;
 mod tamper;
 mod tenants;
 mod tighten;
