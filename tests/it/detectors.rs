@@ -250,3 +250,50 @@ async fn a_detector_with_a_dead_replica_answers_and_says_that_it_is_degraded() {
     }
     assert_eq!(app.get(at).await.json()["breaker"], "closed");
 }
+
+/// Who is asked and does not answer is waited for until the deadline of the request's priority.
+#[tokio::test]
+async fn each_priority_has_its_own_deadline_and_a_tenant_may_set_another() {
+    let silent = crate::idempotency::vendor(60_000).await;
+    let app = spawn_with(|root| {
+        crate::idempotency::attach(root, &silent);
+        crate::app::edit(root, "config/settings.yaml", "concurrency: auto", "concurrency: 16");
+        let shipped =
+            "critical_ms: 1000\n    normal_ms: 2000           # normal and high\n    low_ms: 5000";
+        let short = "critical_ms: 500\n    normal_ms: 1500\n    low_ms: 3000";
+        crate::app::edit(root, "config/settings.yaml", shipped, short);
+        for (tenant, sla) in [("as-set", ""), ("own", "sla: {critical_ms: 3000, low_ms: 500}\n")] {
+            let file = format!(
+                "schema_version: 1\nid: {tenant}\ntier: unlimited\npolicies: [standard]\n{sla}"
+            );
+            write(root, &format!("config/tenants/{tenant}.yaml"), &file);
+            let table = format!("policies/tenants/{tenant}/standard/data.yaml");
+            write(root, &table, "settings:\n  required: [vendor]\n");
+        }
+    })
+    .await;
+    let begun = std::time::Instant::now();
+    let ask = async |tenant: &'static str, priority: &'static str, least_ms: u128| {
+        let body = json!({"content": format!("{tenant} {priority}"), "tenant_id": tenant,
+            "priority": priority, "include": ["coverage"]});
+        let answer = app.ask(&body).await.json();
+        let took = begun.elapsed().as_millis();
+        assert_eq!(answer["coverage"]["code"], "DEADLINE", "{tenant} {priority}: {answer}");
+        assert_eq!(answer["coverage"]["complete"], false);
+        assert!(took >= least_ms, "{tenant} {priority}: {took} ms");
+        (least_ms, took)
+    };
+    let mut all = futures_util::future::join_all([
+        ask("as-set", "critical", 500),
+        ask("as-set", "high", 1_500),
+        ask("as-set", "normal", 1_500),
+        ask("as-set", "low", 3_000),
+        ask("own", "critical", 3_000),
+        ask("own", "normal", 1_500),
+        ask("own", "low", 500),
+    ])
+    .await;
+    // Who has less time is answered sooner.
+    all.sort_by_key(|(_, took)| *took);
+    assert!(all.is_sorted_by_key(|(least, _)| *least), "{all:?}");
+}
