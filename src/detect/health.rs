@@ -323,16 +323,20 @@ mod tests {
             unhealthy_after: 3,
             healthy_after: 1,
         };
-        let (mut probes, mut now) = (Probes::default(), Instant::now());
-        let start = now;
-        probes.record(&spec, HealthState::Healthy, now);
-        for expected in [HealthState::Healthy, HealthState::Healthy, HealthState::Unhealthy] {
-            now = probes.due.unwrap();
-            probes.record(&spec, HealthState::Unhealthy, now);
-            assert_eq!(probes.state(), expected);
+        // Who refuses and who hangs; each probe begins at most a tick after it is due.
+        for took in [Duration::ZERO, spec.timeout] {
+            let (mut probes, mut now) = (Probes::default(), Instant::now());
+            let start = now;
+            probes.record(&spec, HealthState::Healthy, now);
+            for expected in [HealthState::Healthy, HealthState::Healthy, HealthState::Unhealthy] {
+                now = probes.due.unwrap() + TICK + took;
+                probes.record(&spec, HealthState::Unhealthy, now);
+                assert_eq!(probes.state(), expected);
+            }
+            assert_eq!(now - start, Duration::from_secs(13) + 3 * (TICK + took));
+            assert!(now - start <= Duration::from_secs(30), "{:?}", now - start);
+            probes.record(&spec, HealthState::Degraded, now);
+            assert_eq!(probes.state(), HealthState::Degraded);
         }
-        assert_eq!(now - start, Duration::from_secs(13));
-        probes.record(&spec, HealthState::Degraded, now);
-        assert_eq!(probes.state(), HealthState::Degraded);
     }
 }

@@ -221,3 +221,28 @@ async fn a_detector_whose_probe_fails_is_not_asked() {
     let view = detectors.probe(&Arc::new(alive), "x").await;
     assert_eq!((view.health, view.report.status), (HealthState::Healthy, Status::Success));
 }
+
+#[tokio::test]
+async fn ten_probes_are_under_way_at_once_and_no_more() {
+    let mut tasks = JoinSet::new();
+    let (uri, count) = hostile(&mut tasks, vec![], Then::Hang).await;
+    let silent = |n: usize| {
+        let mut detector = detector(&format!("d{n}"), Protocol::Native, &uri);
+        detector.health.timeout = Duration::from_secs(60);
+        (detector.name.clone(), Arc::new(detector))
+    };
+    let detectors = detectors();
+    let all = (0..15).map(silent).collect();
+    detectors.retain(&Catalog { detectors: all, ..Catalog::default() });
+    let two_ticks_after_ten = async {
+        while count.load(Ordering::SeqCst) < 10 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    };
+    tokio::select! {
+        () = detectors.health_loop() => {}
+        () = two_ticks_after_ten => {}
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 10);
+}
