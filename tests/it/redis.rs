@@ -269,6 +269,16 @@ async fn a_tenants_rate_holds_over_two_processes() {
     panic!("memory stood in for Redis in each of {ROUNDS} rounds");
 }
 
+#[test]
+fn no_test_ends_well_whose_redis_was_a_bus_or_a_queue() {
+    for asked in [["PUBLISH", "a", "b"], ["LPUSH", "a", "b"]] {
+        let server = Server::start();
+        server.cli(&asked);
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(server)));
+        assert!(ended.is_err(), "{asked:?} was not noticed");
+    }
+}
+
 #[tokio::test]
 async fn redis_is_asked_for_values_and_tokens_and_never_to_publish_subscribe_or_queue() {
     let (server, vendor) = (Server::start(), vendor().await);

@@ -183,6 +183,14 @@ impl Server {
         false
     }
 
+    /// What was asked of it since it started, where it answers.
+    fn stats(&self) -> String {
+        let mut asked = Command::new("timeout");
+        asked.args(["2", "redis-cli", "-s"]).arg(self.folder.join("socket"));
+        let told = asked.args(["INFO", "commandstats"]).stderr(Stdio::null()).output();
+        told.map_or(String::new(), |told| String::from_utf8_lossy(&told.stdout).into_owned())
+    }
+
     fn log(&self) -> String {
         let log = std::fs::read_to_string(self.folder.join("log"));
         format!("Redis in {}: {}", self.folder.display(), log.unwrap_or_default())
@@ -191,10 +199,36 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let stats = self.stats();
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();
+        // Whatever was tested, Redis was a cache and never a bus or a queue.
+        let foreign = NEVER.iter().find(|name| stats.contains(&format!("cmdstat_{name}:")));
+        if !std::thread::panicking() {
+            assert_eq!(foreign, None, "Redis is a cache here, and was asked for this");
+        }
     }
 }
+
+/// What nobody may ask of it.
+const NEVER: &[&str] = &[
+    "publish",
+    "spublish",
+    "subscribe",
+    "psubscribe",
+    "ssubscribe",
+    "xadd",
+    "xread",
+    "xreadgroup",
+    "lpush",
+    "rpush",
+    "lpop",
+    "rpop",
+    "blpop",
+    "brpop",
+    "zpopmin",
+    "bzpopmin",
+];
 
 /// What Redis was asked.
 pub struct Watch {
