@@ -194,6 +194,8 @@ enum Then {
     Close,
     Hang,
     Reset,
+    /// Says it again to each request of the connection.
+    Answer,
     /// Sends this for ever.
     Stream(&'static [u8]),
     /// One byte now and then.
@@ -226,6 +228,11 @@ async fn serve(mut stream: TcpStream, reply: Vec<u8>, then: Then) {
     let _ = stream.write_all(&reply).await;
     match then {
         Then::Close => {}
+        Then::Answer => {
+            while stream.read(&mut buffer).await.is_ok_and(|read| read > 0)
+                && stream.write_all(&reply).await.is_ok()
+            {}
+        }
         Then::Hang => while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {},
         #[expect(deprecated, reason = "the only way to send RST from a tokio stream")]
         Then::Reset => stream.set_linger(Some(Duration::ZERO)).unwrap(),

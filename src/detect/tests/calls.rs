@@ -1,6 +1,7 @@
 //! One call: time-outs, deadline, breaker, bulkhead, retry, health, what is never sent.
 
 use super::*;
+use crate::catalog::detector::Bulkhead;
 
 #[tokio::test]
 async fn a_call_that_times_out_closes_its_connection() {
@@ -245,4 +246,24 @@ async fn ten_probes_are_under_way_at_once_and_no_more() {
         () = two_ticks_after_ten => {}
     }
     assert_eq!(count.load(Ordering::SeqCst), 10);
+}
+
+#[tokio::test]
+async fn a_hundred_calls_share_the_connections_of_those_that_may_run_at_once() {
+    let mut tasks = JoinSet::new();
+    let (uri, connections) = hostile(&mut tasks, ok(CLEAN), Then::Answer).await;
+    let mut pooled = detector("a", Protocol::Native, &uri);
+    pooled.bulkhead = Bulkhead { max_in_flight: 4, queue: 100 };
+    pooled.timeout = Duration::from_secs(5);
+    let detectors = detectors();
+    let texts: Vec<String> = (0..100).map(|n| format!("text {n}")).collect();
+    let calls = texts.iter().map(|text| {
+        let (detectors, pooled) = (&detectors, pooled.clone());
+        async move { one(detectors, pooled, &[text]).await }
+    });
+    let reports = futures_util::future::join_all(calls).await;
+    let answered = reports.iter().filter(|report| report.status == Status::Success).count();
+    assert_eq!(answered, 100);
+    let connections = connections.load(Ordering::SeqCst);
+    assert!((1..=4).contains(&connections), "{connections}");
 }
