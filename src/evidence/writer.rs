@@ -54,12 +54,20 @@ pub(super) struct Writer {
     signer: Signer,
     log: LogId,
     opened: AtomicBool,
+    /// When it was last looked, something lay where the next leaf belongs.
+    blocked: AtomicBool,
 }
 
 impl Writer {
     pub(super) fn new(store: Arc<dyn Ledger>, signer: Signer) -> Writer {
         let log = LogId::of(&signer.public_key());
-        Writer { store, signer, log, opened: AtomicBool::new(false) }
+        Writer {
+            store,
+            signer,
+            log,
+            opened: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+        }
     }
 
     /// Appends `rows` to `tree`, which is read where it is not known. Without rows it only looks
@@ -91,13 +99,16 @@ impl Writer {
                 Some(tree) => tree,
                 None => self.load().await?,
             };
-            // Nobody appended meanwhile, or it is only looked whether anything can be.
-            if taken == Some(base.size()) || rows.is_empty() {
+            // Nobody appended meanwhile, or it is only looked whether that is over.
+            let is_blocked = rows.is_empty() && self.blocked.load(Relaxed);
+            if taken == Some(base.size()) || is_blocked {
                 if rows.len() > 1 {
                     *tree = Some(base);
                     return self.one_by_one(tree, head, rows, proofs).await;
                 }
+                self.blocked.store(true, Relaxed);
                 self.look_beyond(&base).await?;
+                self.blocked.store(false, Relaxed);
             }
             let known = if doubtful { self.known(rows).await? } else { HashSet::new() };
             let fresh = fresh(rows, &known);
@@ -116,7 +127,7 @@ impl Writer {
                     doubtful = true;
                     taken = Some(base.size());
                 }
-                Err(StoreError::Refused { .. }) if fresh.len() > 1 => {
+                Err(StoreError::Refused { .. }) if rows.len() > 1 => {
                     return self.one_by_one(tree, head, rows, proofs).await;
                 }
                 Err(StoreError::Refused { reason, .. }) => {

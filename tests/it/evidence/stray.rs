@@ -165,6 +165,15 @@ async fn a_row_at_fault_itself_keeps_no_other_from_the_log() {
     until("the others are written", async || log.stats().queued == 0).await;
     assert_eq!((log.stats().lost, log.stats().held), (1, 0));
     assert_eq!(log.head().unwrap().size, 9);
+    // In one batch with a row that is on record already, after both waited.
+    raw.execute_batch(&HEAD.0.replace("size = 250", "size = 9")).unwrap();
+    for n in [0, 5] {
+        log.append(decision(n, 1, None)).unwrap();
+    }
+    until("both are held", async || log.stats().held == 2).await;
+    raw.execute_batch(HEAD.1).unwrap();
+    until("neither is held", async || log.stats().held == 0).await;
+    assert_eq!((log.stats().lost, log.head().unwrap().size), (2, 9));
     log.close().await;
 }
 
