@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_TRIGGER};
+use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
 
+use super::error::Odd;
 use super::rows::insert_decision;
 use super::{Answer, Decision, Sqlite, StoreError};
 use crate::domain::digest::Digest;
@@ -192,6 +194,8 @@ impl Ledger for Sqlite {
     }
 }
 
+/// What is wrong with a leaf whose log is not among the logs.
+pub(super) const NO_LOG: &str = "its leaf is of a log that has no row in `logs`";
 const CHECKPOINT: &str = "SELECT logs.id AS log, size, root, at_ms, signature FROM checkpoints \
     JOIN logs ON number = log WHERE logs.id = ?1";
 
@@ -269,6 +273,13 @@ fn read_checkpoint(row: &Row<'_>) -> rusqlite::Result<Checkpoint> {
 /// The leaf in columns `log`, `place` and `hash`, where they hold one.
 pub(super) fn read_leaf(row: &Row<'_>) -> rusqlite::Result<Option<Leaf>> {
     let Some(index) = row.get::<_, Option<i64>>("place")? else { return Ok(None) };
+    if row.get::<_, Option<String>>("log")?.is_none() {
+        return Err(rusqlite::Error::FromSqlConversionFailure(
+            0,
+            Type::Null,
+            Box::new(Odd(NO_LOG)),
+        ));
+    }
     let (log, hash) = (log(row, "log")?, hash(row, "hash")?);
     Ok(Some(Leaf { log, index: index.cast_unsigned(), hash }))
 }
