@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use detector_orchestrator::evidence::merkle::{Frontier, leaf_hash};
 use detector_orchestrator::evidence::{Log, LogOptions, LogStats};
 use detector_orchestrator::metrics::Metrics;
 use detector_orchestrator::orchestrator::{SPOOL_FILE, STORE_FILE};
@@ -146,6 +147,36 @@ async fn a_stray_row_in_a_database_costs_no_record() {
         };
         nothing_is_lost(store, stray, sql).await;
     }
+}
+
+#[tokio::test]
+async fn leaves_under_a_head_that_nobody_signed_are_not_signed_with_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, raw) = sqlite(dir.path());
+    let log = log(Arc::clone(&store));
+    let leaf = log.append_strict(decision(0, 1, None)).await.unwrap().leaf.hash;
+    let forged = leaf_hash(b"forged");
+    let root = Frontier::default().grow([leaf, forged]).root();
+    let of = rusqlite::params![forged.as_bytes(), root.as_bytes()];
+    raw.execute_batch("BEGIN").unwrap();
+    raw.execute("INSERT INTO leaves SELECT log, 1, ?1, 'forged', tenant FROM leaves", &of[..1])
+        .unwrap();
+    let head = "INSERT INTO checkpoints SELECT log, 2, ?1, at_ms, signature FROM checkpoints";
+    raw.execute(head, &of[1..]).unwrap();
+    raw.execute_batch("COMMIT").unwrap();
+    log.append(decision(1, 1, None)).unwrap();
+    let named = "of 2 leaves, does not bear the signature of the log";
+    let why = || log.ready().err().map(|why| why.to_string()).unwrap_or_default();
+    until(named, async || why().contains(named)).await;
+    assert_eq!((log.stats().lost, log.head().unwrap().size), (0, 1));
+    raw.execute_batch("DELETE FROM checkpoints WHERE size = 2").unwrap();
+    // Its leaf is in the way now.
+    let beyond = "a row of leaves is at place 1 of log";
+    until(beyond, async || why().contains(beyond)).await;
+    raw.execute_batch("DELETE FROM leaves WHERE decision = 'forged'").unwrap();
+    until("the rest is written", async || log.ready().is_ok() && log.stats().held == 0).await;
+    assert_eq!((log.stats().lost, log.head().unwrap().size), (0, 2));
+    log.close().await;
 }
 
 #[tokio::test]
