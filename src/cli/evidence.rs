@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use super::exit;
 use crate::domain::log::{Checkpoint, parse_heads};
+use crate::store::StoreError;
 
 mod export;
 mod replay;
@@ -140,17 +142,49 @@ pub(super) fn run(command: &EvidenceCommand) -> u8 {
 /// An exit code and why.
 type Refused = (u8, String);
 
-/// What is stored may hold anything, and a terminal obeys control characters.
+/// What is stored may hold anything, and a terminal obeys control characters and turns lines around.
 fn shown(text: &str) -> String {
-    let plain = |c: char| !c.is_control();
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        if plain(c) {
-            out.push(c)
-        } else {
-            out.extend(c.escape_debug())
+        match c {
+            _ if c.is_control() => out.extend(c.escape_debug()),
+            _ if is_unseen(c) => out.extend(c.escape_unicode()),
+            _ => out.push(c),
         }
         out
     })
+}
+
+/// The same of JSON, which stays what it is: such characters stand in texts alone.
+fn shown_json(value: &impl Serialize) -> String {
+    let json = serde_json::to_string(value).unwrap_or_default();
+    json.chars().fold(String::with_capacity(json.len()), |mut out, c| {
+        if c.is_control() || is_unseen(c) {
+            let mut units = [0; 2];
+            let units = c.encode_utf16(&mut units).iter();
+            out.extend(units.map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            out.push(c);
+        }
+        out
+    })
+}
+
+/// Directions, joiners, ends of lines and tags, none of which is seen.
+fn is_unseen(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
+/// What a command that read the store ends with: a damaged row is no fault of the way to it.
+fn code_of(error: &StoreError, otherwise: u8) -> u8 {
+    if matches!(error, StoreError::Damaged { .. }) { exit::DATA } else { otherwise }
 }
 
 /// A file as text; where it is none, the place is named.
@@ -192,4 +226,21 @@ fn moment(text: &str) -> Result<i64, String> {
     let moment = text.parse::<jiff::Timestamp>().ok().or_else(day);
     let moment = moment.ok_or("write a day, 2026-01-31, or a moment, 2026-01-31T12:00:00Z")?;
     Ok(moment.as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_obeys_is_escaped_and_json_stays_what_it_is() {
+        let odd = "a\u{1b}\u{9b}2J\u{7f}\u{202e}\u{2066}\u{e0041}\u{e9}";
+        let told = shown(odd);
+        assert_eq!(told, "a\\u{1b}\\u{9b}2J\\u{7f}\\u{202e}\\u{2066}\\u{e0041}\u{e9}");
+        let told = shown_json(&serde_json::json!({ odd: [odd] }));
+        let unseen = told.chars().any(|c| c.is_control() || is_unseen(c));
+        assert!(!unseen && told.contains("\\u202e") && told.contains("\u{e9}"), "{told}");
+        let back: serde_json::Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(back, serde_json::json!({ odd: [odd] }));
+    }
 }

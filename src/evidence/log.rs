@@ -312,7 +312,10 @@ impl Shared {
         let before = std::mem::replace(&mut *lock(&self.away), why.clone());
         self.metrics.dependency(Dependency::Store, why.is_none());
         match (before, why) {
-            (None, Some(why)) => tracing::warn!(%why, "Decisions wait for the store"),
+            // After a wait, why it was one.
+            (None | Some(Unrecorded::Late), Some(why)) => {
+                tracing::warn!(%why, "Decisions wait for the store");
+            }
             (Some(_), None) => tracing::info!("Decisions are put on record again"),
             (None, None) | (Some(_), Some(_)) => {}
         }

@@ -3,7 +3,7 @@
 //! The first line lists what follows, the last one holds the SHA-256 of all lines before it, so that
 //! a line that was taken out is missed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -109,7 +109,11 @@ impl Reading {
             }
         } else if let Some(id) = name("proof") {
             match line.get("size").and_then(Value::as_u64).zip(path(line)) {
-                Some(proof) => drop(self.proofs.insert(id.to_owned(), proof)),
+                Some(proof) => {
+                    if self.proofs.insert(id.to_owned(), proof).is_some() {
+                        self.fault(format!("line {at} is the second proof of {id}"));
+                    }
+                }
                 None => self.fault(format!("line {at} is no proof")),
             }
         } else if let Some(log) = name("growth").and_then(LogId::parse) {
@@ -162,10 +166,42 @@ impl Reading {
                 self.problems.push(Problem { kind: "package", id, index: None, what });
             }
         }
+        let everyone = Cell::Text(String::new());
+        let sources = self.tables.get(&Table::Sources).into_iter().flatten();
+        let owners = sources.map(|row| row.get("tenant").unwrap_or(&Cell::Null));
+        let others = owners.filter(|owner| **owner != tenant && **owner != everyone).count();
+        if others > 0 {
+            self.fault(format!("{others} rows of sources are not of the package's tenant"));
+        }
+    }
+
+    /// Whatever it holds twice that a store holds once.
+    fn doubles(&mut self) {
+        let keys: [(Table, &[&str]); 6] = [
+            (Table::Logs, &["number"]),
+            (Table::Logs, &["id"]),
+            (Table::Leaves, &["decision"]),
+            (Table::Checkpoints, &["log", "size"]),
+            (Table::Sources, &["tenant", "digest"]),
+            (Table::Custody, &["evidence", "seq"]),
+        ];
+        for (table, columns) in keys {
+            let mut seen = BTreeSet::new();
+            let key = |row: &RawRow| shown_key(row, columns);
+            let rows = self.tables.get(&table).into_iter().flatten();
+            let doubles = rows.filter(|row| !seen.insert(key(row))).count();
+            if doubles > 0 {
+                let (name, columns) = (table.name(), columns.join(" and "));
+                self.fault(format!(
+                    "{doubles} rows of {name} have the {columns} of another, and each may be there once"
+                ));
+            }
+        }
     }
 
     fn finish(mut self) -> (Material, Vec<Problem>) {
         self.strangers();
+        self.doubles();
         for id in self.unproven.clone() {
             let what = "its store held the record and could not prove it".to_owned();
             self.problems.push(Problem { kind: "missing", id: Some(id), index: None, what });
@@ -192,6 +228,11 @@ impl Reading {
         };
         (material, self.problems)
     }
+}
+
+/// What `columns` of a row hold, as far as rows differ by it.
+fn shown_key(row: &RawRow, columns: &[&str]) -> String {
+    format!("{:?}", columns.iter().map(|column| row.get(*column)).collect::<Vec<_>>())
 }
 
 fn path(line: &Map<String, Value>) -> Option<Vec<Digest>> {

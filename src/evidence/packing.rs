@@ -1,6 +1,6 @@
 //! Gathers what goes into a package, as rows of a store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Proof;
 use super::verify::{Growth, Material};
@@ -9,6 +9,19 @@ use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
 use crate::domain::log::Leaf;
 use crate::store::{Cell, Decision, LogKey, RawRow, Table};
+
+/// Takes records out of what goes into a package; it says then that they could not be proven.
+pub fn leave_out(material: &mut Material, ids: &BTreeSet<String>) {
+    for (table, column) in
+        [(Table::Decisions, "id"), (Table::Leaves, "decision"), (Table::Custody, "evidence")]
+    {
+        let is_out =
+            |row: &RawRow| matches!(row.get(column), Some(Cell::Text(id)) if ids.contains(id));
+        material.tables.entry(table).or_default().retain(|row| !is_out(row));
+    }
+    material.proofs.iter_mut().for_each(|proofs| proofs.retain(|id, _| !ids.contains(id)));
+    material.unproven.extend(ids.iter().cloned());
+}
 
 /// What goes into a package.
 #[derive(Default)]

@@ -196,7 +196,8 @@ impl Found {
             if outside.keys.as_ref().is_some_and(|keys| !keys.contains(&key)) {
                 let what = format!(
                     "nobody vouches for the key of log {}: name it by --keys, or in \
-                     evidence.known_keys of the service, if it is yours",
+                     evidence.known_keys of the service, if it is yours; the service's present key \
+                     vouches only where it is at hand",
                     id.as_str()
                 );
                 self.add("key", (None, None), what);

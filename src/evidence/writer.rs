@@ -10,7 +10,7 @@ use super::merkle::{Frontier, Grown};
 use super::proof;
 use crate::domain::digest::Digest;
 use crate::domain::log::{Checkpoint, Leaf, LogId};
-use crate::seal::Signer;
+use crate::seal::{Signer, is_signed};
 use crate::store::{Decision, Ledger, LogBatch, LogKey, StoreError};
 
 const DOING: &str = "appending to the log";
@@ -54,12 +54,20 @@ pub(super) struct Writer {
     signer: Signer,
     log: LogId,
     opened: AtomicBool,
+    /// When it was last looked, something lay where the next leaf belongs.
+    blocked: AtomicBool,
 }
 
 impl Writer {
     pub(super) fn new(store: Arc<dyn Ledger>, signer: Signer) -> Writer {
         let log = LogId::of(&signer.public_key());
-        Writer { store, signer, log, opened: AtomicBool::new(false) }
+        Writer {
+            store,
+            signer,
+            log,
+            opened: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+        }
     }
 
     /// Appends `rows` to `tree`, which is read where it is not known. Without rows it only looks
@@ -85,11 +93,23 @@ impl Writer {
         rows: &Rows,
         Wanted { proofs, mut doubtful }: Wanted,
     ) -> Result<Vec<Written>, StoreError> {
+        let mut taken = None;
         for _ in 0..TRIES_MAX {
             let base = match tree.take() {
                 Some(tree) => tree,
                 None => self.load().await?,
             };
+            // Nobody appended meanwhile, or it is only looked whether that is over.
+            let is_blocked = rows.is_empty() && self.blocked.load(Relaxed);
+            if taken == Some(base.size()) || is_blocked {
+                if rows.len() > 1 {
+                    *tree = Some(base);
+                    return self.one_by_one(tree, head, rows, proofs).await;
+                }
+                self.blocked.store(true, Relaxed);
+                self.look_beyond(&base).await?;
+                self.blocked.store(false, Relaxed);
+            }
             let known = if doubtful { self.known(rows).await? } else { HashSet::new() };
             let fresh = fresh(rows, &known);
             if fresh.is_empty() {
@@ -103,8 +123,11 @@ impl Writer {
                     let new = Batch { grown, head: signed, first: base.size() };
                     return self.told(&new, rows, &known, proofs).await;
                 }
-                Err(StoreError::Conflict { .. }) => doubtful = true,
-                Err(StoreError::Refused { .. }) if fresh.len() > 1 => {
+                Err(StoreError::Conflict { .. }) => {
+                    doubtful = true;
+                    taken = Some(base.size());
+                }
+                Err(StoreError::Refused { .. }) if rows.len() > 1 => {
                     return self.one_by_one(tree, head, rows, proofs).await;
                 }
                 Err(StoreError::Refused { reason, .. }) => {
@@ -121,7 +144,7 @@ impl Writer {
         Err(StoreError::Busy { doing: DOING })
     }
 
-    /// A batch that holds a row at fault: each goes alone.
+    /// A batch that holds a row at fault, or whose places are taken: each goes alone.
     async fn one_by_one(
         &self,
         tree: &mut Option<Frontier>,
@@ -150,15 +173,50 @@ impl Writer {
         let Some(head) = self.store.tail(self.log.clone()).await? else {
             return Ok(Frontier::default());
         };
+        let (log, size) = (self.log.as_str(), head.size);
+        // Else whoever writes past the service would have its leaves signed with the next head.
+        if !is_signed(&self.signer.public_key(), head.text().as_bytes(), &head.signature) {
+            return Err(damaged(format!(
+                "the newest checkpoint of log {log}, of {size} leaves, does not bear the signature of \
+                 the log: it was changed or written past the service; delete its row if no copy of \
+                 the store holds it, else restore the store"
+            )));
+        }
         let frontier = proof::frontier(self.store.as_ref(), &head).await?;
-        frontier.ok_or_else(|| StoreError::Failed {
-            doing: DOING,
-            reason: format!(
-                "its hashes do not give the root of its head of {} leaves; restore the store, or \
-                 begin a new log with another key",
-                head.size
-            ),
+        frontier.ok_or_else(|| {
+            damaged(format!(
+                "the hashes of log {log} do not give the root of its head of {size} leaves; restore \
+                 the store, or begin a new log with another key"
+            ))
         })
+    }
+
+    /// Fails where something lies at the places that the next leaf takes, although the head is still
+    /// that of `base`.
+    async fn look_beyond(&self, base: &Frontier) -> Result<(), StoreError> {
+        let size = base.size();
+        let nodes = base.grow([Digest::of(b"")]).nodes();
+        let places = nodes.iter().map(|node| (node.level, node.index));
+        for (level, place) in std::iter::once((0, size)).chain(places) {
+            if self.store.hashes(self.log.clone(), level, place, 1).await?.is_empty() {
+                continue;
+            }
+            let now = self.store.tail(self.log.clone()).await?.map_or(0, |head| head.size);
+            if now != size {
+                return Ok(());
+            }
+            let log = self.log.as_str();
+            let row = match level {
+                0 => "a row of leaves".to_owned(),
+                _ => format!("a row of nodes (level {level})"),
+            };
+            return Err(damaged(format!(
+                "{row} is at place {place} of log {log}, beyond its head of {size} leaves: it was \
+                 written past the service, or the checkpoint above it was taken away; delete the row \
+                 if no copy of the store holds it, else restore the store"
+            )));
+        }
+        Ok(())
     }
 
     async fn known(&self, rows: &Rows) -> Result<HashSet<String>, StoreError> {
@@ -240,6 +298,10 @@ impl Batch {
         let leaf = Leaf { log: log.clone(), index, hash };
         Proof { leaf, checkpoint: self.head.clone(), path: self.grown.path(index) }
     }
+}
+
+fn damaged(reason: String) -> StoreError {
+    StoreError::Failed { doing: DOING, reason }
 }
 
 /// The rows that are not known; shared where that is all of them.

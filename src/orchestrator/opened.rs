@@ -81,12 +81,13 @@ pub fn migrate(settings: &Settings, dry_run: bool) -> Result<Migrated, StoreErro
     }
 }
 
-/// The public keys of a service with these settings, where its present one is at hand.
+/// The public keys of a service with these settings: the present one where it is at hand, and those
+/// that the settings name; `None` where there is neither.
 pub fn own_keys(settings: &Settings) -> Option<BTreeSet<[u8; 32]>> {
-    let signer = Signer::of(&auth::evidence_key_there(settings)?).ok()?;
-    let mut own = BTreeSet::from([signer.public_key()]);
-    own.extend(settings.evidence.known());
-    Some(own)
+    let signer = auth::evidence_key_there(settings).and_then(|key| Signer::of(&key).ok());
+    let present = signer.map(|signer| signer.public_key());
+    let own: BTreeSet<_> = present.into_iter().chain(settings.evidence.known()).collect();
+    (!own.is_empty()).then_some(own)
 }
 
 fn file(settings: &Settings, dir: Option<&Path>) -> PathBuf {

@@ -47,6 +47,15 @@ pub enum Unfound {
         /// Its digest.
         digest: Digest,
     },
+    /// None of the manifests that may be the tenant's is stored as its own.
+    #[error(
+        "the manifest of the tenant's own sources, one of (sha256) {}, is not stored",
+        names.join(", ")
+    )]
+    NoManifest {
+        /// Digests of those that the revision names.
+        names: Vec<String>,
+    },
     /// The store did not answer.
     #[error("{0}")]
     Unread(String),
@@ -143,24 +152,13 @@ impl Files {
     /// What a tenant's decisions under `revision` were made of: everyone's sources and its own.
     ///
     /// # Errors
-    /// The first blob that is missing or damaged.
+    /// The first blob that is missing or damaged. No tenant is served that has no source of its own.
     pub fn of_revision(revision: &str, tenant: &TenantId, get: Get<'_>) -> Result<Files, Unfound> {
         let root: Root = read(None, hashed(revision)?, "the manifest of the revision", get)?;
-        let shared = hashed(&root.shared)?;
-        let mut manifests: Vec<Manifest> = vec![read(None, shared, "a manifest", get)?];
-        let own = root.buckets.iter().find(|(number, _)| *number == bucket(tenant));
-        if let Some((_, digest)) = own {
-            let names: Vec<String> = read(None, hashed(digest)?, "a list of manifests", get)?;
-            for name in names {
-                let digest = hashed(&name)?;
-                // Those of other tenants are not under this tenant's name.
-                if get(Some(tenant), digest).map_err(Unfound::Unread)?.is_some() {
-                    manifests.push(read(Some(tenant), digest, "a manifest", get)?);
-                }
-            }
-        }
+        let shared: Manifest = read(None, hashed(&root.shared)?, "a manifest", get)?;
+        let own = own_manifest(&root, tenant, get)?;
         let mut files = Files::default();
-        for manifest in manifests {
+        for manifest in [shared, own] {
             for (kind, name, digest) in manifest.sources {
                 let what = format!("the {kind} `{name}`");
                 let bytes = checked(manifest.tenant.as_ref(), hashed(&digest)?, &what, get)?;
@@ -245,6 +243,24 @@ const FILES: [FaultKind; 3] = [FaultKind::Detector, FaultKind::Tenant, FaultKind
 
 fn object(key: crate::store::ObjectKey, body: String) -> Object {
     Object { key, version: 1, at_ms: 0, etag: String::new(), body: Some(body) }
+}
+
+/// Those of other tenants are not under this tenant's name.
+fn own_manifest(root: &Root, tenant: &TenantId, get: Get<'_>) -> Result<Manifest, Unfound> {
+    let mut names: Vec<String> = Vec::new();
+    if let Some((_, digest)) = root.buckets.iter().find(|(number, _)| *number == bucket(tenant)) {
+        names = read(None, hashed(digest)?, "a list of manifests", get)?;
+    }
+    for name in &names {
+        let digest = hashed(name)?;
+        if get(Some(tenant), digest).map_err(Unfound::Unread)?.is_some() {
+            let manifest: Manifest = read(Some(tenant), digest, "a manifest", get)?;
+            if manifest.tenant.as_ref() == Some(tenant) {
+                return Ok(manifest);
+            }
+        }
+    }
+    Err(Unfound::NoManifest { names })
 }
 
 /// A tenant's file is its own.
@@ -386,6 +402,41 @@ mod tests {
         let what = "the detector `pii.yaml`".to_owned();
         assert_eq!(with(None), Unfound::Missing { what: what.clone(), digest: pii });
         assert_eq!(with(Some(b"name: pio")), Unfound::Damaged { what, digest: pii });
+    }
+
+    #[test]
+    fn a_tenant_whose_own_manifest_is_lost_or_anothers_is_named() {
+        let files = files();
+        let tenant = |name: &str| TenantId::parse(name).unwrap();
+        let (acme, globex) = (tenant("acme"), tenant("globex"));
+        let mut stored = BTreeMap::new();
+        blobs(files.branches(), &mut stored);
+        let is_own = |(owner, bytes): (&TenantId, &[u8])| {
+            let start = format!("{{\"tenant\":\"{owner}\",\"sources\":");
+            bytes.starts_with(start.as_bytes())
+        };
+        let of = |owner: &TenantId| {
+            let mut all = stored.iter().filter(|(_, bytes)| is_own((owner, bytes)));
+            let ((_, digest), bytes) = all.next().unwrap();
+            (*digest, bytes.clone())
+        };
+        let (lost, _) = of(&acme);
+        let mut get = |tenant: Option<&TenantId>, digest: Digest| {
+            let known = stored.get(&(tenant.cloned(), digest)).cloned();
+            Ok(known.filter(|_| digest != lost))
+        };
+        let found = Files::of_revision(&files.revision().hex(), &acme, &mut get).unwrap_err();
+        assert_eq!(found, Unfound::NoManifest { names: vec![lost.hex()] });
+        // Of the same bucket, and stored as the tenant's.
+        let (other, bytes) = of(&globex);
+        let names = serde_json::to_vec(&[other.hex()]).unwrap();
+        let buckets = vec![(bucket(&acme), Digest::of(&names).hex())];
+        let root = Root { shared: String::new(), buckets };
+        let mut get = |tenant: Option<&TenantId>, _: Digest| {
+            Ok(Some(if tenant.is_some() { bytes.clone() } else { names.clone() }))
+        };
+        let found = own_manifest(&root, &acme, &mut get).err();
+        assert_eq!(found, Some(Unfound::NoManifest { names: vec![other.hex()] }));
     }
 
     #[test]

@@ -182,6 +182,11 @@ pub enum StoreError {
     },
 }
 
+/// What only a hand-edited file holds.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Odd(pub(super) &'static str);
+
 impl StoreError {
     /// What a caller is told who did not ask for something that contradicts it.
     pub fn code(&self) -> Code {
@@ -200,7 +205,9 @@ impl StoreError {
         | E::InvalidColumnName(_)
         | E::InvalidColumnType(..) = error
         {
-            return StoreError::Damaged { doing, reason: error.to_string() };
+            let odd = std::error::Error::source(error).and_then(|it| it.downcast_ref::<Odd>());
+            let reason = odd.map_or_else(|| error.to_string(), ToString::to_string);
+            return StoreError::Damaged { doing, reason };
         }
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { doing },

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_TRIGGER};
+use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
 
+use super::error::Odd;
 use super::rows::insert_decision;
 use super::{Answer, Decision, Sqlite, StoreError};
 use crate::domain::digest::Digest;
@@ -49,7 +52,8 @@ pub trait Ledger: Send + Sync {
     /// Returns once `batch` is durable: decisions, leaves, nodes and head in one transaction.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] where the log is not as long as the batch supposes;
+    /// [`StoreError::Conflict`] where the log is not as long as the batch supposes, or a place that
+    /// the batch takes is taken;
     /// [`StoreError::Refused`] where a row can never be written, such as one whose decision is
     /// recorded. After any other error it may yet become durable.
     fn append_batch(&self, batch: Arc<LogBatch>) -> Answer<'_, ()>;
@@ -190,6 +194,8 @@ impl Ledger for Sqlite {
     }
 }
 
+/// What is wrong with a leaf whose log is not among the logs.
+pub(super) const NO_LOG: &str = "its leaf is of a log that has no row in `logs`";
 const CHECKPOINT: &str = "SELECT logs.id AS log, size, root, at_ms, signature FROM checkpoints \
     JOIN logs ON number = log WHERE logs.id = ?1";
 
@@ -199,12 +205,7 @@ pub(super) fn bound(number: u64) -> i64 {
 }
 
 fn append(c: &Connection, batch: &LogBatch) -> Result<(), StoreError> {
-    let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
-        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => {
-            StoreError::Refused { doing: DOING, reason: error.to_string() }
-        }
-        _ => StoreError::of(DOING, &error),
-    };
+    let failed = |error: rusqlite::Error| StoreError::of(DOING, &error);
     let head = &batch.checkpoint;
     let (log, found): (i64, i64) = c
         .prepare_cached(
@@ -219,7 +220,22 @@ fn append(c: &Connection, batch: &LogBatch) -> Result<(), StoreError> {
     if found != before {
         return Err(batch.conflict(found.cast_unsigned()));
     }
-    insert(c, log, before, batch).map_err(failed)
+    insert(c, log, before, batch).map_err(|error| match error.sqlite_error() {
+        // A place of the log: whatever lies there, no row of the batch is at fault.
+        Some(told) if told.extended_code == SQLITE_CONSTRAINT_PRIMARYKEY => {
+            batch.conflict(found.cast_unsigned())
+        }
+        // A trigger of somebody else's refuses any row.
+        Some(told) if told.extended_code == SQLITE_CONSTRAINT_TRIGGER => failed(error),
+        Some(told) if is_at_fault(told.code) => {
+            StoreError::Refused { doing: DOING, reason: error.to_string() }
+        }
+        _ => failed(error),
+    })
+}
+
+fn is_at_fault(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
 }
 
 fn insert(c: &Connection, log: i64, before: i64, batch: &LogBatch) -> rusqlite::Result<()> {
@@ -257,6 +273,13 @@ fn read_checkpoint(row: &Row<'_>) -> rusqlite::Result<Checkpoint> {
 /// The leaf in columns `log`, `place` and `hash`, where they hold one.
 pub(super) fn read_leaf(row: &Row<'_>) -> rusqlite::Result<Option<Leaf>> {
     let Some(index) = row.get::<_, Option<i64>>("place")? else { return Ok(None) };
+    if row.get::<_, Option<String>>("log")?.is_none() {
+        return Err(rusqlite::Error::FromSqlConversionFailure(
+            0,
+            Type::Null,
+            Box::new(Odd(NO_LOG)),
+        ));
+    }
     let (log, hash) = (log(row, "log")?, hash(row, "hash")?);
     Ok(Some(Leaf { log, index: index.cast_unsigned(), hash }))
 }

@@ -11,6 +11,7 @@ use crate::app::{App, spawn, spawn_closed};
 use crate::binary::run;
 
 mod instances;
+mod stray;
 
 const CONTENT: &str = "Mail ana@evil.io";
 

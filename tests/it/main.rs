@@ -36,6 +36,7 @@ mod durability;
 mod edge;
 mod events;
 mod evidence;
+mod exported;
 mod faults;
 mod floor;
 mod hostile_policies;

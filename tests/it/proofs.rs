@@ -94,8 +94,9 @@ async fn a_record_that_is_gone_is_purged_by_a_signed_purge_and_else_named_emptie
          WHERE evidence = 'record-00006'",
         &["emptied leaf 6 record-00006: emptied, and no purge is on record"],
     );
-    says(root, &["export", "--tenant", "acme", "b.jsonl"], 0, &[]);
-    let words = ["record-00000: `action` is not", "emptied leaf 3 record-00003"];
+    let words = ["record-00000: `action` is not", "record-00003: emptied, and no purge"];
+    says(root, &["export", "--tenant", "acme", "b.jsonl"], 65, &words);
+    let words = ["missing record-00000: its store held", "missing record-00003: its store held"];
     says(root, &["verify", "b.jsonl"], 65, &words);
 }
 

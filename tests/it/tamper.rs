@@ -220,10 +220,7 @@ impl Tamperer {
             }
             10 => {
                 let sources = tables.get_mut(&Table::Sources).unwrap();
-                let shared = |row: &RawRow| row["tenant"] == Cell::Text(String::new());
-                let all: Vec<usize> =
-                    (0..sources.len()).filter(|at| shared(&sources[*at])).collect();
-                sources.remove(*self.dice.of(&all));
+                sources.remove(self.dice.below(sources.len()));
                 ("delete source".into(), None)
             }
             _ => self.edit(tables),

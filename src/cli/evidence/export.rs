@@ -15,12 +15,12 @@ use crate::cli::{complain, exit, load_settings, print};
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
 use crate::domain::log::{Checkpoint, LogId};
-use crate::evidence::packing::Packing;
-use crate::evidence::verify::{Growth, Material};
+use crate::evidence::packing::{self, Packing};
+use crate::evidence::verify::{Growth, Material, Outside, Problem};
 use crate::evidence::{Proof, custody, merkle, package, proof};
-use crate::orchestrator::{open_store, own_keys};
+use crate::orchestrator::{open_store, own_keys, verified};
 use crate::settings::Settings;
-use crate::snapshot::Files;
+use crate::snapshot::{Files, Unfound};
 use crate::store::{Decision, Ledger, LogKey, Page, Store, StoreError, Table};
 
 /// Records read at once.
@@ -53,7 +53,7 @@ pub(super) fn run(args: &ExportArgs) -> u8 {
     if args.file.symlink_metadata().is_ok() {
         return is_there(&args.file);
     }
-    let (opened, _) = match open(args.config.as_deref()) {
+    let (opened, settings) = match open(args.config.as_deref()) {
         Ok(opened) => opened,
         Err(code) => return code,
     };
@@ -64,13 +64,16 @@ pub(super) fn run(args: &ExportArgs) -> u8 {
             return code;
         }
     };
-    let Gathered { material, faults } = match gather(&opened, args, (&tenant, &heads)) {
+    let own = own_keys(&settings);
+    let gathered = gather(&opened, args, (&tenant, &heads, own.as_ref()));
+    let Gathered { mut material, mut faults } = match gathered {
         Ok(gathered) => gathered,
         Err(error) => {
-            complain(&format!("error: {error}"));
-            return exit::UNAVAILABLE;
+            complain(&super::shown(&format!("error: {error}")));
+            return super::code_of(&error, exit::UNAVAILABLE);
         }
     };
+    faults.extend(held(&mut material, own));
     faults.iter().for_each(|fault| complain(&super::shown(fault)));
     let records = material.tables.get(&Table::Decisions).map_or(0, Vec::len);
     let unproven = material.unproven.len();
@@ -114,7 +117,7 @@ fn is_there(file: &Path) -> u8 {
 fn gather(
     opened: &Opened,
     args: &ExportArgs,
-    (tenant, kept): (&TenantId, &[Checkpoint]),
+    (tenant, kept, own): (&TenantId, &[Checkpoint], Option<&BTreeSet<[u8; 32]>>),
 ) -> Result<Gathered, StoreError> {
     let (runtime, store) = opened;
     // Before the decisions: what is recorded meanwhile is not missed.
@@ -123,10 +126,13 @@ fn gather(
     for (_, decision) in &decisions {
         gone.remove(&decision.id);
     }
-    let logs = runtime.block_on(store.logs())?;
+    let mut logs = runtime.block_on(store.logs())?;
     let ledger: &dyn Ledger = store.as_ref();
     // Above all of these decisions: one head of each log, with which any other is compared.
     let (mut tails, mut faults) = (BTreeMap::new(), Vec::new());
+    let strangers =
+        logs.extract_if(.., |key| own.is_some_and(|own| !own.contains(&key.public_key)));
+    faults.extend(strangers.map(|key| stranger(&key)));
     for key in &logs {
         let (head, fault) = runtime.block_on(newest(ledger, key))?;
         faults.extend(fault);
@@ -167,12 +173,39 @@ fn gather(
             }
             Ok(bytes)
         };
-        // What is missing is missing in the package too, and named when it is verified.
-        if let Err(error) = Files::of_revision(&revision, tenant, &mut get) {
-            complain(&super::shown(&format!("revision {revision}: {error}")));
+        // What is missing is missing in the package too, and named when that is verified.
+        if let Err(Unfound::Unread(why)) = Files::of_revision(&revision, tenant, &mut get) {
+            faults.push(format!("revision {revision}: {why}"));
         }
     }
     Ok(Gathered { material: packing.material(), faults })
+}
+
+/// Takes what is not what was recorded out of the package; what is wrong, there and with the rest.
+fn held(material: &mut Material, keys: Option<BTreeSet<[u8; 32]>>) -> Vec<String> {
+    let outside = Outside { keys, ..Outside::default() };
+    let problems = verified(material, &outside).problems;
+    // The record itself is named with its place.
+    let is_wrong = |problem: &Problem| {
+        problem.index.is_some() && matches!(problem.kind, "altered" | "emptied" | "unreadable")
+    };
+    let wrong = problems.iter().filter(|problem| is_wrong(problem));
+    let wrong: BTreeSet<String> = wrong.filter_map(|problem| problem.id.clone()).collect();
+    packing::leave_out(material, &wrong);
+    let told = |Problem { id, what, .. }: Problem| match id {
+        Some(id) if wrong.contains(&id) => format!("{id}: {what}: it is not in the package"),
+        Some(id) => format!("{id}: {what}"),
+        None => what,
+    };
+    problems.into_iter().map(told).collect()
+}
+
+fn stranger(key: &LogKey) -> String {
+    let (log, public) = (key.log.as_str(), hex::encode(key.public_key));
+    format!(
+        "log {log} is left out: its key {public} is neither the service's present one, as far as that is \
+         at hand, nor among evidence.known_keys; name it there if it is yours"
+    )
 }
 
 /// The newest head that the log signed, and what is wrong with those above it.
@@ -197,7 +230,7 @@ async fn proven(
     let Some(leaf) = decision.leaf.clone() else { return Ok(Err("it is in no log")) };
     let Some(checkpoint) = tails.get(&leaf.log).filter(|head| leaf.index < head.size).cloned()
     else {
-        return Ok(Err("no signed checkpoint stands above it"));
+        return Ok(Err("no signed checkpoint of a log that is vouched for stands above it"));
     };
     let Some(path) = proof::inclusion(ledger, leaf.index, &checkpoint).await? else {
         return Ok(Err("hashes of the log are missing"));
@@ -285,11 +318,7 @@ pub(super) fn keys(args: &LogKeysArgs) -> u8 {
     let told = runtime.block_on(async {
         for key in store.logs().await? {
             if own.as_ref().is_some_and(|own| !own.contains(&key.public_key)) {
-                let (log, public) = (key.log.as_str(), hex::encode(key.public_key));
-                faults.push(format!(
-                    "log {log} is left out: its key {public} is neither the service's present one nor \
-                     among evidence.known_keys; name it there if it was yours"
-                ));
+                faults.push(stranger(&key));
                 continue;
             }
             let (head, fault) = newest(store.as_ref(), &key).await?;
@@ -298,7 +327,7 @@ pub(super) fn keys(args: &LogKeysArgs) -> u8 {
             if args.json {
                 let public = hex::encode(key.public_key);
                 let line = json!({"log_id": key.log, "public_key": public, "checkpoint": note});
-                print(&line.to_string());
+                print(&super::shown_json(&line));
             } else {
                 let none = || format!("{} has no signed checkpoint", key.log.as_str());
                 print(&note.unwrap_or_else(none));
@@ -311,8 +340,8 @@ pub(super) fn keys(args: &LogKeysArgs) -> u8 {
         Ok(()) if faults.is_empty() => exit::OK,
         Ok(()) => exit::DATA,
         Err(error) => {
-            complain(&format!("error: {error}"));
-            exit::UNAVAILABLE
+            complain(&super::shown(&format!("error: {error}")));
+            super::code_of(&error, exit::UNAVAILABLE)
         }
     }
 }

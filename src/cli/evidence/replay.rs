@@ -73,8 +73,8 @@ pub(super) fn run(args: &ReplayArgs) -> u8 {
     match runtime.block_on(all(args, &settings, (&kept, &tenants))) {
         Ok(sum) => told(args, &kept, &sum),
         Err(error) => {
-            complain(&format!("error: {kept}: {error}"));
-            exit::NO_INPUT
+            complain(&super::shown(&format!("error: {kept}: {error}")));
+            super::code_of(&error, exit::NO_INPUT)
         }
     }
 }
@@ -86,7 +86,7 @@ fn told(args: &ReplayArgs, kept: &dyn std::fmt::Display, sum: &Sum) -> u8 {
     }
     let Sum { records, equal, differ, unknown, not_reproducible, purged, failed } = sum;
     match args.json {
-        true => print(&serde_json::to_string(sum).unwrap_or_default()),
+        true => print(&super::shown_json(sum)),
         false => print(&format!(
             "{records} records: {equal} equal, {differ} differ, {unknown} differ and their rules heed what is \
              left out of records, {failed} could not be decided again, \
@@ -214,6 +214,6 @@ fn count(args: &ReplayArgs, sum: &mut Sum, (id, tenant): (&str, &str), replayed:
             fields.insert("id".into(), id.into());
             fields.insert("tenant".into(), tenant.into());
         }
-        print(&line.to_string());
+        print(&super::shown_json(&line));
     }
 }

@@ -109,7 +109,7 @@ fn told(args: &VerifyArgs, found: &Verified, content: Option<bool>) -> u8 {
             fields.insert("valid".into(), found.problems.is_empty().into());
             fields.insert("content".into(), content.into());
         }
-        print(&value.to_string());
+        print(&super::shown_json(&value));
     } else {
         for Problem { kind, id, index, what } in &found.problems {
             let index = index.map(|index| format!(" leaf {index}")).unwrap_or_default();

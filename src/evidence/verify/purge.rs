@@ -49,7 +49,7 @@ impl<'a> Purges<'a> {
             (None, Some(purge)) => {
                 let what = format!(
                     "emptied; log {} signed its purge, which is not the record's own: name that \
-                     log's key by --keys if it is yours",
+                     log's key by --keys, or in evidence.known_keys of the service, if it is yours",
                     purge.log.as_str()
                 );
                 Some(("emptied", what))

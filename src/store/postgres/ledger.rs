@@ -15,7 +15,7 @@ use super::{Postgres, Scope, fault};
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
 use crate::domain::log::{Checkpoint, Leaf, LogId};
-use crate::store::ledger::bound;
+use crate::store::ledger::{NO_LOG, bound};
 use crate::store::{Answer, Ledger, LogBatch, LogKey, StoreError};
 
 const DOING: &str = "appending to the log";
@@ -338,6 +338,9 @@ fn read_checkpoint(row: &Row) -> Result<Checkpoint, Fault> {
 /// The leaf in columns `log`, `place` and `hash`, where they hold one.
 pub(super) fn read_leaf(row: &Row) -> Result<Option<Leaf>, Fault> {
     let Some(index) = row.try_get::<_, Option<i64>>("place")? else { return Ok(None) };
+    if row.try_get::<_, Option<&str>>("log")?.is_none() {
+        return Err(damaged(NO_LOG));
+    }
     let (log, hash) = (log(row, "log")?, hash(row, "hash")?);
     Ok(Some(Leaf { log, index: index.cast_unsigned(), hash }))
 }
@@ -357,6 +360,9 @@ fn fixed<const N: usize>(row: &Row, column: &str) -> Result<[u8; N], Fault> {
 
 /// What only a hand-edited database holds.
 fn odd(column: &str) -> Fault {
-    let reason = format!("column {column} holds something else");
-    StoreError::Failed { doing: "reading a row", reason }.into()
+    damaged(&format!("column {column} holds something else"))
+}
+
+fn damaged(reason: &str) -> Fault {
+    StoreError::Damaged { doing: "reading a row", reason: reason.to_owned() }.into()
 }

@@ -176,7 +176,7 @@ pub(super) fn parsed<T, E: std::fmt::Display>(
     let text: &str = row.try_get(column)?;
     parse(text).map_err(|error| {
         let reason = format!("column {column}: {error}");
-        StoreError::Failed { doing: "reading a row", reason }.into()
+        StoreError::Damaged { doing: "reading a row", reason }.into()
     })
 }
 

@@ -224,6 +224,7 @@ fn evidence(api: &Api, whose: Option<&Caller>) -> Check {
         ),
     };
     match (held, spool_bytes) {
+        (0, 0) if log.ready().is_err() => warn(format!("no record can be written now{counts}")),
         (0, 0) => pass(format!("no record waits for the store{counts}")),
         (0, _) => warn(format!("records wait in the spool{counts}")),
         (_, _) => warn(format!(

@@ -1,0 +1,264 @@
+//! Rows that somebody wrote into the log past the service: what is decided meanwhile waits, and is on
+//! record once they are gone.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use detector_orchestrator::evidence::merkle::{Frontier, leaf_hash};
+use detector_orchestrator::evidence::{Log, LogOptions, LogStats};
+use detector_orchestrator::metrics::Metrics;
+use detector_orchestrator::orchestrator::{SPOOL_FILE, STORE_FILE};
+use detector_orchestrator::seal::{Key, Signer};
+use detector_orchestrator::settings::Migrate;
+use detector_orchestrator::store::{
+    Ledger, Place, Postgres, PostgresOptions, Sqlite, SqliteOptions,
+};
+use serde_json::{Value, json};
+
+use crate::app::{HttpClient, client, send};
+use crate::binary::{Served, command, run, text};
+use crate::postgres::Server;
+use crate::quality::decision;
+
+/// At the place of the next leaf, a later one of a batch, and of the subtree that the 256th finishes.
+const STRAYS: [(&str, &str, &str); 3] = [
+    (
+        "INSERT INTO leaves (log, place, hash, decision, tenant) \
+         SELECT log, 250, hash, 'zz', tenant FROM leaves LIMIT 1",
+        "DELETE FROM leaves WHERE decision = 'zz'",
+        "a row of leaves is at place 250 of log",
+    ),
+    (
+        "INSERT INTO leaves (log, place, hash, decision, tenant) \
+         SELECT log, 253, hash, 'zz', tenant FROM leaves LIMIT 1",
+        "DELETE FROM leaves WHERE decision = 'zz'",
+        "a row of leaves is at place 253 of log",
+    ),
+    (
+        "INSERT INTO nodes (log, level, place, hash) SELECT log, 8, 0, hash FROM leaves LIMIT 1",
+        "DELETE FROM nodes",
+        "a row of nodes (level 8) is at place 0 of log",
+    ),
+];
+/// A head that nobody signed, over the tree that is there.
+const HEAD: (&str, &str, &str) = (
+    "INSERT INTO checkpoints (log, size, root, at_ms, signature) \
+     SELECT log, 700, root, at_ms, signature FROM checkpoints WHERE size = 250",
+    "DELETE FROM checkpoints WHERE size = 700",
+    "of 700 leaves, does not bear the signature of the log",
+);
+
+async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn log(store: Arc<dyn Ledger>) -> Log {
+    let (rows_max, bytes_max) = (8192, 1 << 26);
+    Log::start(LogOptions {
+        store,
+        signer: Signer::of(&Key::from_bytes([7; 32])).unwrap(),
+        spool: None,
+        rows_max,
+        bytes_max,
+        held_bytes_max: bytes_max,
+        metrics: Arc::new(Metrics::new(&[], "test").unwrap()),
+    })
+    .unwrap()
+}
+
+/// A log of 250 leaves, then `stray`: everything after it waits until the row is deleted.
+async fn nothing_is_lost(
+    store: Arc<dyn Ledger>,
+    (stray, delete, named): (&str, &str, &str),
+    sql: impl Fn(&str),
+) {
+    let log = log(Arc::clone(&store));
+    let rows = (0..250).map(|n| log.append_strict(decision(n, 1, None)));
+    for done in futures_util::future::join_all(rows).await {
+        done.unwrap();
+    }
+    let settled = async || {
+        let LogStats { queued, held, .. } = log.stats();
+        log.ready().is_ok() && queued + held == 0
+    };
+    until("the log is written", settled).await;
+    sql(stray);
+    let rows = if stray.contains("250") || stray.contains("700") { 250..252 } else { 250..270 };
+    let wanted = rows.end as u64;
+    for n in rows {
+        log.append(decision(n, 1, None)).unwrap();
+    }
+    let why = || log.ready().err().map(|why| why.to_string()).unwrap_or_default();
+    if stray.contains("checkpoints") {
+        // It builds on the tree that it knows, until it is told that another one is there.
+        until("records are held", async || log.stats().held > 0).await;
+    }
+    until(&format!("{named}, but {}", why()), async || why().contains(named)).await;
+    let id = log.id().as_str().to_owned();
+    assert!(why().contains(&id) && why().contains("delete"), "{}", why());
+    // It is looked again and again, with and without rows, and stays so.
+    let refused = log.append_strict(decision(900, 1, None)).await.unwrap_err().to_string();
+    assert!(refused.contains(named), "{refused}");
+    let LogStats { lost, rows, .. } = log.stats();
+    assert!(lost == 0 && rows < wanted, "{lost} {rows}");
+    sql(delete);
+    until("the rest is written", settled).await;
+    assert_eq!((log.stats().lost, log.head().unwrap().size), (0, wanted));
+    let ids: Vec<String> = (0..wanted).map(|n| n.to_string()).collect();
+    assert_eq!(store.recorded(ids.clone()).await.unwrap().len(), ids.len());
+    log.close().await;
+}
+
+fn sqlite(root: &Path) -> (Arc<dyn Ledger>, rusqlite::Connection) {
+    let file = root.join("s.db");
+    let store = Sqlite::open(&SqliteOptions::at(Place::File(file.clone()))).unwrap();
+    let raw = rusqlite::Connection::open(file).unwrap();
+    let drop = "DROP TRIGGER leaves_keep_rows; DROP TRIGGER nodes_keep_rows; \
+                DROP TRIGGER checkpoints_keep_rows";
+    raw.execute_batch(drop).unwrap();
+    (Arc::new(store), raw)
+}
+
+#[tokio::test]
+async fn a_stray_row_in_a_file_costs_no_record() {
+    for stray in STRAYS.into_iter().chain([HEAD]) {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, raw) = sqlite(dir.path());
+        nothing_is_lost(store, stray, |sql| raw.execute_batch(sql).unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stray_row_in_a_database_costs_no_record() {
+    let server = Server::start();
+    for stray in STRAYS.into_iter().chain([HEAD]) {
+        let url = server.database();
+        let options = PostgresOptions::at(url.clone().into());
+        let options = PostgresOptions { migrate: Migrate::Auto, ..options };
+        let store = Arc::new(Postgres::open(&options).unwrap());
+        let name = url.rsplit('/').next().unwrap();
+        let sql = |sql: &str| {
+            server.sql(name, &format!("SET session_replication_role = replica; {sql}"));
+        };
+        nothing_is_lost(store, stray, sql).await;
+    }
+}
+
+#[tokio::test]
+async fn leaves_under_a_head_that_nobody_signed_are_not_signed_with_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, raw) = sqlite(dir.path());
+    let log = log(Arc::clone(&store));
+    let leaf = log.append_strict(decision(0, 1, None)).await.unwrap().leaf.hash;
+    let forged = leaf_hash(b"forged");
+    let root = Frontier::default().grow([leaf, forged]).root();
+    let of = rusqlite::params![forged.as_bytes(), root.as_bytes()];
+    raw.execute_batch("BEGIN").unwrap();
+    raw.execute("INSERT INTO leaves SELECT log, 1, ?1, 'forged', tenant FROM leaves", &of[..1])
+        .unwrap();
+    let head = "INSERT INTO checkpoints SELECT log, 2, ?1, at_ms, signature FROM checkpoints";
+    raw.execute(head, &of[1..]).unwrap();
+    raw.execute_batch("COMMIT").unwrap();
+    log.append(decision(1, 1, None)).unwrap();
+    let named = "of 2 leaves, does not bear the signature of the log";
+    let why = || log.ready().err().map(|why| why.to_string()).unwrap_or_default();
+    until(named, async || why().contains(named)).await;
+    assert_eq!((log.stats().lost, log.head().unwrap().size), (0, 1));
+    raw.execute_batch("DELETE FROM checkpoints WHERE size = 2").unwrap();
+    // Its leaf is in the way now.
+    let beyond = "a row of leaves is at place 1 of log";
+    until(beyond, async || why().contains(beyond)).await;
+    raw.execute_batch("DELETE FROM leaves WHERE decision = 'forged'").unwrap();
+    until("the rest is written", async || log.ready().is_ok() && log.stats().held == 0).await;
+    assert_eq!((log.stats().lost, log.head().unwrap().size), (0, 2));
+    log.close().await;
+}
+
+#[tokio::test]
+async fn a_row_at_fault_itself_keeps_no_other_from_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, raw) = sqlite(dir.path());
+    let log = log(Arc::clone(&store));
+    log.append_strict(decision(0, 1, None)).await.unwrap();
+    let columns = "tenant, request_id, at_ms, policy, revision, action, complete, record";
+    raw.execute_batch(&format!(
+        "INSERT INTO decisions (id, {columns}) SELECT '5', {columns} FROM decisions"
+    ))
+    .unwrap();
+    for n in 1..10 {
+        log.append(decision(n, 1, None)).unwrap();
+    }
+    until("the others are written", async || log.stats().queued == 0).await;
+    assert_eq!((log.stats().lost, log.stats().held), (1, 0));
+    assert_eq!(log.head().unwrap().size, 9);
+    // In one batch with a row that is on record already, after both waited.
+    raw.execute_batch(&HEAD.0.replace("size = 250", "size = 9")).unwrap();
+    for n in [0, 5] {
+        log.append(decision(n, 1, None)).unwrap();
+    }
+    until("both are held", async || log.stats().held == 2).await;
+    raw.execute_batch(HEAD.1).unwrap();
+    until("neither is held", async || log.stats().held == 0).await;
+    assert_eq!((log.stats().lost, log.head().unwrap().size), (2, 9));
+    log.close().await;
+}
+
+async fn ask(http: &HttpClient, address: &str) -> (u16, Value) {
+    let at = format!("http://{address}/api/v1/orchestrate");
+    let headers = [("content-type", "application/json")];
+    let body = json!({"content": "a text", "include": ["evidence"]}).to_string();
+    let answer = send(http, ("POST", &at), &headers, body.as_bytes()).await;
+    (answer.status, answer.json())
+}
+
+#[tokio::test]
+async fn a_service_with_a_stray_row_spools_says_where_it_is_and_goes_on_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let mut start = command(root);
+    start.args(["serve", "--listen", "127.0.0.1:0"]);
+    let mut served = Served::start(start);
+    let told = served.keep_output();
+    let (http, address) = (client(), served.address.clone());
+    let raw = rusqlite::Connection::open(root.join("data").join(STORE_FILE)).unwrap();
+    let leaves = || -> i64 {
+        raw.query_row("SELECT count(*) FROM leaves WHERE decision <> 'zz'", [], |row| row.get(0))
+            .unwrap()
+    };
+    let health = async || {
+        let at = format!("http://{address}/health/detailed");
+        send(&http, ("GET", &at), &[], b"").await.json()
+    };
+    for _ in 0..3 {
+        assert_eq!(ask(&http, &address).await.0, 200);
+    }
+    until("three are written", async || leaves() == 3).await;
+    let stray = "INSERT INTO leaves SELECT log, 3, hash, 'zz', 'acme' FROM leaves LIMIT 1";
+    raw.execute_batch(stray).unwrap();
+    for _ in 0..5 {
+        let (status, answer) = ask(&http, &address).await;
+        assert!(status == 200 && answer["evidence"]["receipt"].is_object(), "{answer}");
+    }
+    let spool = || std::fs::metadata(root.join("data").join(SPOOL_FILE)).unwrap().len();
+    until("five are spooled", async || spool() > 5 * 1_000).await;
+    let found = health().await;
+    let evidence = &found["checks"]["evidence"];
+    assert_eq!((&found["status"], &evidence["status"]), (&json!("degraded"), &json!("warn")));
+    assert!(evidence["message"].as_str().unwrap().contains("0 lost"), "{found}");
+    raw.execute_batch("DROP TRIGGER leaves_keep_rows; DELETE FROM leaves WHERE decision = 'zz'")
+        .unwrap();
+    until("the spool is written", async || leaves() == 8 && spool() == 0).await;
+    assert_eq!(health().await["checks"]["evidence"]["status"], "pass");
+    assert_eq!(served.stop().0, Some(0));
+    let told = told.join().unwrap();
+    let line = told.lines().find(|line| line.contains("Decisions wait for the store")).unwrap();
+    assert!(line.contains("a row of leaves is at place 3 of log"), "{line}");
+    assert!(!told.contains("Records of decisions were lost"), "{told}");
+    let verified = run(root, &["evidence", "verify"]);
+    assert_eq!(verified.status.code(), Some(0), "{}", text(&verified.stdout));
+}
