@@ -9,9 +9,9 @@ use crate::domain::id::TenantId;
 use crate::domain::job::{JobError, JobKey, JobState, Lease, Transition, WorkerId};
 use crate::operations::Operation;
 use crate::store::{
-    Added, Answer, Attempt, AuditEntry, DeadLetters, Delivering, Delivery, Ending, Events, Group,
-    Groups, InstanceSeen, InstanceTold, Instances, Job, JobCounts, JobUpkeep, Jobs, Move, Moved,
-    NewJob, Numbered, Page, Pick, Shares, Started, Store, Stream, Taken, Then, Told, Waiting, Work,
+    Added, Answer, Attempt, AuditEntry, Begin, DeadLetters, Delivering, Delivery, Ending, Events,
+    Group, Groups, InstanceSeen, InstanceTold, Instances, Job, JobCounts, JobUpkeep, Jobs, Move,
+    Moved, NewJob, Numbered, Page, Pick, Shares, Store, Stream, Taken, Then, Told, Waiting, Work,
     Workers,
 };
 
@@ -172,12 +172,13 @@ impl<S: Store> Events for Guarded<S> {
 }
 
 impl<S: Store> Groups for Guarded<S> {
-    fn start_group(&self, group: Group, after: i64, most: u32) -> Answer<'_, Started> {
-        self.run(Operation::DeliverEvents, move || self.inner.start_group(group, after, most))
-    }
-
-    fn deliver(&self, group: Group, how: Delivering) -> Answer<'_, Vec<Delivery>> {
-        self.run(Operation::DeliverEvents, move || self.inner.deliver(group, how))
+    fn deliver(
+        &self,
+        group: Group,
+        begin: Begin,
+        how: Delivering,
+    ) -> Answer<'_, Option<Vec<Delivery>>> {
+        self.run(Operation::DeliverEvents, move || self.inner.deliver(group, begin, how))
     }
 
     fn deliver_fairly(
