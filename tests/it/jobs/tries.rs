@@ -46,6 +46,42 @@ async fn a_job_whose_required_detector_refuses_for_now_is_tried_again() {
 }
 
 #[tokio::test]
+async fn a_job_with_a_long_text_of_which_a_part_is_refused_for_now_is_tried_again() {
+    let in_parts = async |status: u16| {
+        let server = refusing(status, None).await;
+        let app = spawn_with(|dir| {
+            attach(dir, &server);
+            edit(dir, "detectors/vendor.yaml", "retry:", "max_chars: 60\nretry:");
+        });
+        (app.await, server)
+    };
+    let mut data = asked(&"some words ".repeat(10));
+    data["priority"] = json!("high");
+    for status in [408, 425, 429, 503] {
+        let (app, server) = in_parts(status).await;
+        let mut sync = data.clone();
+        sync["include"] = json!(["coverage"]);
+        let now = app.ask(&sync).await.json();
+        assert!(calls(&server).await > 1, "it was sent whole");
+        let missing = json!(["vendor"]);
+        assert_eq!(
+            (&now["coverage"]["complete"], &now["coverage"]["missing"]),
+            (&json!(false), &missing)
+        );
+        let (app, _server) = in_parts(status).await;
+        let made = taken(&app, &job(&data)).await;
+        let done = until(&app, &at(&made), "", stands("completed")).await;
+        assert_eq!(done["attempts"], 2, "{status}: {done}");
+        assert_eq!(done["result"]["coverage"]["complete"], true, "{status}: {done}");
+    }
+    // What it will say again is not asked again, and the rest is enough.
+    let (app, _server) = in_parts(400).await;
+    let made = taken(&app, &job(&data)).await;
+    let done = until(&app, &at(&made), "", stands("completed")).await;
+    assert_eq!(done["attempts"], 1, "{done}");
+}
+
+#[tokio::test]
 async fn a_job_rests_as_long_as_the_detector_that_refused_it_asks() {
     for status in [429, 503] {
         let tries = tries_of(&refusing(status, Some("3")).await, "high").await;
