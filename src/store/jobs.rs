@@ -27,6 +27,14 @@ pub(super) use step::{Held, Next, Step};
 /// Costs told of one tenant and priority at most.
 pub(super) const EACH_MAX: u32 = 256;
 pub(super) const DAY_MS: i64 = 86_400_000;
+/// Tenants of [`JobUpkeep::orphans`], in every store. Where nothing was deleted no job is looked at.
+pub(super) const ORPHANS: &str = "SELECT DISTINCT jobs.tenant AS tenant \
+    FROM objects JOIN jobs ON jobs.tenant = objects.tenant \
+    WHERE objects.kind = $1 AND objects.body IS NULL AND NOT EXISTS (SELECT 1 \
+        FROM objects AS newer WHERE newer.kind = objects.kind AND newer.tenant = objects.tenant \
+        AND newer.name = objects.name AND newer.version > objects.version) \
+    AND (jobs.state IN ('queued', 'running', 'paused') \
+        OR (jobs.state = 'failed' AND jobs.payload IS NOT NULL))";
 
 /// A job to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -310,9 +318,11 @@ pub trait JobUpkeep: Send + Sync {
     fn recover_jobs(&self, most: u32) -> Answer<'_, u64>;
     /// Fails queued and paused jobs that have expired, and erases their content.
     fn expire_jobs(&self, most: u32) -> Answer<'_, u64>;
-    /// Fails jobs of `tenant` at no end, whoever carries them out, and erases their content; `why` is
-    /// what their callers are told.
+    /// Fails jobs of `tenant` at no end, whoever carries them out, and erases their content and that of
+    /// its dead letters; `why` is what their callers are told.
     fn fail_jobs(&self, tenant: TenantId, why: JobError, most: u32) -> Answer<'_, u64>;
+    /// Tenants with jobs at no end or dead letters, whose object of `kind` was deleted.
+    fn orphans(&self, kind: &'static str) -> Answer<'_, Vec<TenantId>>;
     /// Erases results older than [`crate::domain::job::RESULT_KEPT`] and the content of dead letters
     /// older than [`crate::domain::job::DEAD_LETTER_KEPT`]. Content of all that is at its end
     /// otherwise was erased with that move.

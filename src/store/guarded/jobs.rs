@@ -118,6 +118,10 @@ impl<S: Store> JobUpkeep for Guarded<S> {
         self.run(Operation::KeepJobs, move || self.inner.fail_jobs(tenant, why, most))
     }
 
+    fn orphans(&self, kind: &'static str) -> Answer<'_, Vec<TenantId>> {
+        self.run(Operation::ReadJobs, move || self.inner.orphans(kind))
+    }
+
     fn erase_jobs(&self, most: u32) -> Answer<'_, u64> {
         self.run(Operation::KeepJobs, move || self.inner.erase_jobs(most))
     }
