@@ -48,6 +48,10 @@ impl<S: Store> Jobs for Guarded<S> {
     fn move_job(&self, wish: Move) -> Answer<'_, Moved> {
         self.run(Operation::KeepJobs, || self.inner.move_job(wish))
     }
+
+    fn forget_callback(&self, of: JobKey, version: u64) -> Answer<'_, bool> {
+        self.run(Operation::KeepJobs, move || self.inner.forget_callback(of, version))
+    }
 }
 
 impl<S: Store> DeadLetters for Guarded<S> {

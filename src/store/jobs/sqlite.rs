@@ -8,8 +8,9 @@ use rusqlite::{Connection, Result, params};
 
 use super::rows::{self, READY};
 use super::{
-    Added, Attempt, DeadLetters, EACH_MAX, Ending, Held, Job, JobCounts, JobUpkeep, Jobs, Move,
-    Moved, NewJob, Next, ORPHANS, Pick, Room, Taken, Waiting, Work, Workers, part,
+    Added, Attempt, DeadLetters, EACH_MAX, Ending, FORGET_CALLBACK, Held, Job, JobCounts,
+    JobUpkeep, Jobs, Move, Moved, NewJob, Next, ORPHANS, Pick, Room, Taken, Waiting, Work, Workers,
+    part,
 };
 use crate::domain::id::TenantId;
 use crate::domain::job::{
@@ -114,6 +115,13 @@ impl Jobs for Sqlite {
                 append_audit(c, entry)?;
             }
             Ok(Moved::Done(step.after.job))
+        })
+    }
+
+    fn forget_callback(&self, of: JobKey, version: u64) -> Answer<'_, bool> {
+        self.atomically("forgetting a callback", move |c| {
+            let of = params![of.tenant.as_str(), of.id.to_string(), version.cast_signed()];
+            c.prepare_cached(FORGET_CALLBACK)?.execute(of).map(|rows| rows == 1)
         })
     }
 }
@@ -390,7 +398,7 @@ impl JobUpkeep for Sqlite {
                 .execute(params![now - millis(RESULT_KEPT), most])?;
             let letters = c
                 .prepare_cached(
-                    "UPDATE jobs SET payload = NULL WHERE place IN (SELECT place \
+                    "UPDATE jobs SET payload = NULL, callback = NULL WHERE place IN (SELECT place \
                      FROM jobs WHERE state = 'failed' AND payload IS NOT NULL AND updated_at_ms <= ?1 \
                      LIMIT ?2)",
                 )?

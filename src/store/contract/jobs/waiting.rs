@@ -12,6 +12,7 @@ pub(super) async fn holds(store: &dyn Store) {
     a_request_that_became_a_job_runs_under_its_worker(store).await;
     all_jobs_of_a_tenant_fail_whoever_has_them_and_nobody_elses(store).await;
     what_a_deleted_tenant_leaves_is_found_and_erased(store).await;
+    where_an_end_was_told_is_forgotten_unless_there_may_be_another(store).await;
     what_waits_again_has_no_progress(store).await;
 }
 
@@ -207,6 +208,37 @@ async fn what_a_deleted_tenant_leaves_is_found_and_erased(store: &dyn Store) {
     assert_eq!(orphans().await, [tenant("orphan")]);
     assert_eq!(fail().await, 1);
     assert_eq!(job(store, &late).await.error, Some(JobError::orphaned()));
+    store.leave(by).await.unwrap();
+}
+
+async fn where_an_end_was_told_is_forgotten_unless_there_may_be_another(store: &dyn Store) {
+    let by = entered(store).await;
+    let new = || NewJob { callback: Some(vec![9]), ..new_job("told") };
+    let forget = async |of: &JobKey| {
+        let Job { version, .. } = job(store, of).await;
+        assert_eq!(store.forget_callback(of.clone(), version - 1).await, Ok(false), "it has moved");
+        let forgotten = store.forget_callback(of.clone(), version).await.unwrap();
+        assert_eq!(job(store, of).await.callback.is_none(), forgotten);
+        forgotten
+    };
+    let end = async |ending: Ending| {
+        let lease = take(store, by, "told", 1).await.pop().unwrap().lease;
+        assert_eq!(store.end_attempt(lease, ending).await, Ok(true));
+    };
+    let done = added(store, new()).await.of;
+    assert!(!forget(&done).await, "it is at no end");
+    end(Ending::Completed(vec![1])).await;
+    let of_another = JobKey { tenant: tenant("else"), id: done.id };
+    let version = job(store, &done).await.version;
+    assert_eq!(store.forget_callback(of_another, version).await, Ok(false));
+    assert!(forget(&done).await);
+    assert_eq!(store.forget_callback(done, version).await, Ok(false), "again");
+    let letter = added(store, new()).await.of;
+    end(Ending::Failed(error("X"))).await;
+    assert!(!forget(&letter).await, "a dead letter may be tried again");
+    store.move_job(wish(&letter, Deed::Requeue)).await.unwrap();
+    end(Ending::Completed(vec![1])).await;
+    assert!(!forget(&letter).await, "its first end may still be told of");
     store.leave(by).await.unwrap();
 }
 

@@ -352,7 +352,7 @@ impl JobUpkeep for Postgres {
                            FOR UPDATE SKIP LOCKED)";
                 let sql = t.prepare_cached(sql).await?;
                 let results = t.execute(&sql, &[&(now - millis(RESULT_KEPT)), &most]).await?;
-                let sql = "UPDATE jobs SET payload = NULL WHERE place IN (SELECT place \
+                let sql = "UPDATE jobs SET payload = NULL, callback = NULL WHERE place IN (SELECT place \
                            FROM jobs WHERE state = 'failed' AND payload IS NOT NULL \
                            AND updated_at_ms <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";
                 let sql = t.prepare_cached(sql).await?;
