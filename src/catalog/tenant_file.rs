@@ -28,10 +28,7 @@ pub(super) fn read(file: &SourceFile, context: &LoadContext<'_>) -> Result<Tenan
         fields.missing("schema_version");
     }
     schema_version(&mut fields);
-    let id: Option<TenantId> = fields.need("id");
-    if let Some(id) = &id {
-        named_as_file(&mut fields, "id", id.as_str(), file);
-    }
+    let id = id(&mut fields, file);
     let (policies, default_policy) = policies(&mut fields);
     let (tier_name, tier) = tier(&mut fields, context.tiers);
     let rate_limit = rate_limit(&mut fields);
@@ -88,6 +85,16 @@ pub(super) fn read(file: &SourceFile, context: &LoadContext<'_>) -> Result<Tenan
         paused,
         source: file.path.clone(),
     })
+}
+
+fn id(fields: &mut Fields<'_>, file: &SourceFile) -> Option<TenantId> {
+    let id: TenantId = fields.need("id")?;
+    named_as_file(fields, "id", id.as_str(), file);
+    if id.is_reserved() {
+        let message = format!("`id` is `{id}`, as metrics name the tenants without own series");
+        fields.refuse("id", "bad_value", message, "choose another id and name the file so");
+    }
+    Some(id)
 }
 
 /// The tier's name, and what it includes under the tenant's own weight.

@@ -120,6 +120,7 @@ impl Run<'_> {
         }
         for (batch, fail) in failed {
             report.cut_by_deadline |= fail == Fail::Timeout { cut: true };
+            report.rest = report.rest.max(fail.rest());
             let left_out = Some(fail.reason());
             endings.extend(batch.iter().map(|excerpt| Ending { excerpt, left_out }));
         }

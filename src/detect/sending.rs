@@ -106,6 +106,14 @@ pub(super) struct Failed {
 }
 
 impl Fail {
+    /// How long it asks to be left alone, where it refused only for now.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        match self {
+            Fail::Later(_, _, rest) => Some(*rest),
+            Fail::Error(_) | Fail::Told(..) | Fail::Timeout { .. } => None,
+        }
+    }
+
     /// Why a part was left out of an answer that others gave.
     pub(super) fn reason(&self) -> ReportError {
         match self {
@@ -349,10 +357,13 @@ impl Sending {
             return Failed::late(false, Ended::Failure);
         }
         if status.is_server_error() {
-            return match rest {
-                Some(rest) => later(ReportError::Communication, &says, rest),
-                None => Failed { retryable: true, ..told(ReportError::Communication, &says) },
+            let (error, retryable) = (ReportError::Communication, rest.is_none());
+            let says_later = status == StatusCode::SERVICE_UNAVAILABLE;
+            let failed = match rest.or(says_later.then_some(Duration::ZERO)) {
+                Some(rest) => later(error, &says, rest),
+                None => told(error, &says),
             };
+            return Failed { retryable, ..failed };
         }
         if refuses_for_now(status) {
             let rest = rest.unwrap_or_default();

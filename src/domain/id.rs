@@ -89,6 +89,14 @@ id!(
     RequestId, "request id", "^[A-Za-z0-9_-]{1,100}$", is_request
 );
 
+impl TenantId {
+    /// Whether no tenant may begin under it, since metrics name the rest of the tenants so: its series
+    /// would be theirs. What was kept of one that once was is still read.
+    pub fn is_reserved(&self) -> bool {
+        self.as_str() == "other"
+    }
+}
+
 impl RequestId {
     /// The id that is left of `text` without what an id may not hold, at most its first 100
     /// characters; `-` where nothing is left.

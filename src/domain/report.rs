@@ -132,7 +132,8 @@ pub struct Report {
     pub error: Option<ReportError>,
     /// True for a time-out that the request's deadline caused, not the detector's own time-out.
     pub cut_by_deadline: bool,
-    /// How long it asks to be left alone, where it refused only for now; zero where it did not say.
+    /// How long it asks to be left alone, where it refused the text or a part of it only for now; zero
+    /// where it did not say.
     pub rest: Option<Duration>,
     /// What people should know of the error; never text of the reply.
     pub detail: Option<Arc<str>>,

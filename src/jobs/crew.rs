@@ -213,7 +213,7 @@ impl Crew {
         Ok(added)
     }
 
-    /// Fails the jobs of `tenant`, which was deleted, and erases their content.
+    /// Fails the jobs of `tenant`, which was deleted, and erases their content and its dead letters'.
     ///
     /// # Errors
     /// The store's; those that it did not fail fail when they expire.

@@ -40,10 +40,10 @@ pub type Perform = Rc<dyn Fn(Task) -> LocalBoxFuture<'static, Tried>>;
 /// on a local set, once.
 pub async fn run(crew: Arc<Crew>, live: Arc<Live>, perform: Perform, webhooks: webhook::Webhooks) {
     let beside = spawn_local({
-        let crew = Arc::clone(&crew);
+        let (crew, live) = (Arc::clone(&crew), Arc::clone(&live));
         async move {
             upkeep::enter(&crew).await;
-            tokio::join!(upkeep::beats(&crew), upkeep::tidy(&crew), webhooks.tell(&crew));
+            tokio::join!(upkeep::beats(&crew), upkeep::tidy(&crew, &live), webhooks.tell(&crew));
         }
     });
     let tasks = TaskTracker::new();

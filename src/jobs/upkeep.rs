@@ -12,6 +12,7 @@ use super::webhook;
 use crate::domain::job::{Lease, Watch, WorkerId};
 use crate::metrics::Letter;
 use crate::settings::BEAT_MAX;
+use crate::snapshot::{Live, RowKind};
 use crate::store::{Ending, StoreError};
 
 /// Beats within a lease: some may be lost.
@@ -105,22 +106,28 @@ async fn bury(crew: &Crew, watch: &mut Watch, patience: u32) -> Result<(), Store
 }
 
 /// What is to be done in time, and the gauges.
-pub(super) async fn tidy(crew: &Crew) {
+pub(super) async fn tidy(crew: &Crew, live: &Live) {
     loop {
-        if let Err(error) = once(crew).await {
+        if let Err(error) = once(crew, live).await {
             tracing::debug!(%error, "jobs are tidied up in a while");
         }
         sleep(TIDY).await;
     }
 }
 
-async fn once(crew: &Crew) -> Result<(), StoreError> {
+async fn once(crew: &Crew, live: &Live) -> Result<(), StoreError> {
     let store = &crew.store;
     // Those of an instance that left are nobody's either.
     if store.recover_jobs(AT_ONCE).await? > 0 {
         crew.wake();
     }
     while store.expire_jobs(AT_ONCE).await? > 0 {}
+    // What became a job while its tenant was deleted; a file may define the tenant all the same.
+    for tenant in store.orphans(RowKind::Tenant.name()).await? {
+        if !live.current().catalog.tenants.contains_key(&tenant) {
+            crew.orphan(&tenant).await?;
+        }
+    }
     while store.erase_jobs(AT_ONCE).await? > 0 {}
     while store.forget_jobs(KEPT, AT_ONCE).await? > 0 {}
     let counts = store.job_counts().await?;

@@ -244,6 +244,7 @@ async fn answer(crew: &Crew, delivery: &Delivery, said: Said) -> Result<(), Stor
         Said::Done | Said::Unwanted => {
             if said == Said::Done {
                 crew.metrics.webhook(Webhook::Taken);
+                forget(crew, &delivery.told.event).await?;
             }
             return crew.store.acknowledge(group(), vec![id]).await.map(drop);
         }
@@ -256,6 +257,14 @@ async fn answer(crew: &Crew, delivery: &Delivery, said: Said) -> Result<(), Stor
     }
     crew.metrics.webhook(if dead { Webhook::Dead } else { Webhook::Again });
     crew.store.refuse(group(), id, (rest, most), Some(why)).await.map(drop)
+}
+
+/// The address is needed no more, unless the job may come to another end. Before the acknowledgement:
+/// what is told once more after a crash finds no address, and is wanted by nobody.
+async fn forget(crew: &Crew, event: &Event) -> Result<(), StoreError> {
+    let version = event.data.get("version").and_then(serde_json::Value::as_u64);
+    let Some((of, version)) = job_of(event).zip(version) else { return Ok(()) };
+    crew.store.forget_callback(of, version).await.map(drop)
 }
 
 /// After try number `count`, from 1.

@@ -120,15 +120,13 @@ pub struct Group {
     pub name: String,
 }
 
-/// What became of a group to be.
+/// How a group begins that is not there yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Started {
-    /// It begins.
-    Made,
-    /// It is there, and nothing was changed.
-    There,
-    /// Its stream has as many as it may.
-    Full,
+pub struct Begin {
+    /// Its first event is the one after this place, as in [`Events::events`].
+    pub after: i64,
+    /// How many groups its stream may have.
+    pub groups_max: u32,
 }
 
 /// How events are delivered.
@@ -171,18 +169,20 @@ pub struct Delivery {
     pub error: Option<String>,
 }
 
-/// Consumer groups. A group is made by its first delivery, and starts with the oldest event kept unless
-/// [`Groups::start_group`] says otherwise. Acknowledgements name events by id; those that are neither
-/// out for delivery nor dead are passed over.
+/// Consumer groups. A group is made by its first delivery. Acknowledgements name events by id; those that
+/// are neither out for delivery nor dead are passed over.
 pub trait Groups: Send + Sync {
-    /// Makes a group whose first event is the one after `after`, a place as in [`Events::events`],
-    /// unless its stream has `most`. A group counts until all that it was given is kept no longer: it
-    /// would go on where a new one begins, and is forgotten.
-    fn start_group(&self, group: Group, after: i64, most: u32) -> Answer<'_, Started>;
     /// Events whose acknowledgement is overdue, then new ones, in order. What was delivered as often
-    /// as it may and is overdue becomes dead instead.
-    fn deliver(&self, group: Group, how: Delivering) -> Answer<'_, Vec<Delivery>>;
-    /// The same for a stream of many tenants, of which none keeps the others waiting: of each at most
+    /// as it may and is overdue becomes dead instead. `None` where the group is not there and its
+    /// stream has as many as it may. A group counts until all that it was given is kept no longer: it
+    /// would go on where a new one begins, and is forgotten.
+    fn deliver(
+        &self,
+        group: Group,
+        begin: Begin,
+        how: Delivering,
+    ) -> Answer<'_, Option<Vec<Delivery>>>;
+    /// The same without a bound for a stream of many tenants, of which none keeps the others waiting: of each at most
     /// its share, those never delivered before others, and each tenant's first before anybody's next.
     fn deliver_fairly(
         &self,

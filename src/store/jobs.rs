@@ -27,6 +27,19 @@ pub(super) use step::{Held, Next, Step};
 /// Costs told of one tenant and priority at most.
 pub(super) const EACH_MAX: u32 = 256;
 pub(super) const DAY_MS: i64 = 86_400_000;
+/// What [`Jobs::forget_callback`] does, in every store.
+pub(super) const FORGET_CALLBACK: &str = "UPDATE jobs SET callback = NULL \
+    WHERE tenant = $1 AND id = $2 AND version = $3 AND callback IS NOT NULL AND payload IS NULL \
+    AND state IN ('completed', 'failed', 'cancelled') AND NOT EXISTS (SELECT 1 \
+        FROM job_transitions AS before WHERE before.job = jobs.id AND before.from_state = 'failed')";
+/// Tenants of [`JobUpkeep::orphans`], in every store. Where nothing was deleted no job is looked at.
+pub(super) const ORPHANS: &str = "SELECT DISTINCT jobs.tenant AS tenant \
+    FROM objects JOIN jobs ON jobs.tenant = objects.tenant \
+    WHERE objects.kind = $1 AND objects.body IS NULL AND NOT EXISTS (SELECT 1 \
+        FROM objects AS newer WHERE newer.kind = objects.kind AND newer.tenant = objects.tenant \
+        AND newer.name = objects.name AND newer.version > objects.version) \
+    AND (jobs.state IN ('queued', 'running', 'paused') \
+        OR (jobs.state = 'failed' AND jobs.payload IS NOT NULL))";
 
 /// A job to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +54,7 @@ pub struct NewJob {
     pub cost: u32,
     /// What to do, sealed; erased at the end.
     pub payload: Vec<u8>,
-    /// Where to tell of the end, sealed; kept with the job.
+    /// Where to tell of the end, sealed.
     pub callback: Option<Vec<u8>>,
     /// Not to be begun before, wall clock in milliseconds since 1970.
     pub not_before_ms: Option<i64>,
@@ -96,7 +109,7 @@ pub struct Job {
     pub not_before_ms: Option<i64>,
     /// As [`NewJob::expires_at_ms`]; none any more once it was requeued.
     pub expires_at_ms: Option<i64>,
-    /// As [`NewJob::callback`].
+    /// As [`NewJob::callback`], until it is forgotten.
     pub callback: Option<Vec<u8>>,
     /// Why the last attempt failed, or the job.
     pub error: Option<JobError>,
@@ -185,6 +198,9 @@ pub trait Jobs: Send + Sync {
     /// carries it out learns it at its next [`Workers::beat`]. What was paused is queued without a new
     /// attempt; what failed is queued with all its attempts before it, and expires no more.
     fn move_job(&self, wish: Move) -> Answer<'_, Moved>;
+    /// Forgets where the end was told that was reached with `version`. Not of a job that has moved since,
+    /// may be tried again, or came to an end before, which may still be told of; `false` then.
+    fn forget_callback(&self, of: JobKey, version: u64) -> Answer<'_, bool>;
 }
 
 /// Jobs that failed and keep their content for a while.
@@ -310,11 +326,13 @@ pub trait JobUpkeep: Send + Sync {
     fn recover_jobs(&self, most: u32) -> Answer<'_, u64>;
     /// Fails queued and paused jobs that have expired, and erases their content.
     fn expire_jobs(&self, most: u32) -> Answer<'_, u64>;
-    /// Fails jobs of `tenant` at no end, whoever carries them out, and erases their content; `why` is
-    /// what their callers are told.
+    /// Fails jobs of `tenant` at no end, whoever carries them out, and erases their content and that of
+    /// its dead letters; `why` is what their callers are told.
     fn fail_jobs(&self, tenant: TenantId, why: JobError, most: u32) -> Answer<'_, u64>;
-    /// Erases results older than [`crate::domain::job::RESULT_KEPT`] and the content of dead letters
-    /// older than [`crate::domain::job::DEAD_LETTER_KEPT`]. Content of all that is at its end
+    /// Tenants with jobs at no end or dead letters, whose object of `kind` was deleted.
+    fn orphans(&self, kind: &'static str) -> Answer<'_, Vec<TenantId>>;
+    /// Erases results older than [`crate::domain::job::RESULT_KEPT`] and the content and callbacks of
+    /// dead letters older than [`crate::domain::job::DEAD_LETTER_KEPT`]. Content of all that is at its end
     /// otherwise was erased with that move.
     fn erase_jobs(&self, most: u32) -> Answer<'_, u64>;
     /// Forgets jobs that came to their end more than `kept` ago, with all that is known of them;

@@ -45,9 +45,7 @@ pub use chain::{Chained, Link};
 pub use claims::{Claim, Claimed, Claims, Terms};
 pub use custody::{Custody, NextEntry};
 pub use error::StoreError;
-pub use events::{
-    Delivering, Delivery, Events, Group, Groups, Shares, Started, Stream, Then, Told,
-};
+pub use events::{Begin, Delivering, Delivery, Events, Group, Groups, Shares, Stream, Then, Told};
 pub use guarded::Guarded;
 pub use instances::{InstanceSeen, InstanceTold, Instances};
 pub use jobs::{

@@ -294,6 +294,10 @@ fn the_command_makes_lists_replaces_and_revokes_keys() {
     for (args, told) in [
         (&["create", "--role", "boss", "--label", "x", "--reason", "x"][..], "one of: app"),
         (&["create", "--role", "app", "--label", "x", "--reason", "x"], "name the tenant"),
+        (
+            &["create", "--tenant", "other", "--role", "app", "--label", "x", "--reason", "x"],
+            "choose another",
+        ),
         (&["revoke", "orch_ffffffffffff", "--reason", "x"], "no key of that prefix"),
     ] {
         let refused = keys(args);

@@ -298,6 +298,28 @@ async fn a_tenant_has_no_more_groups_than_it_may_and_another_has_its_own() {
 }
 
 #[tokio::test]
+async fn first_calls_of_many_groups_at_one_moment_make_no_more_than_there_may_be() {
+    let app = spawn_closed_with(BOOT, |root| {
+        without_overlays(root);
+        let (from, to) = ("groups_per_tenant_max: 100", "groups_per_tenant_max: 2");
+        app::edit(root, "config/settings.yaml", from, to);
+    })
+    .await;
+    let acme = of(&app, "tenant_admin", "acme").await;
+    let mut own = listen(&app, &acme, &[]).await;
+    change_policy(&app, &acme, "block").await;
+    own.until("policy_changed").await;
+    let first = async |n: u32| {
+        let path = format!("/api/v1/events?group=g{n}");
+        send(&app, "GET", &path, &acme, &json!({})).await.status
+    };
+    let mut statuses = futures_util::future::join_all((0..16).map(first)).await;
+    statuses.sort_unstable();
+    let expected = [vec![200; 2], vec![429; 14]].concat();
+    assert_eq!(statuses, expected);
+}
+
+#[tokio::test]
 async fn a_stream_ends_with_its_key_and_a_tenant_has_no_more_than_it_may() {
     let app = spawn_closed_with(BOOT, |root| {
         let (from, to) = ("streams_per_tenant_max: 10", "streams_per_tenant_max: 2");

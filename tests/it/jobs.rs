@@ -63,8 +63,8 @@ fn stands(state: &'static str) -> impl Fn(&Value) -> bool {
     move |job| job["state"] == state
 }
 
-/// A dead letter of `tenant`: its content cannot be opened. Its id.
-pub async fn given_up(app: &App, tenant: &str) -> String {
+/// A job of `tenant` in the store, whose content cannot be opened.
+async fn add(app: &App, tenant: &str) -> JobKey {
     let of = JobKey { tenant: TenantId::parse(tenant).unwrap(), id: JobId::of(Uuid::now_v7()) };
     let broken = NewJob {
         of: of.clone(),
@@ -80,8 +80,13 @@ pub async fn given_up(app: &App, tenant: &str) -> String {
         actor: "a test".to_owned(),
         begun_by: None,
     };
-    let store = &app.api.deps.store;
-    store.add_job(broken).await.unwrap();
+    app.api.deps.store.add_job(broken).await.unwrap();
+    of
+}
+
+/// A dead letter of `tenant`: its content cannot be opened. Its id.
+pub async fn given_up(app: &App, tenant: &str) -> String {
+    let (of, store) = (add(app, tenant).await, &app.api.deps.store);
     let begun = Instant::now();
     while store.job(of.clone()).await.unwrap().unwrap().state != JobState::Failed {
         assert!(begun.elapsed() < SOON, "it was never given up");

@@ -332,7 +332,7 @@ async fn a_tenant_that_is_wrong_is_refused_with_its_field_and_a_files_is_not_cha
         (json!({"tier": "gold"}), "/tenant/tier", "unknown_tier"),
         (json!({"rate_limit": {"per_minute": 0}}), "/tenant/rate_limit", "out_of_range"),
         (json!({"teir": "starter"}), "/tenant/teir", "unknown_key"),
-        (json!({"id": "other"}), "/tenant/id", "name_mismatch"),
+        (json!({"id": "vega"}), "/tenant/id", "name_mismatch"),
         (json!({"policies": ["gone"]}), "/tenant", "unknown_policy"),
         (json!([]), "/tenant", "wrong_type"),
     ] {
@@ -342,6 +342,10 @@ async fn a_tenant_that_is_wrong_is_refused_with_its_field_and_a_files_is_not_cha
         let found = (&value["errors"][0]["pointer"], &value["errors"][0]["code"]);
         assert_eq!(found, (&json!(pointer), &json!(fault)), "{value}");
     }
+    let rest = put("other", json!({})).await.json();
+    let found = (&rest["code"], &rest["errors"][0]["pointer"], &rest["errors"][0]["code"]);
+    let expected = (&json!("INVALID_REQUEST"), &json!("/tenant/id"), &json!("bad_value"));
+    assert_eq!(found, expected, "as metrics name the rest of the tenants: {rest}");
     assert_eq!(code(&put("acme", json!({})).await), (409, "ALREADY_EXISTS".into()));
     assert_eq!(put("Bad-Id", json!({})).await.status, 400);
     let query = "/api/v1/tenants/acme?reason=x";

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::admin::{self, Intervention};
-use super::jobs::{done, wish_to};
+use super::jobs::{done, known_tenant, wish_to};
 use super::policies::overlay::time;
 use super::{Answer, at, json, pages, resource};
 use crate::api::Api;
@@ -235,7 +235,9 @@ pub(crate) async fn requeue(
 ) -> Answer {
     query::<NoQuery>(&http)?;
     let (caller, reason) = (api.caller(&http)?, admin::reason(&http, payload, &api).await?);
-    match find(&http, &api, &letter).await? {
+    let found = find(&http, &api, &letter).await?;
+    known_tenant(&api, &found.of().tenant)?;
+    match found {
         Letter::Job(job) => {
             let wish = wish_to(&job, Deed::Requeue, (&caller, reason), None);
             json(&JobView::of(&done(&http, &api, wish).await?, None))

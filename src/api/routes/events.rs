@@ -17,7 +17,7 @@ use crate::auth::Caller;
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 use crate::domain::event::EventType;
-use crate::store::{Delivering, Delivery, Group, Started, StoreError, Stream, Told};
+use crate::store::{Begin, Delivering, Delivery, Group, StoreError, Stream, Told};
 
 pub(crate) mod listen;
 
@@ -138,17 +138,16 @@ pub(crate) async fn list(http: HttpRequest, api: Data<Api>) -> Answer {
         return json(&Events { events, next });
     }
     let most = api.deps.settings.events.groups_per_tenant_max;
-    let started = store.start_group(group.clone(), after.unwrap_or_default(), most);
-    if started.await.map_err(away)? == Started::Full {
+    let begin = Begin { after: after.unwrap_or_default(), groups_max: most };
+    let how = Delivering { most: limit, ..Delivering::default() };
+    let Some(taken) = store.deliver(group, begin, how).await.map_err(away)? else {
         let message = format!(
             "there are {most} groups, as many as a tenant may have; go on in the name of one of \
              them: a place comes free seven days after the last that a group was given"
         );
         let pause = Duration::from_secs(60);
         return Err(Error::new(Code::RateLimited, message).retry_after(pause).into());
-    }
-    let how = Delivering { most: limit, ..Delivering::default() };
-    let taken = store.deliver(group, how).await.map_err(away)?;
+    };
     let events = taken.into_iter().map(EventView::delivered).collect();
     json(&Events { events, next: None })
 }

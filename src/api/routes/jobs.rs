@@ -10,7 +10,7 @@ use utoipa::IntoParams;
 
 use super::pages::{self, Pages};
 use super::{Answer, admin, at, json, resource};
-use crate::api::caller::{NoQuery, query, tenant};
+use crate::api::caller::{NoQuery, mismatch, query, tenant};
 use crate::api::edge::CurrentTag;
 use crate::api::problem::Problem;
 use crate::api::wire::job::{
@@ -20,6 +20,7 @@ use crate::api::{Api, body};
 use crate::auth::Caller;
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
+use crate::domain::id::TenantId;
 use crate::domain::job::{Deed, IllegalMove, JobId, JobKey, JobState, JobType, Mover};
 use crate::jobs::refused;
 use crate::store::{AuditEntry, Job, Move, Moved, Page};
@@ -319,6 +320,9 @@ pub(super) fn wish_to(
 /// Moves a job, and lets those know who carry it out here.
 pub(super) async fn done(http: &HttpRequest, api: &Api, wish: Move) -> Result<Job, Error> {
     let deed = wish.deed;
+    if matches!(deed, Deed::Resume | Deed::Requeue) {
+        known_tenant(api, &wish.of.tenant)?;
+    }
     match api.deps.store.move_job(wish).await.map_err(refused)? {
         Moved::Done(job) => {
             api.crew.moved(&job, deed);
@@ -332,6 +336,12 @@ pub(super) async fn done(http: &HttpRequest, api: &Api, wish: Move) -> Result<Jo
             Err(Error::new(Code::InvalidStateTransition, message))
         }
     }
+}
+
+/// Nothing is queued for a tenant that is deleted, or whose file is gone.
+pub(super) fn known_tenant(api: &Api, tenant: &TenantId) -> Result<(), Error> {
+    let is_known = api.live.current().catalog.tenants.contains_key(tenant);
+    if is_known { Ok(()) } else { Err(mismatch()) }
 }
 
 /// A move that the table does not hold, or holds for another deed.

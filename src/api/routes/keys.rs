@@ -166,6 +166,10 @@ impl KeyRequest {
             let detail = "the tenant is unknown or not the credential's";
             Error::field(Code::TenantMismatch, "/tenant", "tenant_mismatch", detail)
         })?;
+        if tenant.as_ref().is_some_and(TenantId::is_reserved) {
+            let detail = "no tenant is called so, as metrics name the rest of them; choose another";
+            return Err(Error::field(Code::InvalidRequest, "/tenant", "bad_value", detail));
+        }
         let life_ms = self.expires_in_s.map(|seconds| i64::from(seconds) * 1000);
         Ok(Wanted {
             tenant,

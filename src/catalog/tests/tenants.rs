@@ -31,6 +31,15 @@ fn every_bad_tenant_file_is_refused_at_its_place() {
 }
 
 #[test]
+fn no_tenant_is_called_as_metrics_name_the_rest() {
+    let text = "schema_version: 1\nid: other\n";
+    let faults =
+        load(Env::Development, &[file(FaultKind::Tenant, "other.yaml", text)]).unwrap_err();
+    assert_eq!(codes(&faults), "other.yaml:2:5:bad_value", "{faults:?}");
+    assert!(faults[0].hint.as_deref().unwrap().contains("another id"), "{faults:?}");
+}
+
+#[test]
 fn a_tenant_has_the_limits_of_its_tier_and_its_own_weight_and_rate() {
     let tenant = |lines: &str| {
         let text = format!("schema_version: 1\nid: t\n{lines}");

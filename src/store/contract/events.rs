@@ -10,7 +10,7 @@ use super::tenant;
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventType};
 use crate::store::{
-    Delivering, Delivery, Ending, Group, NewJob, Shares, Started, Store, Stream, Then,
+    Begin, Delivering, Delivery, Ending, Group, NewJob, Shares, Store, StoreError, Stream, Then,
 };
 
 fn event(n: u32, of: Option<&str>) -> Event {
@@ -35,6 +35,20 @@ async fn number(store: &dyn Store) {
 fn group(of: &str, name: &str) -> Group {
     Group { stream: Stream::Tenant(tenant(of)), name: name.into() }
 }
+
+/// From the oldest that is kept, however many groups there are.
+async fn deliver(
+    store: &dyn Store,
+    group: Group,
+    how: Delivering,
+) -> Result<Vec<Delivery>, StoreError> {
+    let begin = Begin { after: 0, groups_max: u32::MAX };
+    store.deliver(group, begin, how).await.map(|given| given.expect("there is room"))
+}
+
+/// Only the group is made.
+const NOTHING: Delivering =
+    Delivering { most: 0, ack_wait: Duration::from_secs(30), deliveries_max: 3 };
 
 fn numbers(delivered: &[Delivery]) -> Vec<(i64, u32)> {
     delivered.iter().map(|one| (one.told.sequence, one.count)).collect()
@@ -133,16 +147,16 @@ async fn a_group_shares_events_and_what_is_not_acknowledged_comes_again_until_it
     let patient = Delivering { most: 3, ..Delivering::default() };
     // Overdue at once.
     let hasty = Delivering { most: 3, ack_wait: Duration::ZERO, deliveries_max: 3 };
-    let first = store.deliver(g(), hasty).await.unwrap();
+    let first = deliver(store, g(), hasty).await.unwrap();
     assert_eq!(numbers(&first), [(1, 1), (2, 1), (3, 1)]);
     assert_eq!(store.acknowledge(g(), vec![events[0].id, events[3].id]).await, Ok(1));
     assert_eq!(store.acknowledge(g(), vec![events[0].id]).await, Ok(0), "again");
-    let second = store.deliver(g(), hasty).await.unwrap();
+    let second = deliver(store, g(), hasty).await.unwrap();
     assert_eq!(numbers(&second), [(2, 2), (3, 2), (4, 1)], "overdue ones, then a new one");
     assert_eq!(second[0].told.event, events[1], "the same event with the same id");
-    let third = store.deliver(g(), patient).await.unwrap();
+    let third = deliver(store, g(), patient).await.unwrap();
     assert_eq!(numbers(&third), [(2, 3), (3, 3), (4, 2)]);
-    assert_eq!(store.deliver(g(), patient).await, Ok(Vec::new()), "nothing is overdue");
+    assert_eq!(deliver(store, g(), patient).await, Ok(Vec::new()), "nothing is overdue");
     let rest = Duration::from_secs(30);
     assert_eq!(
         store.refuse(g(), events[1].id, (rest, 3), Some("503".into())).await,
@@ -151,7 +165,7 @@ async fn a_group_shares_events_and_what_is_not_acknowledged_comes_again_until_it
     );
     assert_eq!(store.refuse(g(), events[1].id, (rest, 3), None).await, Ok(false), "it is dead");
     assert_eq!(store.refuse(g(), events[3].id, (Duration::ZERO, 3), None).await, Ok(true));
-    assert_eq!(numbers(&store.deliver(g(), patient).await.unwrap()), [(4, 3)]);
+    assert_eq!(numbers(&deliver(store, g(), patient).await.unwrap()), [(4, 3)]);
     let dead = store.dead_deliveries(g(), 0, 10).await.unwrap();
     assert_eq!(dead.len(), 1);
     assert_eq!((dead[0].sequence, dead[0].value.count), (second[0].told.global, 3));
@@ -160,7 +174,7 @@ async fn a_group_shares_events_and_what_is_not_acknowledged_comes_again_until_it
     assert_eq!(store.dead_deliveries(g(), dead[0].sequence, 10).await, Ok(Vec::new()));
     assert_eq!(store.end_dead(g(), events[2].id, Then::Discard).await, Ok(false), "not dead");
     assert_eq!(store.end_dead(g(), events[1].id, Then::Requeue).await, Ok(true));
-    assert_eq!(numbers(&store.deliver(g(), patient).await.unwrap()), [(2, 1)]);
+    assert_eq!(numbers(&deliver(store, g(), patient).await.unwrap()), [(2, 1)]);
     assert_eq!(store.refuse(g(), events[1].id, (rest, 1), None).await, Ok(true));
     assert_eq!(store.end_dead(g(), events[1].id, Then::Discard).await, Ok(true));
     assert_eq!(store.dead_deliveries(g(), 0, 10).await, Ok(Vec::new()));
@@ -174,14 +188,15 @@ async fn a_group_shares_events_and_what_is_not_acknowledged_comes_again_until_it
 async fn one_tenants_deliveries_keep_nobody_elses_waiting(store: &dyn Store) {
     let hooks = || Group { stream: Stream::All, name: "fair".into() };
     number(store).await;
-    store.start_group(hooks(), i64::MAX, u32::MAX).await.unwrap();
+    let end = Begin { after: i64::MAX, groups_max: u32::MAX };
+    store.deliver(hooks(), end, NOTHING).await.unwrap();
     let many: Vec<Event> = (500..540).map(|n| event(n, Some("many"))).collect();
     store.append_events(many.clone()).await.unwrap();
     number(store).await;
     store.append_events((540..543).map(|n| event(n, Some("few"))).collect()).await.unwrap();
     number(store).await;
     let how = Delivering { most: 10, ..Delivering::default() };
-    let deliver = async |out: &[(&str, u32)], each: u32| -> Vec<(String, i64, u32)> {
+    let fairly = async |out: &[(&str, u32)], each: u32| -> Vec<(String, i64, u32)> {
         let out = out.iter().map(|(name, n)| (tenant(name), *n)).collect();
         let given = store.deliver_fairly(hooks(), how, Shares { each, out }).await.unwrap();
         let of = |one: Delivery| {
@@ -192,22 +207,22 @@ async fn one_tenants_deliveries_keep_nobody_elses_waiting(store: &dyn Store) {
     };
     let many_of = |from: i64, to: i64| (from..=to).map(|n| ("many".to_owned(), n, 1));
     let few = ("few".to_owned(), 1, 1);
-    let first = deliver(&[], 1).await;
+    let first = fairly(&[], 1).await;
     assert_eq!(first, many_of(1, 1).chain([few]).collect::<Vec<_>>(), "each one's first");
     // It is refused, and its second delivery waits behind those that were never delivered.
     let refused = store.refuse(hooks(), many[0].id, (Duration::ZERO, 9), Some("x".into()));
     assert_eq!(refused.await, Ok(true));
-    let next = deliver(&[("many", 3), ("few", 1)], 4).await;
+    let next = fairly(&[("many", 3), ("few", 1)], 4).await;
     let expected = [("many".to_owned(), 2, 1), ("few".to_owned(), 2, 1), ("few".to_owned(), 3, 1)];
     assert_eq!(next, expected);
     assert!(
-        deliver(&[("many", 4)], 4).await.is_empty(),
+        fairly(&[("many", 4)], 4).await.is_empty(),
         "whoever has its share out is not given more"
     );
-    let rest = deliver(&[], 100).await;
+    let rest = fairly(&[], 100).await;
     assert_eq!(rest, many_of(3, 12).collect::<Vec<_>>());
     let mut left = Vec::new();
-    while let more = deliver(&[], 100).await
+    while let more = fairly(&[], 100).await
         && !more.is_empty()
     {
         left.extend(more);
@@ -221,7 +236,7 @@ async fn two_members_are_never_given_the_same_event(store: &dyn Store) {
     store.append_events(events).await.unwrap();
     number(store).await;
     let how = Delivering { most: 3, ..Delivering::default() };
-    let asked = join_all((0..20).map(|_| store.deliver(group("members", "g"), how))).await;
+    let asked = join_all((0..20).map(|_| deliver(store, group("members", "g"), how))).await;
     let mut given: Vec<i64> = asked
         .into_iter()
         .flat_map(|one| one.unwrap().into_iter().map(|one| one.told.sequence))
@@ -234,15 +249,18 @@ async fn a_group_starts_where_it_is_told_and_two_groups_know_nothing_of_each_oth
     store: &dyn Store,
 ) {
     let late = || group("members", "late");
-    assert_eq!(store.start_group(late(), 38, 9).await, Ok(Started::Made));
-    assert_eq!(store.start_group(late(), 0, 0).await, Ok(Started::There), "it is there");
+    let begin = |after: i64, groups_max: u32| Begin { after, groups_max };
+    assert_eq!(store.deliver(late(), begin(38, 0), NOTHING).await, Ok(None));
+    assert_eq!(store.deliver(late(), begin(38, 9), NOTHING).await, Ok(Some(Vec::new())));
+    let there = store.deliver(late(), begin(0, 0), NOTHING).await;
+    assert_eq!(there, Ok(Some(Vec::new())), "it is there");
     let how = Delivering::default();
-    assert_eq!(numbers(&store.deliver(late(), how).await.unwrap()), [(39, 1), (40, 1)]);
+    assert_eq!(numbers(&deliver(store, late(), how).await.unwrap()), [(39, 1), (40, 1)]);
     let same_name = group("groups", "late");
-    assert_eq!(store.deliver(same_name, how).await.unwrap().len(), 4, "another tenant's stream");
+    assert_eq!(deliver(store, same_name, how).await.unwrap().len(), 4, "another tenant's stream");
     let end = group("members", "end");
-    store.start_group(end.clone(), i64::MAX, 9).await.unwrap();
-    assert_eq!(store.deliver(end, how).await, Ok(Vec::new()));
+    store.deliver(end.clone(), begin(i64::MAX, 9), NOTHING).await.unwrap();
+    assert_eq!(deliver(store, end, how).await, Ok(Vec::new()));
 }
 
 async fn a_stream_has_so_many_groups_and_those_that_would_begin_anew_make_room(store: &dyn Store) {
@@ -251,36 +269,36 @@ async fn a_stream_has_so_many_groups_and_those_that_would_begin_anew_make_room(s
     };
     store.append_events(keep(500..503)).await.unwrap();
     number(store).await;
-    let start = async |name: &str| store.start_group(group("full", name), 0, 3).await.unwrap();
-    let take = async |name: &str| {
-        let given = store.deliver(group("full", name), Delivering::default()).await.unwrap();
-        let ids = given.iter().map(|one| one.told.event.id).collect();
-        store.acknowledge(group("full", name), ids).await.unwrap()
-    };
-    let racing = ["a", "b", "c", "d", "e"].map(|name| store.start_group(group("full", name), 0, 3));
-    let racing: Vec<_> = join_all(racing).await.into_iter().map(Result::unwrap).collect();
-    let made = racing.iter().filter(|started| **started == Started::Made).count();
-    // None of them was given anything yet: each is as good as a new one.
-    assert_eq!(made, 5, "{racing:?}");
-    assert_eq!((take("x").await, take("y").await, take("z").await), (3, 3, 3));
-    assert_eq!(start("new").await, Started::Full);
-    assert_eq!(start("x").await, Started::There, "who is there goes on");
-    let elsewhere = store.start_group(group("full-too", "new"), 0, 3).await;
-    assert_eq!(elsewhere, Ok(Started::Made), "another tenant's are its own");
+    let begin = Begin { after: 0, groups_max: 3 };
+    let ask = |name: &str| store.deliver(group("full", name), begin, Delivering::default());
+    let names = ["a", "b", "c", "d", "e"];
+    let racing = join_all(names.map(|name| async move { (name, ask(name).await.unwrap()) })).await;
+    let (in_time, late): (Vec<_>, Vec<_>) = racing.iter().partition(|(_, given)| given.is_some());
+    assert_eq!((in_time.len(), late.len()), (3, 2), "first calls at one moment: {racing:?}");
+    assert!(in_time.iter().all(|(_, given)| given.as_ref().is_some_and(|given| given.len() == 3)));
+    assert_eq!(ask(late[0].0).await, Ok(None));
+    assert_eq!(ask(in_time[0].0).await, Ok(Some(Vec::new())), "who is there goes on");
+    let elsewhere = store.deliver(group("full-too", "new"), begin, NOTHING).await;
+    assert_eq!(elsewhere, Ok(Some(Vec::new())), "another tenant's are its own");
     // What they were given is kept no longer.
     let places = store.unpublished(1_000).await.unwrap().iter().map(|told| told.global).collect();
     store.mark_published(places).await.unwrap();
     while store.purge_events(Duration::ZERO, 100).await.unwrap() > 0 {}
     store.append_events(keep(503..504)).await.unwrap();
     number(store).await;
-    assert_eq!(start("new").await, Started::Made);
-    assert_eq!((take("new").await, take("x").await), (1, 1), "who was forgotten misses nothing");
+    let count = async |name: &str| ask(name).await.unwrap().map(|given| given.len());
+    assert_eq!(
+        (count(late[0].0).await, count(in_time[0].0).await),
+        (Some(1), Some(1)),
+        "nothing is missed"
+    );
 }
 
 async fn only_ends_of_jobs_with_a_callback_are_callbacks(store: &dyn Store) {
     number(store).await;
     let hooks = || Group { stream: Stream::Callbacks, name: "webhooks".into() };
-    store.start_group(hooks(), i64::MAX, 9).await.unwrap();
+    let end = Begin { after: i64::MAX, groups_max: 9 };
+    store.deliver(hooks(), end, NOTHING).await.unwrap();
     let by = worker();
     store.enter(by).await.unwrap();
     let with = added(store, NewJob { callback: Some(vec![1]), ..new_job("hooks") }).await.of;
@@ -290,7 +308,7 @@ async fn only_ends_of_jobs_with_a_callback_are_callbacks(store: &dyn Store) {
         assert_eq!(store.end_attempt(taken.lease, ending).await, Ok(true));
     }
     assert_eq!(told(store, &without).await.len(), 3);
-    let given = store.deliver(hooks(), Delivering::default()).await.unwrap();
+    let given = deliver(store, hooks(), Delivering::default()).await.unwrap();
     assert_eq!(given.len(), 1);
     assert_eq!(given[0].told.event.event_type, EventType::JobFailed);
     assert_eq!(given[0].told.event.source, format!("job/{}", with.id));

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Result, Row, params};
 
 use super::fair::{ENROLLED_MAX, chosen};
 use super::{
-    Delivering, Delivery, Events, Group, Groups, LIMIT_MAX, Shares, Started, Stream, Then, Told,
+    Begin, Delivering, Delivery, Events, Group, Groups, LIMIT_MAX, Shares, Stream, Then, Told,
 };
 use crate::domain::digest::Digest;
 use crate::domain::event::{Event, EventType};
@@ -170,12 +170,15 @@ impl Sqlite {
 }
 
 impl Groups for Sqlite {
-    fn start_group(&self, group: Group, after: i64, most: u32) -> Answer<'_, Started> {
-        self.atomically("starting a consumer group", move |c| start_group(c, &group, after, most))
-    }
-
-    fn deliver(&self, group: Group, how: Delivering) -> Answer<'_, Vec<Delivery>> {
-        self.atomically("delivering events", move |c| deliver(c, &group, how))
+    fn deliver(
+        &self,
+        group: Group,
+        begin: Begin,
+        how: Delivering,
+    ) -> Answer<'_, Option<Vec<Delivery>>> {
+        self.atomically("delivering events", move |c| {
+            start(c, &group, begin)?.then(|| deliver(c, &group, how)).transpose()
+        })
     }
 
     fn deliver_fairly(
@@ -254,32 +257,33 @@ impl Groups for Sqlite {
     }
 }
 
-fn start_group(c: &Connection, group: &Group, after: i64, most: u32) -> Result<Started> {
+/// Begins the group where it is not there and its stream is not full; whether it is there.
+fn start(c: &Connection, group: &Group, begin: Begin) -> Result<bool> {
     let (stream, name) = (group.stream.column(), &group.name);
     let there = format!("SELECT 1 FROM event_groups WHERE {OWN}");
     if c.prepare_cached(&there)?.exists(params![stream, name])? {
-        return Ok(Started::There);
+        return Ok(true);
     }
     let (place, holds) = (group.stream.place(), group.stream.holds("?1"));
     let count = "SELECT count(*) FROM event_groups WHERE stream = ?1";
     let count =
         || -> Result<u32> { c.prepare_cached(count)?.query_one([stream], |row| row.get(0)) };
-    if count()? >= most {
+    if count()? >= begin.groups_max {
         let sql = format!(
             "DELETE FROM event_groups WHERE stream = ?1 AND cursor < coalesce((SELECT sequence \
              FROM events WHERE {holds} AND sequence IS NOT NULL ORDER BY {place} LIMIT 1), ?2)"
         );
         c.prepare_cached(&sql)?.execute(params![stream, i64::MAX])?;
-        if count()? >= most {
-            return Ok(Started::Full);
+        if count()? >= begin.groups_max {
+            return Ok(false);
         }
     }
     let sql = format!(
         "INSERT INTO event_groups (stream, name, cursor) SELECT ?1, ?2, \
          coalesce((SELECT max(sequence) FROM events WHERE {holds} AND {place} <= ?3), 0)"
     );
-    c.prepare_cached(&sql)?.execute(params![stream, name, after])?;
-    Ok(Started::Made)
+    c.prepare_cached(&sql)?.execute(params![stream, name, begin.after])?;
+    Ok(true)
 }
 
 fn deliver(c: &Connection, group: &Group, how: Delivering) -> Result<Vec<Delivery>> {

@@ -9,9 +9,9 @@ use crate::domain::id::TenantId;
 use crate::domain::job::{JobError, JobKey, JobState, Lease, Transition, WorkerId};
 use crate::operations::Operation;
 use crate::store::{
-    Added, Answer, Attempt, AuditEntry, DeadLetters, Delivering, Delivery, Ending, Events, Group,
-    Groups, InstanceSeen, InstanceTold, Instances, Job, JobCounts, JobUpkeep, Jobs, Move, Moved,
-    NewJob, Numbered, Page, Pick, Shares, Started, Store, Stream, Taken, Then, Told, Waiting, Work,
+    Added, Answer, Attempt, AuditEntry, Begin, DeadLetters, Delivering, Delivery, Ending, Events,
+    Group, Groups, InstanceSeen, InstanceTold, Instances, Job, JobCounts, JobUpkeep, Jobs, Move,
+    Moved, NewJob, Numbered, Page, Pick, Shares, Store, Stream, Taken, Then, Told, Waiting, Work,
     Workers,
 };
 
@@ -47,6 +47,10 @@ impl<S: Store> Jobs for Guarded<S> {
 
     fn move_job(&self, wish: Move) -> Answer<'_, Moved> {
         self.run(Operation::KeepJobs, || self.inner.move_job(wish))
+    }
+
+    fn forget_callback(&self, of: JobKey, version: u64) -> Answer<'_, bool> {
+        self.run(Operation::KeepJobs, move || self.inner.forget_callback(of, version))
     }
 }
 
@@ -118,6 +122,10 @@ impl<S: Store> JobUpkeep for Guarded<S> {
         self.run(Operation::KeepJobs, move || self.inner.fail_jobs(tenant, why, most))
     }
 
+    fn orphans(&self, kind: &'static str) -> Answer<'_, Vec<TenantId>> {
+        self.run(Operation::ReadJobs, move || self.inner.orphans(kind))
+    }
+
     fn erase_jobs(&self, most: u32) -> Answer<'_, u64> {
         self.run(Operation::KeepJobs, move || self.inner.erase_jobs(most))
     }
@@ -172,12 +180,13 @@ impl<S: Store> Events for Guarded<S> {
 }
 
 impl<S: Store> Groups for Guarded<S> {
-    fn start_group(&self, group: Group, after: i64, most: u32) -> Answer<'_, Started> {
-        self.run(Operation::DeliverEvents, move || self.inner.start_group(group, after, most))
-    }
-
-    fn deliver(&self, group: Group, how: Delivering) -> Answer<'_, Vec<Delivery>> {
-        self.run(Operation::DeliverEvents, move || self.inner.deliver(group, how))
+    fn deliver(
+        &self,
+        group: Group,
+        begin: Begin,
+        how: Delivering,
+    ) -> Answer<'_, Option<Vec<Delivery>>> {
+        self.run(Operation::DeliverEvents, move || self.inner.deliver(group, begin, how))
     }
 
     fn deliver_fairly(

@@ -8,8 +8,9 @@ use rusqlite::{Connection, Result, params};
 
 use super::rows::{self, READY};
 use super::{
-    Added, Attempt, DeadLetters, EACH_MAX, Ending, Held, Job, JobCounts, JobUpkeep, Jobs, Move,
-    Moved, NewJob, Next, Pick, Room, Taken, Waiting, Work, Workers, part,
+    Added, Attempt, DeadLetters, EACH_MAX, Ending, FORGET_CALLBACK, Held, Job, JobCounts,
+    JobUpkeep, Jobs, Move, Moved, NewJob, Next, ORPHANS, Pick, Room, Taken, Waiting, Work, Workers,
+    part,
 };
 use crate::domain::id::TenantId;
 use crate::domain::job::{
@@ -17,7 +18,7 @@ use crate::domain::job::{
 };
 use crate::domain::request::Priority;
 use crate::store::claims::{NOW, millis};
-use crate::store::rows::{append_audit, before, limit};
+use crate::store::rows::{append_audit, before, limit, parsed};
 use crate::store::{Answer, AuditEntry, Numbered, Page, Sqlite, StoreError};
 
 const LIMIT_MAX: u32 = 1000;
@@ -114,6 +115,13 @@ impl Jobs for Sqlite {
                 append_audit(c, entry)?;
             }
             Ok(Moved::Done(step.after.job))
+        })
+    }
+
+    fn forget_callback(&self, of: JobKey, version: u64) -> Answer<'_, bool> {
+        self.atomically("forgetting a callback", move |c| {
+            let of = params![of.tenant.as_str(), of.id.to_string(), version.cast_signed()];
+            c.prepare_cached(FORGET_CALLBACK)?.execute(of).map(|rows| rows == 1)
         })
     }
 }
@@ -363,7 +371,19 @@ impl JobUpkeep for Sqlite {
         self.atomically("failing jobs of a tenant", move |c| {
             let rest = "tenant = ?1 AND state IN ('queued', 'running', 'paused') LIMIT ?2";
             let (now, rows) = (now(c)?, rows::select(c, rest, params![tenant.as_str(), most])?);
-            step_each(c, rows, |held| held.given_up(&why, now))
+            let failed = step_each(c, rows, |held| held.given_up(&why, now))?;
+            let sql = "UPDATE jobs SET payload = NULL WHERE place IN (SELECT place FROM jobs \
+                       WHERE tenant = ?1 AND state = 'failed' AND payload IS NOT NULL LIMIT ?2)";
+            let letters = c.prepare_cached(sql)?.execute(params![tenant.as_str(), most])?;
+            Ok(failed + letters as u64)
+        })
+    }
+
+    fn orphans(&self, kind: &'static str) -> Answer<'_, Vec<TenantId>> {
+        self.read("looking for jobs of deleted tenants", move |c| {
+            let mut sql = c.prepare_cached(ORPHANS)?;
+            let tenants = sql.query_map([kind], |row| parsed(row, "tenant", TenantId::parse))?;
+            tenants.collect()
         })
     }
 
@@ -378,8 +398,8 @@ impl JobUpkeep for Sqlite {
                 .execute(params![now - millis(RESULT_KEPT), most])?;
             let letters = c
                 .prepare_cached(
-                    "UPDATE jobs SET payload = NULL WHERE place IN (SELECT place FROM jobs \
-                     WHERE state = 'failed' AND payload IS NOT NULL AND updated_at_ms <= ?1 \
+                    "UPDATE jobs SET payload = NULL, callback = NULL WHERE place IN (SELECT place \
+                     FROM jobs WHERE state = 'failed' AND payload IS NOT NULL AND updated_at_ms <= ?1 \
                      LIMIT ?2)",
                 )?
                 .execute(params![now - millis(DEAD_LETTER_KEPT), most])?;

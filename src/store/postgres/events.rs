@@ -18,7 +18,7 @@ use crate::domain::id::TenantId;
 use crate::store::claims::millis;
 use crate::store::events::{ENROLLED_MAX, chosen, numbered};
 use crate::store::{
-    Answer, Delivering, Delivery, Events, Group, Groups, Numbered, Shares, Started, StoreError,
+    Answer, Begin, Delivering, Delivery, Events, Group, Groups, Numbered, Shares, StoreError,
     Stream, Then, Told,
 };
 
@@ -199,15 +199,18 @@ async fn select(t: &Transaction<'_>, rest: &str, of: Of<'_>) -> Result<Vec<Told>
 }
 
 impl Groups for Postgres {
-    fn start_group(&self, group: Group, after: i64, most: u32) -> Answer<'_, Started> {
-        self.alter("starting a consumer group", group.stream.scope(), move |t| {
-            async move { start_group(t, &group, after, most).await }.boxed()
-        })
-    }
-
-    fn deliver(&self, group: Group, how: Delivering) -> Answer<'_, Vec<Delivery>> {
+    fn deliver(
+        &self,
+        group: Group,
+        begin: Begin,
+        how: Delivering,
+    ) -> Answer<'_, Option<Vec<Delivery>>> {
         self.alter("delivering events", group.stream.scope(), move |t| {
-            async move { deliver(t, &group, how).await }.boxed()
+            async move {
+                let is_there = hold(t, &group).await? || start(t, &group, begin).await?;
+                Ok(if is_there { Some(deliver(t, &group, how).await?) } else { None })
+            }
+            .boxed()
         })
     }
 
@@ -225,7 +228,7 @@ impl Groups for Postgres {
     fn acknowledge(&self, group: Group, ids: Vec<Digest>) -> Answer<'_, u64> {
         self.alter("acknowledging events", group.stream.scope(), move |t| {
             async move {
-                lock(t, &group).await?;
+                hold(t, &group).await?;
                 let ids: Vec<&[u8]> = ids.iter().map(|id| &id.as_bytes()[..]).collect();
                 let sql = format!("DELETE FROM event_deliveries WHERE {OWN} AND id = ANY($3)");
                 let sql = t.prepare_cached(&sql).await?;
@@ -309,30 +312,31 @@ impl Groups for Postgres {
     }
 }
 
-async fn start_group(
-    t: &Transaction<'_>,
-    group: &Group,
-    after: i64,
-    most: u32,
-) -> Result<Started, Fault> {
+/// Whether the group is there; nobody else changes or forgets it meanwhile.
+async fn hold(t: &Transaction<'_>, group: &Group) -> Result<bool, Fault> {
+    let sql = &format!("SELECT FROM event_groups WHERE {OWN} FOR UPDATE");
+    let (sql, stream) = (t.prepare_cached(sql).await?, group.stream.column());
+    Ok(t.query_opt(&sql, &[&stream, &group.name]).await?.is_some())
+}
+
+/// Begins the group unless its stream is full; whether it is there.
+async fn start(t: &Transaction<'_>, group: &Group, begin: Begin) -> Result<bool, Fault> {
     let (stream, name) = (group.stream.column(), group.name.as_str());
-    let there = t.prepare_cached(&format!("SELECT FROM event_groups WHERE {OWN}")).await?;
-    if t.query_opt(&there, &[&stream, &name]).await?.is_some() {
-        return Ok(Started::There);
-    }
-    // One at a time, so that two do not both find the last place free.
+    // One at a time until each was given its first, so that two do not both find the last place free.
     let alone = "SELECT pg_advisory_xact_lock(hashtextextended($1, 7201008))";
     t.execute(alone, &[&stream]).await?;
+    if hold(t, group).await? {
+        return Ok(true);
+    }
     let (place, holds) = (group.stream.place(), group.stream.holds("$1"));
-    if is_full(t, stream, most).await? {
+    if is_full(t, stream, begin.groups_max).await? {
         let sql = format!(
             "DELETE FROM event_groups WHERE stream = $1 AND cursor < coalesce((SELECT sequence \
              FROM events WHERE {holds} AND sequence IS NOT NULL ORDER BY {place} LIMIT 1), $2)"
         );
-        let sql = t.prepare_cached(&sql).await?;
-        t.execute(&sql, &[&stream, &i64::MAX]).await?;
-        if is_full(t, stream, most).await? {
-            return Ok(Started::Full);
+        t.execute(&t.prepare_cached(&sql).await?, &[&stream, &i64::MAX]).await?;
+        if is_full(t, stream, begin.groups_max).await? {
+            return Ok(false);
         }
     }
     let sql = format!(
@@ -340,9 +344,8 @@ async fn start_group(
          coalesce((SELECT max(sequence) FROM events WHERE {holds} AND {place} <= $3), 0) \
          ON CONFLICT DO NOTHING"
     );
-    let sql = t.prepare_cached(&sql).await?;
-    let made = t.execute(&sql, &[&stream, &name, &after]).await? == 1;
-    Ok(if made { Started::Made } else { Started::There })
+    t.execute(&t.prepare_cached(&sql).await?, &[&stream, &name, &begin.after]).await?;
+    Ok(true)
 }
 
 async fn is_full(t: &Transaction<'_>, stream: &str, most: u32) -> Result<bool, Fault> {

@@ -8,7 +8,7 @@ use super::rows::{append_audit, before, limit};
 use super::{Postgres, Scope};
 use crate::domain::id::TenantId;
 use crate::domain::job::{JobKey, JobState, Transition};
-use crate::store::jobs::{DAY_MS, Held};
+use crate::store::jobs::{DAY_MS, FORGET_CALLBACK, Held};
 use crate::store::{
     Added, Answer, Attempt, AuditEntry, DeadLetters, Job, Jobs, Move, Moved, NewJob, Numbered, Page,
 };
@@ -119,6 +119,18 @@ impl Jobs for Postgres {
                     append_audit(t, entry).await?;
                 }
                 Ok(Moved::Done(step.after.job))
+            }
+            .boxed()
+        })
+    }
+
+    fn forget_callback(&self, of: JobKey, version: u64) -> Answer<'_, bool> {
+        let scope = Scope::Tenant(of.tenant.clone());
+        self.alter("forgetting a callback", scope, move |t| {
+            async move {
+                let sql = t.prepare_cached(FORGET_CALLBACK).await?;
+                let (tenant, id) = (of.tenant.as_str(), of.id.to_string());
+                Ok(t.execute(&sql, &[&tenant, &id, &version.cast_signed()]).await? == 1)
             }
             .boxed()
         })

@@ -46,6 +46,42 @@ async fn a_job_whose_required_detector_refuses_for_now_is_tried_again() {
 }
 
 #[tokio::test]
+async fn a_job_with_a_long_text_of_which_a_part_is_refused_for_now_is_tried_again() {
+    let in_parts = async |status: u16| {
+        let server = refusing(status, None).await;
+        let app = spawn_with(|dir| {
+            attach(dir, &server);
+            edit(dir, "detectors/vendor.yaml", "retry:", "max_chars: 60\nretry:");
+        });
+        (app.await, server)
+    };
+    let mut data = asked(&"some words ".repeat(10));
+    data["priority"] = json!("high");
+    for status in [408, 425, 429, 503] {
+        let (app, server) = in_parts(status).await;
+        let mut sync = data.clone();
+        sync["include"] = json!(["coverage"]);
+        let now = app.ask(&sync).await.json();
+        assert!(calls(&server).await > 1, "it was sent whole");
+        let missing = json!(["vendor"]);
+        assert_eq!(
+            (&now["coverage"]["complete"], &now["coverage"]["missing"]),
+            (&json!(false), &missing)
+        );
+        let (app, _server) = in_parts(status).await;
+        let made = taken(&app, &job(&data)).await;
+        let done = until(&app, &at(&made), "", stands("completed")).await;
+        assert_eq!(done["attempts"], 2, "{status}: {done}");
+        assert_eq!(done["result"]["coverage"]["complete"], true, "{status}: {done}");
+    }
+    // What it will say again is not asked again, and the rest is enough.
+    let (app, _server) = in_parts(400).await;
+    let made = taken(&app, &job(&data)).await;
+    let done = until(&app, &at(&made), "", stands("completed")).await;
+    assert_eq!(done["attempts"], 1, "{done}");
+}
+
+#[tokio::test]
 async fn a_job_rests_as_long_as_the_detector_that_refused_it_asks() {
     for status in [429, 503] {
         let tries = tries_of(&refusing(status, Some("3")).await, "high").await;
@@ -117,6 +153,60 @@ async fn the_jobs_of_a_deleted_tenant_fail_and_their_content_is_erased() {
     while !send(&app, "GET", "/metrics", BOOT, &json!({})).await.text.contains(active) {
         assert!(begun.elapsed() < SOON, "the call goes on");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_a_deleted_tenant_is_queued_or_kept_any_more() {
+    let server = vendor(3_000).await;
+    let app = spawn_closed_with(BOOT, |dir| {
+        attach(dir, &server);
+        edit(dir, "config/settings.yaml", "outbound_allow: []", "outbound_allow: [127.0.0.0/8]");
+    })
+    .await;
+    let tenant = "/api/v1/tenants/nova";
+    let body = json!({"tenant": {"tier": "enterprise"}, "reason": "new"});
+    let made = send(&app, "PUT", tenant, BOOT, &body).await;
+    let etag = made.header("etag").to_owned();
+    let own = key(&app, json!({"roles": ["app"], "tenant": "nova"})).await;
+    let letter = given_up(&app, "nova").await;
+    let asking = [
+        ("content-type", "application/json"),
+        ("x-api-key", own.as_str()),
+        ("prefer", "respond-async"),
+    ];
+    let data = asked("slow").to_string();
+    let slow = app.send("POST", "/api/v1/orchestrate", &asking, data.as_bytes());
+    let delete = async {
+        called(&server, 1).await;
+        let headers = [("x-api-key", BOOT), ("if-match", etag.as_str())];
+        app.send("DELETE", &format!("{tenant}?reason=left"), &headers, b"").await
+    };
+    let (answer, gone) = futures_util::future::join(slow, delete).await;
+    assert_eq!((answer.status, gone.status), (200, 204), "{} {}", answer.text, gone.text);
+    let store = &app.api.deps.store;
+    let nova = || TenantId::parse("nova").unwrap();
+    let page = detector_orchestrator::store::Page { limit: 9, before: None };
+    let jobs = async || store.jobs(nova(), None, page).await.unwrap();
+    assert_eq!(jobs().await.len(), 1, "what ran became no job");
+    assert_eq!(store.dead_letters(None, page).await.unwrap(), []);
+    let requeue = format!("/api/v1/admin/dlq/{letter}/requeue");
+    let refused = send(&app, "POST", &requeue, BOOT, &json!({"reason": "again"})).await;
+    assert_eq!(refused.status, 404, "{}", refused.text);
+    // As another instance may take one in that has not heard of it yet.
+    add(&app, "nova").await;
+    let begun = Instant::now();
+    loop {
+        let late = jobs().await.remove(0).value;
+        if late.state == JobState::Failed {
+            assert_eq!(
+                (late.has_payload, late.error.unwrap().code.as_str()),
+                (false, "TENANT_MISMATCH")
+            );
+            return;
+        }
+        assert!(begun.elapsed() < SOON, "{late:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -1,15 +1,10 @@
 //! Ends of jobs, told to whoever wants to know.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use serde_json::{Value, json};
 use sha2::Sha256;
-use wiremock::matchers::{method, path};
-use wiremock::{Mock, MockServer, ResponseTemplate};
+use wiremock::matchers::path;
 
-use super::{at, given_up, job, stands, taken, until};
-use crate::access::{BOOT, key, send};
-use crate::app::{App, spawn, spawn_closed};
-use crate::idempotency::called;
+use super::*;
 
 fn with_callback(data: &Value, server: &MockServer, to: &str) -> Value {
     let mut body = job(data);
@@ -43,6 +38,13 @@ async fn the_end_of_a_job_is_told_again_until_it_is_taken_signed_and_without_con
             (&json!("job_completed"), &json!("default"))
         );
         assert!(!String::from_utf8_lossy(&request.body).contains("canary"));
+    }
+    let id = JobId::parse(made["job_id"].as_str().unwrap()).unwrap();
+    let of = JobKey { tenant: TenantId::parse("default").unwrap(), id };
+    let begun = Instant::now();
+    while app.api.deps.store.job(of.clone()).await.unwrap().unwrap().callback.is_some() {
+        assert!(begun.elapsed() < SOON, "the address is kept");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let another = taken(&app, &with_callback(&data, &server, "/done")).await;
     assert_ne!(another["callback_secret"], made["callback_secret"]);

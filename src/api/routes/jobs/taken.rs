@@ -262,6 +262,7 @@ pub(in crate::api::routes) async fn accepted(
     caller: &Caller,
     wish: Wish,
 ) -> Result<(Job, bool), Error> {
+    super::known_tenant(api, &wish.of.tenant)?;
     let most = wish.most_a_day.unwrap_or_default();
     match api.crew.add(wish, &caller.actor).await? {
         Added::New(job) => Ok((job, true)),

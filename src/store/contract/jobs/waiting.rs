@@ -1,7 +1,7 @@
 //! What waits, what may be begun, and who sees it.
 
 use super::*;
-use crate::store::Page;
+use crate::store::{Expected, ObjectKey, Page};
 
 pub(super) async fn holds(store: &dyn Store) {
     what_waits_is_told_by_tenant_and_round_and_taken_in_order(store).await;
@@ -11,6 +11,8 @@ pub(super) async fn holds(store: &dyn Store) {
     pages_of_jobs_show_one_state(store).await;
     a_request_that_became_a_job_runs_under_its_worker(store).await;
     all_jobs_of_a_tenant_fail_whoever_has_them_and_nobody_elses(store).await;
+    what_a_deleted_tenant_leaves_is_found_and_erased(store).await;
+    where_an_end_was_told_is_forgotten_unless_there_may_be_another(store).await;
     what_waits_again_has_no_progress(store).await;
 }
 
@@ -177,6 +179,66 @@ async fn all_jobs_of_a_tenant_fail_whoever_has_them_and_nobody_elses(store: &dyn
     assert_eq!(job(store, &cancelled).await.state, JobState::Cancelled);
     assert_eq!(job(store, &other).await.state, JobState::Queued);
     drain(store, &other).await;
+    store.leave(by).await.unwrap();
+}
+
+async fn what_a_deleted_tenant_leaves_is_found_and_erased(store: &dyn Store) {
+    let by = entered(store).await;
+    let letter = added(store, new_job("orphan")).await.of;
+    let lease = take(store, by, "orphan", 1).await.pop().unwrap().lease;
+    store.end_attempt(lease, Ending::Failed(error("X"))).await.unwrap();
+    assert!(job(store, &letter).await.has_payload, "a dead letter");
+    let orphan = tenant("orphan");
+    let row =
+        ObjectKey { kind: "tenant".into(), tenant: Some(orphan.clone()), name: orphan.to_string() };
+    let orphans = async || store.orphans("tenant").await.unwrap();
+    assert_eq!(orphans().await, [], "nothing of it was stored");
+    store.put(row.clone(), "{}".into(), Expected::Absent).await.unwrap();
+    assert_eq!(orphans().await, []);
+    store.delete(row, Expected::Version(1)).await.unwrap();
+    assert_eq!(orphans().await, [tenant("orphan")]);
+    assert_eq!(store.orphans("quota").await.unwrap(), []);
+    let fail = async || store.fail_jobs(orphan.clone(), JobError::orphaned(), 9).await.unwrap();
+    assert_eq!((fail().await, fail().await), (1, 0));
+    let erased = job(store, &letter).await;
+    assert_eq!((erased.has_payload, erased.error), (false, Some(error("X"))), "why it failed");
+    assert_eq!(store.move_job(wish(&letter, Deed::Requeue)).await, Ok(Moved::Erased));
+    assert_eq!(orphans().await, []);
+    let late = added(store, new_job("orphan")).await.of;
+    assert_eq!(orphans().await, [tenant("orphan")]);
+    assert_eq!(fail().await, 1);
+    assert_eq!(job(store, &late).await.error, Some(JobError::orphaned()));
+    store.leave(by).await.unwrap();
+}
+
+async fn where_an_end_was_told_is_forgotten_unless_there_may_be_another(store: &dyn Store) {
+    let by = entered(store).await;
+    let new = || NewJob { callback: Some(vec![9]), ..new_job("told") };
+    let forget = async |of: &JobKey| {
+        let Job { version, .. } = job(store, of).await;
+        assert_eq!(store.forget_callback(of.clone(), version - 1).await, Ok(false), "it has moved");
+        let forgotten = store.forget_callback(of.clone(), version).await.unwrap();
+        assert_eq!(job(store, of).await.callback.is_none(), forgotten);
+        forgotten
+    };
+    let end = async |ending: Ending| {
+        let lease = take(store, by, "told", 1).await.pop().unwrap().lease;
+        assert_eq!(store.end_attempt(lease, ending).await, Ok(true));
+    };
+    let done = added(store, new()).await.of;
+    assert!(!forget(&done).await, "it is at no end");
+    end(Ending::Completed(vec![1])).await;
+    let of_another = JobKey { tenant: tenant("else"), id: done.id };
+    let version = job(store, &done).await.version;
+    assert_eq!(store.forget_callback(of_another, version).await, Ok(false));
+    assert!(forget(&done).await);
+    assert_eq!(store.forget_callback(done, version).await, Ok(false), "again");
+    let letter = added(store, new()).await.of;
+    end(Ending::Failed(error("X"))).await;
+    assert!(!forget(&letter).await, "a dead letter may be tried again");
+    store.move_job(wish(&letter, Deed::Requeue)).await.unwrap();
+    end(Ending::Completed(vec![1])).await;
+    assert!(!forget(&letter).await, "its first end may still be told of");
     store.leave(by).await.unwrap();
 }
 

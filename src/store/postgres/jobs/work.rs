@@ -8,13 +8,14 @@ use futures_util::FutureExt as _;
 use futures_util::future::try_join_all;
 
 use super::super::fault::Fault;
+use super::super::rows::parsed;
 use super::super::{Postgres, Scope};
 use super::rows::{held, known, lives, now, select, small, write};
 use crate::domain::id::TenantId;
 use crate::domain::job::{DEAD_LETTER_KEPT, JobError, Lease, RESULT_KEPT, WorkerId};
 use crate::domain::request::Priority;
 use crate::store::claims::millis;
-use crate::store::jobs::{EACH_MAX, Held, Next, Room, part};
+use crate::store::jobs::{EACH_MAX, Held, Next, ORPHANS, Room, part};
 use crate::store::{
     Answer, Ending, JobCounts, JobUpkeep, Numbered, Pick, Taken, Waiting, Work, Workers,
 };
@@ -320,7 +321,23 @@ impl JobUpkeep for Postgres {
                             ORDER BY place LIMIT $2 FOR UPDATE";
                 let now = now(t).await?;
                 let rows = select(t, rest, &[&tenant.as_str(), &i64::from(most)]).await?;
-                step_each(t, rows, |held| held.given_up(&why, now)).await
+                let failed = step_each(t, rows, |held| held.given_up(&why, now)).await?;
+                let sql = "UPDATE jobs SET payload = NULL WHERE place IN (SELECT place FROM jobs \
+                           WHERE tenant = $1 AND state = 'failed' AND payload IS NOT NULL \
+                           ORDER BY place LIMIT $2 FOR UPDATE)";
+                let sql = t.prepare_cached(sql).await?;
+                Ok(failed + t.execute(&sql, &[&tenant.as_str(), &i64::from(most)]).await?)
+            }
+            .boxed()
+        })
+    }
+
+    fn orphans(&self, kind: &'static str) -> Answer<'_, Vec<TenantId>> {
+        self.run("looking for jobs of deleted tenants", Scope::Service, move |t| {
+            async move {
+                let sql = t.prepare_cached(ORPHANS).await?;
+                let rows = t.query(&sql, &[&kind]).await?;
+                rows.iter().map(|row| parsed(row, "tenant", TenantId::parse)).collect()
             }
             .boxed()
         })
@@ -335,8 +352,8 @@ impl JobUpkeep for Postgres {
                            FOR UPDATE SKIP LOCKED)";
                 let sql = t.prepare_cached(sql).await?;
                 let results = t.execute(&sql, &[&(now - millis(RESULT_KEPT)), &most]).await?;
-                let sql = "UPDATE jobs SET payload = NULL WHERE place IN (SELECT place FROM jobs \
-                           WHERE state = 'failed' AND payload IS NOT NULL \
+                let sql = "UPDATE jobs SET payload = NULL, callback = NULL WHERE place IN (SELECT place \
+                           FROM jobs WHERE state = 'failed' AND payload IS NOT NULL \
                            AND updated_at_ms <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";
                 let sql = t.prepare_cached(sql).await?;
                 let letters = t.execute(&sql, &[&(now - millis(DEAD_LETTER_KEPT)), &most]).await?;
