@@ -270,6 +270,15 @@ fn eval_and_resolve_answer_as_the_routes_do() {
     let misspelt = run_with(dir.path(), &args, "{\"finding\": []}");
     let told = ends(&misspelt, 65);
     assert!(told.contains("--input: /input/finding: is no key of a verdict document"), "{told}");
+    for (document, expected) in [
+        ("null", "--input: /input: must be an object with keys of a verdict document"),
+        ("[]", "--input: /input: must be an object"),
+        ("{\"findings\": {}}", "--input: /input/findings: is an object and must be a list"),
+        ("{\"coverage\": null}", "--input: /input/coverage: is null"),
+    ] {
+        let told = ends(&run_with(dir.path(), &args, document), 65);
+        assert!(told.contains(expected), "{document}: {told}");
+    }
     let told = ends(&run(dir.path(), &["policy", "resolve", "--tenant", "globex"]), 0);
     let row = |key: &str| told.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
     assert!(row("actions.secrets: \"block\"").ends_with("  tenants.globex.standard"), "{told}");
