@@ -69,15 +69,16 @@ fn faults(sources: &[Source]) -> Vec<Fault> {
         Err(faults) => return faults,
         Ok(loaded) => loaded,
     };
-    let votes = |name| [Category::parse(name).unwrap()].into();
-    let detectors: lint::Voters = [
-        ("pii", votes("pii")),
-        ("secrets", votes("secrets")),
-        ("prompt-injection", votes("injection")),
-        ("toxicity", votes("toxicity")),
+    let of = |name| [Category::parse(name).unwrap()].into();
+    let votes = [
+        ("pii", of("pii")),
+        ("secrets", of("secrets")),
+        ("prompt-injection", of("injection")),
+        ("toxicity", of("toxicity")),
     ]
     .map(|(name, votes)| (DetectorName::parse(name).unwrap(), votes))
     .into();
+    let detectors = lint::Voters { votes, ..lint::Voters::default() };
     let mut found: BTreeSet<Fault> = loaded.warnings.into_iter().collect();
     found.extend(testing::run(sources, &|_, _| true, &limits).err().into_iter().flatten());
     if found.is_empty() {
