@@ -93,9 +93,13 @@ export async function introduce() {
 
 /** Whether the service serves it to this key; where its scopes are not known, the service will say. */
 export function can(method, path) {
-  const served = operation(method, path);
-  const needed = (served?.security ?? []).flatMap((way) => Object.values(way).flat());
-  return served !== undefined && needed.every((scope) => self?.scopes.includes(scope) ?? true);
+  return has(method, path) && lacks(method, path).length === 0;
+}
+
+/** The scopes that this key lacks for it; none where its scopes are not known. */
+export function lacks(method, path) {
+  const needed = (operation(method, path)?.security ?? []).flatMap((way) => Object.values(way).flat());
+  return [...new Set(needed)].filter((scope) => self && !self.scopes.includes(scope));
 }
 
 /** Whose decisions are asked for: the chosen tenant's, the key's, or what the service takes where neither is said. */

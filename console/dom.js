@@ -93,6 +93,14 @@ export function notice(problem, what) {
 const small = (problem) => h('p', { class: 'quiet' }, `${problem.code} · status ${problem.status}`,
   problem.requestId ? ` · request ${problem.requestId}` : '');
 
+/** The button of a form, and what it does or why this key may not; `missing` are the scopes for it. */
+export function asking(id, text, missing, help, attributes = {}) {
+  const told = missing.length
+    ? ['Your key lacks the scope ', h('code', {}, missing.join(', ')), ' for it.'] : [help];
+  return { button: h('button', { ...attributes, disabled: missing.length > 0, 'aria-describedby': id }, text),
+    help: h('p', { id, class: 'quiet' }, ...told) };
+}
+
 /** A word with a colour and a sign, so that the colour never speaks alone. */
 export function mark(kind, word) {
   const sign = { good: '✓', warn: '!', bad: '✕', none: '–' }[kind];

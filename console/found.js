@@ -1,7 +1,7 @@
 // Decisions on record, looked for by when they were made, what was decided, and who found what.
 
-import { can, get, has } from './api.js';
-import { digest, h, mark, notice, table, time } from './dom.js';
+import { can, get, has, lacks } from './api.js';
+import { asking, digest, h, mark, notice, table, time } from './dom.js';
 
 const ACTION = { allow: 'good', flag: 'warn', redact: 'warn', review: 'warn', block: 'bad' };
 const COLUMNS = [['Made'], ['Action'], ['Coverage'], ['Policy'], ['Revision'], ['Found'], ['Did not answer'], ['Open']];
@@ -25,6 +25,8 @@ const moment = (local) => (local ? new Date(local).toISOString() : '');
 export function found(context, wanted = {}) {
   if (!has('GET', '/evidence')) return null;
   const rows = h('div', { id: 'found', 'aria-live': 'polite' });
+  const looking = asking('filter-help', 'Look', lacks('GET', '/evidence'),
+    'To be listed stands in no custody; to open a decision does.');
   const form = h('form', { id: 'filter', 'aria-label': 'Look for decisions' }, h('div', { class: 'fields' },
     field('filter-from', 'Made from', text('filter-from', { type: 'datetime-local', step: 1 })),
     field('filter-to', 'Made before', text('filter-to', { type: 'datetime-local', step: 1 })),
@@ -34,7 +36,7 @@ export function found(context, wanted = {}) {
     field('filter-revision', 'Revision, 8 digits or more', text('filter-revision', { pattern: '[0-9a-f]{8,64}', value: wanted.revision ?? null })),
     field('filter-detector', 'Detector that was asked', text('filter-detector')),
     field('filter-category', 'Category that was found', text('filter-category'))),
-  h('p', {}, h('button', {}, 'Look')));
+  h('p', {}, looking.button));
   const value = (name) => form.querySelector(`#filter-${name}`).value.trim();
   const query = () => {
     const all = { from: moment(value('from')), to: moment(value('to')) };
@@ -63,8 +65,7 @@ export function found(context, wanted = {}) {
     event.preventDefault();
     look();
   });
-  // Whoever may not is told so once the form is sent.
   if (can('GET', '/evidence')) look();
   return h('section', { 'aria-labelledby': 'found-title' }, h('h2', { id: 'found-title' }, 'Decisions on record'), form, rows,
-    h('p', { class: 'quiet' }, 'To be listed stands in no custody; to open a decision does.'));
+    looking.help);
 }

@@ -1,7 +1,7 @@
 // Decisions on record, and one with its whole explanation. Texts stay in this page unless somebody has them judged.
 
-import { can, get, send } from '../api.js';
-import { count, digest, h, mark, notice, number, section, table, time } from '../dom.js';
+import { can, get, lacks, send } from '../api.js';
+import { asking, count, digest, h, mark, notice, number, section, table, time } from '../dom.js';
 import { found } from '../found.js';
 import { highlight } from '../highlight.js';
 
@@ -154,10 +154,11 @@ export default {
       recent.map((one) => ({ key: one.id, cells: [h('code', {}, one.id), mark(ACTION[one.action], one.action), time(one.at),
         h('a', { href: `#/decisions/${one.id}`, 'aria-label': `Open ${one.id}` }, 'Open')] })))] : []));
     const open = (wanted) => attempt(async () => show(ofRecord(await get(`/evidence/${encodeURIComponent(wanted)}`)), ''), 'read decisions');
+    const judging = asking('judge-help', 'Judge', lacks('POST', '/orchestrate'),
+      'It is sent to this service, judged as your tenant’s, and counted; it is not stored.', { class: 'main' });
     const judge = h('form', { id: 'judge' }, h('label', { for: 'judge-text' }, 'Text to judge'),
       h('textarea', { id: 'judge-text', rows: 4, required: true, spellcheck: 'false', autocomplete: 'off', 'aria-describedby': 'judge-help' }),
-      h('p', { id: 'judge-help', class: 'quiet' }, 'It is sent to this service, judged as your tenant’s, and counted; it is not stored.'),
-      h('button', { class: 'main' }, 'Judge'));
+      judging.help, judging.button);
     judge.addEventListener('submit', (event) => {
       event.preventDefault();
       const text = document.getElementById('judge-text').value;
@@ -171,9 +172,11 @@ export default {
         show(one, text);
       }, 'have content judged');
     });
+    const opening = asking('find-help', 'Open', lacks('GET', '/evidence/x'),
+      'The id stands in an answer under evidence.id. That you read it is put on record.');
     const find = h('form', { id: 'find' }, h('label', { for: 'find-id' }, 'Record of a decision'),
-      h('div', { class: 'row' }, h('input', { id: 'find-id', required: true, spellcheck: 'false', autocomplete: 'off', 'aria-describedby': 'find-help' }), h('button', {}, 'Open')),
-      h('p', { id: 'find-help', class: 'quiet' }, 'The id stands in an answer under evidence.id. That you read it is put on record.'));
+      h('div', { class: 'row' }, h('input', { id: 'find-id', required: true, spellcheck: 'false', autocomplete: 'off', 'aria-describedby': 'find-help' }), opening.button),
+      opening.help);
     find.addEventListener('submit', (event) => {
       event.preventDefault();
       const wanted = document.getElementById('find-id').value.trim();

@@ -236,6 +236,12 @@ impl Keyring {
     }
 }
 
+/// What `by` could never make, whatever the store holds.
+pub fn look_at_key(by: &Caller, wanted: Wanted, reason: &str) -> Result<(), Error> {
+    allowed(by, wanted)?;
+    entry(by, "key.create", reason, (None, None)).map(|_| ())
+}
+
 /// The wanted key within what `by` holds.
 fn allowed(by: &Caller, mut wanted: Wanted) -> Result<Wanted, Error> {
     let invalid = |pointer, code, detail: &str| {

@@ -26,11 +26,11 @@ mod tokens;
 pub mod waf;
 
 pub use keys::Keyring;
-pub use manage::{Minted, Wanted};
+pub use manage::{Minted, Wanted, look_at_key};
 pub use signing::Presented;
 pub use start::{
-    DevelopmentKey, Refusal, callback_key, data_keys, evidence_key, evidence_key_there, has_pepper,
-    look, pepper, redaction_key, redis_key, without_key,
+    DevelopmentKey, Refusal, callback_key, data_keys, evidence_key, evidence_key_there, look,
+    look_at_keys, missing_keys, pepper, redaction_key, redis_key, without_key,
 };
 
 /// Who asks.

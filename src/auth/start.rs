@@ -20,6 +20,13 @@ use crate::store::{AuditEntry, KeyChange, Store, StoreError};
 
 /// Before every development key.
 const PREFIX: &str = "orch_dev_";
+/// Its file in the data folder.
+const DEVELOPMENT: &str = "development.key";
+/// Keys of the service, and the files in `data/keys` where they are not given.
+const PEPPER: (Secret, &str) = (Secret::KeyPepper, "pepper");
+const DATA: (Secret, &str) = (Secret::DataKey, "data");
+const EVIDENCE: (Secret, &str) = (Secret::EvidenceKey, "evidence");
+const FILES: [(Secret, &str); 3] = [PEPPER, DATA, EVIDENCE];
 
 /// The one key of a development instance that others can reach. `Debug` never shows it.
 pub struct DevelopmentKey(String);
@@ -101,6 +108,32 @@ pub async fn look(settings: &Settings) -> Vec<Refusal> {
     refusals
 }
 
+/// Every key below `data` that a start would read and could not: nothing is made.
+pub fn look_at_keys(settings: &Settings, data: &Path) -> Vec<Refusal> {
+    let keys = data.join("keys");
+    if let Some(blocked) = keys.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir())
+    {
+        let source = std::io::ErrorKind::NotADirectory.into();
+        return vec![Refusal::Key { directory: blocked.display().to_string(), source }];
+    }
+    let is_kept = |secret: &Secret| {
+        settings.secrets.get(*secret).is_none() && !shared(settings).contains(secret)
+    };
+    let files = FILES.iter().filter(|(secret, _)| is_kept(secret));
+    let mut files: Vec<_> = files.map(|(_, name)| keys.join(name)).collect();
+    if settings.database.url.is_none() && settings.redis.url.is_none() {
+        files.push(data.join("redaction.key"));
+    }
+    let mut refusals: Vec<Refusal> =
+        files.iter().filter_map(|path| Key::load(path).err()).map(Refusal::Pepper).collect();
+    if settings.env == Env::Development && !settings.server.listen.ip().is_loopback() {
+        let source = there(data).err();
+        let directory = data.display().to_string();
+        refusals.extend(source.map(|source| Refusal::Key { directory, source }));
+    }
+    refusals
+}
+
 /// The refusal of a start where the settings let nobody in: then a key in the store must.
 pub fn without_key(settings: &Settings) -> Option<Refusal> {
     let jwt = &settings.security.jwt;
@@ -157,20 +190,22 @@ fn network(raw: &str) -> Result<Allow, Refusal> {
 /// The key of the hashes: from the environment, else kept in `data/keys`.
 pub fn pepper(settings: &Settings) -> Result<Key, Refusal> {
     let lost = "API keys; without it none is valid";
-    kept(settings, (Secret::KeyPepper, "pepper"), lost)
+    kept(settings, PEPPER, lost)
 }
 
-/// Whether [`pepper`] finds one and need not make it.
-pub fn has_pepper(settings: &Settings) -> bool {
-    let is_given = settings.secrets.get(Secret::KeyPepper).is_some();
-    is_given || settings.paths.data.join("keys/pepper").exists()
+/// Which of the service's keys are neither given nor in a file below `data`, so that a start makes them.
+pub fn missing_keys(settings: &Settings, data: &Path) -> Vec<Secret> {
+    let is_missing = |(secret, file): &(Secret, &str)| {
+        settings.secrets.get(*secret).is_none() && !data.join("keys").join(file).exists()
+    };
+    FILES.into_iter().filter(is_missing).map(|(secret, _)| secret).collect()
 }
 
 /// The keys that seal detectors' credentials, found in the same way; the one before the present
 /// one is only in the environment.
 pub fn data_keys(settings: &Settings) -> Result<DataKeys, Refusal> {
     let lost = "detectors' credentials; without it none can be opened";
-    let current = kept(settings, (Secret::DataKey, "data"), lost)?;
+    let current = kept(settings, DATA, lost)?;
     let previous = settings.secrets.get(Secret::DataKeyPrevious);
     let previous = previous.and_then(|digits| Key::from_hex(digits.expose_secret()));
     Ok(DataKeys::new(&current, previous.as_ref())?)
@@ -179,7 +214,7 @@ pub fn data_keys(settings: &Settings) -> Result<DataKeys, Refusal> {
 /// The seed of the log's signatures, found in the same way.
 pub fn evidence_key(settings: &Settings) -> Result<Key, Refusal> {
     let lost = "the log of records; without it another log begins";
-    kept(settings, (Secret::EvidenceKey, "evidence"), lost)
+    kept(settings, EVIDENCE, lost)
 }
 
 /// The same where it is there; nothing is made.
@@ -213,7 +248,7 @@ pub fn callback_key(settings: &Settings) -> Result<Key, Refusal> {
 }
 
 fn derived(settings: &Settings, purpose: &[u8]) -> Result<Key, Refusal> {
-    let data = kept(settings, (Secret::DataKey, "data"), "")?;
+    let data = kept(settings, DATA, "")?;
     Ok(Key::from_bytes(data.hash([purpose])))
 }
 
@@ -309,17 +344,22 @@ fn kept_key(data: &Path) -> std::io::Result<String> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
 
-    let path = data.join("development.key");
-    match std::fs::read_to_string(&path) {
-        Ok(key) if key.trim().len() > PREFIX.len() => return Ok(key.trim().to_owned()),
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+    if let Some(key) = there(data)? {
+        return Ok(key);
     }
     crate::store::make_folder(data)?;
     let key = seal::token(PREFIX).map_err(std::io::Error::other)?;
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-    writeln!(file, "{}", key.expose_secret())?;
+    options.write(true).create(true).truncate(true).mode(0o600);
+    writeln!(options.open(data.join(DEVELOPMENT))?, "{}", key.expose_secret())?;
     Ok(key.expose_secret().to_owned())
+}
+
+/// The same where it is there.
+fn there(data: &Path) -> std::io::Result<Option<String>> {
+    match std::fs::read_to_string(data.join(DEVELOPMENT)) {
+        Ok(key) => Ok(Some(key.trim().to_owned()).filter(|key| key.len() > PREFIX.len())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }

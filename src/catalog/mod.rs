@@ -72,6 +72,11 @@ impl Catalog {
             .map(|(name, strategy)| (name.as_str(), strategy))
     }
 
+    /// The detectors that strategies ask.
+    pub fn of_strategies(&self) -> BTreeSet<DetectorName> {
+        self.strategies.values().flat_map(|strategy| &strategy.detectors).cloned().collect()
+    }
+
     /// Every event and alias that has a strategy.
     pub fn event_names(&self) -> impl Iterator<Item = &str> {
         let aliases = self.strategies.values().flat_map(|strategy| &strategy.aliases);

@@ -1,5 +1,7 @@
 //! `orchestrator check`: every fault of a project folder, with its place.
 
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use super::session::load;
@@ -11,6 +13,8 @@ use crate::orchestrator::{self, kept};
 use crate::settings::Settings;
 use crate::snapshot::Sources;
 use crate::yaml::fault::{Fault, FaultKind};
+
+const NO_START: &str = "the service would not start";
 
 /// What makes a folder a project.
 const PARTS: [&str; 3] = ["config", "detectors", "policies"];
@@ -27,8 +31,8 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
         Ok(settings) => settings,
         Err(faults) => return report(args, &faults, "faults in the settings"),
     };
-    let refused = match refusals(&settings, args.dir.as_deref()) {
-        Ok(refused) => refused,
+    let seen = match look(&settings, args.dir.as_deref()) {
+        Ok(seen) => seen,
         Err(error) => {
             complain(&error);
             return exit::INTERNAL;
@@ -37,10 +41,13 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
     let sources = Sources::of(&settings, args.dir.as_deref(), builtin::check);
     let loaded =
         sources.read().and_then(|files| load(&files, &sources, &settings, args.dir.as_deref()));
+    for (severity, fault) in &seen.told {
+        show(args.json, severity, fault);
+    }
     match loaded {
-        Err(faults) if refused.is_empty() => report(args, &faults, "nothing would be loaded"),
-        Err(faults) => report(args, &[refused, faults].concat(), "the service would not start"),
-        Ok(_) if !refused.is_empty() => report(args, &refused, "the service would not start"),
+        Err(faults) if seen.refused.is_empty() => report(args, &faults, "nothing would be loaded"),
+        Err(faults) => report(args, &[seen.refused, faults].concat(), NO_START),
+        Ok(_) if !seen.refused.is_empty() => report(args, &seen.refused, NO_START),
         Ok(snapshot) => {
             for warning in &snapshot.warnings {
                 show(args.json, "warning", warning);
@@ -59,24 +66,67 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
     }
 }
 
-/// What else would keep the service from starting, as faults of the settings.
-fn refusals(settings: &Settings, dir: Option<&Path>) -> Result<Vec<Fault>, String> {
+/// What would be seen of settings and data at a start, besides the project's files.
+#[derive(Default)]
+struct Seen {
+    /// What would keep the service from starting.
+    refused: Vec<Fault>,
+    /// What would not, each with its severity.
+    told: Vec<(&'static str, Fault)>,
+}
+
+fn look(settings: &Settings, dir: Option<&Path>) -> Result<Seen, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("no runtime could be made: {error}"))?;
-    let fault = |message: String| Fault {
-        kind: FaultKind::Settings,
-        file: "settings".into(),
-        line: 0,
-        column: 0,
-        code: "refused_start",
-        message,
-        hint: None,
-    };
-    let refusals = runtime.block_on(orchestrator::look(settings));
-    let mut faults: Vec<Fault> = refusals.iter().map(|it| fault(it.to_string())).collect();
-    faults.extend(nobody_may_enter(settings, dir).map(|refusal| fault(refusal.to_string())));
-    faults.extend(check_routes(&settings.security.rate_limit).err().unwrap_or_default());
-    Ok(faults)
+    let mut here = settings.clone();
+    if let Some(dir) = dir {
+        here.paths.data = dir.join(&settings.paths.data);
+    }
+    let sight = orchestrator::look_at_data(&here);
+    let refusals = runtime.block_on(orchestrator::look(settings)).into_iter().chain(sight.refusals);
+    let mut seen = Seen::default();
+    seen.refused.extend(refusals.map(|refusal| fault("refused_start", refusal.to_string())));
+    let nobody = nobody_may_enter(settings, dir);
+    seen.refused.extend(nobody.map(|refusal| fault("refused_start", refusal.to_string())));
+    seen.refused.extend(check_routes(&settings.security.rate_limit).err().unwrap_or_default());
+    let warnings = sight.warnings.into_iter();
+    seen.told.extend(warnings.map(|(code, what)| ("warning", fault(code, what))));
+    let addresses = [
+        (Some(settings.server.listen), "server.listen"),
+        (settings.server.admin_listen, "server.admin_listen"),
+    ];
+    for (address, by) in addresses {
+        listen(address, by, (sight.is_served, &mut seen));
+    }
+    Ok(seen)
+}
+
+/// Listens for a moment. What is in use now may be free at the start.
+fn listen(address: Option<SocketAddr>, by: &str, (is_served, seen): (bool, &mut Seen)) {
+    let Some(address) = address else { return };
+    match TcpListener::bind(address).map_err(|error| (error.kind(), error)) {
+        Ok(_) => {}
+        Err((ErrorKind::AddrInUse, _)) if is_served => {
+            let what = format!("{address} ({by}) is in use; a service runs on this data folder");
+            seen.told.push(("note", fault("address_in_use", what)));
+        }
+        Err((ErrorKind::AddrInUse, _)) => {
+            let what = format!(
+                "{address} ({by}) is in use, and no service runs on this data folder: a start now would \
+                 be refused"
+            );
+            seen.told.push(("warning", fault("address_in_use", what)));
+        }
+        Err((_, error)) => {
+            let what = format!("could not listen on {address}: {error}; choose another with {by}");
+            seen.refused.push(fault("refused_start", what));
+        }
+    }
+}
+
+fn fault(code: &'static str, message: String) -> Fault {
+    let (file, hint) = ("settings".into(), None);
+    Fault { kind: FaultKind::Settings, file, line: 0, column: 0, code, message, hint }
 }
 
 /// Where the settings let nobody in, keys in the store may. What cannot be read is told by the load.

@@ -18,6 +18,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::id::TenantId;
 use crate::orchestrator::{DepsError, STORE_FILE, open_store};
 use crate::seal::Key;
+use crate::settings::Secret;
 use crate::snapshot::Sources;
 use crate::store::{Page, Store};
 
@@ -134,8 +135,7 @@ pub(super) fn run(command: KeysCommand) -> u8 {
         complain("could not start the runtime");
         return exit::INTERNAL;
     };
-    let makes = matches!(&command, KeysCommand::Create(_) | KeysCommand::Rotate(_));
-    let (keyring, store) = match open(common, makes, &runtime) {
+    let (keyring, store) = match open(common, &command, &runtime) {
         Ok(opened) => opened,
         Err(code) => return code,
     };
@@ -143,12 +143,14 @@ pub(super) fn run(command: KeysCommand) -> u8 {
     store.close();
     match done {
         Ok(()) => exit::OK,
-        Err(error) => {
-            complain(&told(&error));
-            let away = matches!(error.code, Code::StoreUnavailable | Code::Overloaded);
-            if away { exit::UNAVAILABLE } else { exit::DATA }
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &Error) -> u8 {
+    complain(&told(error));
+    let away = matches!(error.code, Code::StoreUnavailable | Code::Overloaded);
+    if away { exit::UNAVAILABLE } else { exit::DATA }
 }
 
 fn told(error: &Error) -> String {
@@ -164,41 +166,72 @@ fn told(error: &Error) -> String {
     }
 }
 
-fn open(common: &Common, makes: bool, on: &Runtime) -> Result<(Keyring, Arc<dyn Store>), u8> {
+/// The store; a new one only for a first key that can be made.
+fn open(
+    common: &Common,
+    command: &KeysCommand,
+    on: &Runtime,
+) -> Result<(Keyring, Arc<dyn Store>), u8> {
     let settings =
         load_settings(common.config.as_deref(), None).map_err(|faults| refuse(&faults))?;
-    let failed = |error: DepsError| {
+    let unusable = |error: DepsError| {
         complain(&format!("error: {error}"));
         refused(&error)
     };
     let data = &settings.paths.data;
     let is_file = settings.database.url.is_none();
-    if is_file {
+    let is_new = is_file && !data.join(STORE_FILE).exists();
+    let place = std::path::absolute(data).unwrap_or_else(|_| data.clone());
+    let makes = match command {
+        KeysCommand::Create(args) => {
+            possible(args).map_err(|error| failed(&error))?;
+            true
+        }
+        KeysCommand::List(_) | KeysCommand::Rotate(_) | KeysCommand::Revoke(_) if is_new => {
+            complain(&format!(
+                "error: there is no store in {}, so there are no keys; name the one of the service as \
+                 paths.data",
+                place.display()
+            ));
+            return Err(exit::NO_INPUT);
+        }
+        KeysCommand::Rotate(_) => true,
+        KeysCommand::List(_) | KeysCommand::Revoke(_) => false,
+    };
+    // Before a new store, which stays where this fails.
+    let pepper = || auth::pepper(&settings).map_err(|refusal| unusable(refusal.into()));
+    let first = is_new.then(pepper).transpose()?;
+    if is_new {
         crate::store::make_folder(data).map_err(|error| {
             complain(&format!("error: could not make {}: {error}", data.display()));
             exit::UNAVAILABLE
         })?;
     }
-    let is_new = is_file && !data.join(STORE_FILE).exists();
-    let store = open_store(&settings, None).map_err(|error| failed(error.into()))?;
-    let place = std::path::absolute(data).unwrap_or_else(|_| data.clone());
-    if is_new {
-        complain(&format!(
-            "note: made a new store in {}; a service knows its keys only where paths.data and the \
-             pepper are the same",
-            place.display()
-        ));
-    }
-    let pepper = match makes {
-        true if is_file && !is_new && !auth::has_pepper(&settings) => {
-            of_another_pepper(&*store, &place, on)?;
-            auth::pepper(&settings).map_err(DepsError::Keys)
+    let store = open_store(&settings, None).map_err(|error| unusable(error.into()))?;
+    let key = match (first, makes) {
+        (Some(pepper), _) => {
+            complain(&format!(
+                "note: made a new store in {}; a service knows its keys only where paths.data and \
+                 the pepper are the same",
+                place.display()
+            ));
+            pepper
         }
-        true => auth::pepper(&settings).map_err(DepsError::Keys),
+        (None, true) => {
+            let missing = auth::missing_keys(&settings, data);
+            if is_file && missing.contains(&Secret::KeyPepper) {
+                of_another_pepper(&*store, &place, on)?;
+            }
+            pepper()?
+        }
         // Nothing is hashed.
-        false => Key::random().map_err(DepsError::Key),
+        (None, false) => Key::random().map_err(|error| unusable(DepsError::Key(error)))?,
     };
-    Ok((Keyring::new(Arc::clone(&store), pepper.map_err(failed)?), store))
+    Ok((Keyring::new(Arc::clone(&store), key), store))
+}
+
+fn possible(args: &CreateArgs) -> Result<(), Error> {
+    auth::look_at_key(&operator(), asked(args).wanted()?, &args.reason)
 }
 
 /// Refuses to make a second pepper beside keys: whoever made those hashes with one from elsewhere.
@@ -231,11 +264,10 @@ async fn act(keyring: &Keyring, command: KeysCommand) -> Result<(), Error> {
     let by = operator();
     match command {
         KeysCommand::Create(args) => {
-            let (json, reason) = (args.common.json, args.reason.clone());
-            let (config, whose) = (args.common.config.clone(), args.tenant.clone());
-            let minted = keyring.create(&by, asked(args).wanted()?, &reason).await?;
-            show(&minted, json);
-            if let Some(tenant) = whose.filter(|tenant| is_unknown(tenant, config.as_deref())) {
+            let minted = keyring.create(&by, asked(&args).wanted()?, &args.reason).await?;
+            show(&minted, args.common.json);
+            let config = args.common.config.as_deref();
+            if let Some(tenant) = args.tenant.filter(|tenant| is_unknown(tenant, config)) {
                 complain(&format!(
                     "warning: there is no tenant `{tenant}` yet, and until there is the key is \
                      refused: add config/tenants/{tenant}.yaml, or PUT /api/v1/tenants/{tenant}"
@@ -266,15 +298,15 @@ fn is_unknown(tenant: &str, config: Option<&Path>) -> bool {
     loaded.is_ok_and(|snapshot| !snapshot.catalog.tenants.contains_key(tenant))
 }
 
-fn asked(args: CreateArgs) -> KeyRequest {
-    let some = |names: Vec<String>| if names.is_empty() { None } else { Some(names) };
+fn asked(args: &CreateArgs) -> KeyRequest {
+    let some = |names: &Vec<String>| (!names.is_empty()).then(|| names.clone());
     KeyRequest {
-        label: args.label,
-        reason: args.reason,
-        tenant: args.tenant,
-        roles: some(args.role),
-        scopes: some(args.scope),
-        max_priority: args.max_priority,
+        label: args.label.clone(),
+        reason: args.reason.clone(),
+        tenant: args.tenant.clone(),
+        roles: some(&args.role),
+        scopes: some(&args.scope),
+        max_priority: args.max_priority.clone(),
         expires_in_s: args.expires,
     }
 }

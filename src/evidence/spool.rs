@@ -157,6 +157,39 @@ pub struct Damage {
     pub torn_bytes: u64,
 }
 
+/// What opening a file as a spool would find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// It would be made.
+    Absent,
+    /// Another process holds it.
+    Held,
+    /// What it holds.
+    There(Damage),
+}
+
+/// Looks at the file at `path` and changes nothing.
+///
+/// # Errors
+/// Where it cannot be opened or read.
+pub fn look(path: &Path) -> io::Result<Look> {
+    let opened = OpenOptions::new().read(true).write(true).open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Absent),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(Look::Held),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let mut spool = Spool::over(Box::new(OnDisk { file, path: path.to_owned() }), 0);
+    let bytes = spool.bytes_of_medium()?;
+    spool.scan(&bytes);
+    Ok(Look::There(spool.damage))
+}
+
 /// The open spool.
 pub struct Spool {
     medium: Box<dyn Medium>,
@@ -169,12 +202,10 @@ pub struct Spool {
 
 impl Spool {
     /// Reads `medium` once and cuts what is torn.
-    pub fn open(mut medium: Box<dyn Medium>, bytes_max: u64) -> io::Result<Spool> {
-        let length = medium.length()?;
-        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-        medium.read_at(0, &mut bytes)?;
-        let mut spool =
-            Spool { medium, frames: VecDeque::new(), end: 0, bytes_max, damage: Damage::default() };
+    pub fn open(medium: Box<dyn Medium>, bytes_max: u64) -> io::Result<Spool> {
+        let mut spool = Self::over(medium, bytes_max);
+        let bytes = spool.bytes_of_medium()?;
+        let length = bytes.len() as u64;
         spool.scan(&bytes);
         if spool.damage.frames > 0 {
             spool.medium.set_aside()?;
@@ -184,6 +215,16 @@ impl Spool {
             spool.medium.sync()?;
         }
         Ok(spool)
+    }
+
+    fn over(medium: Box<dyn Medium>, bytes_max: u64) -> Spool {
+        Spool { medium, frames: VecDeque::new(), end: 0, bytes_max, damage: Damage::default() }
+    }
+
+    fn bytes_of_medium(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.medium.length()?).map_err(io::Error::other)?];
+        self.medium.read_at(0, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// What was found on opening.

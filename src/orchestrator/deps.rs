@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use tokio_util::task::TaskTracker;
 
 use super::Deps;
+use super::data::lost_keys;
 use super::opened::{look_at_database, open_file, open_log, open_store};
 use crate::auth;
 use crate::bus::{Announcer, Bus, Local, Nats, NatsError, NatsOptions};
@@ -83,6 +84,9 @@ const INLINE_BYTES_MAX: usize = 2_000;
 impl Deps {
     /// With the store that the settings name.
     pub fn with_store(settings: Arc<Settings>) -> Result<Deps, DepsError> {
+        for (_, lost) in lost_keys(&settings) {
+            tracing::warn!("{lost}");
+        }
         // Before anything is opened: instances that share a database must share keys.
         let keys = (
             auth::redaction_key(&settings)?,

@@ -36,6 +36,7 @@ use crate::telemetry::traces::SPANS;
 mod adopt;
 mod assemble;
 pub mod cases;
+mod data;
 mod deps;
 mod facts;
 mod forgotten;
@@ -54,6 +55,7 @@ mod steps;
 mod told;
 mod verified;
 
+pub use data::{Sight, look_at_data};
 pub use deps::{DepsError, look};
 pub use facts::{budget, plain_head, view_of};
 pub use hold::{Held, hold};

@@ -71,36 +71,6 @@ fn named(schema: &'static Value, field: &str, into: &mut Vec<&'static Value>) {
     }
 }
 
-/// The pointer of the first key of a document that no document of `point` has, and what to write.
-pub fn unknown_key(point: Point, document: &Map<String, Value>) -> Option<(String, String)> {
-    let shape = Shape::Known(schema(point));
-    document.iter().find_map(|(key, value)| stray(shape, (key, value), ""))
-}
-
-fn stray(shape: Shape, (key, value): (&str, &Value), above: &str) -> Option<(String, String)> {
-    let at = format!("{above}/{}", key.replace('~', "~0").replace('/', "~1"));
-    let shape = match shape.field(key) {
-        Ok(shape) => shape,
-        Err(known) => {
-            let names = || known.keys().map(String::as_str);
-            let hint = table::nearest(key, names()).map_or_else(
-                || format!("use one of {}", names().collect::<Vec<_>>().join(", ")),
-                |near| format!("write `{near}`"),
-            );
-            return Some((at, hint));
-        }
-    };
-    let below = |shape: Shape, value: &Value, at: &str| {
-        let mut fields = value.as_object().into_iter().flatten();
-        fields.find_map(|(key, value)| stray(shape, (key, value), at))
-    };
-    let entries = value.as_array().into_iter().flatten().enumerate();
-    let mut entries = entries.map(|(index, entry)| (format!("{at}/{index}"), entry));
-    entries
-        .find_map(|(at, entry)| below(shape.items(), entry, &at))
-        .or_else(|| below(shape, value, &at))
-}
-
 /// What is known of a value.
 #[derive(Clone, Copy, PartialEq)]
 enum Shape {

@@ -99,18 +99,27 @@ impl Key {
                 file.sync_all().map_err(failed)?;
                 Ok(Key::from_bytes(fresh))
             }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                let mut text = String::new();
-                File::open(path)
-                    .and_then(|file| file.take(1024).read_to_string(&mut text))
-                    .map_err(failed)?;
-                let mut bytes = [0; KEY_BYTES];
-                hex::decode_to_slice(text.trim(), &mut bytes)
-                    .map_err(|_| SealError::Malformed { path: shown() })?;
-                Ok(Key::from_bytes(bytes))
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Self::read(path),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// The key in `path`; `None` where nothing is there, not even a link.
+    pub fn load(path: &Path) -> Result<Option<Key>, SealError> {
+        let is_there = std::fs::symlink_metadata(path).is_ok();
+        is_there.then(|| Self::read(path)).transpose()
+    }
+
+    fn read(path: &Path) -> Result<Key, SealError> {
+        let shown = || path.display().to_string();
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(1024).read_to_string(&mut text))
+            .map_err(|source| SealError::File { path: shown(), source })?;
+        let mut bytes = [0; KEY_BYTES];
+        hex::decode_to_slice(text.trim(), &mut bytes)
+            .map_err(|_| SealError::Malformed { path: shown() })?;
+        Ok(Key::from_bytes(bytes))
     }
 
     /// HMAC-SHA256 of `parts`, each prefixed by its length so that no border can move.

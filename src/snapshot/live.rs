@@ -360,8 +360,10 @@ impl Live {
             let registered = draft.catalog.private.get(&change.tenant);
             let registered = registered.into_iter().flatten();
             let detectors = draft.catalog.detectors.iter().chain(registered);
-            let detectors =
+            let votes =
                 detectors.map(|(name, detector)| (name.clone(), detector.votes())).collect();
+            let of_strategies = draft.catalog.of_strategies();
+            let detectors = crate::policy::lint::Voters { votes, of_strategies };
             doubts = trial::doubts(&draft.files, own, &detectors, &limits);
         }
         Ok((draft, doubts))

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::keys::keys_in_file;
-use super::sqlite::{
-    decision_in_file, decisions_in_file, objects_in_file, source_in_file, tenants_in_file,
+use super::beside::{
+    decision_in_file, decisions_in_file, logs_in_file, look_at_file, objects_in_file,
+    sealed_in_file, source_in_file, tenants_in_file,
 };
+use super::keys::keys_in_file;
 use super::{
-    Decision, Decisions as _, Keys as _, Numbered, Object, Objects as _, Page, Postgres, SourceKey,
-    Sources as _, StoreError, Usage as _,
+    Decision, Decisions as _, Keys as _, Ledger as _, LogKey, Numbered, Object, Objects as _, Page,
+    Postgres, Secrets as _, SourceKey, Sources as _, StoreError, Usage as _,
 };
 use crate::domain::id::TenantId;
 
@@ -35,6 +36,33 @@ impl Kept {
         match self {
             Kept::File(path) => keys_in_file(path, now_ms),
             Kept::Database(store) => store.wait(store.keys_that_hold(now_ms)),
+        }
+    }
+
+    /// Refused where a newer program wrote a file; a database was looked at when it was opened.
+    pub fn look(&self) -> Result<(), StoreError> {
+        match self {
+            Kept::File(path) => look_at_file(path),
+            Kept::Database(_) => Ok(()),
+        }
+    }
+
+    /// Every log, oldest first.
+    pub fn logs(&self) -> Result<Vec<LogKey>, StoreError> {
+        match self {
+            Kept::File(path) => logs_in_file(path),
+            Kept::Database(store) => store.wait(store.logs()),
+        }
+    }
+
+    /// Credentials of detectors that only the data key opens.
+    pub fn sealed(&self) -> Result<u64, StoreError> {
+        match self {
+            Kept::File(path) => sealed_in_file(path),
+            Kept::Database(store) => {
+                let all = store.wait(store.secrets())?;
+                Ok(all.iter().filter(|row| row.value.sealed.is_some()).count() as u64)
+            }
         }
     }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 
+use super::beside::in_file;
 use super::rows::{append_audit, before, limit, tenant};
-use super::sqlite::in_file;
 use super::{Answer, AuditEntry, Numbered, Page, Sqlite, StoreError};
 use crate::domain::access::{Grant, Role, Scope, Scopes};
 use crate::domain::id::TenantId;

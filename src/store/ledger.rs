@@ -75,6 +75,15 @@ pub trait Ledger: Send + Sync {
 
 const DOING: &str = "appending to the log";
 
+pub(super) fn all_logs(c: &Connection) -> rusqlite::Result<Vec<LogKey>> {
+    let read = |row: &Row<'_>| {
+        let (public_key, since_ms) = (row.get("public_key")?, row.get("since_ms")?);
+        Ok(LogKey { log: log(row, "id")?, public_key, since_ms })
+    };
+    let sql = "SELECT id, public_key, since_ms FROM logs ORDER BY number";
+    c.prepare_cached(sql)?.query_map([], read)?.collect()
+}
+
 impl Ledger for Sqlite {
     fn open_log(&self, key: LogKey) -> Answer<'_, ()> {
         const DOING: &str = "opening the log";
@@ -91,18 +100,7 @@ impl Ledger for Sqlite {
     }
 
     fn logs(&self) -> Answer<'_, Vec<LogKey>> {
-        self.read("listing logs", |c| {
-            c.prepare_cached("SELECT id, public_key, since_ms FROM logs ORDER BY number")?
-                .query_map([], |row| {
-                    let since_ms = row.get("since_ms")?;
-                    Ok(LogKey {
-                        log: log(row, "id")?,
-                        public_key: row.get("public_key")?,
-                        since_ms,
-                    })
-                })?
-                .collect()
-        })
+        self.read("listing logs", all_logs)
     }
 
     fn append_batch(&self, batch: Arc<LogBatch>) -> Answer<'_, ()> {

@@ -10,6 +10,7 @@ use crate::domain::action::Action;
 use crate::domain::id::{BundleName, RequestId, TenantId};
 use crate::domain::log::Leaf;
 
+mod beside;
 mod chain;
 mod claims;
 #[cfg(test)]

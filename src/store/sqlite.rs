@@ -1,6 +1,5 @@
 //! The store on SQLite: one writer thread, a few readers, one file or memory.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -16,8 +15,8 @@ use super::open_file::OpenFile;
 use super::queue::{Finish, Queue, Refused};
 use super::{
     Answer, Audit, AuditEntry, Chained, Decision, Decisions, Expected, Migrated, Numbered, Object,
-    ObjectKey, Objects, Page, Passed, Sought, SourceKey, Spot, Store, StoreError, Tally, Version,
-    rows, search, sources,
+    ObjectKey, Objects, Page, Passed, Sought, Spot, Store, StoreError, Tally, Version, rows,
+    search,
 };
 
 mod migrations {
@@ -310,13 +309,8 @@ impl Drop for Sqlite {
 
 impl Readers {
     fn open(path: &Path, count: usize) -> Result<Readers, StoreError> {
-        let open = || {
-            let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-            connection.busy_timeout(FILE_LOCK_WAIT)?;
-            Ok(connection)
-        };
         let connections = (0..count)
-            .map(|_| open())
+            .map(|_| reader(path))
             .collect::<rusqlite::Result<Vec<_>>>()
             .map_err(|error| StoreError::of("opening a reader", &error))?;
         Ok(Readers { free: Arc::new(Semaphore::new(count)), connections: Mutex::new(connections) })
@@ -335,71 +329,11 @@ impl Readers {
     }
 }
 
-/// The current objects of `kind` in a store's file, which is only read; none where it is missing.
-/// Blocks.
-pub(super) fn objects_in_file(path: &Path, kind: &str) -> Result<Vec<Object>, StoreError> {
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    Readers::open(path, 1)?.with("listing objects", |connection| {
-        rows::objects(connection, kind).map_err(|error| StoreError::of("listing objects", &error))
-    })
-}
-
-/// The decisions of `tenant` in the store at `path`, beside a running service; none where there
-/// is no file. Blocks.
-pub(super) fn decisions_in_file(
-    path: &Path,
-    tenant: &TenantId,
-    page: Page,
-) -> Result<Vec<Numbered<Decision>>, StoreError> {
-    const DOING: &str = "listing decisions";
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    Readers::open(path, 1)?.with(DOING, |connection| {
-        rows::decisions(connection, tenant, page).map_err(|error| StoreError::of(DOING, &error))
-    })
-}
-
-/// One decision of `tenant` in the store at `path`. Blocks.
-pub(super) fn decision_in_file(
-    path: &Path,
-    tenant: &TenantId,
-    id: &str,
-) -> Result<Option<Decision>, StoreError> {
-    in_file(path, "reading a decision", |c| rows::decision(c, tenant, id))
-}
-
-/// Whose decisions the store at `path` holds. Blocks.
-pub(super) fn tenants_in_file(path: &Path) -> Result<BTreeSet<TenantId>, StoreError> {
-    in_file(path, "listing tenants with decisions", |c| {
-        let names: Vec<String> = c
-            .prepare("SELECT DISTINCT tenant FROM decisions")?
-            .query_map([], |row| row.get(0))?
-            .collect::<rusqlite::Result<_>>()?;
-        Ok(names.iter().filter_map(|name| TenantId::parse(name).ok()).collect())
-    })
-}
-
-/// One blob of sources in the store at `path`. Blocks.
-pub(super) fn source_in_file(
-    path: &Path,
-    (tenant, digest): &SourceKey,
-) -> Result<Option<Vec<u8>>, StoreError> {
-    in_file(path, "reading a source", |c| sources::source(c, tenant.as_ref(), digest))
-}
-
-pub(super) fn in_file<T: Default>(
-    path: &Path,
-    doing: &'static str,
-    read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-) -> Result<T, StoreError> {
-    if !path.exists() {
-        return Ok(T::default());
-    }
-    let read = |c: &Connection| read(c).map_err(|error| StoreError::of(doing, &error));
-    Readers::open(path, 1)?.with(doing, read)
+/// A connection that reads beside those who write.
+pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(FILE_LOCK_WAIT)?;
+    Ok(connection)
 }
 
 /// Makes the file that only its owner may read, where there is none; what SQLite puts beside it gets
@@ -438,20 +372,28 @@ fn migrate(connection: &mut Connection, dry_run: bool) -> Result<Migrated, Store
     const DOING: &str = "bringing the store's schema up to date";
     let failed =
         |error: refinery::Error| StoreError::Failed { doing: DOING, reason: error.to_string() };
-    let runner = migrations::migrations::runner().set_abort_missing(false);
     let asked = |error: rusqlite::Error| StoreError::of(DOING, &error);
-    let before: i64 = if connection.table_exists(None, HISTORY).map_err(asked)? {
-        let newest = format!("SELECT coalesce(max(version), 0) FROM {HISTORY}");
-        connection.query_row(&newest, [], |row| row.get(0)).map_err(asked)?
-    } else {
-        0
-    };
-    let migrated = Migrated::of(runner.get_migrations(), before)?;
+    let migrated = missing(applied(connection).map_err(asked)?)?;
     if !dry_run {
+        let runner = migrations::migrations::runner().set_abort_missing(false);
         runner.run(connection).map_err(failed)?;
         rows::chain_old_acts(connection).map_err(asked)?;
     }
     Ok(migrated)
+}
+
+/// The version of the schema; 0 where there is none.
+pub(super) fn applied(connection: &Connection) -> rusqlite::Result<i64> {
+    if !connection.table_exists(None, HISTORY)? {
+        return Ok(0);
+    }
+    let newest = format!("SELECT coalesce(max(version), 0) FROM {HISTORY}");
+    connection.query_row(&newest, [], |row| row.get(0))
+}
+
+/// What a schema of version `before` lacks.
+pub(super) fn missing(before: i64) -> Result<Migrated, StoreError> {
+    Migrated::of(migrations::migrations::runner().get_migrations(), before)
 }
 
 /// Brings the schema of the file at `path` up to date, or only tells what is missing. Blocks.

@@ -291,6 +291,13 @@ async fn a_document_with_a_key_that_no_document_has_is_refused() {
             "write `category`",
         ),
         (json!({"tenant": {"teir": "x"}}), "/input/tenant/teir", "write `tier`"),
+        (json!(null), "/input", "policies/schemas/verdict.json"),
+        (json!("findings"), "/input", "must be an object"),
+        (json!({"findings": {"0": {}}}), "/input/findings", "must be a list"),
+        (json!({"findings": [{"id": "0"}]}), "/input/findings/0/id", "must be a whole number"),
+        (json!({"findings": [{"severity": "hihg"}]}), "/input/findings/0/severity", "write `high`"),
+        (json!({"tenant": {"labels": {"eu": 1}}}), "/input/tenant/labels/eu", "must be a text"),
+        (json!({"settings": null}), "/input/settings", "is null"),
     ] {
         let refused = ask(input).await;
         assert_eq!(refused.status, 400, "{}", refused.text);
@@ -298,7 +305,8 @@ async fn a_document_with_a_key_that_no_document_has_is_refused() {
         assert_eq!(error["pointer"], pointer, "{error}");
         assert!(error["detail"].as_str().unwrap().contains(hint), "{error}");
     }
-    let open = json!({"metadata": {"anything": 1}, "tenant": {"labels": {"eu": "x"}}});
+    let open = json!({"metadata": {"anything": 1}, "tenant": {"labels": {"eu": "x"}},
+        "findings": [{"id": 0, "score": 1}], "settings": {"custom": {"any": [null]}}});
     assert_eq!(ask(open).await.status, 200);
 }
 

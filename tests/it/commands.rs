@@ -55,9 +55,18 @@ fn every_sample_is_judged_as_its_list_says() {
         })
         .collect();
     assert!(rows.len() >= 12, "{rows:?}");
+    // What they say counts here, not how long this slower program takes on a busy machine.
+    for file in std::fs::read_dir(dir.path().join("detectors")).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{text}timeout: 5m\n")).unwrap();
+    }
     for (file, action) in rows {
         let path = format!("samples/{file}");
-        let output = run(dir.path(), &["scan", "--json", &path]);
+        let mut scan = command(dir.path());
+        scan.env("ORCHESTRATION_ORCHESTRATION__SLA__NORMAL_MS", "300000");
+        scan.env("ORCHESTRATION_POLICY__EVAL_TIMEOUT", "5s");
+        let output = scan.args(["scan", "--json", &path]).output().unwrap();
         let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(value["action"], action, "{file}: {value:#}");
     }

@@ -124,6 +124,25 @@ async fn its_files_are_served_to_everybody_with_a_strict_policy_and_asked_for_on
     assert_eq!(app.get("/console/?key=x").await.status, 400, "a key never stands in an address");
 }
 
+fn rests(browser: &Browser, form: &str) -> bool {
+    let script = "return document.querySelector(arguments[0] + ' button').disabled";
+    browser.run(script, &[json!(form)]) == true
+}
+
+/// What a viewer may not ask has a button that rests, and says why.
+fn rests_where_it_may_not_ask(browser: &Browser) {
+    show(browser, "decisions");
+    for (form, help, scope) in [
+        ("#judge", "#judge-help", "orchestrate:write"),
+        ("#find", "#find-help", "audit:read"),
+        ("#filter", "#filter-help", "audit:read"),
+    ] {
+        assert!(rests(browser, form), "{form}");
+        let told = browser.text(help);
+        assert!(told.contains("lacks the scope") && told.contains(scope), "{form}: {told}");
+    }
+}
+
 #[tokio::test]
 async fn whoever_brings_no_good_key_or_lacks_a_scope_is_told_what_to_do() {
     let app = service().await;
@@ -156,6 +175,8 @@ async fn whoever_brings_no_good_key_or_lacks_a_scope_is_told_what_to_do() {
     browser.until_text("#bad-edit", "audit:read");
     show(&browser, "detectors");
     browser.until_text("tbody", "pii");
+    rests_where_it_may_not_ask(&browser);
+    show(&browser, "detectors");
     // What the key may not do has no button, and what it may only read is not offered to be stored.
     assert_eq!(browser.run("return document.querySelectorAll('#view [data-act]').length", &[]), 0);
     let app_key = key(&app, json!({"roles": ["app"], "tenant": "acme"})).await;
@@ -164,6 +185,9 @@ async fn whoever_brings_no_good_key_or_lacks_a_scope_is_told_what_to_do() {
     browser.until_text("#sick", "not known");
     show(&browser, "overview");
     browser.until_text("#view", "metrics:read");
+    show(&browser, "decisions");
+    assert_eq!((rests(&browser, "#judge"), rests(&browser, "#find")), (false, true));
+    show(&browser, "overview");
     browser.until_text("#ask-sick", "not known");
     // The key is gone where nobody asked to keep it, and stays in the tab where somebody did.
     browser.go(&format!("http://{}/console/", app.address));

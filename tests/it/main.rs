@@ -20,6 +20,7 @@ mod book;
 mod cache;
 mod canaries;
 mod cardinality;
+mod checked;
 #[path = "../chromium/mod.rs"]
 mod chromium;
 mod claims;

@@ -6,7 +6,7 @@ use detector_orchestrator::domain::id::TenantId;
 use detector_orchestrator::store::{Audit as _, Page, Place, Sqlite, SqliteOptions};
 use serde_json::{Value, json};
 
-use crate::app::{Answer, App, spawn, spawn_with, write};
+use crate::app::{Answer, App, edit, spawn, spawn_with, write};
 
 mod gate;
 mod machine;
@@ -190,7 +190,10 @@ async fn a_change_needs_the_tag_of_what_it_changes() {
 
 #[tokio::test]
 async fn what_is_not_valid_is_named_with_its_place_and_changes_nothing() {
-    let app = spawn().await;
+    // A loop that never ends is given up after twenty times this limit.
+    let settings = "config/settings.yaml";
+    let app =
+        spawn_with(|root| edit(root, settings, "eval_timeout: 50ms", "eval_timeout: 100ms")).await;
     let before = revision(&app).await;
     let mut foreign = rego("default", "");
     foreign["modules"][0]["rego"] = json!("package tenants.acme.standard\n");

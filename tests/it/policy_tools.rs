@@ -69,15 +69,16 @@ fn faults(sources: &[Source]) -> Vec<Fault> {
         Err(faults) => return faults,
         Ok(loaded) => loaded,
     };
-    let votes = |name| [Category::parse(name).unwrap()].into();
-    let detectors: lint::Voters = [
-        ("pii", votes("pii")),
-        ("secrets", votes("secrets")),
-        ("prompt-injection", votes("injection")),
-        ("toxicity", votes("toxicity")),
+    let of = |name| [Category::parse(name).unwrap()].into();
+    let votes = [
+        ("pii", of("pii")),
+        ("secrets", of("secrets")),
+        ("prompt-injection", of("injection")),
+        ("toxicity", of("toxicity")),
     ]
     .map(|(name, votes)| (DetectorName::parse(name).unwrap(), votes))
     .into();
+    let detectors = lint::Voters { votes, ..lint::Voters::default() };
     let mut found: BTreeSet<Fault> = loaded.warnings.into_iter().collect();
     found.extend(testing::run(sources, &|_, _| true, &limits).err().into_iter().flatten());
     if found.is_empty() {
@@ -270,6 +271,15 @@ fn eval_and_resolve_answer_as_the_routes_do() {
     let misspelt = run_with(dir.path(), &args, "{\"finding\": []}");
     let told = ends(&misspelt, 65);
     assert!(told.contains("--input: /input/finding: is no key of a verdict document"), "{told}");
+    for (document, expected) in [
+        ("null", "--input: /input: must be an object with keys of a verdict document"),
+        ("[]", "--input: /input: must be an object"),
+        ("{\"findings\": {}}", "--input: /input/findings: is an object and must be a list"),
+        ("{\"coverage\": null}", "--input: /input/coverage: is null"),
+    ] {
+        let told = ends(&run_with(dir.path(), &args, document), 65);
+        assert!(told.contains(expected), "{document}: {told}");
+    }
     let told = ends(&run(dir.path(), &["policy", "resolve", "--tenant", "globex"]), 0);
     let row = |key: &str| told.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
     assert!(row("actions.secrets: \"block\"").ends_with("  tenants.globex.standard"), "{told}");

@@ -127,52 +127,50 @@ impl Server {
         psql.arg(&self.folder).args(["-d", database, "-c", sql]).output().unwrap()
     }
 
-    /// Ends it by SIGKILL; the folder stays.
+    /// Ends it by SIGKILL; the folder stays. Its children go by themselves, and until they have gone
+    /// they may answer on connections that are open and hold its memory.
     pub fn kill(&self) {
+        let server = self.pid();
+        let all = children(&server).into_iter().chain([server]);
         self.signal("-KILL");
-        while self.psql("postgres", "SELECT 1").status.success() {
+        all.for_each(|pid| self.wait_while(&pid, |state| !matches!(state, 'Z' | 'X')));
+    }
+
+    fn wait_while(&self, pid: &str, holds: impl Fn(char) -> bool) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while state(pid).is_some_and(|(state, _)| holds(state)) {
+            assert!(Instant::now() < until, "process {pid} does not end: {}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
     /// Sends `signal` to the server.
     pub fn signal(&self, signal: &str) {
-        let pid = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
-        let pid = pid.lines().next().unwrap().to_owned();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &self.pid()]).status().unwrap().success());
     }
 
-    /// Starts it again over the same folder.
+    fn pid(&self) -> String {
+        let file = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
+        file.lines().next().unwrap().to_owned()
+    }
+
+    /// Starts the killed one again over the same folder.
     pub fn start_again(&mut self) {
         // The keeper of the killed one would take the folder away.
         self.keeper.kill().unwrap();
         self.keeper.wait().unwrap();
-        let until = Instant::now() + Duration::from_secs(30);
-        loop {
-            self.keeper = keep(&self.folder, &self.options);
-            if self.answers_within(Duration::from_secs(1)) {
-                return;
-            }
-            // The killed one's memory is released only when the last of its children has gone.
-            assert!(Instant::now() < until, "{}", self.log());
-            self.keeper.kill().unwrap();
-            self.keeper.wait().unwrap();
-        }
+        // While anybody has still to wait for it, its number looks like that of a running server.
+        self.wait_while(&self.pid(), |state| state == 'Z');
+        self.keeper = keep(&self.folder, &self.options);
+        self.wait_until_it_answers();
     }
 
     fn wait_until_it_answers(&self) {
-        assert!(self.answers_within(Duration::from_secs(30)), "{}", self.log());
-    }
-
-    fn answers_within(&self, time: Duration) -> bool {
-        let until = Instant::now() + time;
-        while Instant::now() < until {
-            if self.psql("postgres", "SELECT 1").status.success() {
-                return true;
-            }
+        let until = Instant::now() + Duration::from_secs(60);
+        while !self.psql("postgres", "SELECT 1").status.success() {
+            assert!(Instant::now() < until, "{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
-        false
     }
 
     fn log(&self) -> String {
@@ -209,6 +207,22 @@ fn unprivileged() -> Option<(u32, u32)> {
     use std::os::unix::fs::MetadataExt as _;
     let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
     is_root.then_some((65_534, 65_534))
+}
+
+/// State and parent of a process; of one that has gone nothing.
+fn state(pid: &str) -> Option<(char, String)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it may hold anything.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut words = rest.split_whitespace();
+    Some((words.next()?.chars().next()?, words.next()?.to_owned()))
+}
+
+fn children(of: &str) -> Vec<String> {
+    let all = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    all.filter(|pid| state(pid).is_some_and(|(_, parent)| parent == of)).collect()
 }
 
 /// A program of PostgreSQL: of the newest version where there are several.

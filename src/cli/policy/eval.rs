@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{EvalArgs, ResolveArgs, Session, complain, exit, print, runtime, tenant};
 use crate::api::{self, Asked};
-use crate::domain::error::Error;
+use crate::domain::error::{Code, Error};
 
 /// Bytes of a document.
 const INPUT_BYTES_MAX: u64 = 10 << 20;
@@ -23,7 +23,8 @@ pub(super) fn evaluate(args: &EvalArgs) -> u8 {
 fn try_evaluate(args: &EvalArgs) -> Result<serde_json::Value, u8> {
     let session = Session::open(args.config.as_deref())?;
     let id = tenant(&args.tenant)?;
-    let input = args.input.as_deref().map(read).transpose()?.unwrap_or_default();
+    let input = args.input.as_deref().map(read).transpose()?;
+    let input = input.unwrap_or_else(|| serde_json::json!({}));
     let asked = Asked { policy: args.policy.as_deref(), point: &args.point, input };
     let answer = api::evaluated(&session.deps, &session.snapshot, &id, asked);
     let mut answer = runtime()?.block_on(answer).map_err(|error| refuse(&args.tenant, &error))?;
@@ -74,7 +75,9 @@ fn flatten(value: &serde_json::Value, path: &str, rows: &mut Vec<(String, String
 }
 
 fn refuse(tenant: &str, error: &Error) -> u8 {
-    let inside = error.details.iter().find(|field| field.pointer.starts_with("/input/"));
+    let is_inside = |pointer: &str| pointer == "/input" || pointer.starts_with("/input/");
+    let evaluated = error.code == Code::PolicyInvalid;
+    let inside = error.details.iter().find(|field| !evaluated && is_inside(&field.pointer));
     match inside {
         Some(field) => complain(&format!("--input: {}: {}", field.pointer, field.detail)),
         None => complain(&format!("tenant {tenant}: {}", error.message)),

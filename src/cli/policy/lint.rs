@@ -22,7 +22,8 @@ pub(super) fn run(args: &LintArgs) -> u8 {
         Err(faults) => return report(args, &faults, &[]),
     };
     let detectors = snapshot.catalog.detectors.iter();
-    let detectors = detectors.map(|(name, detector)| (name.clone(), detector.votes())).collect();
+    let votes = detectors.map(|(name, detector)| (name.clone(), detector.votes())).collect();
+    let detectors = policy::lint::Voters { votes, of_strategies: snapshot.catalog.of_strategies() };
     let doubts = policy::lint::lint(&files.policies, &detectors, &policy_limits(&settings));
     let mut found = snapshot.warnings.clone();
     let told: BTreeSet<(String, u32, u32)> =

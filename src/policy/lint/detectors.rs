@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use regorus::unstable::{Rule, RuleHead};
 
+use super::super::layers::Layers;
 use super::super::rego::{self, Parsed};
 use super::super::{Source, fault, table};
-use super::Voters;
+use super::{Voters, planned};
 use crate::domain::category::Category;
 use crate::domain::id::DetectorName;
 use crate::domain::plan::Strategy;
@@ -32,7 +33,11 @@ pub(super) fn check(file: &Parsed, known: &Voters, found: &mut BTreeSet<Fault>) 
 }
 
 /// The same for every table; tables at fault are passed over, the load names them.
-pub(super) fn tables(sources: &[Source], known: &Voters, found: &mut BTreeSet<Fault>) {
+pub(super) fn tables(
+    sources: &[Source],
+    (layers, known): (&Layers, &Voters),
+    found: &mut BTreeSet<Fault>,
+) {
     for source in sources.iter().filter(|source| source.path.ends_with("/data.yaml")) {
         let text = std::str::from_utf8(&source.bytes).unwrap_or_default();
         let Ok(tree) = table::read(&source.path, text) else { continue };
@@ -46,12 +51,18 @@ pub(super) fn tables(sources: &[Source], known: &Voters, found: &mut BTreeSet<Fa
         for entry in MAPS.iter().filter_map(|key| settings.get(key)).flat_map(Node::entries) {
             found.extend(unknown(&source.path, &entry.key, entry.at, known));
         }
+        let folder: Vec<String> = source.path.split('/').map(str::to_owned).collect();
+        let folder = folder.split_last().map_or(&[][..], |(_, folder)| folder);
+        let planned = planned::planned(layers, folder, known);
+        let unreached = |scope: &str, votes: &Node| {
+            quorum(&source.path, (scope, votes), (known, planned.as_ref()))
+        };
         for scope in settings.get("quorum").into_iter().flat_map(Node::entries) {
-            found.extend(quorum(&source.path, (&scope.key, &scope.value), known));
+            found.extend(unreached(&scope.key, &scope.value));
         }
         for scope in settings.get("resolve").into_iter().flat_map(Node::entries) {
             let votes = scope.value.get("quorum");
-            found.extend(votes.and_then(|votes| quorum(&source.path, (&scope.key, votes), known)));
+            found.extend(votes.and_then(|votes| unreached(&scope.key, votes)));
             let preferred = scope.value.get("preferred_detector");
             preferred.iter().for_each(|name| one(&source.path, name, known, found));
             found.extend(scope.value.get("strategy").and_then(|name| strategy(&source.path, name)));
@@ -91,28 +102,47 @@ fn strategy(file: &str, name: &Node) -> Option<Fault> {
     Some(fault(file, name.at(), "unknown_strategy", message, &hint))
 }
 
-/// More votes than there are detectors that can find the category: every answer is a review.
-fn quorum(file: &str, (scope, votes): (&str, &Node), known: &Voters) -> Option<Fault> {
+/// More votes than a plan asks detectors that can find the category, or than there are where rules
+/// compute the plan: every answer is a review.
+fn quorum(
+    file: &str,
+    (scope, votes): (&str, &Node),
+    (known, planned): (&Voters, Option<&BTreeSet<DetectorName>>),
+) -> Option<Fault> {
     let Data::Number(needed) = &votes.data else { return None };
     let (needed, category) = (needed.as_u64()?, Category::parse(scope).ok()?);
-    let may_vote = |votes: &&BTreeSet<Category>| votes.iter().any(|own| own.touches(&category));
-    let voters = known.values().filter(may_vote).count();
-    if needed <= voters as u64 {
+    let may_vote = |votes: &BTreeSet<Category>| votes.iter().any(|own| own.touches(&category));
+    let voters = known.votes.iter().filter(|(_, votes)| may_vote(votes)).map(|(name, _)| name);
+    let voters: Vec<&DetectorName> = voters.collect();
+    let is_left = |name: &&&DetectorName| planned.is_some_and(|planned| !planned.contains(**name));
+    let left: Vec<&str> = voters.iter().filter(is_left).map(|name| name.as_str()).collect();
+    let (all, asked) = (voters.len(), voters.len() - left.len());
+    if needed <= asked as u64 {
         return None;
     }
-    let message = format!(
-        "a quorum of {needed} in `{scope}` cannot be reached: {voters} detectors can find it, and \
-         every answer is at least `review`"
-    );
-    let hint = "write a smaller number, or add detectors of the category";
-    Some(fault(file, votes.at(), "unreachable_quorum", message, hint))
+    let start = format!("a quorum of {needed} in `{scope}` cannot be reached:");
+    let (message, hint) = if needed <= all as u64 {
+        (
+            format!(
+                "{start} of {all} detectors that can find it a plan asks {asked}, and every answer is \
+                 at least `review` unless a request adds others"
+            ),
+            format!("write a smaller number, or list in `optional`: {}", left.join(", ")),
+        )
+    } else {
+        (
+            format!("{start} {all} detectors can find it, and every answer is at least `review`"),
+            "write a smaller number, or add detectors of the category".to_owned(),
+        )
+    };
+    Some(fault(file, votes.at(), "unreachable_quorum", message, &hint))
 }
 
 fn unknown(file: &str, name: &str, at: (u32, u32), known: &Voters) -> Option<Fault> {
-    if name == "*" || known.contains_key(name) {
+    if name == "*" || known.votes.contains_key(name) {
         return None;
     }
-    let names = || known.keys().map(DetectorName::as_str);
+    let names = || known.votes.keys().map(DetectorName::as_str);
     let hint = table::nearest(name, names()).map_or_else(
         || format!("use one of {}", names().collect::<Vec<_>>().join(", ")),
         |near| format!("write `{near}`"),

@@ -5,6 +5,7 @@
 mod dead;
 mod detectors;
 mod locals;
+mod planned;
 
 #[cfg(test)]
 mod tests;
@@ -19,8 +20,14 @@ use crate::domain::category::Category;
 use crate::domain::id::DetectorName;
 use crate::yaml::fault::Fault;
 
-/// Detectors, and the categories in which each has a vote.
-pub type Voters = BTreeMap<DetectorName, BTreeSet<Category>>;
+/// What is known of detectors.
+#[derive(Debug, Clone, Default)]
+pub struct Voters {
+    /// All of them, and the categories in which each has a vote.
+    pub votes: BTreeMap<DetectorName, BTreeSet<Category>>,
+    /// Those that a strategy asks.
+    pub of_strategies: BTreeSet<DetectorName>,
+}
 
 /// Every doubt about the policies, and every fault that keeps files from being read; sorted.
 pub fn lint(sources: &[Source], detectors: &Voters, limits: &Limits) -> Vec<Fault> {
@@ -48,7 +55,7 @@ pub fn lint(sources: &[Source], detectors: &Voters, limits: &Limits) -> Vec<Faul
             Ok(graph) => dead::unreachable(&live, &graph, &mut found),
             Err(faults) => found.extend(faults),
         }
-        detectors::tables(sources, detectors, &mut found);
+        detectors::tables(sources, (&layers, detectors), &mut found);
         found
     });
     let failed = || vec![fault("policies", (0, 0), "lint", "the lint panicked", "")];

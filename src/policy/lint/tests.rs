@@ -3,7 +3,7 @@ use super::*;
 
 fn names() -> Voters {
     let category = |name| [Category::parse(name).unwrap()].into();
-    [
+    let votes = [
         ("pii", category("pii")),
         ("secrets", category("secrets")),
         ("toxicity", category("toxicity")),
@@ -12,7 +12,9 @@ fn names() -> Voters {
         ("language", BTreeSet::new()),
     ]
     .map(|(name, votes)| (DetectorName::parse(name).unwrap(), votes))
-    .into()
+    .into();
+    let of_strategies = ["pii", "secrets"].map(|name| DetectorName::parse(name).unwrap()).into();
+    Voters { votes, of_strategies }
 }
 
 /// Codes with lines, and the hints, of doubts about this file beside the shipped ones.
@@ -102,12 +104,30 @@ fn names_used_in_nested_scopes_and_by_with_are_used() {
     assert_eq!(found, []);
 }
 
+/// Codes with lines, and hints, of doubts about the table of acme beside `rules` of its own.
+fn of_table(settings: &str, rules: &str) -> Vec<(&'static str, u32, String)> {
+    let mut sources = shipped();
+    let folder = "tenants/acme/standard";
+    let rules = format!("package tenants.acme.standard\n\n{rules}\n");
+    let table = format!("settings:\n  {settings}\n");
+    for (name, text) in [("data.yaml", table), ("more.rego", rules)] {
+        let path = format!("{folder}/{name}");
+        sources.push(Source { path: path.as_str().into(), bytes: text.as_bytes().into() });
+    }
+    let found = lint(&sources, &names(), &Limits::default()).into_iter();
+    let own = found.filter(|fault| fault.file.ends_with("acme/standard/data.yaml"));
+    own.map(|fault| (fault.code, fault.line, fault.hint.unwrap_or_default())).collect()
+}
+
 #[test]
 fn a_quorum_larger_than_the_voters_of_its_category_is_doubted() {
-    let path = "tenants/acme/standard/data.yaml";
-    let codes = |table: &str| doubts(path, table).into_iter().map(|doubt| (doubt.0, doubt.1));
-    for sound in ["quorum: {toxicity: 2}", "quorum: {pii: 1}", "resolve: {toxicity: {quorum: 2}}"] {
-        assert_eq!(codes(&format!("settings:\n  {sound}\n")).count(), 0, "{sound}");
+    for sound in [
+        "quorum: {pii: 1}",
+        "optional: [toxicity, toxicity-fixture]\n  quorum: {toxicity: 2}",
+        "optional: ['*']\n  resolve: {toxicity: {quorum: 2}}",
+        "secondary: [toxicity]\n  quorum: {toxicity: 1}",
+    ] {
+        assert_eq!(of_table(sound, ""), [], "{sound}");
     }
     for over in [
         "quorum: {toxicity: 3}",
@@ -115,7 +135,29 @@ fn a_quorum_larger_than_the_voters_of_its_category_is_doubted() {
         "quorum: {pii.email: 2}",
         "resolve: {toxicity: {quorum: 3}}",
     ] {
-        let found: Vec<_> = codes(&format!("settings:\n  {over}\n")).collect();
-        assert_eq!(found, [("unreachable_quorum", 2)], "{over}");
+        let found = of_table(over, "");
+        assert_eq!((found[0].0, found[0].1, found.len()), ("unreachable_quorum", 2, 1), "{over}");
     }
+}
+
+#[test]
+fn a_quorum_counts_the_detectors_that_a_plan_can_ask() {
+    for (over, hint) in [
+        ("quorum: {toxicity: 1}", "in `optional`: toxicity, toxicity-fixture"),
+        ("quorum: {toxicity: 2}\n  optional: [toxicity]", "in `optional`: toxicity-fixture"),
+        ("quorum: {toxicity: 2}\n  optional: ['*']\n  skip: [toxicity]", "in `optional`: toxicity"),
+    ] {
+        let found = of_table(over, "");
+        assert_eq!((found[0].0, found[0].1, found.len()), ("unreachable_quorum", 2, 1), "{over}");
+        assert!(found[0].2.ends_with(hint), "{found:?}");
+    }
+    let one = "quorum: {toxicity: 1}";
+    let code = "optional contains \"toxicity\" if input.request.type == \"code\"";
+    assert_eq!(of_table(one, code), [], "a rule names it");
+    assert_eq!(of_table("quorum: {toxicity: 2}", code).len(), 1, "only one of them");
+    let computed = "optional contains name if some name in input.settings.custom.more";
+    assert_eq!(of_table("quorum: {toxicity: 2}", computed), [], "nobody can tell");
+    // `strict` passes the rules of `standard` on, over a table of its own.
+    let found = doubts("strict/data.yaml", "settings:\n  quorum: {toxicity: 1}\n");
+    assert_eq!((found[0].0, found.len()), ("unreachable_quorum", 1), "{found:?}");
 }

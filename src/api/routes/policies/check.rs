@@ -140,12 +140,16 @@ pub struct EvaluateRequest {
     /// plan, conflict or verdict.
     pub point: String,
     /// The document; head fields and settings that are absent come from the caller's view.
-    #[serde(default)]
+    #[serde(default = "empty")]
     #[schema(value_type = Option<Object>)]
     pub input: Value,
     /// An overlay that is tried in the place of the stored one; it is compiled and probed, and not
     /// stored. The answer then says which of its lines were evaluated.
     pub overlay: Option<Draft>,
+}
+
+fn empty() -> Value {
+    Value(serde_json::json!({}))
 }
 
 /// An overlay that is not stored.
@@ -190,7 +194,7 @@ pub struct Asked<'a> {
     pub policy: Option<&'a str>,
     /// plan, conflict or verdict.
     pub point: &'a str,
-    /// The document: an object, or null for an empty one.
+    /// The document, an object.
     pub input: serde_json::Value,
 }
 
@@ -216,24 +220,26 @@ pub(super) fn point(name: &str) -> Result<Point, Error> {
     })
 }
 
-/// A key that the point never sees would be read by nobody.
+/// What the point never sees would be read by nobody.
 pub(super) fn document(point: Point, given: serde_json::Value) -> Result<policy::Document, Error> {
+    let refused =
+        |at: &str, code, detail| Err(Error::field(Code::InvalidRequest, at, code, detail));
     match given {
-        serde_json::Value::Null => Ok(serde_json::Map::new()),
-        serde_json::Value::Object(input) => match policy::unknown_key(point, &input) {
+        serde_json::Value::Object(input) => match policy::wrong(point, &input) {
             None => Ok(input),
-            Some((at, hint)) => {
-                let detail = format!("is no key of a {} document; {hint}", point.name());
-                let at = format!("/input{at}");
-                Err(Error::field(Code::InvalidRequest, &at, "unknown_field", detail))
-            }
+            Some(wrong) => refused(&format!("/input{}", wrong.at), wrong.code, wrong.detail),
         },
-        serde_json::Value::Bool(_)
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
         | serde_json::Value::Number(_)
         | serde_json::Value::String(_)
         | serde_json::Value::Array(_) => {
-            let detail = "must be an object";
-            Err(Error::field(Code::InvalidRequest, "/input", "wrong_type", detail))
+            let name = point.name();
+            let detail = format!(
+                "must be an object with keys of a {name} document (policies/schemas/{name}.json); {{}} \
+                 is an empty one"
+            );
+            refused("/input", "wrong_type", detail)
         }
     }
 }

@@ -1,0 +1,108 @@
+//! What a start would find in the data folder and the store. It is looked at: nothing is made, and
+//! nothing stays.
+
+use std::collections::BTreeSet;
+
+use super::DepsError;
+use super::opened::{SPOOL_FILE, kept};
+use crate::auth;
+use crate::domain::log::LogId;
+use crate::evidence::spool::{self, Look};
+use crate::seal::Signer;
+use crate::settings::{Secret, Settings};
+use crate::store::Kept;
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub struct Sight {
+    /// Why a start would be refused.
+    pub refusals: Vec<DepsError>,
+    /// What a start would only tell: a code, and what it is.
+    pub warnings: Vec<(&'static str, String)>,
+    /// Whether a service runs on this folder.
+    pub is_served: bool,
+}
+
+/// Looks at keys, store and spool as a start with these settings opens them. What of the store cannot
+/// be read is told by whoever loads what is stored. Blocks.
+pub fn look_at_data(settings: &Settings) -> Sight {
+    let data = &settings.paths.data;
+    let mut sight = Sight::default();
+    let refusals = auth::look_at_keys(settings, data);
+    sight.refusals.extend(refusals.into_iter().map(DepsError::from));
+    match spool::look(&data.join(SPOOL_FILE)) {
+        Ok(Look::Absent) => {}
+        Ok(Look::Held) => sight.is_served = true,
+        Ok(Look::There(damage)) if damage.frames == 0 => {}
+        Ok(Look::There(damage)) => {
+            let what = format!(
+                "the evidence spool below paths.data holds {} stretches that are no records; a start \
+                 sets a copy aside and goes on with the rest",
+                damage.frames
+            );
+            sight.warnings.push(("spool_damaged", what));
+        }
+        // A folder that is none was told with the keys.
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {}
+        Err(error) => sight.refusals.push(DepsError::Spool(error)),
+    }
+    if let Ok(kept) = kept(settings, None) {
+        let newer = kept.look().err();
+        let newer =
+            newer.filter(|error| matches!(error, crate::store::StoreError::NewerSchema { .. }));
+        sight.refusals.extend(newer.map(DepsError::Store));
+        sight.warnings.extend(lost(settings, &kept));
+        sight.warnings.extend(strange_logs(settings, &kept));
+    }
+    sight
+}
+
+/// Keys that are not there, beside what they alone open: a start makes others.
+pub(super) fn lost_keys(settings: &Settings) -> Vec<(&'static str, String)> {
+    match &settings.database.url {
+        // There they must be given.
+        Some(_) => Vec::new(),
+        None => kept(settings, None).map(|kept| lost(settings, &kept)).unwrap_or_default(),
+    }
+}
+
+fn lost(settings: &Settings, kept: &Kept) -> Vec<(&'static str, String)> {
+    let missing = auth::missing_keys(settings, &settings.paths.data);
+    let mut lost = Vec::new();
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let keys = kept.keys_that_hold(now_ms).unwrap_or(0);
+    if keys > 0 && missing.contains(&Secret::KeyPepper) {
+        let what = format!(
+            "the pepper of {keys} API keys in the store is not there: a start makes another, and none \
+             of them is valid; give ORCHESTRATION_KEY_PEPPER, or restore keys/pepper below paths.data"
+        );
+        lost.push(("lost_key", what));
+    }
+    let sealed = kept.sealed().unwrap_or(0);
+    if sealed > 0 && missing.contains(&Secret::DataKey) {
+        let what = format!(
+            "the key of {sealed} stored credentials of detectors is not there: a start makes another, \
+             and none of them can be opened; give ORCHESTRATION_DATA_KEY, or restore keys/data below \
+             paths.data"
+        );
+        lost.push(("lost_key", what));
+    }
+    lost
+}
+
+fn strange_logs(settings: &Settings, kept: &Kept) -> Vec<(&'static str, String)> {
+    let present = auth::evidence_key_there(settings).and_then(|key| Signer::of(&key).ok());
+    let mut own: BTreeSet<LogId> = settings.evidence.known().iter().map(LogId::of).collect();
+    own.extend(present.map(|signer| LogId::of(&signer.public_key())));
+    let strange = kept.logs().unwrap_or_default().into_iter().filter(|key| !own.contains(&key.log));
+    let told = strange.map(|key| {
+        let what = format!(
+            "log {} in the store is of another key and is not believed; restore the key, or name the \
+             public key {} in evidence.known_keys if it was yours",
+            key.log.as_str(),
+            hex::encode(key.public_key)
+        );
+        ("strange_log", what)
+    });
+    told.collect()
+}

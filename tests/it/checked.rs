@@ -1,0 +1,206 @@
+//! What `orchestrator check` sees of data, keys and addresses, beside what a start says of them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::app::write;
+use crate::binary::{Served, command, run, text};
+
+const FREE: (&str, &str) = ("SERVER__LISTEN", "127.0.0.1:0");
+
+/// Exit code and all that was printed.
+fn told(dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut command = command(dir);
+    command.args(args);
+    for (name, value) in [&[FREE], variables].concat() {
+        command.env(format!("ORCHESTRATION_{name}"), value);
+    }
+    let output = command.output().unwrap();
+    (output.status.code(), format!("{}{}", text(&output.stdout), text(&output.stderr)))
+}
+
+fn start(dir: &Path) -> Served {
+    let mut serve = command(dir);
+    serve.env("ORCHESTRATION_SERVER__LISTEN", "127.0.0.1:0");
+    Served::start(serve)
+}
+
+/// Takes the store's log into its file, as whoever closes it last does.
+fn close(dir: &Path) {
+    let store = rusqlite::Connection::open(dir.join("data/orchestrator.db")).unwrap();
+    store.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+}
+
+/// Every file below `dir`.
+fn files(dir: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        }
+        found.insert(path.display().to_string());
+    }
+    found
+}
+
+#[test]
+fn check_refuses_keys_and_files_of_data_that_a_start_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path()).stop();
+    close(dir.path());
+    let data = dir.path().join("data");
+    for (file, expected) in [
+        ("keys/pepper", "does not hold 64 hexadecimal digits"),
+        ("keys/data", "does not hold 64 hexadecimal digits"),
+        ("keys/evidence", "does not hold 64 hexadecimal digits"),
+        ("redaction.key", "does not hold 64 hexadecimal digits"),
+        ("orchestrator.db", "the file is damaged or no database"),
+    ] {
+        let sound = std::fs::read(data.join(file)).unwrap();
+        std::fs::write(data.join(file), "garbage ".repeat(200)).unwrap();
+        let (status, said) = told(dir.path(), &["check"], &[]);
+        assert_eq!((status, said.contains(expected)), (Some(65), true), "{file}: {said}");
+        let (status, said) = told(dir.path(), &["serve"], &[]);
+        assert_eq!((status, said.contains(expected)), (Some(69), true), "{file}: {said}");
+        std::fs::write(data.join(file), sound).unwrap();
+        let (status, said) = told(dir.path(), &["check"], &[]);
+        assert_eq!(status, Some(0), "{file}: {said}");
+    }
+    let store = rusqlite::Connection::open(data.join("orchestrator.db")).unwrap();
+    store.execute("UPDATE refinery_schema_history SET version = version + 1000", []).unwrap();
+    drop(store);
+    for (command, code) in [("check", 65), ("serve", 69)] {
+        let (status, said) = told(dir.path(), &[command], &[]);
+        assert_eq!(
+            (status, said.contains("start the newer program")),
+            (Some(code), true),
+            "{said}"
+        );
+    }
+    let store = rusqlite::Connection::open(data.join("orchestrator.db")).unwrap();
+    store.execute("UPDATE refinery_schema_history SET version = version - 1000", []).unwrap();
+    drop(store);
+    std::fs::remove_file(data.join("evidence.spool")).unwrap();
+    std::fs::create_dir(data.join("evidence.spool")).unwrap();
+    for (command, code) in [("check", 65), ("serve", 69)] {
+        let (status, said) = told(dir.path(), &[command], &[]);
+        assert_eq!(status, Some(code), "{said}");
+        assert!(said.contains("the evidence spool below paths.data"), "{said}");
+    }
+    let blocked = tempfile::tempdir().unwrap();
+    write(blocked.path(), "data", "");
+    for (command, code) in [("check", 65), ("serve", 69)] {
+        let (status, said) = told(blocked.path(), &[command], &[]);
+        assert_eq!(status, Some(code), "{said}");
+        assert!(said.contains("could not read or make a key in data"), "{said}");
+    }
+}
+
+#[test]
+fn check_and_a_start_warn_of_keys_that_were_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = ["keys", "create", "--role", "super_admin", "--label", "a", "--reason", "a"];
+    assert_eq!(run(dir.path(), &made).status.code(), Some(0));
+    start(dir.path()).stop();
+    let (status, said) = told(dir.path(), &["check"], &[]);
+    assert_eq!((status, said.contains("warning")), (Some(0), false), "{said}");
+    std::fs::remove_file(dir.path().join("data/keys/evidence")).unwrap();
+    std::fs::remove_file(dir.path().join("data/keys/pepper")).unwrap();
+    let (status, said) = told(dir.path(), &["check"], &[]);
+    assert_eq!(status, Some(0), "{said}");
+    let lost = "the pepper of 1 API keys in the store is not there";
+    assert!(said.contains(&format!("warning: settings: lost_key: {lost}")), "{said}");
+    assert!(said.contains("warning: settings: strange_log: log "), "{said}");
+    assert!(!dir.path().join("data/keys/pepper").exists(), "check made a key");
+    let (_, out, _) = start(dir.path()).stop();
+    assert!(out.contains(lost) && out.contains("is of another key and is not believed"), "{out}");
+}
+
+#[test]
+fn check_warns_of_a_damaged_spool_and_leaves_it_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path()).stop();
+    let spool = dir.path().join("data/evidence.spool");
+    let frame = [&[0, 0, 0, 5][..], &[7; 32], b"hello"].concat();
+    std::fs::write(&spool, &frame).unwrap();
+    let (status, said) = told(dir.path(), &["check"], &[]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("spool_damaged: the evidence spool"), "{said}");
+    assert_eq!(std::fs::read(&spool).unwrap(), frame);
+}
+
+#[test]
+fn check_leaves_no_file_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |moment: &str| {
+        let before = files(dir.path());
+        let (status, said) = told(dir.path(), &["check"], &[]);
+        assert_eq!(status, Some(0), "{moment}: {said}");
+        assert_eq!(files(dir.path()), before, "{moment}");
+    };
+    check("nothing is there");
+    let served = start(dir.path());
+    check("a service runs");
+    served.stop();
+    check("it was stopped");
+    close(dir.path());
+    assert!(!dir.path().join("data/orchestrator.db-wal").exists());
+    check("the store has no log");
+    drop(start(dir.path()));
+    assert!(dir.path().join("data/orchestrator.db-wal").exists());
+    check("it was killed");
+}
+
+#[test]
+fn check_tries_the_addresses_to_listen_on() {
+    let dir = tempfile::tempdir().unwrap();
+    // Of a network for documents: no machine has it.
+    for name in ["SERVER__LISTEN", "SERVER__ADMIN_LISTEN"] {
+        let foreign = [(name, "192.0.2.1:8000")];
+        let expected = "could not listen on 192.0.2.1:8000";
+        for (command, code) in [("check", 65), ("serve", 69)] {
+            let (status, said) = told(dir.path(), &[command], &foreign);
+            assert_eq!((status, said.contains(expected)), (Some(code), true), "{name}: {said}");
+        }
+    }
+    let served = start(dir.path());
+    let taken = [("SERVER__LISTEN", served.address.as_str())];
+    let (status, said) = told(dir.path(), &["check", "--json"], &taken);
+    assert_eq!(status, Some(0), "{said}");
+    let note: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    assert_eq!((&note["severity"], &note["code"]), (&"note".into(), &"address_in_use".into()));
+    assert!(said.contains("a service runs on this data folder"), "{said}");
+    let other = tempfile::tempdir().unwrap();
+    let (status, said) = told(other.path(), &["check"], &taken);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("warning: settings: address_in_use"), "{said}");
+    let (status, _) = told(other.path(), &["serve"], &taken);
+    assert_eq!(status, Some(69));
+}
+
+#[test]
+fn commands_of_keys_that_fail_make_no_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let why = ["--reason", "a"];
+    let create = ["keys", "create", "--label", "a"];
+    for (args, code, expected) in [
+        (&["keys", "list"][..], 66, "there is no store in "),
+        (&["keys", "revoke", "orch_1a2b3c4d5e6f", why[0], why[1]], 66, "there is no store in "),
+        (&["keys", "rotate", "orch_1a2b3c4d5e6f", why[0], why[1]], 66, "there is no store in "),
+        (&[&create[..], &["--role", "king"], &why].concat(), 65, "roles: is unknown"),
+        (&[&create[..], &["--role", "app"], &why].concat(), 65, "name the tenant"),
+        (&[&create[..], &["--role", "super_admin", "--reason", ""]].concat(), 65, "say why"),
+    ] {
+        let output = run(dir.path(), args);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(expected), "{args:?}: {said}");
+        assert_eq!(files(dir.path()), BTreeSet::new(), "{args:?}");
+    }
+    write(dir.path(), "data/keys/pepper", "garbage");
+    let before = files(dir.path());
+    let made = run(dir.path(), &[&create[..], &["--role", "super_admin"], &why].concat());
+    assert_eq!(made.status.code(), Some(69), "{}", text(&made.stderr));
+    assert_eq!(files(dir.path()), before);
+}
