@@ -7,7 +7,7 @@ use super::{complain, exit};
 use crate::auth::Refusal;
 use crate::detect::builtin;
 use crate::orchestrator::{Deps, DepsError, kept};
-use crate::settings::Settings;
+use crate::settings::{Migrate, Settings};
 use crate::snapshot::{self, Files, Snapshot, Sources};
 use crate::store::StoreError;
 use crate::yaml::fault::{Fault, FaultKind};
@@ -103,6 +103,13 @@ pub fn load(
         let kinds = snapshot::KINDS.into_iter();
         kinds.map(|kind| kept.objects(kind)).collect::<Result<Vec<_>, _>>()
     });
+    let stored = match stored {
+        // A start makes the tables.
+        Err(StoreError::OlderSchema { found: 0, .. }) if settings.migrate() == Migrate::Auto => {
+            Ok(Vec::new())
+        }
+        stored => stored,
+    };
     let stored = stored.map_err(|error| {
         vec![Fault {
             kind: FaultKind::Policy,

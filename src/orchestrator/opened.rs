@@ -10,7 +10,7 @@ use crate::evidence::spool::{OnDisk, Spool};
 use crate::evidence::{Log, LogOptions};
 use crate::operations::Operations;
 use crate::seal::Signer;
-use crate::settings::{DatabaseUrl, Settings};
+use crate::settings::{DatabaseUrl, Migrate, Settings};
 use crate::store::{
     self, Guarded, Kept, Migrated, Place, Postgres, PostgresOptions, Sqlite, SqliteOptions, Store,
     StoreError,
@@ -61,9 +61,15 @@ pub(super) fn open_file(
 
 /// What a service with these settings stored, for reading; a relative folder is below `dir`, else
 /// the working directory. Blocks.
+///
+/// # Errors
+/// [`StoreError::OlderSchema`] also where a start would bring it up to date: who reads changes nothing.
 pub fn kept(settings: &Settings, dir: Option<&Path>) -> Result<Kept, StoreError> {
     match &settings.database.url {
-        Some(url) => Postgres::open(&options(settings, url)).map(Box::new).map(Kept::Database),
+        Some(url) => {
+            let options = PostgresOptions { migrate: Migrate::Check, ..options(settings, url) };
+            Postgres::open(&options).map(Box::new).map(Kept::Database)
+        }
         None => Ok(Kept::File(file(settings, dir))),
     }
 }

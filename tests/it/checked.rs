@@ -204,3 +204,27 @@ fn commands_of_keys_that_fail_make_no_store() {
     assert_eq!(made.status.code(), Some(69), "{}", text(&made.stderr));
     assert_eq!(files(dir.path()), before);
 }
+
+#[test]
+fn check_makes_no_tables_in_a_database() {
+    let (server, dir) = (crate::postgres::Server::start(), tempfile::tempdir().unwrap());
+    let url = server.database();
+    let name = url.rsplit('/').next().unwrap();
+    let keys = crate::shared::orchestrator(dir.path(), &url, &[]);
+    let keys: Vec<(String, String)> = keys
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?)))
+        .filter_map(|(name, value)| Some((name.strip_prefix("ORCHESTRATION_")?, value)))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let check = |env: &str| {
+        let given = keys.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let variables: Vec<_> = given.chain([("ENV", env)]).collect();
+        told(dir.path(), &["check"], &variables)
+    };
+    let (code, said) = check("development");
+    assert_eq!(code, Some(0), "a start makes them: {said}");
+    let (code, said) = check("staging");
+    assert!(code == Some(65) && said.contains("run `orchestrator migrate`"), "{said}");
+    assert_eq!(server.sql(name, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), "0");
+}
