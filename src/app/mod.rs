@@ -192,7 +192,10 @@ async fn drain_on_signal(api: Data<Api>, handle: ServerHandle, door: listen::Doo
     };
     tokio::select! {
         () = drain => {}
-        _ = start::signal() => handle.stop(false).await,
+        _ = start::signal() => {
+            tracing::warn!("stopping at once: a second signal came; whoever waits gets no answer");
+            handle.stop(false).await;
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub use manage::{Minted, Wanted, look_at_key};
 pub use signing::Presented;
 pub use start::{
     DevelopmentKey, Refusal, callback_key, data_keys, evidence_key, evidence_key_there, look,
-    look_at_keys, missing_keys, pepper, redaction_key, redis_key, without_key,
+    look_at_keys, missing_keys, pepper, redaction_key, redis_key, without_key, without_pepper,
 };
 
 /// Who asks.

@@ -57,6 +57,23 @@ pub enum Refusal {
         /// The environment.
         env: &'static str,
     },
+    /// Nobody could enter, and the bootstrap key changes nothing.
+    #[error(
+        "{env} needs credentials and has none: ORCHESTRATION_BOOTSTRAP_KEY counts only while the store \
+         never held a key; run `orchestrator keys create --role super_admin --label first --reason \
+         first`, or set ORCHESTRATION_JWT_SECRET_KEY, security.jwt.jwks_file or security.jwt.jwks_url"
+    )]
+    SpentBootstrapKey {
+        /// The environment.
+        env: &'static str,
+    },
+    /// No key of the store could be valid.
+    #[error(
+        "the pepper of {0} API keys in the store is not there, so none is valid: give \
+         ORCHESTRATION_KEY_PEPPER, or restore keys/pepper below paths.data; if it is lost, end each by \
+         `orchestrator keys revoke` and make new ones"
+    )]
+    LostPepper(u64),
     /// The bootstrap key is none.
     #[error(
         "ORCHESTRATION_BOOTSTRAP_KEY has no key's form; make one with \
@@ -111,8 +128,9 @@ pub async fn look(settings: &Settings) -> Vec<Refusal> {
 /// Every key below `data` that a start would read and could not: nothing is made.
 pub fn look_at_keys(settings: &Settings, data: &Path) -> Vec<Refusal> {
     let keys = data.join("keys");
-    if let Some(blocked) = keys.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir())
-    {
+    // A link that leads nowhere is there too.
+    let there_is = |path: &&Path| path.symlink_metadata().is_ok();
+    if let Some(blocked) = keys.ancestors().find(there_is).filter(|path| !path.is_dir()) {
         let source = std::io::ErrorKind::NotADirectory.into();
         return vec![Refusal::Key { directory: blocked.display().to_string(), source }];
     }
@@ -134,16 +152,31 @@ pub fn look_at_keys(settings: &Settings, data: &Path) -> Vec<Refusal> {
     refusals
 }
 
-/// The refusal of a start where the settings let nobody in: then a key in the store must.
-pub fn without_key(settings: &Settings) -> Option<Refusal> {
+/// The refusal of a start where nobody could enter: no token is taken, and of the store's keys so many
+/// `hold`. The bootstrap key becomes one where there `was_any` never.
+pub fn without_key(settings: &Settings, holding: u64, was_any: bool) -> Option<Refusal> {
     let jwt = &settings.security.jwt;
-    let secrets = [Secret::BootstrapKey, Secret::JwtSecretKey];
-    let is_open = settings.env == Env::Development;
-    let is_given = secrets.into_iter().any(|secret| settings.secrets.get(secret).is_some())
+    let takes_tokens = settings.secrets.get(Secret::JwtSecretKey).is_some()
         || jwt.jwks_file.is_some()
         || jwt.jwks_url.is_some();
+    if settings.env == Env::Development || takes_tokens || holding > 0 {
+        return None;
+    }
     let env = settings.env.name();
-    (!is_open && !is_given).then_some(Refusal::NoCredentials { env })
+    match settings.secrets.get(Secret::BootstrapKey) {
+        None => Some(Refusal::NoCredentials { env }),
+        Some(_) if was_any => Some(Refusal::SpentBootstrapKey { env }),
+        Some(_) => None,
+    }
+}
+
+/// The refusal of a start outside development that would make another pepper, beside so many keys that
+/// `hold` by the one that is gone.
+pub fn without_pepper(settings: &Settings, holding: u64) -> Option<Refusal> {
+    let is_lost = settings.env != Env::Development
+        && settings.database.url.is_none()
+        && missing_keys(settings, &settings.paths.data).contains(&Secret::KeyPepper);
+    (is_lost && holding > 0).then_some(Refusal::LostPepper(holding))
 }
 
 impl Gate {
@@ -160,10 +193,12 @@ impl Gate {
             Env::Development if address.is_loopback() => Entry::Open,
             Env::Development => Entry::Key(development_key(&settings.paths.data)?),
             Env::Staging | Env::Production => {
-                if tokens.is_none() && keys.store.keys_that_hold(now_ms()).await? == 0 {
-                    return Err(Refusal::NoCredentials { env: settings.env.name() });
+                // A bootstrap key that was given has become one by now, or never will.
+                let holding = keys.store.keys_that_hold(now_ms()).await?;
+                match without_key(settings, holding, true) {
+                    Some(refusal) => return Err(refusal),
+                    None => Entry::Closed,
                 }
-                Entry::Closed
             }
         };
         let proxies = settings.security.trusted_proxies.iter().map(|raw| network(raw));
@@ -298,7 +333,11 @@ fn unshared(settings: &Settings) -> Option<Refusal> {
 fn make_directory(directory: &Path) -> Result<(), Refusal> {
     use std::os::unix::fs::DirBuilderExt as _;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.map_err(|source| Refusal::Key { directory: directory.display().to_string(), source })
+    made.map_err(|source| {
+        let is_other = source.kind() == std::io::ErrorKind::AlreadyExists;
+        let source = if is_other { std::io::ErrorKind::NotADirectory.into() } else { source };
+        Refusal::Key { directory: directory.display().to_string(), source }
+    })
 }
 
 /// The first key of a store that never had one.

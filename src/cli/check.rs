@@ -131,10 +131,11 @@ fn fault(code: &'static str, message: String) -> Fault {
 
 /// Where the settings let nobody in, keys in the store may. What cannot be read is told by the load.
 fn nobody_may_enter(settings: &Settings, dir: Option<&Path>) -> Option<auth::Refusal> {
-    let refusal = auth::without_key(settings)?;
     let now_ms = jiff::Timestamp::now().as_millisecond();
-    let keys = kept(settings, dir).and_then(|kept| kept.keys_that_hold(now_ms));
-    (keys == Ok(0)).then_some(refusal)
+    let keys = kept(settings, dir);
+    let seen = keys.and_then(|kept| Ok((kept.keys_that_hold(now_ms)?, kept.held_a_key()?)));
+    let (holding, was_any) = seen.ok()?;
+    auth::without_key(settings, holding, was_any)
 }
 
 fn report(args: &CheckArgs, faults: &[Fault], meaning: &str) -> u8 {

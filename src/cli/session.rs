@@ -73,12 +73,16 @@ pub fn refused(error: &DepsError) -> u8 {
     let is_wrong = match error {
         DepsError::Keys(refusal) => match refusal {
             Refusal::NoCredentials { .. }
+            | Refusal::SpentBootstrapKey { .. }
             | Refusal::BootstrapKey
             | Refusal::Shared(_)
             | Refusal::KeySet(_)
             | Refusal::Outbound(_)
             | Refusal::Proxy(_) => true,
-            Refusal::Key { .. } | Refusal::Pepper(_) | Refusal::Store(_) => false,
+            Refusal::Key { .. }
+            | Refusal::LostPepper(_)
+            | Refusal::Pepper(_)
+            | Refusal::Store(_) => false,
         },
         DepsError::Store(error) => {
             matches!(error, StoreError::BadAddress | StoreError::Authority { .. })

@@ -56,7 +56,7 @@ codes! {
     PolicyDenied "POLICY_DENIED" "A policy refuses the request" false;
     PolicyNotAllowed "POLICY_NOT_ALLOWED" "The tenant may not use this policy" false;
     NotFound "NOT_FOUND" "There is no such thing" false;
-    AlreadyExists "ALREADY_EXISTS" "A file defines this name" false;
+    AlreadyExists "ALREADY_EXISTS" "This name is taken" false;
     InvalidStateTransition "INVALID_STATE_TRANSITION" "It is not in a state that allows this" false;
     IdempotencyInFlight "IDEMPOTENCY_IN_FLIGHT" "A request of this key is being carried out" true;
     IdempotencyMismatch "IDEMPOTENCY_MISMATCH" "This key came with another body" false;

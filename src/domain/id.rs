@@ -74,7 +74,8 @@ macro_rules! id {
 
 id!(
     /// A tenant; equal to the name of its file.
-    TenantId, "tenant id", "^[a-z0-9][a-z0-9_-]{0,63}$", is_tenant
+    TenantId, "tenant id", "^[a-z0-9][a-z0-9_-]{0,63}$" " and none of base, floor, tenants, schemas",
+    is_tenant
 );
 id!(
     /// A detector; equal to the name of its file.

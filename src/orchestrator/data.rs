@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use super::DepsError;
 use super::opened::{SPOOL_FILE, kept};
-use crate::auth;
+use crate::auth::{self, Refusal};
 use crate::domain::log::LogId;
 use crate::evidence::spool::{self, Look};
 use crate::seal::Signer;
-use crate::settings::{Secret, Settings};
+use crate::settings::{Env, Secret, Settings};
 use crate::store::Kept;
 
 /// What was seen.
@@ -51,6 +51,7 @@ pub fn look_at_data(settings: &Settings) -> Sight {
         let newer =
             newer.filter(|error| matches!(error, crate::store::StoreError::NewerSchema { .. }));
         sight.refusals.extend(newer.map(DepsError::Store));
+        sight.refusals.extend(lost_pepper(settings, &kept).map(DepsError::from));
         sight.warnings.extend(lost(settings, &kept));
         sight.warnings.extend(strange_logs(settings, &kept));
     }
@@ -58,20 +59,29 @@ pub fn look_at_data(settings: &Settings) -> Sight {
 }
 
 /// Keys that are not there, beside what they alone open: a start makes others.
-pub(super) fn lost_keys(settings: &Settings) -> Vec<(&'static str, String)> {
-    match &settings.database.url {
-        // There they must be given.
-        Some(_) => Vec::new(),
-        None => kept(settings, None).map(|kept| lost(settings, &kept)).unwrap_or_default(),
+///
+/// # Errors
+/// Where it must not.
+pub(super) fn lost_keys(settings: &Settings) -> Result<Vec<(&'static str, String)>, Refusal> {
+    // In a database they must be given.
+    let kept = settings.database.url.is_none().then(|| kept(settings, None).ok()).flatten();
+    match &kept {
+        None => Ok(Vec::new()),
+        Some(kept) => lost_pepper(settings, kept).map_or_else(|| Ok(lost(settings, kept)), Err),
     }
+}
+
+/// Why a start that would make another pepper is refused.
+fn lost_pepper(settings: &Settings, kept: &Kept) -> Option<Refusal> {
+    auth::without_pepper(settings, kept.keys_that_hold(now_ms()).ok()?)
 }
 
 fn lost(settings: &Settings, kept: &Kept) -> Vec<(&'static str, String)> {
     let missing = auth::missing_keys(settings, &settings.paths.data);
     let mut lost = Vec::new();
-    let now_ms = jiff::Timestamp::now().as_millisecond();
-    let keys = kept.keys_that_hold(now_ms).unwrap_or(0);
-    if keys > 0 && missing.contains(&Secret::KeyPepper) {
+    let keys = kept.keys_that_hold(now_ms()).unwrap_or(0);
+    // Elsewhere the start is refused.
+    if settings.env == Env::Development && keys > 0 && missing.contains(&Secret::KeyPepper) {
         let what = format!(
             "the pepper of {keys} API keys in the store is not there: a start makes another, and none \
              of them is valid; give ORCHESTRATION_KEY_PEPPER, or restore keys/pepper below paths.data"
@@ -88,6 +98,10 @@ fn lost(settings: &Settings, kept: &Kept) -> Vec<(&'static str, String)> {
         lost.push(("lost_key", what));
     }
     lost
+}
+
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
 }
 
 fn strange_logs(settings: &Settings, kept: &Kept) -> Vec<(&'static str, String)> {

@@ -84,7 +84,7 @@ const INLINE_BYTES_MAX: usize = 2_000;
 impl Deps {
     /// With the store that the settings name.
     pub fn with_store(settings: Arc<Settings>) -> Result<Deps, DepsError> {
-        for (_, lost) in lost_keys(&settings) {
+        for (_, lost) in lost_keys(&settings)? {
             tracing::warn!("{lost}");
         }
         // Before anything is opened: instances that share a database must share keys.

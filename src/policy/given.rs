@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Point, inputs, table};
+use crate::domain::category::Category;
 
 /// What no document of a point has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,16 @@ pub struct Wrong {
 /// is left out is no fault: an author may ask about a part.
 pub fn wrong(point: Point, document: &Map<String, Value>) -> Option<Wrong> {
     fields(inputs::schema(point), point, document, "")
+}
+
+/// Gives each finding of `document` the path of its category where it was left out: rules ask for it.
+pub fn complete(document: &mut Map<String, Value>) {
+    let findings = document.get_mut("findings").and_then(Value::as_array_mut);
+    for finding in findings.into_iter().flatten().filter_map(Value::as_object_mut) {
+        let name = finding.get("category").and_then(Value::as_str);
+        let Some(Ok(category)) = name.map(Category::parse) else { continue };
+        finding.entry("path").or_insert_with(|| category.path().map(Value::from).collect());
+    }
 }
 
 fn part(schema: &Value, point: Point, value: &Value, at: &str) -> Option<Wrong> {

@@ -67,7 +67,7 @@ use crate::yaml::fault::{Fault, FaultKind};
 pub use apart::{Apart, OverlayFaults, OverlayName};
 pub use archive::{Archive, PACKED_BYTES_MAX, Refused};
 pub use evaluator::Evaluator;
-pub use given::{Wrong, wrong};
+pub use given::{Wrong, complete, wrong};
 pub use layers::package as rego_path;
 pub use load::{Loaded, Policies, View};
 pub use memo::MemoCounts;

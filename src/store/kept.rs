@@ -7,7 +7,7 @@ use super::beside::{
     decision_in_file, decisions_in_file, logs_in_file, look_at_file, objects_in_file,
     sealed_in_file, source_in_file, tenants_in_file,
 };
-use super::keys::keys_in_file;
+use super::keys::{any_key_in_file, keys_in_file};
 use super::{
     Decision, Decisions as _, Keys as _, Ledger as _, LogKey, Numbered, Object, Objects as _, Page,
     Postgres, Secrets as _, SourceKey, Sources as _, StoreError, Usage as _,
@@ -36,6 +36,17 @@ impl Kept {
         match self {
             Kept::File(path) => keys_in_file(path, now_ms),
             Kept::Database(store) => store.wait(store.keys_that_hold(now_ms)),
+        }
+    }
+
+    /// Whether it ever held an API key.
+    pub fn held_a_key(&self) -> Result<bool, StoreError> {
+        match self {
+            Kept::File(path) => any_key_in_file(path),
+            Kept::Database(store) => {
+                let page = Page { before: None, limit: 1 };
+                Ok(!store.wait(store.keys(None, page))?.is_empty())
+            }
         }
     }
 

@@ -50,6 +50,13 @@ pub(super) fn keys_in_file(path: &Path, now_ms: i64) -> Result<u64, StoreError> 
     in_file(path, "counting keys", |c| counted(c, now_ms))
 }
 
+/// Whether the store at `path` ever held a key. Blocks.
+pub(super) fn any_key_in_file(path: &Path) -> Result<bool, StoreError> {
+    in_file(path, "looking for keys", |c| {
+        c.query_row("SELECT EXISTS (SELECT 1 FROM keys)", [], |row| row.get(0))
+    })
+}
+
 fn counted(c: &Connection, now_ms: i64) -> Result<u64> {
     let sql = "SELECT count(*) FROM keys WHERE revoked_at_ms IS NULL \
                AND (expires_at_ms IS NULL OR expires_at_ms > ?1)";

@@ -29,6 +29,23 @@ pub fn program(name: &str, dir: &Path) -> Command {
     command
 }
 
+/// Runs `command` to its end, which comes within a minute or by force.
+pub fn ended(command: &mut Command) -> Output {
+    let made = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (pid, (done, finished)) = (made.id(), std::sync::mpsc::channel::<()>());
+    let late = std::thread::spawn(move || {
+        let is_late = finished.recv_timeout(Duration::from_secs(60))
+            == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+        if is_late {
+            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+        }
+    });
+    let output = made.wait_with_output().unwrap();
+    drop(done);
+    late.join().unwrap();
+    output
+}
+
 /// Runs to the end.
 pub fn run(dir: &Path, args: &[&str]) -> Output {
     command(dir).args(args).output().unwrap()

@@ -15,7 +15,7 @@ fn told(dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, 
     for (name, value) in [&[FREE], variables].concat() {
         command.env(format!("ORCHESTRATION_{name}"), value);
     }
-    let output = command.output().unwrap();
+    let output = crate::binary::ended(&mut command);
     (output.status.code(), format!("{}{}", text(&output.stdout), text(&output.stderr)))
 }
 
@@ -227,4 +227,49 @@ fn check_makes_no_tables_in_a_database() {
     let (code, said) = check("staging");
     assert!(code == Some(65) && said.contains("run `orchestrator migrate`"), "{said}");
     assert_eq!(server.sql(name, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), "0");
+}
+
+/// Makes a key of the store in `dir` that holds for `expires`; what it prints.
+fn first_key(dir: &Path, expires: &str) -> (Option<i32>, String) {
+    let make = ["keys", "create", "--role", "super_admin", "--label", "a", "--reason", "a"];
+    told(dir, &[&make[..], &["--expires", expires]].concat(), &[("ENV", "production")])
+}
+
+#[test]
+fn a_bootstrap_key_lets_nobody_into_a_store_that_held_a_key() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(first_key(dir.path(), "1s").0, Some(0));
+    let given = [("ENV", "production"), ("BOOTSTRAP_KEY", crate::access::BOOT)];
+    assert_eq!(told(dir.path(), &["check"], &given).0, Some(0), "its key holds");
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    let spent = "ORCHESTRATION_BOOTSTRAP_KEY counts only while the store never held a key";
+    let (code, said) = told(dir.path(), &["check"], &given);
+    assert!(code == Some(65) && said.contains(spent), "{code:?}: {said}");
+    let (code, said) = told(dir.path(), &["serve"], &given);
+    assert!(code == Some(64) && said.contains(spent), "{code:?}: {said}");
+    let fresh = tempfile::tempdir().unwrap();
+    assert_eq!(told(fresh.path(), &["check"], &given).0, Some(0), "a start makes it a key");
+}
+
+#[test]
+fn production_makes_no_second_pepper_beside_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(first_key(dir.path(), "1h").0, Some(0));
+    std::fs::remove_file(dir.path().join("data/keys/pepper")).unwrap();
+    let lost = "the pepper of 1 API keys in the store is not there, so none is valid";
+    for (command, expected) in [("check", 65), ("serve", 69)] {
+        let (code, said) = told(dir.path(), &[command], &[("ENV", "production")]);
+        assert!(code == Some(expected) && said.contains(lost), "{command} {code:?}: {said}");
+    }
+    assert!(!dir.path().join("data/keys/pepper").exists());
+}
+
+#[test]
+fn a_data_folder_that_is_a_link_to_nowhere_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/nowhere/data", dir.path().join("data")).unwrap();
+    for (command, expected) in [("check", 65), ("serve", 69)] {
+        let (code, said) = told(dir.path(), &[command], &[]);
+        assert!(code == Some(expected) && said.contains("not a directory"), "{code:?}: {said}");
+    }
 }

@@ -280,6 +280,14 @@ fn eval_and_resolve_answer_as_the_routes_do() {
         let told = ends(&run_with(dir.path(), &args, document), 65);
         assert!(told.contains(expected), "{document}: {told}");
     }
+    let pathless =
+        "{\"findings\": [{\"id\": 0, \"category\": \"secrets.token\", \"standing\": true}]}";
+    let told: serde_json::Value =
+        serde_json::from_slice(&run_with(dir.path(), &args, pathless).stdout).unwrap();
+    assert_eq!(told["result"]["action"], "block", "its path follows from its category: {told:#}");
+    let large = format!("{{\"findings\": []{}}}", " ".repeat(10 << 20));
+    let told = ends(&run_with(dir.path(), &args, &large), 65);
+    assert!(told.contains("a document has at most 10 MiB"), "{told}");
     let told = ends(&run(dir.path(), &["policy", "resolve", "--tenant", "globex"]), 0);
     let row = |key: &str| told.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
     assert!(row("actions.secrets: \"block\"").ends_with("  tenants.globex.standard"), "{told}");

@@ -89,14 +89,18 @@ fn read(file: &Path) -> Result<serde_json::Value, u8> {
     let shown = file.display();
     let mut text = String::new();
     let result = match file == Path::new("-") {
-        true => std::io::stdin().lock().take(INPUT_BYTES_MAX).read_to_string(&mut text),
+        true => std::io::stdin().lock().take(INPUT_BYTES_MAX + 1).read_to_string(&mut text),
         false => std::fs::File::open(file)
-            .and_then(|file| file.take(INPUT_BYTES_MAX).read_to_string(&mut text)),
+            .and_then(|file| file.take(INPUT_BYTES_MAX + 1).read_to_string(&mut text)),
     };
     result.map_err(|error| {
         complain(&format!("--input {shown}: could not be read: {error}"));
         exit::NO_INPUT
     })?;
+    if text.len() as u64 > INPUT_BYTES_MAX {
+        complain(&format!("--input {shown}: is too large; a document has at most 10 MiB"));
+        return Err(exit::DATA);
+    }
     serde_json::from_str(&text).map_err(|error| {
         complain(&format!("--input {shown}: is not JSON: {error}; write one object"));
         exit::DATA

@@ -225,8 +225,11 @@ pub(super) fn document(point: Point, given: serde_json::Value) -> Result<policy:
     let refused =
         |at: &str, code, detail| Err(Error::field(Code::InvalidRequest, at, code, detail));
     match given {
-        serde_json::Value::Object(input) => match policy::wrong(point, &input) {
-            None => Ok(input),
+        serde_json::Value::Object(mut input) => match policy::wrong(point, &input) {
+            None => {
+                policy::complete(&mut input);
+                Ok(input)
+            }
             Some(wrong) => refused(&format!("/input{}", wrong.at), wrong.code, wrong.detail),
         },
         serde_json::Value::Null
