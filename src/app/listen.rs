@@ -1,7 +1,7 @@
 //! The server over connections whose heads are held to CRLF. actix-web's own takes no stream but
 //! its own, so this is the part of it that is needed, on the same crates.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +35,9 @@ const COMING_IN: Duration = Duration::from_millis(100);
 pub(super) struct Door(TcpListener);
 
 impl Door {
-    pub(super) fn of(listener: &TcpListener) -> std::io::Result<Door> {
-        listener.try_clone().map(Door)
+    pub(super) fn of(listener: &TcpListener, address: SocketAddr) -> Result<Door, StartError> {
+        let refused = |source| StartError::Listen { address, by: "--listen", source };
+        listener.try_clone().map(Door).map_err(refused)
     }
 
     /// Lets nobody in any more, and waits for those who were let in to be taken up.

@@ -116,11 +116,7 @@ impl Application {
         let stop = tokio_util::sync::CancellationToken::new();
         let tasks = start::tasks(&api, &stop);
         let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
-        let door = listen::Door::of(&listener).map_err(|source| StartError::Listen {
-            address,
-            by: "--listen",
-            source,
-        })?;
+        let door = listen::Door::of(&listener, address)?;
         let server = listen::serve_on((listener, admin), &api, &settings)?;
         Ok(Application { address, admin_address, api, server, door, tasks, stop })
     }

@@ -124,7 +124,7 @@ async fn a_value_that_this_service_did_not_write_there_is_not_believed() {
     server.cli(&["SETRANGE", &name, "2000000", "x"]);
     assert_eq!(get(&redis, 1).await, None);
     server.cli(&["DEL", &name]);
-    server.cli(&["LPUSH", &name, "x"]);
+    server.cli(&["SADD", &name, "x"]);
     assert_eq!(get(&redis, 1).await, None);
     assert_eq!(get(&redis, 2).await.as_deref(), Some(&b"two"[..]), "the others stand");
 }
