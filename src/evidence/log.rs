@@ -33,6 +33,8 @@ pub struct LogOptions {
     pub store: Arc<dyn Ledger>,
     /// Signs its heads; its public key names the log.
     pub signer: Signer,
+    /// Public keys of logs that were this deployment's before.
+    pub known_keys: Vec<[u8; 32]>,
     /// Where records wait while the store is away; without one only memory has them then.
     pub spool: Option<Spool>,
     /// Records that may wait in memory.
@@ -146,8 +148,8 @@ pub(super) struct Shared {
 impl Log {
     /// A log and what must run beside it.
     pub fn new(options: LogOptions) -> (Log, Sequencer) {
-        let LogOptions { store, signer, spool, rows_max, bytes_max, held_bytes_max, metrics } =
-            options;
+        let LogOptions { store, signer, known_keys, spool, metrics, .. } = options;
+        let LogOptions { rows_max, bytes_max, held_bytes_max, .. } = options;
         let public_key = signer.public_key();
         let shared = Arc::new(Shared {
             log: LogId::of(&public_key),
@@ -169,7 +171,7 @@ impl Log {
             ended: CancellationToken::new(),
         });
         let (entries, queue) = mpsc::unbounded_channel();
-        let writer = Writer::new(store, signer);
+        let writer = Writer::new(store, signer, known_keys);
         let sequencer = Sequencer::new(queue, writer, spool, Arc::clone(&shared));
         (Log { entries, shared }, sequencer)
     }
