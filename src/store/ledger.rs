@@ -224,6 +224,9 @@ impl Ledger for Sqlite {
 
 /// What is wrong with a leaf whose log is not among the logs.
 pub(super) const NO_LOG: &str = "its leaf is of a log that has no row in `logs`";
+/// What is wrong where the sequence of decisions is at its end.
+pub(super) const NO_NUMBER: &str =
+    "decisions.sequence has no number left: it was raised past the service";
 const CHECKPOINT: &str = "SELECT logs.id AS log, size, root, at_ms, signature FROM checkpoints \
     JOIN logs ON number = log WHERE logs.id = ?1";
 
@@ -258,8 +261,22 @@ fn append(c: &Connection, batch: &LogBatch) -> Result<(), StoreError> {
         Some(told) if is_at_fault(told.code) => {
             StoreError::Refused { doing: DOING, reason: error.to_string() }
         }
+        Some(told) if told.code == ErrorCode::DiskFull && is_out_of_numbers(c) => {
+            let row =
+                "delete the row of decisions with the sequence 9223372036854775807, and set seq";
+            let reason =
+                format!("{NO_NUMBER}; {row} of decisions in sqlite_sequence to the largest left");
+            StoreError::Failed { doing: DOING, reason }
+        }
         _ => failed(error),
     })
+}
+
+/// Whether `decisions` has no number left; SQLite says that its disk is full.
+fn is_out_of_numbers(c: &Connection) -> bool {
+    let sql = "SELECT 1 FROM sqlite_sequence WHERE name = 'decisions' AND seq = ?1 \
+               UNION ALL SELECT 1 FROM decisions WHERE sequence = ?1";
+    c.prepare_cached(sql).and_then(|mut sql| sql.exists([i64::MAX])).unwrap_or(false)
 }
 
 fn is_at_fault(code: ErrorCode) -> bool {

@@ -16,7 +16,7 @@ use super::{Postgres, Scope, fault};
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
 use crate::domain::log::{Checkpoint, Leaf, LogId};
-use crate::store::ledger::{NO_LOG, bound};
+use crate::store::ledger::{NO_LOG, NO_NUMBER, bound};
 use crate::store::{Answer, LeafRow, Ledger, LogBatch, LogKey, StoreError, Trace};
 
 const DOING: &str = "appending to the log";
@@ -102,7 +102,13 @@ fn failed(error: &Error, batch: &LogBatch) -> StoreError {
     let told = error.as_db_error();
     let taken = told.filter(|told| *told.code() == SqlState::UNIQUE_VIOLATION);
     match taken.and_then(|told| told.constraint()) {
-        Some("leaves_pkey" | "checkpoints_pkey" | "nodes_pkey") => batch.conflict(0),
+        // A row at a number of the sequence that is still to come: the next attempt has another one.
+        Some("leaves_pkey" | "checkpoints_pkey" | "nodes_pkey" | "decisions_pkey") => {
+            batch.conflict(0)
+        }
+        _ if error.code() == Some(&SqlState::SEQUENCE_GENERATOR_LIMIT_EXCEEDED) => {
+            StoreError::Failed { doing: DOING, reason: format!("{NO_NUMBER}; set it with setval") }
+        }
         _ if fault::passes(error) => fault::of(DOING, error),
         _ if told
             .is_some_and(|told| ["22", "23"].iter().any(|c| told.code().code().starts_with(c))) =>

@@ -281,6 +281,64 @@ async fn a_record_of_an_earlier_log_of_ours_is_on_record_and_one_of_a_strangers_
     unknown.close().await;
 }
 
+/// A log of three records whose decisions have no number for a fourth.
+async fn no_number_is_left(
+    store: Arc<dyn Ledger>,
+    (raise, lower): (&str, &str),
+    sql: impl Fn(&str),
+) {
+    let log = log(Arc::clone(&store));
+    for n in 0..3 {
+        log.append_strict(decision(n, 1, None)).await.unwrap();
+    }
+    sql(raise);
+    log.append(decision(3, 1, None)).unwrap();
+    let why = || log.ready().err().map(|why| why.to_string()).unwrap_or_default();
+    let named = "decisions.sequence has no number left: it was raised past the service";
+    until("it is refused", async || why().contains("appending") || log.stats().lost > 0).await;
+    assert!(why().contains(named) && log.stats().lost == 0, "{}", why());
+    sql(lower);
+    until("it is written", async || log.ready().is_ok() && log.stats().held == 0).await;
+    assert_eq!((log.stats().lost, recorded(&store, 4).await), (0, 4));
+    log.close().await;
+}
+
+#[tokio::test]
+async fn a_raised_sequence_in_a_file_is_named_and_costs_no_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, raw) = sqlite(dir.path());
+    let columns = "tenant, request_id, at_ms, policy, revision, action, complete, record";
+    let raise = format!(
+        "INSERT INTO decisions (sequence, id, {columns}) \
+         SELECT 9223372036854775807, 'zz', {columns} FROM decisions LIMIT 1"
+    );
+    let lower = "DELETE FROM decisions WHERE id = 'zz'; \
+                 UPDATE sqlite_sequence SET seq = 3 WHERE name = 'decisions'";
+    no_number_is_left(store, (&raise, lower), |sql| raw.execute_batch(sql).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_raised_or_taken_sequence_in_a_database_costs_no_record() {
+    let server = Server::start();
+    let (store, sql) = postgres(&server);
+    let set =
+        |to: i64| format!("SELECT setval(pg_get_serial_sequence('decisions', 'sequence'), {to})");
+    no_number_is_left(Arc::clone(&store), (&set(i64::MAX), &set(4)), &sql).await;
+    let columns = "tenant, request_id, at_ms, policy, revision, action, complete, record";
+    let taken = format!(
+        "INSERT INTO decisions (sequence, id, {columns}) OVERRIDING SYSTEM VALUE \
+         SELECT 6, 'zz', {columns} FROM decisions LIMIT 1"
+    );
+    sql(&taken);
+    sql(&set(5));
+    let log = log(Arc::clone(&store));
+    until("it is ready", async || log.ready().is_ok()).await;
+    log.append(decision(4, 1, None)).unwrap();
+    until("it is written", async || log.stats().queued + log.stats().held == 0).await;
+    assert_eq!((log.stats().lost, recorded(&store, 5).await), (0, 5));
+    log.close().await;
+}
+
 #[tokio::test]
 async fn a_log_that_is_shorter_than_its_process_signed_waits_until_it_is_restored() {
     let dir = tempfile::tempdir().unwrap();
