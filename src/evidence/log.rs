@@ -138,6 +138,8 @@ pub(super) struct Shared {
     lost: AtomicU64,
     committed: (AtomicU64, AtomicU64),
     away: Mutex<Option<Unrecorded>>,
+    /// Why, as it was logged last.
+    told: Mutex<Option<Unrecorded>>,
     head: Mutex<Option<Checkpoint>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop: CancellationToken,
@@ -164,6 +166,7 @@ impl Log {
             lost: AtomicU64::new(0),
             committed: <_>::default(),
             away: Mutex::default(),
+            told: Mutex::default(),
             head: Mutex::default(),
             metrics,
             stop: CancellationToken::new(),
@@ -316,11 +319,23 @@ impl Shared {
         match (before, why) {
             // After a wait, why it was one.
             (None | Some(Unrecorded::Late), Some(why)) => {
-                tracing::warn!(%why, "Decisions wait for the store");
+                self.tell_away(why);
             }
-            (Some(_), None) => tracing::info!("Decisions are put on record again"),
+            (Some(_), None) => {
+                *lock(&self.told) = None;
+                tracing::info!("Decisions are put on record again");
+            }
             (None, None) | (Some(_), Some(_)) => {}
         }
+    }
+
+    /// Logs why nothing can be put on record, unless that was the last to be logged.
+    pub(super) fn tell_away(&self, why: Unrecorded) {
+        let mut told = lock(&self.told);
+        if told.as_ref() != Some(&why) {
+            tracing::warn!(%why, "Decisions wait for the store");
+        }
+        *told = Some(why);
     }
 
     pub(super) fn committed(&self, rows: u64, head: Checkpoint) {
