@@ -33,6 +33,8 @@ pub struct LogOptions {
     pub store: Arc<dyn Ledger>,
     /// Signs its heads; its public key names the log.
     pub signer: Signer,
+    /// Public keys of logs that were this deployment's before.
+    pub known_keys: Vec<[u8; 32]>,
     /// Where records wait while the store is away; without one only memory has them then.
     pub spool: Option<Spool>,
     /// Records that may wait in memory.
@@ -136,6 +138,8 @@ pub(super) struct Shared {
     lost: AtomicU64,
     committed: (AtomicU64, AtomicU64),
     away: Mutex<Option<Unrecorded>>,
+    /// Why, as it was logged last.
+    told: Mutex<Option<Unrecorded>>,
     head: Mutex<Option<Checkpoint>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop: CancellationToken,
@@ -146,8 +150,8 @@ pub(super) struct Shared {
 impl Log {
     /// A log and what must run beside it.
     pub fn new(options: LogOptions) -> (Log, Sequencer) {
-        let LogOptions { store, signer, spool, rows_max, bytes_max, held_bytes_max, metrics } =
-            options;
+        let LogOptions { store, signer, known_keys, spool, metrics, .. } = options;
+        let LogOptions { rows_max, bytes_max, held_bytes_max, .. } = options;
         let public_key = signer.public_key();
         let shared = Arc::new(Shared {
             log: LogId::of(&public_key),
@@ -162,6 +166,7 @@ impl Log {
             lost: AtomicU64::new(0),
             committed: <_>::default(),
             away: Mutex::default(),
+            told: Mutex::default(),
             head: Mutex::default(),
             metrics,
             stop: CancellationToken::new(),
@@ -169,7 +174,7 @@ impl Log {
             ended: CancellationToken::new(),
         });
         let (entries, queue) = mpsc::unbounded_channel();
-        let writer = Writer::new(store, signer);
+        let writer = Writer::new(store, signer, known_keys);
         let sequencer = Sequencer::new(queue, writer, spool, Arc::clone(&shared));
         (Log { entries, shared }, sequencer)
     }
@@ -314,11 +319,23 @@ impl Shared {
         match (before, why) {
             // After a wait, why it was one.
             (None | Some(Unrecorded::Late), Some(why)) => {
-                tracing::warn!(%why, "Decisions wait for the store");
+                self.tell_away(why);
             }
-            (Some(_), None) => tracing::info!("Decisions are put on record again"),
+            (Some(_), None) => {
+                *lock(&self.told) = None;
+                tracing::info!("Decisions are put on record again");
+            }
             (None, None) | (Some(_), Some(_)) => {}
         }
+    }
+
+    /// Logs why nothing can be put on record, unless that was the last to be logged.
+    pub(super) fn tell_away(&self, why: Unrecorded) {
+        let mut told = lock(&self.told);
+        if told.as_ref() != Some(&why) {
+            tracing::warn!(%why, "Decisions wait for the store");
+        }
+        *told = Some(why);
     }
 
     pub(super) fn committed(&self, rows: u64, head: Checkpoint) {

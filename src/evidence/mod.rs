@@ -21,6 +21,7 @@ pub mod search;
 mod sequencer;
 mod shapes;
 pub mod spool;
+mod stray;
 #[cfg(test)]
 mod tests;
 pub mod verify;

@@ -286,6 +286,10 @@ impl Sequencer {
         if matches!(error, StoreError::Broken { .. }) {
             self.fail();
         }
+        if matches!(error, StoreError::Failed { .. }) {
+            // Another row may be in the way now than the one that was named.
+            self.shared.tell_away(why.clone());
+        }
         let strict = flight.waiting.len();
         let waiting = flight.waiting.into_iter();
         waiting.for_each(|tell| drop(tell.send(Err(why.clone()))));

@@ -57,6 +57,7 @@ fn options(store: Arc<dyn Ledger>, medium: &Memory) -> LogOptions {
     LogOptions {
         store,
         signer: signer(),
+        known_keys: Vec::new(),
         spool: Some(Spool::open(Box::new(medium.clone()), 1 << 20).unwrap()),
         rows_max: 8192,
         bytes_max: 1 << 26,

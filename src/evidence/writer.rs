@@ -1,19 +1,19 @@
 //! One batch on its way into the log: hashed, signed, committed, numbered anew where somebody else
 //! appended meanwhile.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::log::Proof;
-use super::merkle::{Frontier, Grown};
+use super::merkle::{Frontier, Grown, verify_inclusion};
 use super::proof;
+use super::stray::{self, DOING};
 use crate::domain::digest::Digest;
 use crate::domain::log::{Checkpoint, Leaf, LogId};
 use crate::seal::{Signer, is_signed};
-use crate::store::{Decision, Ledger, LogBatch, LogKey, StoreError};
+use crate::store::{Decision, LeafRow, Ledger, LogBatch, LogKey, StoreError, Trace};
 
-const DOING: &str = "appending to the log";
 /// How often a batch is numbered anew before the store counts as busy.
 const TRIES_MAX: usize = 16;
 
@@ -53,19 +53,25 @@ pub(super) struct Writer {
     store: Arc<dyn Ledger>,
     signer: Signer,
     log: LogId,
+    /// Of logs that were this deployment's before.
+    known_keys: Vec<[u8; 32]>,
     opened: AtomicBool,
+    /// Leaves of the largest head that this process signed and committed.
+    signed: AtomicU64,
     /// When it was last looked, something lay where the next leaf belongs.
     blocked: AtomicBool,
 }
 
 impl Writer {
-    pub(super) fn new(store: Arc<dyn Ledger>, signer: Signer) -> Writer {
+    pub(super) fn new(store: Arc<dyn Ledger>, signer: Signer, known_keys: Vec<[u8; 32]>) -> Writer {
         let log = LogId::of(&signer.public_key());
         Writer {
             store,
             signer,
             log,
+            known_keys,
             opened: AtomicBool::new(false),
+            signed: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
         }
     }
@@ -110,7 +116,10 @@ impl Writer {
                 self.look_beyond(&base).await?;
                 self.blocked.store(false, Relaxed);
             }
-            let known = if doubtful { self.known(rows).await? } else { HashSet::new() };
+            let known =
+                if doubtful { self.known(rows, &base).await? } else { Some(<_>::default()) };
+            // The log grew meanwhile.
+            let Some(known) = known else { continue };
             let fresh = fresh(rows, &known);
             if fresh.is_empty() {
                 *tree = Some(base);
@@ -132,11 +141,13 @@ impl Writer {
                 }
                 Err(StoreError::Refused { reason, .. }) => {
                     // Recorded by somebody else just now, or at fault itself.
-                    let known = self.known(rows).await?;
-                    if !known.is_empty() {
-                        return self.all_known(rows, proofs).await;
+                    match self.known(rows, &base).await? {
+                        None => doubtful = true,
+                        Some(known) if known.is_empty() => {
+                            return Ok(vec![Written::Refused(reason)]);
+                        }
+                        Some(_) => return self.all_known(rows, proofs).await,
                     }
-                    return Ok(vec![Written::Refused(reason)]);
                 }
                 Err(error) => return Err(error),
             }
@@ -171,24 +182,22 @@ impl Writer {
             self.opened.store(true, Relaxed);
         }
         let Some(head) = self.store.tail(self.log.clone()).await? else {
+            self.not_cut(0)?;
             return Ok(Frontier::default());
         };
-        let (log, size) = (self.log.as_str(), head.size);
         // Else whoever writes past the service would have its leaves signed with the next head.
         if !is_signed(&self.signer.public_key(), head.text().as_bytes(), &head.signature) {
-            return Err(damaged(format!(
-                "the newest checkpoint of log {log}, of {size} leaves, does not bear the signature of \
-                 the log: it was changed or written past the service; delete its row if no copy of \
-                 the store holds it, else restore the store"
-            )));
+            return Err(stray::unsigned(&self.log, head.size));
         }
+        self.not_cut(head.size)?;
         let frontier = proof::frontier(self.store.as_ref(), &head).await?;
-        frontier.ok_or_else(|| {
-            damaged(format!(
-                "the hashes of log {log} do not give the root of its head of {size} leaves; restore \
-                 the store, or begin a new log with another key"
-            ))
-        })
+        frontier.ok_or_else(|| stray::no_root(&self.log, head.size))
+    }
+
+    /// Fails where the newest head, of `size` leaves, is smaller than one that this process committed.
+    fn not_cut(&self, size: u64) -> Result<(), StoreError> {
+        let signed = self.signed.load(Relaxed);
+        if size < signed { Err(stray::cut(&self.log, size, signed)) } else { Ok(()) }
     }
 
     /// Fails where something lies at the places that the next leaf takes, although the head is still
@@ -201,27 +210,74 @@ impl Writer {
             if self.store.hashes(self.log.clone(), level, place, 1).await?.is_empty() {
                 continue;
             }
-            let now = self.store.tail(self.log.clone()).await?.map_or(0, |head| head.size);
-            if now != size {
+            if self.size().await? != size {
                 return Ok(());
             }
-            let log = self.log.as_str();
-            let row = match level {
-                0 => "a row of leaves".to_owned(),
-                _ => format!("a row of nodes (level {level})"),
-            };
-            return Err(damaged(format!(
-                "{row} is at place {place} of log {log}, beyond its head of {size} leaves: it was \
-                 written past the service, or the checkpoint above it was taken away; delete the row \
-                 if no copy of the store holds it, else restore the store"
-            )));
+            return Err(stray::beyond(&self.log, level, place, size));
         }
         Ok(())
     }
 
-    async fn known(&self, rows: &Rows) -> Result<HashSet<String>, StoreError> {
+    /// Leaves under the newest head.
+    async fn size(&self) -> Result<u64, StoreError> {
+        Ok(self.store.tail(self.log.clone()).await?.map_or(0, |head| head.size))
+    }
+
+    /// Which of `rows` are on record; `None` where the log is not that of `base` any more.
+    ///
+    /// # Errors
+    /// Where something bears the id of one and is not its record.
+    async fn known(
+        &self,
+        rows: &Rows,
+        base: &Frontier,
+    ) -> Result<Option<HashSet<String>>, StoreError> {
+        let hashes: HashMap<&str, Digest> =
+            rows.iter().map(|(decision, hash)| (decision.id.as_str(), *hash)).collect();
         let ids = rows.iter().map(|(decision, _)| decision.id.clone()).collect();
-        Ok(self.store.recorded(ids).await?.into_iter().collect())
+        let mut known = HashSet::new();
+        for trace in self.store.traces(ids).await? {
+            let Some(hash) = hashes.get(trace.decision.as_str()) else { continue };
+            match self.judge(&trace, *hash, base.size()).await? {
+                Ok(()) => known.insert(trace.decision),
+                Err(_) if self.size().await? != base.size() => return Ok(None),
+                Err(stray) => return Err(stray),
+            };
+        }
+        Ok(Some(known))
+    }
+
+    /// Whether what bears the id of a record is that record, whose leaf is `hash`, else what it is.
+    async fn judge(
+        &self,
+        Trace { decision, leaf, has_row }: &Trace,
+        hash: Digest,
+        size: u64,
+    ) -> Result<Result<(), StoreError>, StoreError> {
+        let Some(leaf) = leaf else { return Ok(Err(stray::decision(decision))) };
+        let is_under = match &leaf.log {
+            Some(log) if *log == self.log => leaf.place < size,
+            Some(log) => self.was_recorded(log, leaf).await?,
+            None => false,
+        };
+        Ok(match (is_under && leaf.hash == hash, has_row) {
+            (true, true) => Ok(()),
+            (true, false) => Err(stray::without_row(decision, leaf)),
+            (false, _) => Err(stray::leaf(decision, leaf)),
+        })
+    }
+
+    /// Whether `row` is a leaf of a log that was this deployment's before, under a head that it signed.
+    async fn was_recorded(&self, log: &LogId, row: &LeafRow) -> Result<bool, StoreError> {
+        let Some(public_key) = self.known_keys.iter().find(|key| LogId::of(key) == *log) else {
+            return Ok(false);
+        };
+        let key = LogKey { log: log.clone(), public_key: *public_key, since_ms: 0 };
+        let leaf = Leaf { log: log.clone(), index: row.place, hash: row.hash };
+        let proof = proof::signed(self.store.as_ref(), leaf, &key).await?;
+        Ok(proof.is_some_and(|Proof { leaf, checkpoint, path }| {
+            verify_inclusion((leaf.hash, leaf.index), (checkpoint.root, checkpoint.size), &path)
+        }))
     }
 
     async fn send(
@@ -242,6 +298,7 @@ impl Writer {
         })?;
         let batch = LogBatch { checkpoint: checkpoint.clone(), decisions, nodes: grown.nodes() };
         self.store.append_batch(Arc::new(batch)).await?;
+        self.signed.fetch_max(checkpoint.size, Relaxed);
         Ok((grown, checkpoint))
     }
 
@@ -298,10 +355,6 @@ impl Batch {
         let leaf = Leaf { log: log.clone(), index, hash };
         Proof { leaf, checkpoint: self.head.clone(), path: self.grown.path(index) }
     }
-}
-
-fn damaged(reason: String) -> StoreError {
-    StoreError::Failed { doing: DOING, reason }
 }
 
 /// The rows that are not known; shared where that is all of them.

@@ -41,6 +41,7 @@ pub(super) fn open_log(deps: &Deps, signer: Signer) -> std::io::Result<Log> {
     Log::start(LogOptions {
         store: Arc::<dyn Store>::clone(&deps.store),
         signer,
+        known_keys: limits.known(),
         spool: Some(spool),
         rows_max: limits.queue_max,
         bytes_max: limits.queue_bytes_max,

@@ -11,7 +11,7 @@ use super::{
     Decisions, Expected, HeadsPurged, Hold, HoldOn, HourUsed, KeyChange, Keys, Ledger, LogBatch,
     LogKey, NextEntry, Numbered, Object, ObjectKey, Objects, OldHeads, Page, Passed, Purge,
     Retention, SealedSecret, Secrets, Sought, SourceBlob, SourceKey, Sources, Spot, Store,
-    StoreError, Tally, Terms, Unnamed, Usage, Version,
+    StoreError, Tally, Terms, Trace, Unnamed, Usage, Version,
 };
 use crate::domain::custody::{CustodyEntry, Evidence};
 use crate::domain::digest::Digest;
@@ -120,8 +120,8 @@ impl<S: Store> Ledger for Guarded<S> {
         self.run(Operation::ReadDecision, move || self.inner.leaves(tenant, after, limit))
     }
 
-    fn recorded(&self, decisions: Vec<String>) -> Answer<'_, Vec<String>> {
-        self.run(Operation::ReadDecision, || self.inner.recorded(decisions))
+    fn traces(&self, decisions: Vec<String>) -> Answer<'_, Vec<Trace>> {
+        self.run(Operation::ReadDecision, || self.inner.traces(decisions))
     }
 }
 

@@ -43,6 +43,30 @@ pub struct LogKey {
     pub since_ms: i64,
 }
 
+/// What bears the id of a decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace {
+    /// The id.
+    pub decision: String,
+    /// A row of leaves.
+    pub leaf: Option<LeafRow>,
+    /// Whether a row of decisions does.
+    pub has_row: bool,
+}
+
+/// A leaf as its row has it, whoever wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeafRow {
+    /// Of which log; `None` where that is not among the logs.
+    pub log: Option<LogId>,
+    /// The log as the row has it.
+    pub number: i64,
+    /// Its place there.
+    pub place: u64,
+    /// What is there.
+    pub hash: Digest,
+}
+
 /// The logs and their leaves. Leaves and nodes are never changed and never deleted.
 pub trait Ledger: Send + Sync {
     /// Makes the log known; a known one is left as it is.
@@ -69,8 +93,8 @@ pub trait Ledger: Send + Sync {
     fn leaf(&self, tenant: TenantId, decision: String) -> Answer<'_, Option<Leaf>>;
     /// The ids of decisions of `tenant` that have a leaf, in the order of ids, after one.
     fn leaves(&self, tenant: TenantId, after: String, limit: u32) -> Answer<'_, Vec<String>>;
-    /// Which of these decisions are recorded.
-    fn recorded(&self, decisions: Vec<String>) -> Answer<'_, Vec<String>>;
+    /// What bears the ids of these decisions; nothing for an id that is free.
+    fn traces(&self, decisions: Vec<String>) -> Answer<'_, Vec<Trace>>;
 }
 
 const DOING: &str = "appending to the log";
@@ -178,13 +202,19 @@ impl Ledger for Sqlite {
         })
     }
 
-    fn recorded(&self, decisions: Vec<String>) -> Answer<'_, Vec<String>> {
+    fn traces(&self, decisions: Vec<String>) -> Answer<'_, Vec<Trace>> {
         self.read("looking decisions up", move |c| {
-            let mut sql = c.prepare_cached("SELECT 1 FROM leaves WHERE decision = ?1")?;
+            let sql = "SELECT logs.id AS log, leaves.log AS number, place, hash, \
+                       EXISTS (SELECT 1 FROM decisions WHERE id = ?1) AS has_row \
+                       FROM (SELECT 1) LEFT JOIN leaves ON decision = ?1 \
+                       LEFT JOIN logs ON logs.number = leaves.log";
+            let mut sql = c.prepare_cached(sql)?;
             let mut found = Vec::new();
             for decision in decisions {
-                if sql.exists([&decision])? {
-                    found.push(decision);
+                let read = |row: &Row<'_>| Ok((read_leaf_row(row)?, row.get("has_row")?));
+                let (leaf, has_row) = sql.query_row([&decision], read)?;
+                if leaf.is_some() || has_row {
+                    found.push(Trace { decision, leaf, has_row });
                 }
             }
             Ok(found)
@@ -194,6 +224,9 @@ impl Ledger for Sqlite {
 
 /// What is wrong with a leaf whose log is not among the logs.
 pub(super) const NO_LOG: &str = "its leaf is of a log that has no row in `logs`";
+/// What is wrong where the sequence of decisions is at its end.
+pub(super) const NO_NUMBER: &str =
+    "decisions.sequence has no number left: it was raised past the service";
 const CHECKPOINT: &str = "SELECT logs.id AS log, size, root, at_ms, signature FROM checkpoints \
     JOIN logs ON number = log WHERE logs.id = ?1";
 
@@ -228,8 +261,22 @@ fn append(c: &Connection, batch: &LogBatch) -> Result<(), StoreError> {
         Some(told) if is_at_fault(told.code) => {
             StoreError::Refused { doing: DOING, reason: error.to_string() }
         }
+        Some(told) if told.code == ErrorCode::DiskFull && is_out_of_numbers(c) => {
+            let row =
+                "delete the row of decisions with the sequence 9223372036854775807, and set seq";
+            let reason =
+                format!("{NO_NUMBER}; {row} of decisions in sqlite_sequence to the largest left");
+            StoreError::Failed { doing: DOING, reason }
+        }
         _ => failed(error),
     })
+}
+
+/// Whether `decisions` has no number left; SQLite says that its disk is full.
+fn is_out_of_numbers(c: &Connection) -> bool {
+    let sql = "SELECT 1 FROM sqlite_sequence WHERE name = 'decisions' AND seq = ?1 \
+               UNION ALL SELECT 1 FROM decisions WHERE sequence = ?1";
+    c.prepare_cached(sql).and_then(|mut sql| sql.exists([i64::MAX])).unwrap_or(false)
 }
 
 fn is_at_fault(code: ErrorCode) -> bool {
@@ -280,6 +327,13 @@ pub(super) fn read_leaf(row: &Row<'_>) -> rusqlite::Result<Option<Leaf>> {
     }
     let (log, hash) = (log(row, "log")?, hash(row, "hash")?);
     Ok(Some(Leaf { log, index: index.cast_unsigned(), hash }))
+}
+
+fn read_leaf_row(row: &Row<'_>) -> rusqlite::Result<Option<LeafRow>> {
+    let Some(number) = row.get("number")? else { return Ok(None) };
+    let log = row.get::<_, Option<String>>("log")?.and_then(|id| LogId::parse(&id));
+    let place = row.get::<_, i64>("place")?.cast_unsigned();
+    Ok(Some(LeafRow { log, number, place, hash: hash(row, "hash")? }))
 }
 
 fn log(row: &Row<'_>, column: &str) -> rusqlite::Result<LogId> {

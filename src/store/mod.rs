@@ -55,7 +55,7 @@ pub use jobs::{
 };
 pub use kept::Kept;
 pub use keys::{ApiKey, KeyChange, KeyHash, Keys};
-pub use ledger::{Ledger, LogBatch, LogKey};
+pub use ledger::{LeafRow, Ledger, LogBatch, LogKey, Trace};
 pub use migrated::Migrated;
 pub use open_file::make_folder;
 pub use postgres::{Postgres, PostgresOptions, migrate as migrate_database};

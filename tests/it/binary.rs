@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_orchestrator");
@@ -129,6 +130,17 @@ impl Served {
             out.read_to_string(&mut told).unwrap();
             told
         })
+    }
+
+    /// As `keep_output`; what it printed so far is there at any time.
+    pub fn share_output(&mut self) -> Arc<Mutex<String>> {
+        let out = std::mem::replace(&mut self.out, Box::new(std::io::empty()));
+        let told = Arc::<Mutex<String>>::default();
+        let shared = Arc::clone(&told);
+        std::thread::spawn(move || {
+            out.lines().for_each(|line| *told.lock().unwrap() += &(line.unwrap() + "\n"));
+        });
+        shared
     }
 
     /// Ends it by SIGTERM; exit code, standard output, standard error.

@@ -311,6 +311,7 @@ async fn rate(store: Arc<dyn Ledger>, at_once: usize, seconds: f64) -> String {
     let log = LogOptions {
         store,
         signer,
+        known_keys: Vec::new(),
         spool: None,
         rows_max,
         bytes_max,
@@ -405,6 +406,7 @@ async fn a_long_log_is_continued_from_its_tail() {
     let log = LogOptions {
         store,
         signer,
+        known_keys: Vec::new(),
         spool: None,
         rows_max,
         bytes_max,

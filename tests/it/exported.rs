@@ -227,6 +227,7 @@ async fn a_log_whose_row_is_gone_from_a_database_is_named_as_what_it_is() {
     let log = Log::start(LogOptions {
         store: Arc::new(Postgres::open(&options).unwrap()),
         signer: signer(KEY),
+        known_keys: Vec::new(),
         spool: None,
         rows_max: 8192,
         bytes_max: 1 << 26,

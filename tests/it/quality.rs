@@ -132,6 +132,7 @@ async fn drift_tells_the_week_in_which_findings_became_more() {
     let log = Log::start(LogOptions {
         store: Arc::new(store),
         signer: Signer::of(&Key::random().unwrap()).unwrap(),
+        known_keys: Vec::new(),
         spool: None,
         rows_max: 1_000,
         bytes_max: 1 << 20,

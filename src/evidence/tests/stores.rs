@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::domain::digest::Digest;
 use crate::domain::log::{Checkpoint, Leaf};
-use crate::store::{Answer, Ledger, LogBatch, LogKey, StoreError};
+use crate::store::{Answer, LeafRow, Ledger, LogBatch, LogKey, StoreError, Trace};
 
 /// What a store does to a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,10 +162,16 @@ impl Ledger for Faulty {
         })
     }
 
-    fn recorded(&self, decisions: Vec<String>) -> Answer<'_, Vec<String>> {
+    fn traces(&self, decisions: Vec<String>) -> Answer<'_, Vec<Trace>> {
         self.answer(move |state| {
-            let known = |id: &String| state.rows.iter().any(|(row, _)| row.id == *id);
-            Ok(decisions.into_iter().filter(known).collect())
+            let trace = |decision: String| {
+                let place = state.rows.iter().position(|(row, _)| row.id == decision)?;
+                let log = Some(state.heads[0].log.clone());
+                let (place, hash) = (place as u64, state.rows[place].1);
+                let leaf = Some(LeafRow { log, number: 1, place, hash });
+                Some(Trace { decision, leaf, has_row: true })
+            };
+            Ok(decisions.into_iter().filter_map(trace).collect())
         })
     }
 }

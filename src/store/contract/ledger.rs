@@ -73,7 +73,10 @@ async fn a_batch_is_written_whole_or_not_at_all(store: &dyn Store) {
     let unopened = store.append_batch(batch(9, 0, rows("c", 1))).await;
     assert!(unopened.is_err(), "{unopened:?}");
     let ids = ["a-0", "a-2", "b-0", "b-1", "c-0"].map(str::to_owned).to_vec();
-    assert_eq!(store.recorded(ids).await.unwrap(), ["a-0", "a-2"]);
+    let found = store.traces(ids).await.unwrap();
+    let mut found: Vec<&str> = found.iter().map(|trace| trace.decision.as_str()).collect();
+    found.sort_unstable();
+    assert_eq!(found, ["a-0", "a-2"]);
     assert_eq!(store.tail(log).await.unwrap().map(|head| head.size), Some(3));
     assert_eq!(store.decisions(tenant("log"), ALL).await.unwrap().len(), 3);
 }
@@ -113,7 +116,11 @@ async fn heads_nodes_and_leaves_are_found_again(store: &dyn Store) {
     assert_eq!(store.leaf(tenant("log"), "i-1".into()).await, Ok(Some(leaf.clone())));
     assert_eq!(store.leaf(tenant("other"), "i-1".into()).await, Ok(None));
     let read = store.decision(tenant("log"), "i-1".into()).await.unwrap().unwrap();
-    assert_eq!(read.leaf, Some(leaf));
+    assert_eq!(read.leaf.as_ref(), Some(&leaf));
+    let traces = store.traces(vec!["i-1".into(), "i-9999".into()]).await.unwrap();
+    assert!(traces.len() == 1 && traces[0].decision == "i-1" && traces[0].has_row, "{traces:?}");
+    let row = traces[0].leaf.clone().unwrap();
+    assert_eq!((row.log, row.place, row.hash), (Some(leaf.log), 301, leaf.hash));
 }
 
 async fn of_racing_batches_one_wins(store: &dyn Store) {

@@ -1,6 +1,7 @@
 //! The log: one statement adds a batch, over a connection of its own, as a role that sees no tenant's
 //! rows.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -15,8 +16,8 @@ use super::{Postgres, Scope, fault};
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
 use crate::domain::log::{Checkpoint, Leaf, LogId};
-use crate::store::ledger::{NO_LOG, bound};
-use crate::store::{Answer, Ledger, LogBatch, LogKey, StoreError};
+use crate::store::ledger::{NO_LOG, NO_NUMBER, bound};
+use crate::store::{Answer, LeafRow, Ledger, LogBatch, LogKey, StoreError, Trace};
 
 const DOING: &str = "appending to the log";
 /// Writes nothing where the log is not as long as the batch supposes. One statement is one
@@ -101,7 +102,13 @@ fn failed(error: &Error, batch: &LogBatch) -> StoreError {
     let told = error.as_db_error();
     let taken = told.filter(|told| *told.code() == SqlState::UNIQUE_VIOLATION);
     match taken.and_then(|told| told.constraint()) {
-        Some("leaves_pkey" | "checkpoints_pkey" | "nodes_pkey") => batch.conflict(0),
+        // A row at a number of the sequence that is still to come: the next attempt has another one.
+        Some("leaves_pkey" | "checkpoints_pkey" | "nodes_pkey" | "decisions_pkey") => {
+            batch.conflict(0)
+        }
+        _ if error.code() == Some(&SqlState::SEQUENCE_GENERATOR_LIMIT_EXCEEDED) => {
+            StoreError::Failed { doing: DOING, reason: format!("{NO_NUMBER}; set it with setval") }
+        }
         _ if fault::passes(error) => fault::of(DOING, error),
         _ if told
             .is_some_and(|told| ["22", "23"].iter().any(|c| told.code().code().starts_with(c))) =>
@@ -232,13 +239,27 @@ impl Ledger for Postgres {
         })
     }
 
-    fn recorded(&self, decisions: Vec<String>) -> Answer<'_, Vec<String>> {
-        self.run("looking decisions up", Scope::Service, move |t| {
+    fn traces(&self, decisions: Vec<String>) -> Answer<'_, Vec<Trace>> {
+        // Sees the ids of every tenant's decisions; hashes are read as the service.
+        self.run("looking decisions up", Scope::Purge, move |t| {
             async move {
-                let sql = "SELECT decision FROM leaves WHERE decision = ANY($1)";
+                let sql = "SELECT wanted.id AS decision, logs.id AS log, leaves.log AS number, \
+                           place, decisions.id IS NOT NULL AS has_row \
+                           FROM unnest($1::text[]) AS wanted (id) \
+                           LEFT JOIN leaves ON decision = wanted.id \
+                           LEFT JOIN logs ON logs.number = leaves.log \
+                           LEFT JOIN decisions ON decisions.id = wanted.id \
+                           WHERE place IS NOT NULL OR decisions.id IS NOT NULL";
                 let sql = t.prepare_cached(sql).await?;
                 let found = t.query(&sql, &[&decisions]).await?;
-                found.iter().map(|row| Ok(row.try_get(0)?)).collect()
+                t.batch_execute(&Scope::Service.enter()).await?;
+                let sql = "SELECT decision, hash FROM leaves WHERE decision = ANY ($1)";
+                let sql = t.prepare_cached(sql).await?;
+                let mut hashes = HashMap::new();
+                for row in t.query(&sql, &[&decisions]).await? {
+                    hashes.insert(row.try_get::<_, String>(0)?, hash(&row, "hash")?);
+                }
+                found.iter().map(|row| read_trace(row, &hashes)).collect()
             }
             .boxed()
         })
@@ -343,6 +364,22 @@ pub(super) fn read_leaf(row: &Row) -> Result<Option<Leaf>, Fault> {
     }
     let (log, hash) = (log(row, "log")?, hash(row, "hash")?);
     Ok(Some(Leaf { log, index: index.cast_unsigned(), hash }))
+}
+
+fn read_trace(row: &Row, hashes: &HashMap<String, Digest>) -> Result<Trace, Fault> {
+    let decision: String = row.try_get("decision")?;
+    let number: Option<i64> = row.try_get::<_, Option<i64>>("number")?;
+    // A row that was deleted meanwhile has no hash any more.
+    let leaf = match (number, hashes.get(&decision)) {
+        (Some(number), Some(hash)) => Some(LeafRow {
+            log: row.try_get::<_, Option<&str>>("log")?.and_then(LogId::parse),
+            number,
+            place: row.try_get::<_, i64>("place")?.cast_unsigned(),
+            hash: *hash,
+        }),
+        _ => None,
+    };
+    Ok(Trace { decision, leaf, has_row: row.try_get("has_row")? })
 }
 
 fn log(row: &Row, column: &str) -> Result<LogId, Fault> {

@@ -49,6 +49,34 @@ const HEAD: (&str, &str, &str) = (
     "of 700 leaves, does not bear the signature of the log",
 );
 
+/// What bears the id of a record that waits.
+const IDS: [(&str, &str, &str); 4] = [
+    (
+        "INSERT INTO leaves (log, place, hash, decision, tenant) \
+         SELECT 9, 3, hash, '4', tenant FROM leaves LIMIT 1",
+        "DELETE FROM leaves WHERE log = 9",
+        "place 3 of log number 9, which is not among the logs, bears the id 4 of a record that waits",
+    ),
+    (
+        "INSERT INTO leaves (log, place, hash, decision, tenant) \
+         SELECT log, 1000, hash, '4', tenant FROM leaves LIMIT 1",
+        "DELETE FROM leaves WHERE place = 1000",
+        "a row of leaves at place 1000 of log ",
+    ),
+    (
+        "UPDATE leaves SET decision = '4' WHERE place = 1",
+        "UPDATE leaves SET decision = '1' WHERE place = 1",
+        "the leaf of the record 4, at place 1, has no row of decisions any more",
+    ),
+    (
+        "INSERT INTO decisions (id, tenant, request_id, at_ms, policy, revision, action, complete, \
+         record) SELECT '4', tenant, request_id, at_ms, policy, revision, action, complete, '{}' \
+         FROM decisions LIMIT 1",
+        "DELETE FROM decisions WHERE id = '4'",
+        "a row of decisions bears the id 4 of a record that waits, and has no leaf",
+    ),
+];
+
 async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let begun = Instant::now();
     while !holds().await {
@@ -57,11 +85,20 @@ async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     }
 }
 
+fn signer(key: u8) -> Signer {
+    Signer::of(&Key::from_bytes([key; 32])).unwrap()
+}
+
 fn log(store: Arc<dyn Ledger>) -> Log {
+    log_of(store, 7, Vec::new())
+}
+
+fn log_of(store: Arc<dyn Ledger>, key: u8, known_keys: Vec<[u8; 32]>) -> Log {
     let (rows_max, bytes_max) = (8192, 1 << 26);
     Log::start(LogOptions {
         store,
-        signer: Signer::of(&Key::from_bytes([7; 32])).unwrap(),
+        signer: signer(key),
+        known_keys,
         spool: None,
         rows_max,
         bytes_max,
@@ -109,8 +146,63 @@ async fn nothing_is_lost(
     sql(delete);
     until("the rest is written", settled).await;
     assert_eq!((log.stats().lost, log.head().unwrap().size), (0, wanted));
-    let ids: Vec<String> = (0..wanted).map(|n| n.to_string()).collect();
-    assert_eq!(store.recorded(ids.clone()).await.unwrap().len(), ids.len());
+    assert_eq!(recorded(&store, wanted).await, wanted);
+    log.close().await;
+}
+
+/// How many of the first `count` records are there, each with its leaf and its row.
+async fn recorded(store: &Arc<dyn Ledger>, count: u64) -> u64 {
+    let ids: Vec<String> = (0..count).map(|n| n.to_string()).collect();
+    let traces = store.traces(ids).await.unwrap();
+    traces.iter().filter(|trace| trace.leaf.is_some() && trace.has_row).count() as u64
+}
+
+/// Three records wait, and one of them bears the id of `stray`.
+async fn a_taken_id_costs_no_record(
+    store: Arc<dyn Ledger>,
+    (stray, delete, named): (&str, &str, &str),
+    sql: impl Fn(&str),
+) {
+    let log = log(Arc::clone(&store));
+    for n in 0..3 {
+        log.append_strict(decision(n, 1, None)).await.unwrap();
+    }
+    let why = || log.ready().err().map(|why| why.to_string()).unwrap_or_default();
+    let settled = async || {
+        let LogStats { queued, held, .. } = log.stats();
+        log.ready().is_ok() && queued + held == 0
+    };
+    let add = |rows: std::ops::Range<usize>| {
+        rows.for_each(|n| {
+            log.append(decision(n, 1, None)).unwrap();
+        });
+    };
+    // After they waited.
+    sql(&STRAYS[0].0.replace("250", "3"));
+    add(3..6);
+    until("they are held", async || log.stats().held == 3).await;
+    sql(stray);
+    sql(STRAYS[0].1);
+    until(&format!("{named}, but {}", why()), async || {
+        why().contains(named) || log.stats().held == 0
+    })
+    .await;
+    assert!(why().contains(named) && why().contains("store"), "{}", why());
+    let LogStats { lost, held, .. } = log.stats();
+    assert_eq!((lost, held, log.head().unwrap().size), (0, 3, 3));
+    sql(delete);
+    until("the rest is written", settled).await;
+    assert_eq!((log.stats().lost, log.head().unwrap().size), (0, 6));
+    assert_eq!(recorded(&store, 6).await, 6);
+    // Before they come.
+    let (stray, delete) = (stray.replace("'4'", "'8'"), delete.replace("'4'", "'8'"));
+    sql(&stray);
+    add(6..10);
+    until("it is named again", async || why().contains("8")).await;
+    assert_eq!(log.stats().lost, 0);
+    sql(&delete);
+    until("the rest is written", settled).await;
+    assert_eq!((log.stats().lost, recorded(&store, 10).await), (0, 10));
     log.close().await;
 }
 
@@ -119,7 +211,8 @@ fn sqlite(root: &Path) -> (Arc<dyn Ledger>, rusqlite::Connection) {
     let store = Sqlite::open(&SqliteOptions::at(Place::File(file.clone()))).unwrap();
     let raw = rusqlite::Connection::open(file).unwrap();
     let drop = "DROP TRIGGER leaves_keep_rows; DROP TRIGGER nodes_keep_rows; \
-                DROP TRIGGER checkpoints_keep_rows";
+                DROP TRIGGER checkpoints_keep_rows; DROP TRIGGER leaves_keep_values; \
+                DROP TRIGGER decisions_keep_rows";
     raw.execute_batch(drop).unwrap();
     (Arc::new(store), raw)
 }
@@ -133,20 +226,147 @@ async fn a_stray_row_in_a_file_costs_no_record() {
     }
 }
 
+fn postgres(server: &Server) -> (Arc<dyn Ledger>, impl Fn(&str)) {
+    let url = server.database();
+    let options = PostgresOptions::at(url.clone().into());
+    let options = PostgresOptions { migrate: Migrate::Auto, ..options };
+    let store = Arc::new(Postgres::open(&options).unwrap());
+    let sql = move |sql: &str| {
+        let name = url.rsplit('/').next().unwrap();
+        server.sql(name, &format!("SET session_replication_role = replica; {sql}"));
+    };
+    (store, sql)
+}
+
 #[tokio::test]
 async fn a_stray_row_in_a_database_costs_no_record() {
     let server = Server::start();
     for stray in STRAYS.into_iter().chain([HEAD]) {
-        let url = server.database();
-        let options = PostgresOptions::at(url.clone().into());
-        let options = PostgresOptions { migrate: Migrate::Auto, ..options };
-        let store = Arc::new(Postgres::open(&options).unwrap());
-        let name = url.rsplit('/').next().unwrap();
-        let sql = |sql: &str| {
-            server.sql(name, &format!("SET session_replication_role = replica; {sql}"));
-        };
+        let (store, sql) = postgres(&server);
         nothing_is_lost(store, stray, sql).await;
     }
+}
+
+#[tokio::test]
+async fn a_row_with_the_id_of_a_waiting_record_in_a_file_costs_no_record() {
+    for stray in IDS {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, raw) = sqlite(dir.path());
+        a_taken_id_costs_no_record(store, stray, |sql| raw.execute_batch(sql).unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_row_with_the_id_of_a_waiting_record_in_a_database_costs_no_record() {
+    let server = Server::start();
+    for stray in IDS {
+        let (store, sql) = postgres(&server);
+        a_taken_id_costs_no_record(store, stray, sql).await;
+    }
+}
+
+#[tokio::test]
+async fn a_record_of_an_earlier_log_of_ours_is_on_record_and_one_of_a_strangers_log_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _raw) = sqlite(dir.path());
+    let before = log(Arc::clone(&store));
+    let proof = before.append_strict(decision(0, 1, None)).await.unwrap();
+    before.close().await;
+    let known = log_of(Arc::clone(&store), 8, vec![signer(7).public_key()]);
+    assert_eq!(known.append_strict(decision(0, 1, None)).await.unwrap().leaf, proof.leaf);
+    known.close().await;
+    let unknown = log_of(store, 9, Vec::new());
+    let why = unknown.append_strict(decision(0, 1, None)).await.unwrap_err().to_string();
+    assert!(why.contains(proof.leaf.log.as_str()) && why.contains("evidence.known_keys"), "{why}");
+    unknown.close().await;
+}
+
+/// A log of three records whose decisions have no number for a fourth.
+async fn no_number_is_left(
+    store: Arc<dyn Ledger>,
+    (raise, lower): (&str, &str),
+    sql: impl Fn(&str),
+) {
+    let log = log(Arc::clone(&store));
+    for n in 0..3 {
+        log.append_strict(decision(n, 1, None)).await.unwrap();
+    }
+    sql(raise);
+    log.append(decision(3, 1, None)).unwrap();
+    let why = || log.ready().err().map(|why| why.to_string()).unwrap_or_default();
+    let named = "decisions.sequence has no number left: it was raised past the service";
+    until("it is refused", async || why().contains("appending") || log.stats().lost > 0).await;
+    assert!(why().contains(named) && log.stats().lost == 0, "{}", why());
+    sql(lower);
+    until("it is written", async || log.ready().is_ok() && log.stats().held == 0).await;
+    assert_eq!((log.stats().lost, recorded(&store, 4).await), (0, 4));
+    log.close().await;
+}
+
+#[tokio::test]
+async fn a_raised_sequence_in_a_file_is_named_and_costs_no_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, raw) = sqlite(dir.path());
+    let columns = "tenant, request_id, at_ms, policy, revision, action, complete, record";
+    let raise = format!(
+        "INSERT INTO decisions (sequence, id, {columns}) \
+         SELECT 9223372036854775807, 'zz', {columns} FROM decisions LIMIT 1"
+    );
+    let lower = "DELETE FROM decisions WHERE id = 'zz'; \
+                 UPDATE sqlite_sequence SET seq = 3 WHERE name = 'decisions'";
+    no_number_is_left(store, (&raise, lower), |sql| raw.execute_batch(sql).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_raised_or_taken_sequence_in_a_database_costs_no_record() {
+    let server = Server::start();
+    let (store, sql) = postgres(&server);
+    let set =
+        |to: i64| format!("SELECT setval(pg_get_serial_sequence('decisions', 'sequence'), {to})");
+    no_number_is_left(Arc::clone(&store), (&set(i64::MAX), &set(4)), &sql).await;
+    let columns = "tenant, request_id, at_ms, policy, revision, action, complete, record";
+    let taken = format!(
+        "INSERT INTO decisions (sequence, id, {columns}) OVERRIDING SYSTEM VALUE \
+         SELECT 6, 'zz', {columns} FROM decisions LIMIT 1"
+    );
+    sql(&taken);
+    sql(&set(5));
+    let log = log(Arc::clone(&store));
+    until("it is ready", async || log.ready().is_ok()).await;
+    log.append(decision(4, 1, None)).unwrap();
+    until("it is written", async || log.stats().queued + log.stats().held == 0).await;
+    assert_eq!((log.stats().lost, recorded(&store, 5).await), (0, 5));
+    log.close().await;
+}
+
+#[tokio::test]
+async fn a_log_that_is_shorter_than_its_process_signed_waits_until_it_is_restored() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, raw) = sqlite(dir.path());
+    let log = log(Arc::clone(&store));
+    for n in 0..6 {
+        log.append_strict(decision(n, 1, None)).await.unwrap();
+    }
+    let (mut cut, mut restore) = ("BEGIN;".to_owned(), "BEGIN;".to_owned());
+    let tables =
+        [("decisions", "sequence > 3"), ("leaves", "place >= 3"), ("checkpoints", "size > 3")];
+    for (table, gone) in tables {
+        cut += &format!(
+            "CREATE TABLE kept_{table} AS SELECT * FROM {table} WHERE {gone}; \
+             DELETE FROM {table} WHERE {gone};"
+        );
+        restore += &format!("INSERT INTO {table} SELECT * FROM kept_{table};");
+    }
+    raw.execute_batch(&(cut + "COMMIT")).unwrap();
+    log.append(decision(6, 1, None)).unwrap();
+    let why = || log.ready().err().map(|why| why.to_string()).unwrap_or_default();
+    let named = "is of 3 leaves, and this process signed one of 6";
+    until(named, async || why().contains(named) || log.stats().rows > 6).await;
+    assert!(why().contains(named), "{}", why());
+    raw.execute_batch(&(restore + "COMMIT")).unwrap();
+    until("it is written", async || log.ready().is_ok() && log.stats().held == 0).await;
+    assert_eq!((log.stats().lost, recorded(&store, 7).await), (0, 7));
+    log.close().await;
 }
 
 #[tokio::test]
@@ -185,11 +405,8 @@ async fn a_row_at_fault_itself_keeps_no_other_from_the_log() {
     let (store, raw) = sqlite(dir.path());
     let log = log(Arc::clone(&store));
     log.append_strict(decision(0, 1, None)).await.unwrap();
-    let columns = "tenant, request_id, at_ms, policy, revision, action, complete, record";
-    raw.execute_batch(&format!(
-        "INSERT INTO decisions (id, {columns}) SELECT '5', {columns} FROM decisions"
-    ))
-    .unwrap();
+    let refuse = "CREATE UNIQUE INDEX fault ON decisions (tenant) WHERE id IN ('0', '5')";
+    raw.execute_batch(refuse).unwrap();
     for n in 1..10 {
         log.append(decision(n, 1, None)).unwrap();
     }
@@ -223,7 +440,7 @@ async fn a_service_with_a_stray_row_spools_says_where_it_is_and_goes_on_without_
     let mut start = command(root);
     start.args(["serve", "--listen", "127.0.0.1:0"]);
     let mut served = Served::start(start);
-    let told = served.keep_output();
+    let told = served.share_output();
     let (http, address) = (client(), served.address.clone());
     let raw = rusqlite::Connection::open(root.join("data").join(STORE_FILE)).unwrap();
     let leaves = || -> i64 {
@@ -240,9 +457,11 @@ async fn a_service_with_a_stray_row_spools_says_where_it_is_and_goes_on_without_
     until("three are written", async || leaves() == 3).await;
     let stray = "INSERT INTO leaves SELECT log, 3, hash, 'zz', 'acme' FROM leaves LIMIT 1";
     raw.execute_batch(stray).unwrap();
+    let mut id = String::new();
     for _ in 0..5 {
         let (status, answer) = ask(&http, &address).await;
         assert!(status == 200 && answer["evidence"]["receipt"].is_object(), "{answer}");
+        id = answer["evidence"]["id"].as_str().unwrap().to_owned();
     }
     let spool = || std::fs::metadata(root.join("data").join(SPOOL_FILE)).unwrap().len();
     until("five are spooled", async || spool() > 5 * 1_000).await;
@@ -250,15 +469,32 @@ async fn a_service_with_a_stray_row_spools_says_where_it_is_and_goes_on_without_
     let evidence = &found["checks"]["evidence"];
     assert_eq!((&found["status"], &evidence["status"]), (&json!("degraded"), &json!("warn")));
     assert!(evidence["message"].as_str().unwrap().contains("0 lost"), "{found}");
-    raw.execute_batch("DROP TRIGGER leaves_keep_rows; DELETE FROM leaves WHERE decision = 'zz'")
-        .unwrap();
+    let named = async |row: &str| {
+        until(row, async || {
+            let told = told.lock().unwrap();
+            told.lines()
+                .any(|line| line.contains("Decisions wait for the store") && line.contains(row))
+        })
+        .await;
+    };
+    named("a row of leaves is at place 3 of log").await;
+    // Another row is in the way when the first one goes.
+    let other = IDS[3].0.replace("'4'", &format!("'{id}'"));
+    let go = "DROP TRIGGER leaves_keep_rows; DELETE FROM leaves WHERE decision = 'zz'";
+    raw.execute_batch(&format!("BEGIN; {other}; {go}; COMMIT")).unwrap();
+    named(&format!("a row of decisions bears the id {id}")).await;
+    assert_eq!(health().await["checks"]["evidence"]["status"], "warn");
+    // With its number, so that the numbers have no gap.
+    let go = format!(
+        "BEGIN; DROP TRIGGER decisions_keep_rows; DELETE FROM decisions WHERE id = '{id}'; \
+         UPDATE sqlite_sequence SET seq = 3 WHERE name = 'decisions'; COMMIT"
+    );
+    raw.execute_batch(&go).unwrap();
     until("the spool is written", async || leaves() == 8 && spool() == 0).await;
-    assert_eq!(health().await["checks"]["evidence"]["status"], "pass");
+    let evidence = &health().await["checks"]["evidence"];
+    assert_eq!(evidence["status"], "pass");
+    assert!(evidence["message"].as_str().unwrap().contains("0 lost"), "{evidence}");
     assert_eq!(served.stop().0, Some(0));
-    let told = told.join().unwrap();
-    let line = told.lines().find(|line| line.contains("Decisions wait for the store")).unwrap();
-    assert!(line.contains("a row of leaves is at place 3 of log"), "{line}");
-    assert!(!told.contains("Records of decisions were lost"), "{told}");
     let verified = run(root, &["evidence", "verify"]);
     assert_eq!(verified.status.code(), Some(0), "{}", text(&verified.stdout));
 }
