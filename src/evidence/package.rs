@@ -57,7 +57,13 @@ pub fn unpack(text: &str) -> (Material, Vec<Problem>) {
     let (body, end) = body.rsplit_once('\n').unwrap_or(("", body));
     reading.end(body, end);
     for (at, line) in (1..).zip(body.lines()) {
-        match serde_json::from_str(line) {
+        match serde_json::from_str::<Value>(line) {
+            // Of a key that is there twice one reader takes this, another that.
+            Ok(read) if read.to_string() != line => {
+                reading.fault(format!(
+                    "line {at} is not as a package is written: a key is there twice, or it was written anew"
+                ));
+            }
             Ok(Value::Object(line)) => reading.line(at, &line),
             _ => reading.fault(format!("line {at} cannot be read")),
         }
@@ -83,7 +89,11 @@ impl Reading {
     }
 
     fn end(&mut self, body: &str, end: &str) {
+        let written = end;
         let end: Value = serde_json::from_str(end).unwrap_or_default();
+        if end.to_string() != written {
+            self.fault("the last line is not as a package is written".into());
+        }
         let digest = Digest::of(body.as_bytes()).hex();
         if end.get("sha256").and_then(Value::as_str) != Some(&digest) {
             self.fault("the package does not end with the digest of its lines".into());

@@ -339,6 +339,9 @@ impl Found {
                     }
                     continue;
                 }
+                if purges.speaks_of(row, (&log.id, &leaf.tenant)) {
+                    self.add("altered", at, "its purge is on record, and it is there again");
+                }
                 self.record(row, leaf, at);
             }
         }

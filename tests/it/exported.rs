@@ -207,6 +207,37 @@ async fn a_package_holds_each_row_once_and_sources_of_its_tenant() {
 }
 
 #[tokio::test]
+async fn a_package_says_each_thing_once_and_is_replayed_for_whom_was_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    drop(filled(root).await);
+    says(root, &["export", "--tenant", "acme", "acme.jsonl"], 0, &[]);
+    let whole = std::fs::read_to_string(root.join("acme.jsonl")).unwrap();
+    let body = whole.trim_end().rsplit_once('\n').unwrap().0;
+    for (once, twice) in [
+        ("{\"row\":{\"action\":", "{\"row\":{\"action\":\"allow\",\"action\":"),
+        ("{\"row\":{", "{\"row\":{\"a\":1},\"row\":{"),
+        ("\"package\":1", "\"package\":1,\"tenant\":\"globex\""),
+    ] {
+        assert!(body.contains(once), "{once}");
+        let body = body.replacen(once, twice, 1);
+        let end =
+            json!({"lines": body.lines().count(), "sha256": Digest::of(body.as_bytes()).hex()});
+        std::fs::write(root.join("twice.jsonl"), format!("{body}\n{end}\n")).unwrap();
+        says(root, &["verify", "twice.jsonl"], 65, &["a key is there twice"]);
+    }
+    let replay = |more: &[&str], code, words: &[&str]| {
+        says(root, &[&["replay", "--package", "acme.jsonl"], more].concat(), code, words);
+    };
+    for none in [["--tenant", "globex"], ["--since", "2100-01-01"]] {
+        replay(&none, 66, &["holds no such record"]);
+    }
+    // What it holds was made for its form and has no sources: it is found, whatever comes of it.
+    let output = run(root, &["evidence", "replay", "--package", "acme.jsonl", "--tenant", "acme"]);
+    assert_ne!(output.status.code(), Some(66), "{}", text(&output.stderr));
+}
+
+#[tokio::test]
 async fn a_log_whose_row_is_gone_is_named_as_what_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();

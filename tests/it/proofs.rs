@@ -50,8 +50,11 @@ fn says(root: &Path, args: &[&str], code: i32, words: &[&str]) {
 async fn a_record_that_is_gone_is_purged_by_a_signed_purge_and_else_named_emptied() {
     let dir = tempfile::tempdir().unwrap();
     let (root, store) = (dir.path(), filled(dir.path()).await);
-    assert_eq!(purge(&store, KEY, "acme").await, 214);
     let file = root.join("data").join(detector_orchestrator::orchestrator::STORE_FILE);
+    let raw = rusqlite::Connection::open(&file).unwrap();
+    let tenth = "SELECT record FROM decisions WHERE sequence = 10";
+    let tenth: String = raw.query_row(tenth, [], |row| row.get(0)).unwrap();
+    assert_eq!(purge(&store, KEY, "acme").await, 214);
     says(root, &["verify"], 0, &["426 records, 214 purged"]);
     says(root, &["export", "--tenant", "acme", "a.jsonl"], 0, &["214 records"]);
     says(root, &["verify", "a.jsonl"], 0, &["0 records, 214 purged"]);
@@ -69,7 +72,6 @@ async fn a_record_that_is_gone_is_purged_by_a_signed_purge_and_else_named_emptie
     std::fs::write(root.join("keys.jsonl"), keys).unwrap();
     says(root, &["verify", "--keys", "keys.jsonl"], 0, &["213 records, 427 purged"]);
 
-    let raw = rusqlite::Connection::open(&file).unwrap();
     let verify = |sql: &str, words: &[&str]| {
         raw.execute_batch(sql).unwrap();
         says(root, &["verify", "--keys", "keys.jsonl"], 65, words);
@@ -98,6 +100,14 @@ async fn a_record_that_is_gone_is_purged_by_a_signed_purge_and_else_named_emptie
     says(root, &["export", "--tenant", "acme", "b.jsonl"], 65, &words);
     let words = ["missing record-00000: its store held", "missing record-00003: its store held"];
     says(root, &["verify", "b.jsonl"], 65, &words);
+
+    let drops = "SELECT group_concat('DROP TRIGGER ' || name, ';') FROM sqlite_master \
+                 WHERE type = 'trigger'";
+    let drops: String = raw.query_row(drops, [], |row| row.get(0)).unwrap();
+    raw.execute_batch(&drops).unwrap();
+    raw.execute("UPDATE decisions SET record = ?1 WHERE sequence = 10", [&tenth]).unwrap();
+    let words = ["leaf 9 record-00009: its purge is on record, and it is there again"];
+    says(root, &["verify", "--keys", "keys.jsonl"], 65, &words);
 }
 
 /// The note of the head of `size` leaves, by the key of the store's log.

@@ -153,7 +153,14 @@ async fn packed(args: &ReplayArgs, settings: &Settings, text: &str) -> Sum {
             _ => "",
         };
         let (id, tenant) = (text("id"), text("tenant"));
-        if args.id.as_deref().is_some_and(|wanted| wanted != id) {
+        let at_ms = match row.get("at_ms") {
+            Some(Cell::Int(at_ms)) => Some(*at_ms),
+            _ => None,
+        };
+        let is_another = args.id.as_deref().is_some_and(|wanted| wanted != id)
+            || args.tenant.as_deref().is_some_and(|wanted| wanted != tenant)
+            || args.since.zip(at_ms).is_some_and(|(since, at_ms)| at_ms < since);
+        if is_another {
             continue;
         }
         let mut get = |tenant: Option<&TenantId>, digest| Ok(sources.get(tenant, digest));

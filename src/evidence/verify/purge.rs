@@ -21,6 +21,14 @@ impl<'a> Purges<'a> {
         Self { by_record: purges(material), known }
     }
 
+    /// Whether this log, or one that was vouched for, signed that the record of `row` was taken away.
+    pub(super) fn speaks_of(&self, row: &RawRow, (log, tenant): (&LogId, &str)) -> bool {
+        let purges = text(row, "id").and_then(|id| self.by_record.get(id));
+        purges.into_iter().flatten().any(|it| {
+            it.tenant.as_str() == tenant && (it.log == *log || self.known.contains(&it.log))
+        })
+    }
+
     /// What is wrong with an empty record of this log and tenant; `None` where its purge is proven.
     pub(super) fn fault(
         &self,
