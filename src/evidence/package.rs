@@ -58,8 +58,7 @@ pub fn unpack(text: &str) -> (Material, Vec<Problem>) {
     reading.end(body, end);
     for (at, line) in (1..).zip(body.lines()) {
         match serde_json::from_str::<Value>(line) {
-            // Of a key that is there twice one reader takes this, another that.
-            Ok(read) if read.to_string() != line => {
+            Ok(read) if !is_as_written(&read, line) => {
                 reading.fault(format!(
                     "line {at} is not as a package is written: a key is there twice, or it was written anew"
                 ));
@@ -69,6 +68,13 @@ pub fn unpack(text: &str) -> (Material, Vec<Problem>) {
         }
     }
     reading.finish()
+}
+
+/// Whether `line` says `read` as a package does: of a key that is there twice one reader takes this,
+/// another that.
+fn is_as_written(read: &Value, line: &str) -> bool {
+    let again = read.to_string();
+    again == line
 }
 
 #[derive(Default)]
@@ -90,8 +96,8 @@ impl Reading {
 
     fn end(&mut self, body: &str, end: &str) {
         let written = end;
-        let end: Value = serde_json::from_str(end).unwrap_or_default();
-        if end.to_string() != written {
+        let end: Value = serde_json::from_str(written).unwrap_or_default();
+        if !is_as_written(&end, written) {
             self.fault("the last line is not as a package is written".into());
         }
         let digest = Digest::of(body.as_bytes()).hex();
