@@ -32,7 +32,7 @@ fn open(root: &Path) -> rusqlite::Connection {
 
 /// What `evidence` with these arguments says on both ways, which must end with `code`.
 #[track_caller]
-fn says(root: &Path, args: &[&str], code: i32, words: &[&str]) -> String {
+pub fn says(root: &Path, args: &[&str], code: i32, words: &[&str]) -> String {
     let output = run(root, &[&["evidence"], args].concat());
     let told = text(&output.stdout) + &text(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{args:?}: {told}");

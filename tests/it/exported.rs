@@ -15,6 +15,7 @@ use detector_orchestrator::store::{Postgres, PostgresOptions};
 use serde_json::{Value, json};
 
 use crate::binary::{command, run, text};
+use crate::damage::says;
 use crate::postgres::Server;
 use crate::quality::decision;
 use crate::shared::orchestrator;
@@ -32,18 +33,6 @@ fn open(root: &Path) -> rusqlite::Connection {
     let drops: String = raw.query_row(drops, [], |row| row.get(0)).unwrap();
     raw.execute_batch(&drops).unwrap();
     raw
-}
-
-/// What `evidence` with these arguments says on both ways, which must end with `code`.
-#[track_caller]
-fn says(root: &Path, args: &[&str], code: i32, words: &[&str]) -> String {
-    let output = run(root, &[&["evidence"], args].concat());
-    let told = text(&output.stdout) + &text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {told}");
-    for word in words {
-        assert!(told.contains(word), "{args:?}: no `{word}` in {told}");
-    }
-    told
 }
 
 fn packed(root: &Path, file: &str) -> Vec<Value> {

