@@ -320,6 +320,8 @@ export default {
     };
     discard = () => {
       drafts.drop(state.tenant, state.bundle);
+      fill(asStored());
+      edited.hidden = true;
       context.say('Your edits are discarded.');
       return openBundle();
     };
@@ -333,7 +335,7 @@ export default {
     choice.append(...policies.value.policies.map((policy) => h('option', { value: policy.name, selected: policy.default },
       `${policy.name}${policy.default ? ' (default)' : ''}`)));
     root.append(h('div', { class: 'row' }, h('label', {}, 'Policy ', choice), h('label', {}, 'File ', file), more), about, edited,
-      h('div', { class: 'pair' }, rules.node, data.node), told, h('div', { class: 'row' }, go, can('PUT', '/policies/x') ? keep : null),
+      h('div', { class: 'pair' }, rules.node, data.node), h('div', { class: 'row' }, go, can('PUT', '/policies/x') ? keep : null), told,
       results, section('Inputs', known, h('div', { class: 'pair' }, texts, records)));
     listed();
     return openBundle();

@@ -191,6 +191,14 @@ impl Browser {
         self.cdp("Emulation.setEmulatedMedia", &json!({"features": feature}));
     }
 
+    /// Lets every answer come that much later, as from far away.
+    pub fn far_away(&self, latency: Duration) {
+        let conditions = json!({"offline": false, "latency": latency.as_millis(),
+            "throughput": 10_000_000});
+        let body = json!({"network_conditions": conditions});
+        self.send("POST", "/chromium/network_conditions", &body);
+    }
+
     fn cdp(&self, command: &str, params: &Value) -> Value {
         self.send("POST", "/goog/cdp/execute", &json!({"cmd": command, "params": params}))
     }
