@@ -28,6 +28,7 @@ use crate::binary::{Served, program, service};
 use crate::postgres::Server;
 
 mod disk;
+mod events;
 mod redis;
 
 /// Requests under way at any time.

@@ -9,12 +9,12 @@ use std::process::{Child, Command, Stdio};
 use super::*;
 
 /// A folder of faults, for a service that [`Faults::command`] starts.
-struct Faults {
+pub(super) struct Faults {
     dir: tempfile::TempDir,
 }
 
 impl Faults {
-    fn build() -> Faults {
+    pub(super) fn build() -> Faults {
         let dir = tempfile::tempdir().unwrap();
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/durability/faults.c");
         let mut compiler = Command::new("cc");
@@ -23,13 +23,18 @@ impl Faults {
         Faults { dir }
     }
 
-    fn start(&self, project: &Path) -> Served {
+    /// The command that serves `project` under them.
+    pub(super) fn command(&self, project: &Path) -> Command {
         let mut serve = serve(project);
         serve.env("LD_PRELOAD", self.dir.path().join("faults.so")).env("FAULTS", self.dir.path());
-        started(serve)
+        serve
     }
 
-    fn set(&self, what: &str, to: &str) {
+    fn start(&self, project: &Path) -> Served {
+        started(self.command(project))
+    }
+
+    pub(super) fn set(&self, what: &str, to: &str) {
         // Whole or not at all: the service reads it at any moment.
         let (new, name) = (self.dir.path().join("new"), self.dir.path().join(what));
         std::fs::write(&new, to).unwrap();

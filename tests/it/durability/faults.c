@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 #include <fcntl.h>
@@ -58,5 +59,14 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
   int code = real(clock, now);
   char said[32];
   if (!code && clock == CLOCK_REALTIME && told("clock", said, sizeof said)) now->tv_sec += atol(said);
+  return code;
+}
+
+/* The clock of SQLite. */
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+  REAL(gettimeofday);
+  int code = real(now, zone);
+  char said[32];
+  if (!code && told("clock", said, sizeof said)) now->tv_sec += atol(said);
   return code;
 }
