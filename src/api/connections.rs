@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Shutdown, TcpStream as StdStream};
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::dev::{Extensions, ServiceRequest};
@@ -16,12 +16,14 @@ use tokio::net::TcpStream;
 pub struct Connections {
     max: usize,
     open: Mutex<HashMap<IpAddr, usize>>,
+    silent: AtomicUsize,
 }
 
 /// One open connection; leaves when it is dropped.
 struct Entry {
     all: Arc<Connections>,
     address: IpAddr,
+    asked: AtomicBool,
     ended: AtomicBool,
 }
 
@@ -36,6 +38,7 @@ pub(super) enum Turn {
 /// Whether `request` may be served; `doubtful` or its own wish make it the last of its connection.
 pub(super) fn turn(request: &ServiceRequest, doubtful: bool) -> Turn {
     let Some(entry) = request.conn_data::<Entry>() else { return Turn::Serve };
+    entry.ask();
     let last = doubtful || request.head().connection_type() == ConnectionType::Close;
     if entry.ended.fetch_or(last, Ordering::Relaxed) { Turn::Late } else { Turn::Serve }
 }
@@ -43,7 +46,7 @@ pub(super) fn turn(request: &ServiceRequest, doubtful: bool) -> Turn {
 impl Connections {
     /// At most `max` connections of one address.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, open: Mutex::default() })
+        Arc::new(Self { max, open: Mutex::default(), silent: AtomicUsize::new(0) })
     }
 
     /// For actix's `on_connect`: a connection above the limit is shut before a byte of it is read.
@@ -70,12 +73,28 @@ impl Connections {
             return None;
         }
         *count += 1;
-        Some(Entry { all: Arc::clone(self), address, ended: AtomicBool::new(false) })
+        self.silent.fetch_add(1, Ordering::Relaxed);
+        let (asked, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+        Some(Entry { all: Arc::clone(self), address, asked, ended })
+    }
+
+    /// Connections on which nothing has been asked yet.
+    pub fn silent(&self) -> usize {
+        self.silent.load(Ordering::Relaxed)
+    }
+}
+
+impl Entry {
+    fn ask(&self) {
+        if !self.asked.swap(true, Ordering::Relaxed) {
+            self.all.silent.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        self.ask();
         let mut open = self.all.open.lock().unwrap_or_else(PoisonError::into_inner);
         match open.get_mut(&self.address) {
             Some(count) if *count > 1 => *count -= 1,
@@ -98,9 +117,13 @@ mod tests {
         let second = all.enter(one);
         assert!(first.is_some() && second.is_some() && all.enter(one).is_none());
         assert!(all.enter(two).is_some());
+        assert_eq!(all.silent(), 3);
+        first.as_ref().unwrap().ask();
+        assert_eq!(all.silent(), 2, "its end takes nothing off again");
         drop(first);
         assert!(all.enter(one).is_some());
         drop(second);
+        assert_eq!(all.silent(), 0);
         assert!(all.open.lock().unwrap().is_empty(), "an address without connections is kept");
     }
 }

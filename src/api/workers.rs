@@ -4,9 +4,12 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 /// A thread that did not even wake for so long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
 const BEAT: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(5);
 /// What happened less than this ago is recent; at most twice as much counts.
 const RECENT: Duration = Duration::from_secs(60);
 /// Share of the mean before in the moving mean.
@@ -23,7 +26,10 @@ pub struct Workers {
 }
 
 /// One serving thread.
-pub struct Worker(Mutex<State>);
+pub struct Worker {
+    state: Mutex<State>,
+    called: Notify,
+}
 
 struct State {
     woke: Instant,
@@ -64,7 +70,7 @@ impl Workers {
     /// The calling thread serves from now on. Run [`Worker::live`] beside what it does.
     pub fn join(&self) -> Arc<Worker> {
         let now = Instant::now();
-        let worker = Arc::new(Worker(Mutex::new(State {
+        let state = Mutex::new(State {
             woke: now,
             served: None,
             requests: 0,
@@ -72,10 +78,23 @@ impl Workers {
             mean_ms: 0.0,
             turned: now,
             recent: [Counts::default(); 2],
-        })));
+        });
+        let worker = Arc::new(Worker { state, called: Notify::new() });
         self.each.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&worker));
         OWN.set(Some(Arc::clone(&worker)));
         worker
+    }
+
+    /// Waits until each thread has begun what it was handed before this call.
+    pub async fn come_round(&self) {
+        let called = Instant::now();
+        let each = self.each.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for worker in each {
+            worker.called.notify_one();
+            while worker.state().woke < called {
+                tokio::time::sleep(LOOK).await;
+            }
+        }
     }
 
     pub(super) fn uptime(&self) -> Duration {
@@ -98,16 +117,16 @@ pub(super) fn served(took: Duration, failed: bool) {
 }
 
 impl Worker {
-    /// Wakes every second, for as long as the thread serves.
+    /// Wakes every second and when called, for as long as the thread serves.
     pub async fn live(&self) {
         loop {
-            tokio::time::sleep(BEAT).await;
+            let _ = tokio::time::timeout(BEAT, self.called.notified()).await;
             self.state().woke = Instant::now();
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn view(&self, now: Instant) -> WorkerView {

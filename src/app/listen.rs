@@ -1,7 +1,7 @@
 //! The server over connections whose heads are held to CRLF. actix-web's own takes no stream but
 //! its own, so this is the part of it that is needed, on the same crates.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use actix_web::web::{Data, ServiceConfig};
 use actix_web::{App, Error};
 use tokio::net::TcpStream;
 
+use super::door::Door;
 use super::start::StartError;
 use crate::api::{self, Api, Stream};
 use crate::settings::Settings;
@@ -24,62 +25,15 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const DISCONNECT: Duration = Duration::from_secs(1);
 /// How long requests may go on after the service was told to stop, in seconds.
 const SHUTDOWN_SECONDS: u64 = 30;
-/// How long those who are at the door when it is shut have until a thread serves them.
-const COMING_IN: Duration = Duration::from_millis(100);
 
-/// The listening socket, held beside the server until it stops accepting.
-///
-/// The system resets connections that nobody accepted when their listener is closed, and actix-server
-/// drops those that it accepted and no thread took up yet: without this, a stop under load breaks requests
-/// off that a proxy may not send twice.
-pub(super) struct Door(TcpListener);
-
-impl Door {
-    pub(super) fn of(listener: &TcpListener, address: SocketAddr) -> Result<Door, StartError> {
-        let refused = |source| StartError::Listen { address, by: "--listen", source };
-        listener.try_clone().map(Door).map_err(refused)
-    }
-
-    /// Lets nobody in any more, and waits for those who were let in to be taken up.
-    ///
-    /// Who knocks meanwhile hears nothing, asks again after a second (RFC 6298), and is refused then.
-    pub(super) async fn shut(self) {
-        if let Err(error) = self.drop_syn() {
-            tracing::debug!(%error, "connections are taken to the end");
-        }
-        tokio::time::sleep(COMING_IN).await;
-    }
-
-    /// A filter of the socket over the header of TCP, whose byte 13 holds the flags.
-    #[cfg(target_os = "linux")]
-    fn drop_syn(&self) -> std::io::Result<()> {
-        const LOAD_BYTE: u16 = 0x30;
-        const JUMP_IF_SET: u16 = 0x45;
-        const RETURN: u16 = 0x06;
-        const FLAGS: u32 = 13;
-        const SYN: u32 = 0x02;
-        socket2::SockRef::from(&self.0).attach_filter(&[
-            socket2::SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
-            socket2::SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
-            socket2::SockFilter::new(RETURN, 0, 0, 0),
-            socket2::SockFilter::new(RETURN, 0, 0, u32::MAX),
-        ])
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn drop_syn(&self) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::Unsupported.into())
-    }
-}
-
-/// Serves `api` on `listener` once it is awaited.
+/// Serves `api` on `listener` once it is awaited, until its door is shut.
 ///
 /// `admin`, where there is one, serves health and metrics by the same threads.
 pub(super) fn serve_on(
     (listener, admin): (TcpListener, Option<TcpListener>),
     api: &Data<Api>,
     settings: &Settings,
-) -> Result<Server, StartError> {
+) -> Result<(Server, Door), StartError> {
     let limits = &settings.server.limits;
     let header_timeout = limits.header_timeout.0;
     let workers = settings
@@ -140,11 +94,15 @@ pub(super) fn serve_on(
     };
     let refused = |address, by| move |source| StartError::Listen { address, by, source };
     let by = refused(settings.server.listen, "--listen");
+    let door = Door {
+        listener: listener.try_clone().map_err(&by)?,
+        connections: Arc::clone(&connections),
+    };
     let mut server = builder.listen("http", listener, public).map_err(by)?;
     if let (Some(listener), Some(address)) = (admin, settings.server.admin_listen) {
         let admin = serving(api::configure_operators, api.clone());
         let by = refused(address, "server.admin_listen");
         server = server.listen("admin", listener, admin).map_err(by)?;
     }
-    Ok(server.run())
+    Ok((server.run(), door))
 }

@@ -22,11 +22,14 @@ use crate::settings::{Env, LogFormat, Settings};
 use crate::snapshot::{self, Live, Snapshot, Sources};
 use crate::telemetry::{self, Telemetry};
 
+mod door;
 mod listen;
 mod start;
 mod traces;
 
 pub use start::StartError;
+
+use door::Door;
 
 /// How long a start waits for the answers of registered detectors.
 const MEET: Duration = Duration::from_secs(1);
@@ -42,7 +45,7 @@ pub struct Application {
     /// What the routes work with.
     pub api: Data<Api>,
     server: Server,
-    door: listen::Door,
+    door: Door,
     tasks: TaskTracker,
     stop: tokio_util::sync::CancellationToken,
 }
@@ -116,8 +119,7 @@ impl Application {
         let stop = tokio_util::sync::CancellationToken::new();
         let tasks = start::tasks(&api, &stop);
         let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
-        let door = listen::Door::of(&listener, address)?;
-        let server = listen::serve_on((listener, admin), &api, &settings)?;
+        let (server, door) = listen::serve_on((listener, admin), &api, &settings)?;
         Ok(Application { address, admin_address, api, server, door, tasks, stop })
     }
 
@@ -172,7 +174,7 @@ async fn stop_when_broken(api: Data<Api>, handle: ServerHandle) {
 }
 
 /// First signal: not ready, wait, stop accepting, drain. Second signal: stop at once.
-async fn drain_on_signal(api: Data<Api>, handle: ServerHandle, door: listen::Door) {
+async fn drain_on_signal(api: Data<Api>, handle: ServerHandle, door: Door) {
     if !start::signal().await {
         return;
     }
@@ -183,7 +185,7 @@ async fn drain_on_signal(api: Data<Api>, handle: ServerHandle, door: listen::Doo
     api.feed.close();
     let drain = async {
         tokio::time::sleep(api.deps.settings.shutdown_delay()).await;
-        door.shut().await;
+        door.shut(&api.workers).await;
         handle.stop(true).await;
     };
     tokio::select! {
