@@ -24,6 +24,7 @@ mod connect;
 mod custody;
 mod events;
 mod fault;
+mod groups;
 mod instances;
 mod jobs;
 mod keys;
