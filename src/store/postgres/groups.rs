@@ -27,7 +27,7 @@ impl Groups for Postgres {
         begin: Begin,
         how: Delivering,
     ) -> Answer<'_, Option<Vec<Delivery>>> {
-        self.alter("delivering events", group.stream.scope(), move |t| {
+        self.alter_in_lane("delivering events", group.stream.clone(), move |t| {
             async move {
                 let is_there = hold(t, &group).await? || start(t, &group, begin).await?;
                 Ok(if is_there { Some(deliver(t, &group, how).await?) } else { None })
@@ -48,7 +48,7 @@ impl Groups for Postgres {
     }
 
     fn acknowledge(&self, group: Group, ids: Vec<Digest>) -> Answer<'_, u64> {
-        self.alter("acknowledging events", group.stream.scope(), move |t| {
+        self.alter_in_lane("acknowledging events", group.stream.clone(), move |t| {
             async move {
                 hold(t, &group).await?;
                 let ids: Vec<&[u8]> = ids.iter().map(|id| &id.as_bytes()[..]).collect();
