@@ -45,6 +45,23 @@ pub enum StoreError {
         /// What was attempted.
         doing: &'static str,
     },
+    /// Not even a file.
+    #[error(
+        "opening the store: `{file}` is a folder or a device and no file; move it away, or set paths.data"
+    )]
+    NoFile {
+        /// Where the store belongs.
+        file: String,
+    },
+    /// A database, and not ours.
+    #[error(
+        "opening the store: `{file}` holds tables of another program and none of the store; move it \
+         away, or set paths.data to a folder of its own"
+    )]
+    Foreign {
+        /// Where the store belongs.
+        file: String,
+    },
     /// The file or its directory does not let us write.
     #[error("{doing}: the file is not writable; fix its owner or mode")]
     ReadOnly {

@@ -131,6 +131,31 @@ fn check_warns_of_a_damaged_spool_and_leaves_it_as_it_is() {
 }
 
 #[test]
+fn what_is_no_store_is_refused_by_its_name_and_a_file_without_tables_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data/orchestrator.db");
+    std::fs::create_dir_all(&path).unwrap();
+    let refused = |expected: &str| {
+        for (command, code) in [("check", 65), ("serve", 69), ("migrate", 69)] {
+            let (status, said) = told(dir.path(), &[command], &[]);
+            assert_eq!((status, said.contains(expected)), (Some(code), true), "{command}: {said}");
+        }
+    };
+    refused("data/orchestrator.db` is a folder or a device and no file");
+    std::fs::remove_dir(&path).unwrap();
+    let foreign = rusqlite::Connection::open(&path).unwrap();
+    foreign.execute_batch("CREATE TABLE notes (text TEXT)").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    refused("data/orchestrator.db` holds tables of another program and none of the store");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    foreign.execute_batch("DROP TABLE notes").unwrap();
+    drop(foreign);
+    let (status, said) = told(dir.path(), &["check"], &[]);
+    assert_eq!(status, Some(0), "{said}");
+    start(dir.path()).stop();
+}
+
+#[test]
 fn check_leaves_no_file_behind() {
     let dir = tempfile::tempdir().unwrap();
     let check = |moment: &str| {
