@@ -128,6 +128,20 @@ fn check_warns_of_a_damaged_spool_and_leaves_it_as_it_is() {
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("spool_damaged: the evidence spool"), "{said}");
     assert_eq!(std::fs::read(&spool).unwrap(), frame);
+    let torn = &frame[..20];
+    std::fs::write(&spool, torn).unwrap();
+    let (status, said) = told(dir.path(), &["check"], &[]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("ends with 20 bytes of a write"), "{said}");
+    let noise: Vec<u8> =
+        (0_u32..300).flat_map(|n| (!n).wrapping_mul(0x9E37_79B1).to_be_bytes()).collect();
+    std::fs::write(&spool, &noise).unwrap();
+    let (status, said) = told(dir.path(), &["check"], &[]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("holds 1200 bytes that are no records"), "{said}");
+    assert_eq!(std::fs::read(&spool).unwrap(), noise);
+    start(dir.path()).stop();
+    assert_eq!(std::fs::read(dir.path().join("data/evidence.spool.damaged")).unwrap(), noise);
 }
 
 #[test]
