@@ -264,6 +264,7 @@ async fn act(keyring: &Keyring, command: KeysCommand) -> Result<(), Error> {
     let by = operator();
     match command {
         KeysCommand::Create(args) => {
+            warn_of_pepper(keyring).await;
             let minted = keyring.create(&by, asked(&args).wanted()?, &args.reason).await?;
             show(&minted, args.common.json);
             let config = args.common.config.as_deref();
@@ -276,6 +277,7 @@ async fn act(keyring: &Keyring, command: KeysCommand) -> Result<(), Error> {
         }
         KeysCommand::List(args) => list(keyring, by, &args).await?,
         KeysCommand::Rotate(args) => {
+            warn_of_pepper(keyring).await;
             let overlap = Duration::from_secs(args.overlap.into());
             let minted = keyring.rotate(&by, &args.prefix, overlap, &args.reason).await?;
             show(&minted, args.common.json);
@@ -288,6 +290,13 @@ async fn act(keyring: &Keyring, command: KeysCommand) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Says that the service may have another pepper than this command.
+async fn warn_of_pepper(keyring: &Keyring) {
+    if let Ok(Some(what)) = keyring.of_another_pepper().await {
+        complain(&format!("warning: {what}"));
+    }
 }
 
 /// Whether neither files nor the store hold the tenant; no, where that cannot be told.

@@ -47,6 +47,7 @@ pub fn look_at_data(settings: &Settings) -> Sight {
         sight.refusals.extend(newer.map(DepsError::Store));
         sight.refusals.extend(lost_pepper(settings, &kept).map(DepsError::from));
         sight.warnings.extend(lost(settings, &kept));
+        sight.warnings.extend(other_pepper(settings, &kept));
         sight.warnings.extend(strange_logs(settings, &kept));
     }
     sight
@@ -110,6 +111,14 @@ fn lost(settings: &Settings, kept: &Kept) -> Vec<(&'static str, String)> {
         lost.push(("lost_key", what));
     }
     lost
+}
+
+/// A pepper that is there, and another one than the latest key was made with.
+fn other_pepper(settings: &Settings, kept: &Kept) -> Option<(&'static str, String)> {
+    let pepper = auth::pepper_there(settings)?;
+    let marks = kept.objects(auth::PEPPER_MARK).ok()?;
+    let holding = kept.keys_that_hold(now_ms()).ok()?;
+    Some(("lost_key", auth::another_pepper(&pepper, &marks, holding)?))
 }
 
 fn now_ms() -> i64 {
