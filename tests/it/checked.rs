@@ -119,27 +119,33 @@ fn check_and_a_start_warn_of_keys_that_were_lost() {
 
 #[test]
 fn another_pepper_than_the_latest_key_was_made_with_is_told() {
-    let dir = tempfile::tempdir().unwrap();
     let (one, other) = ("1a".repeat(32), "2b".repeat(32));
     let said = "was made with another pepper than the present one";
-    let told = |args: &[&str], pepper: &str| told(dir.path(), args, &[("KEY_PEPPER", pepper)]);
     let make = ["keys", "create", "--role", "super_admin", "--label", "a", "--reason", "a"];
-    let warns = |args: &[&str], pepper: &str, warned: bool| {
-        let (status, what) = told(args, pepper);
-        assert_eq!((status, what.contains(said)), (Some(0), warned), "{args:?}: {what}");
-    };
-    warns(&make, &one, false);
-    warns(&["check"], &one, false);
-    warns(&["check"], &other, true);
-    let mut serve = command(dir.path());
-    serve.env("ORCHESTRATION_SERVER__LISTEN", "127.0.0.1:0");
-    serve.env("ORCHESTRATION_KEY_PEPPER", &other);
-    let (_, out, _) = Served::start(serve).stop();
-    assert!(out.contains(said), "{out}");
-    // Whoever makes one all the same is told, and goes on with it.
-    warns(&make, &other, true);
-    warns(&["check"], &other, false);
-    warns(&["check"], &one, true);
+    let database = crate::postgres::Server::shared().database();
+    let keys = [("DATA_KEY", one.as_str()), ("EVIDENCE_KEY", one.as_str())];
+    for store in [&[][..], &[("DATABASE_URL", database.as_str())]] {
+        let dir = tempfile::tempdir().unwrap();
+        let given = [&keys[..], store].concat();
+        let warns = |args: &[&str], pepper: &str, warned: bool| {
+            let variables = [&given[..], &[("KEY_PEPPER", pepper)]].concat();
+            let (status, what) = told(dir.path(), args, &variables);
+            assert_eq!((status, what.contains(said)), (Some(0), warned), "{args:?}: {what}");
+        };
+        warns(&make, &one, false);
+        warns(&["check"], &one, false);
+        warns(&["check"], &other, true);
+        let mut serve = command(dir.path());
+        for (name, value) in [&given[..], &[FREE, ("KEY_PEPPER", &other)]].concat() {
+            serve.env(format!("ORCHESTRATION_{name}"), value);
+        }
+        let (_, out, _) = Served::start(serve).stop();
+        assert!(out.contains(said), "{out}");
+        // Whoever makes one all the same is told, and goes on with it.
+        warns(&make, &other, true);
+        warns(&["check"], &other, false);
+        warns(&["check"], &one, true);
+    }
 }
 
 #[test]
