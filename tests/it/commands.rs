@@ -227,6 +227,12 @@ fn tenants_that_are_missing_are_warned_of() {
         assert_eq!(said, warned, "{}", text(&made.stderr));
         assert_eq!(text(&made.stdout).lines().count(), 1, "the secret alone");
     }
+    write(dir.path(), "config/tenants/broken.yaml", "id: [");
+    let asked = ["keys", "create", "--role", "app", "--label", "a", "--reason", "a"];
+    let made = run(dir.path(), &[&asked[..], &["--tenant", "acne"]].concat());
+    let said = text(&made.stderr);
+    assert_eq!(made.status.code(), Some(0), "{said}");
+    assert!(said.contains("warning: whether there is a tenant `acne` cannot be told"), "{said}");
 }
 
 #[test]
