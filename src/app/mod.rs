@@ -13,7 +13,7 @@ use crate::admission::Admission;
 use crate::api::{self, Api};
 use crate::auth::Gate;
 use crate::catalog;
-use crate::cli::{ServeArgs, complain, exit, load_settings};
+use crate::cli::{ServeArgs, complain, exit, load_settings_over};
 use crate::detect::builtin;
 use crate::events::{self, Feed};
 use crate::evidence::Log;
@@ -199,13 +199,10 @@ async fn drain_on_signal(api: Data<Api>, handle: ServerHandle, door: Door) {
 
 /// `orchestrator serve`: returns the exit code.
 pub fn serve(args: &ServeArgs) -> u8 {
-    let mut settings = match load_settings(args.config.as_deref(), None) {
+    let settings = match load_settings_over(args.config.as_deref(), None, args.listen) {
         Ok(settings) => settings,
         Err(faults) => return refuse(&StartError::Faults(faults)),
     };
-    if let Some(listen) = args.listen {
-        settings.server.listen = listen;
-    }
     let format = match settings.telemetry.log_format {
         LogFormat::Auto => telemetry::LogFormat::Auto,
         LogFormat::Json => telemetry::LogFormat::Json,

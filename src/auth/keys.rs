@@ -30,7 +30,7 @@ const SEEN_MAX: usize = 10_000;
 /// The keys of a store.
 pub struct Keyring {
     pub(super) store: Arc<dyn Store>,
-    pepper: Key,
+    pub(super) pepper: Key,
     seen: Mutex<HashMap<String, (Instant, Arc<ApiKey>)>>,
 }
 

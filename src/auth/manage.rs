@@ -59,6 +59,7 @@ impl Keyring {
         let key = minted.key.clone();
         let entry = entry(by, "key.create", reason, (None, Some(&key)))?;
         self.store.change_key(KeyChange::Add(key), entry).await.map_err(unavailable)?;
+        self.leave_mark().await;
         Ok(minted)
     }
 
@@ -91,6 +92,7 @@ impl Keyring {
         let entry = entry(by, "key.rotate", reason, (Some(&old), Some(&new)))?;
         let change = KeyChange::Replace { old: old.prefix.clone(), until_ms, new };
         self.apply(change, entry, &old.prefix, "it no longer holds or was replaced").await?;
+        self.leave_mark().await;
         Ok(minted)
     }
 

@@ -18,6 +18,7 @@ use crate::store::{ApiKey, StoreError};
 mod failures;
 mod keys;
 mod manage;
+mod pepper;
 mod signing;
 mod start;
 #[cfg(test)]
@@ -27,10 +28,12 @@ pub mod waf;
 
 pub use keys::Keyring;
 pub use manage::{Minted, Wanted, look_at_key};
+pub use pepper::{PEPPER_MARK, another_pepper};
 pub use signing::Presented;
 pub use start::{
     DevelopmentKey, Refusal, callback_key, data_keys, evidence_key, evidence_key_there, look,
-    look_at_keys, missing_keys, pepper, redaction_key, redis_key, without_key, without_pepper,
+    look_at_keys, missing_keys, pepper, pepper_there, redaction_key, redis_key, without_key,
+    without_pepper,
 };
 
 /// Who asks.

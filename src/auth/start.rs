@@ -189,6 +189,9 @@ impl Gate {
         let tokens = Tokens::of(settings).await?;
         let keys = Keyring::new(store, pepper(settings)?);
         bootstrap(settings, &keys).await?;
+        if let Ok(Some(what)) = keys.of_another_pepper().await {
+            tracing::warn!("{what}");
+        }
         let entry = match settings.env {
             Env::Development if address.is_loopback() => Entry::Open,
             Env::Development => Entry::Key(development_key(&settings.paths.data)?),
@@ -254,9 +257,18 @@ pub fn evidence_key(settings: &Settings) -> Result<Key, Refusal> {
 
 /// The same where it is there; nothing is made.
 pub fn evidence_key_there(settings: &Settings) -> Option<Key> {
-    let given = settings.secrets.get(Secret::EvidenceKey);
+    key_there(settings, EVIDENCE)
+}
+
+/// The key of the hashes where it is there; nothing is made.
+pub fn pepper_there(settings: &Settings) -> Option<Key> {
+    key_there(settings, PEPPER)
+}
+
+fn key_there(settings: &Settings, (secret, file): (Secret, &str)) -> Option<Key> {
+    let given = settings.secrets.get(secret);
     let given = given.and_then(|digits| Key::from_hex(digits.expose_secret()));
-    let path = settings.paths.data.join("keys").join("evidence");
+    let path = settings.paths.data.join("keys").join(file);
     let is_own = settings.database.url.is_none() && path.is_file();
     given.or_else(|| is_own.then(|| Key::load_or_create(&path).ok()).flatten())
 }
@@ -363,6 +375,7 @@ async fn bootstrap(settings: &Settings, keys: &Keyring) -> Result<(), Refusal> {
         after: Some(told(&key)),
     };
     if keys.store.change_key(KeyChange::AddFirst(key), entry).await? {
+        keys.leave_mark().await;
         tracing::info!(
             key_prefix = prefix,
             "Made the first key; unset ORCHESTRATION_BOOTSTRAP_KEY"

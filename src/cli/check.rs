@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use super::session::load;
-use super::{CheckArgs, complain, exit, load_settings, print};
+use super::{CheckArgs, complain, exit, load_settings_over, print};
 use crate::api::limited::check_routes;
 use crate::auth;
 use crate::detect::builtin;
@@ -27,7 +27,8 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
         complain(&format!("{shown} is no project folder: it holds none of {}", PARTS.join(", ")));
         return exit::NO_INPUT;
     }
-    let settings = match load_settings(args.config.as_deref(), args.dir.as_deref()) {
+    let (config, dir) = (args.config.as_deref(), args.dir.as_deref());
+    let settings = match load_settings_over(config, dir, args.listen) {
         Ok(settings) => settings,
         Err(faults) => return report(args, &faults, "faults in the settings"),
     };

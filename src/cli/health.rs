@@ -4,20 +4,20 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::{ServeArgs, complain, exit, load_settings, print};
+use super::{ServeArgs, complain, exit, load_settings_over, print};
 
 /// For the connection, and again for each part of the answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn run(args: &ServeArgs) -> u8 {
-    let settings = match load_settings(args.config.as_deref(), None) {
+    let settings = match load_settings_over(args.config.as_deref(), None, args.listen) {
         Ok(settings) => settings,
         Err(faults) => {
             faults.iter().for_each(|fault| complain(&format!("error: {fault}")));
             return exit::DATA;
         }
     };
-    let address = reachable(args.listen.unwrap_or(settings.server.listen));
+    let address = reachable(settings.server.listen);
     match status(address) {
         Ok(status) if status == "200" => {
             print(&format!("{address} is ready"));

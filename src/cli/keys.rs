@@ -264,18 +264,16 @@ async fn act(keyring: &Keyring, command: KeysCommand) -> Result<(), Error> {
     let by = operator();
     match command {
         KeysCommand::Create(args) => {
+            warn_of_pepper(keyring).await;
             let minted = keyring.create(&by, asked(&args).wanted()?, &args.reason).await?;
             show(&minted, args.common.json);
             let config = args.common.config.as_deref();
-            if let Some(tenant) = args.tenant.filter(|tenant| is_unknown(tenant, config)) {
-                complain(&format!(
-                    "warning: there is no tenant `{tenant}` yet, and until there is the key is \
-                     refused: add config/tenants/{tenant}.yaml, or PUT /api/v1/tenants/{tenant}"
-                ));
-            }
+            let doubt = args.tenant.and_then(|tenant| doubt_of(&tenant, config));
+            doubt.iter().for_each(|doubt| complain(&format!("warning: {doubt}")));
         }
         KeysCommand::List(args) => list(keyring, by, &args).await?,
         KeysCommand::Rotate(args) => {
+            warn_of_pepper(keyring).await;
             let overlap = Duration::from_secs(args.overlap.into());
             let minted = keyring.rotate(&by, &args.prefix, overlap, &args.reason).await?;
             show(&minted, args.common.json);
@@ -290,12 +288,31 @@ async fn act(keyring: &Keyring, command: KeysCommand) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether neither files nor the store hold the tenant; no, where that cannot be told.
-fn is_unknown(tenant: &str, config: Option<&Path>) -> bool {
-    let Ok(settings) = load_settings(config, None) else { return false };
-    let sources = Sources::of(&settings, None, builtin::check);
-    let loaded = sources.read().and_then(|files| load(&files, &sources, &settings, None));
-    loaded.is_ok_and(|snapshot| !snapshot.catalog.tenants.contains_key(tenant))
+/// Says that the service may have another pepper than this command.
+async fn warn_of_pepper(keyring: &Keyring) {
+    if let Ok(Some(what)) = keyring.of_another_pepper().await {
+        complain(&format!("warning: {what}"));
+    }
+}
+
+/// What to say where neither files nor the store hold the tenant, or that cannot be told.
+fn doubt_of(tenant: &str, config: Option<&Path>) -> Option<String> {
+    let known = load_settings(config, None).and_then(|settings| {
+        let sources = Sources::of(&settings, None, builtin::check);
+        let snapshot = load(&sources.read()?, &sources, &settings, None)?;
+        Ok(snapshot.catalog.tenants.contains_key(tenant))
+    });
+    match known {
+        Ok(true) => None,
+        Ok(false) => Some(format!(
+            "there is no tenant `{tenant}` yet, and until there is the key is refused: add \
+             config/tenants/{tenant}.yaml, or PUT /api/v1/tenants/{tenant}"
+        )),
+        Err(_) => Some(format!(
+            "whether there is a tenant `{tenant}` cannot be told, since the project has faults: run \
+             `orchestrator check`"
+        )),
+    }
 }
 
 fn asked(args: &CreateArgs) -> KeyRequest {

@@ -18,7 +18,7 @@ pub mod policy;
 mod scan;
 mod session;
 
-pub use session::{Session, load_settings, refused};
+pub use session::{Session, load_settings, load_settings_over, refused};
 
 /// Asks many detectors about content and lets policies decide.
 #[derive(Debug, Parser)]
@@ -103,6 +103,9 @@ pub struct CheckArgs {
     /// Settings file.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Address that `serve` would be given, over the settings.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<std::net::SocketAddr>,
     /// One JSON object per fault.
     #[arg(long)]
     pub json: bool,

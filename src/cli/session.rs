@@ -1,5 +1,6 @@
 //! What commands without a server work with: settings, one snapshot, no lasting store.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -134,12 +135,15 @@ pub fn load(
 
 /// The settings of `config`, else of `dir` or the working directory, else the embedded ones.
 pub fn load_settings(config: Option<&Path>, dir: Option<&Path>) -> Result<Settings, Vec<Fault>> {
-    match (config, dir) {
-        (Some(file), _) => Settings::load_here(Some(file)),
-        (None, Some(dir)) => {
-            let file = dir.join("config/settings.yaml");
-            Settings::load_here(file.exists().then_some(file.as_path()))
-        }
-        (None, None) => Settings::load_here(None),
-    }
+    load_settings_over(config, dir, None)
+}
+
+/// The same, to listen at `listen` where the command line says so.
+pub fn load_settings_over(
+    config: Option<&Path>,
+    dir: Option<&Path>,
+    listen: Option<SocketAddr>,
+) -> Result<Settings, Vec<Fault>> {
+    let of_dir = || dir.map(|dir| dir.join("config/settings.yaml")).filter(|file| file.exists());
+    Settings::load_here(config.map(Path::to_owned).or_else(of_dir).as_deref(), listen)
 }

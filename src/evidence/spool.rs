@@ -151,10 +151,19 @@ impl SpoolError {
 /// What was found on opening besides whole frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Damage {
-    /// Stretches in the midst that are no frames.
+    /// Stretches that are no frames.
     pub frames: u64,
+    /// Bytes of these.
+    pub bytes: u64,
     /// Bytes at the end of a write that did not come to its end; nobody was told of it.
     pub torn_bytes: u64,
+}
+
+impl Damage {
+    fn lose(&mut self, bytes: u64) {
+        self.frames += 1;
+        self.bytes += bytes;
+    }
 }
 
 /// What opening a file as a spool would find.
@@ -288,7 +297,7 @@ impl Spool {
             match read(self.medium.as_mut(), offset, length) {
                 Some(decision) => decisions.push(decision),
                 None => {
-                    self.damage.frames += 1;
+                    self.damage.lose(HEAD_BYTES + length);
                     // Without a copy there is still the line that names it.
                     let _ = self.medium.set_aside();
                     tracing::error!(offset, "A frame of the evidence spool is damaged");
@@ -317,7 +326,7 @@ impl Spool {
             match whole(rest) {
                 Some(length) => {
                     if let Some(offset) = damaged_from.take() {
-                        self.damage.frames += 1;
+                        self.damage.lose((at - offset) as u64);
                         tracing::error!(offset, "A frame of the evidence spool is damaged");
                     }
                     self.frames.push_back((at as u64 + HEAD_BYTES, length as u64));
@@ -332,17 +341,25 @@ impl Spool {
         }
         if let Some(offset) = damaged_from {
             let tail = bytes.get(offset..).unwrap_or_default();
-            // All of its bytes are there, so its hash should be right.
-            if declared(tail).is_some() {
-                self.damage.frames += 1;
-                tracing::error!(offset, "The last frame of the evidence spool is damaged");
-            } else {
+            if is_torn(tail) {
                 self.damage.torn_bytes = tail.len() as u64;
                 let bytes = tail.len();
                 tracing::warn!(bytes, "The evidence spool ended within a write; it was cut");
+            } else {
+                // All of its bytes are there, so its hash should be right; or it never was a frame.
+                self.damage.lose(tail.len() as u64);
+                tracing::error!(offset, "The last frame of the evidence spool is damaged");
             }
         }
     }
+}
+
+/// Whether `rest` is the beginning of a frame whose end was not written.
+fn is_torn(rest: &[u8]) -> bool {
+    rest.split_first_chunk::<4>().is_none_or(|(length, _)| {
+        let length = u64::from(u32::from_be_bytes(*length));
+        (1..=FRAME_BYTES_MAX).contains(&length) && declared(rest).is_none()
+    })
 }
 
 /// The bytes that a frame at the start of `rest` declares, where they are all there.

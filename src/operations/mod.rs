@@ -207,6 +207,12 @@ impl Running<'_> {
         self.end(Ended::Success);
     }
 
+    /// It was refused since others were in its way: however long it waited, no sign of an outage, and
+    /// none of health.
+    pub fn crowded_out(mut self) {
+        self.patience = None;
+    }
+
     /// It failed, and the next caller's would too.
     pub fn failed(self) {
         self.end(Ended::Failure);

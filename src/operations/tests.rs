@@ -59,6 +59,20 @@ async fn who_leaves_at_once_counts_for_nothing_and_who_waited_long_has_seen_a_fa
     assert_eq!((seen.calls, seen.errors, seen.avg_ms), (1, 1, 400.0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_finds_every_place_taken_has_seen_neither_a_failure_nor_a_success() {
+    let operations = Operations::default();
+    for round in 0..5 {
+        let crowded = operations.begin(Operation::DeliverEvents).unwrap().waited_for();
+        tokio::time::advance(GIVEN_UP).await;
+        crowded.crowded_out();
+        let seen = view(&operations, Operation::DeliverEvents);
+        assert_eq!((seen.calls, seen.state), (round, BreakerState::Closed));
+        operations.begin(Operation::DeliverEvents).unwrap().failed();
+    }
+    assert_eq!(view(&operations, Operation::DeliverEvents).state, BreakerState::Open);
+}
+
 #[test]
 fn no_two_operations_share_a_name() {
     let names: std::collections::BTreeSet<_> = Operation::ALL.iter().map(|it| it.name()).collect();

@@ -7,7 +7,7 @@ use super::DepsError;
 use super::opened::{SPOOL_FILE, kept};
 use crate::auth::{self, Refusal};
 use crate::domain::log::LogId;
-use crate::evidence::spool::{self, Look};
+use crate::evidence::spool::{self, Damage, Look};
 use crate::seal::Signer;
 use crate::settings::{Env, Secret, Settings};
 use crate::store::Kept;
@@ -33,14 +33,8 @@ pub fn look_at_data(settings: &Settings) -> Sight {
     match spool::look(&data.join(SPOOL_FILE)) {
         Ok(Look::Absent) => {}
         Ok(Look::Held) => sight.is_served = true,
-        Ok(Look::There(damage)) if damage.frames == 0 => {}
         Ok(Look::There(damage)) => {
-            let what = format!(
-                "the evidence spool below paths.data holds {} stretches that are no records; a start \
-                 sets a copy aside and goes on with the rest",
-                damage.frames
-            );
-            sight.warnings.push(("spool_damaged", what));
+            sight.warnings.extend(spoilt(damage).map(|what| ("spool_damaged", what)));
         }
         // A folder that is none was told with the keys.
         Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {}
@@ -53,9 +47,28 @@ pub fn look_at_data(settings: &Settings) -> Sight {
         sight.refusals.extend(newer.map(DepsError::Store));
         sight.refusals.extend(lost_pepper(settings, &kept).map(DepsError::from));
         sight.warnings.extend(lost(settings, &kept));
+        sight.warnings.extend(other_pepper(settings, &kept));
         sight.warnings.extend(strange_logs(settings, &kept));
     }
     sight
+}
+
+/// What of the spool a start could not read.
+fn spoilt(damage: Damage) -> Option<String> {
+    const SPOOL: &str = "the evidence spool below paths.data";
+    let Damage { frames, bytes, torn_bytes } = damage;
+    if frames > 0 {
+        return Some(format!(
+            "{SPOOL} holds {bytes} bytes that are no records; a start sets a copy aside and goes on \
+             with the rest"
+        ));
+    }
+    (torn_bytes > 0).then(|| {
+        format!(
+            "{SPOOL} ends with {torn_bytes} bytes of a write that did not come to its end; nobody was \
+             told of it, and a start cuts them off"
+        )
+    })
 }
 
 /// Keys that are not there, beside what they alone open: a start makes others.
@@ -98,6 +111,14 @@ fn lost(settings: &Settings, kept: &Kept) -> Vec<(&'static str, String)> {
         lost.push(("lost_key", what));
     }
     lost
+}
+
+/// A pepper that is there, and another one than the latest key was made with.
+fn other_pepper(settings: &Settings, kept: &Kept) -> Option<(&'static str, String)> {
+    let pepper = auth::pepper_there(settings)?;
+    let marks = kept.objects(auth::PEPPER_MARK).ok()?;
+    let holding = kept.keys_that_hold(now_ms()).ok()?;
+    Some(("lost_key", auth::another_pepper(&pepper, &marks, holding)?))
 }
 
 fn now_ms() -> i64 {

@@ -1,5 +1,6 @@
 //! File, then environment, then checks; every fault is collected before anything is refused.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use secrecy::SecretString;
@@ -23,21 +24,32 @@ const NAMED: [&str; 3] = ["/tiers", "/security/rate_limit/keys", "/security/rate
 
 impl Settings {
     /// The settings of this process: `file`, else `config/settings.yaml` where it exists, else the
-    /// embedded ones, under the environment.
-    pub fn load_here(file: Option<&Path>) -> Result<Settings, Vec<Fault>> {
+    /// embedded ones, under the environment, under `--listen` where the command line has it.
+    pub fn load_here(
+        file: Option<&Path>,
+        listen: Option<SocketAddr>,
+    ) -> Result<Settings, Vec<Fault>> {
         let default = Path::new(DEFAULT_FILE);
         let file = file.or_else(|| default.exists().then_some(default));
         // Variables that are not UTF-8 cannot be ours.
         let variables = std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         });
-        Self::load(file, variables)
+        Self::load_over(file, variables, listen)
     }
 
     /// The settings of `file`, or the embedded ones, under `variables`.
     pub fn load(
         file: Option<&Path>,
         variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Settings, Vec<Fault>> {
+        Self::load_over(file, variables, None)
+    }
+
+    fn load_over(
+        file: Option<&Path>,
+        variables: impl Iterator<Item = (String, String)>,
+        listen: Option<SocketAddr>,
     ) -> Result<Settings, Vec<Fault>> {
         let (name, text) = read(file)?;
         let tree = yaml::tree(FaultKind::Settings, &name, &text)?;
@@ -64,6 +76,10 @@ impl Settings {
                 }
                 loading.apply(&mut value, &known, (&variable, rest), &raw);
             }
+        }
+        if let Some(listen) = listen {
+            let variable = ("--listen", "SERVER__LISTEN");
+            loading.apply(&mut value, &known, variable, &listen.to_string());
         }
         NAMED.iter().for_each(|pointer| fill(&mut value, &known, pointer));
         let settings = loading.decode(value, &known);
@@ -139,7 +155,7 @@ impl Loading<'_> {
         let is_of = |set: &str| {
             pointer.strip_prefix(set).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let set = self.from.iter().find(|(set, _)| is_of(set));
+        let set = self.from.iter().rfind(|(set, _)| is_of(set));
         let (file, (line, column)) = match set {
             Some((_, variable)) => (variable.clone(), (0, 0)),
             None => (self.name.to_owned(), self.tree.nearest_to(pointer).at()),

@@ -8,6 +8,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 use super::sqlite::{applied, missing, reader};
+use super::strange::{is_made, must_be_file};
 use super::{
     Decision, LogKey, Numbered, Object, Page, SourceKey, StoreError, ledger, rows, sources,
 };
@@ -22,18 +23,23 @@ pub(super) fn in_file<T: Default>(
     if !path.exists() {
         return Ok(T::default());
     }
+    must_be_file(path)?;
     let failed = |error| StoreError::of(doing, &error);
+    let found_by = |connection: rusqlite::Result<Connection>| {
+        let connection = connection.map_err(failed)?;
+        match is_made(&connection, path)? {
+            true => read(&connection).map_err(failed),
+            false => Ok(T::default()),
+        }
+    };
     if !is_open(path) {
-        let found = match is_empty(path) {
-            true => Ok(T::default()),
-            false => still(path).and_then(|connection| read(&connection)),
-        };
+        let found = if is_empty(path) { Ok(T::default()) } else { found_by(still(path)) };
         // Whoever opened it meanwhile may have changed it under this reader.
         if !is_open(path) {
-            return found.map_err(failed);
+            return found;
         }
     }
-    reader(path).and_then(|connection| read(&connection)).map_err(failed)
+    found_by(reader(path))
 }
 
 /// Whether a process has the file open, or left its log when it was killed. A reader of such a file

@@ -7,12 +7,19 @@ use crate::domain::error::Code;
 /// Why the store could not do it. Messages name files and never values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The write queue is full, another process holds the file, or every connection is taken.
+    /// The write queue is full, another process holds the file, or the server has no room.
     #[error(
-        "{doing}: the store is busy; retry, or raise database.connections_max (PostgreSQL), or give \
-         it a faster disk (SQLite)"
+        "{doing}: the store is busy; retry, or raise max_connections of the server (PostgreSQL), or \
+         give it a faster disk (SQLite)"
     )]
     Busy {
+        /// What was attempted.
+        doing: &'static str,
+    },
+    /// Others of this instance have every connection, or those that one tenant may have. It says
+    /// nothing of the database.
+    #[error("{doing}: every connection is taken; retry, or raise database.connections_max")]
+    Crowded {
         /// What was attempted.
         doing: &'static str,
     },
@@ -37,6 +44,23 @@ pub enum StoreError {
     Corrupt {
         /// What was attempted.
         doing: &'static str,
+    },
+    /// Not even a file.
+    #[error(
+        "opening the store: `{file}` is a folder or a device and no file; move it away, or set paths.data"
+    )]
+    NoFile {
+        /// Where the store belongs.
+        file: String,
+    },
+    /// A database, and not ours.
+    #[error(
+        "opening the store: `{file}` holds tables of another program and none of the store; move it \
+         away, or set paths.data to a folder of its own"
+    )]
+    Foreign {
+        /// Where the store belongs.
+        file: String,
     },
     /// The file or its directory does not let us write.
     #[error("{doing}: the file is not writable; fix its owner or mode")]
@@ -190,7 +214,7 @@ pub(super) struct Odd(pub(super) &'static str);
 impl StoreError {
     /// What a caller is told who did not ask for something that contradicts it.
     pub fn code(&self) -> Code {
-        if matches!(self, StoreError::Busy { .. }) {
+        if matches!(self, StoreError::Busy { .. } | StoreError::Crowded { .. }) {
             Code::Overloaded
         } else {
             Code::StoreUnavailable

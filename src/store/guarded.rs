@@ -51,6 +51,7 @@ impl<S: Store> Guarded<S> {
                 }
                 // The next one asks for another row.
                 Err(StoreError::Damaged { .. }) => running.failed_for_one(),
+                Err(StoreError::Crowded { .. }) => running.crowded_out(),
                 Err(_) => running.failed(),
             }
             answer

@@ -38,6 +38,7 @@ mod search;
 mod secrets;
 mod sources;
 mod sqlite;
+mod strange;
 #[cfg(test)]
 mod tests;
 mod usage;

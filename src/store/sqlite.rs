@@ -13,6 +13,7 @@ use crate::domain::id::TenantId;
 
 use super::open_file::OpenFile;
 use super::queue::{Finish, Queue, Refused};
+use super::strange::{is_made, must_be_file};
 use super::{
     Answer, Audit, AuditEntry, Chained, Decision, Decisions, Expected, Migrated, Numbered, Object,
     ObjectKey, Objects, Page, Passed, Sought, Spot, Store, StoreError, Tally, Version, rows,
@@ -25,7 +26,7 @@ mod migrations {
 }
 
 /// Where refinery keeps what was applied.
-const HISTORY: &str = "refinery_schema_history";
+pub(super) const HISTORY: &str = "refinery_schema_history";
 /// Statements kept ready by a connection; there are fewer.
 const STATEMENTS_KEPT: usize = 64;
 /// How long SQLite waits for another process.
@@ -354,8 +355,12 @@ fn connect(place: &Place) -> Result<Connection, StoreError> {
                 let directory = directory.display().to_string();
                 return Err(StoreError::MissingDirectory { directory });
             }
+            must_be_file(path)?;
             make_private(path);
-            Connection::open(path).map_err(failed)?
+            let connection = Connection::open(path).map_err(failed)?;
+            // Before anything is changed in what is another program's.
+            is_made(&connection, path)?;
+            connection
         }
     };
     connection.busy_timeout(FILE_LOCK_WAIT).map_err(failed)?;

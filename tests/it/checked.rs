@@ -118,6 +118,37 @@ fn check_and_a_start_warn_of_keys_that_were_lost() {
 }
 
 #[test]
+fn another_pepper_than_the_latest_key_was_made_with_is_told() {
+    let (one, other) = ("1a".repeat(32), "2b".repeat(32));
+    let said = "was made with another pepper than the present one";
+    let make = ["keys", "create", "--role", "super_admin", "--label", "a", "--reason", "a"];
+    let database = crate::postgres::Server::shared().database();
+    let keys = [("DATA_KEY", one.as_str()), ("EVIDENCE_KEY", one.as_str())];
+    for store in [&[][..], &[("DATABASE_URL", database.as_str())]] {
+        let dir = tempfile::tempdir().unwrap();
+        let given = [&keys[..], store].concat();
+        let warns = |args: &[&str], pepper: &str, warned: bool| {
+            let variables = [&given[..], &[("KEY_PEPPER", pepper)]].concat();
+            let (status, what) = told(dir.path(), args, &variables);
+            assert_eq!((status, what.contains(said)), (Some(0), warned), "{args:?}: {what}");
+        };
+        warns(&make, &one, false);
+        warns(&["check"], &one, false);
+        warns(&["check"], &other, true);
+        let mut serve = command(dir.path());
+        for (name, value) in [&given[..], &[FREE, ("KEY_PEPPER", &other)]].concat() {
+            serve.env(format!("ORCHESTRATION_{name}"), value);
+        }
+        let (_, out, _) = Served::start(serve).stop();
+        assert!(out.contains(said), "{out}");
+        // Whoever makes one all the same is told, and goes on with it.
+        warns(&make, &other, true);
+        warns(&["check"], &other, false);
+        warns(&["check"], &one, true);
+    }
+}
+
+#[test]
 fn check_warns_of_a_damaged_spool_and_leaves_it_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     start(dir.path()).stop();
@@ -128,6 +159,45 @@ fn check_warns_of_a_damaged_spool_and_leaves_it_as_it_is() {
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("spool_damaged: the evidence spool"), "{said}");
     assert_eq!(std::fs::read(&spool).unwrap(), frame);
+    let torn = &frame[..20];
+    std::fs::write(&spool, torn).unwrap();
+    let (status, said) = told(dir.path(), &["check"], &[]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("ends with 20 bytes of a write"), "{said}");
+    let noise: Vec<u8> =
+        (0_u32..300).flat_map(|n| (!n).wrapping_mul(0x9E37_79B1).to_be_bytes()).collect();
+    std::fs::write(&spool, &noise).unwrap();
+    let (status, said) = told(dir.path(), &["check"], &[]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("holds 1200 bytes that are no records"), "{said}");
+    assert_eq!(std::fs::read(&spool).unwrap(), noise);
+    start(dir.path()).stop();
+    assert_eq!(std::fs::read(dir.path().join("data/evidence.spool.damaged")).unwrap(), noise);
+}
+
+#[test]
+fn what_is_no_store_is_refused_by_its_name_and_a_file_without_tables_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data/orchestrator.db");
+    std::fs::create_dir_all(&path).unwrap();
+    let refused = |expected: &str| {
+        for (command, code) in [("check", 65), ("serve", 69), ("migrate", 69)] {
+            let (status, said) = told(dir.path(), &[command], &[]);
+            assert_eq!((status, said.contains(expected)), (Some(code), true), "{command}: {said}");
+        }
+    };
+    refused("data/orchestrator.db` is a folder or a device and no file");
+    std::fs::remove_dir(&path).unwrap();
+    let foreign = rusqlite::Connection::open(&path).unwrap();
+    foreign.execute_batch("CREATE TABLE notes (text TEXT)").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    refused("data/orchestrator.db` holds tables of another program and none of the store");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    foreign.execute_batch("DROP TABLE notes").unwrap();
+    drop(foreign);
+    let (status, said) = told(dir.path(), &["check"], &[]);
+    assert_eq!(status, Some(0), "{said}");
+    start(dir.path()).stop();
 }
 
 #[test]

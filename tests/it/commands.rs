@@ -2,6 +2,7 @@
 
 use crate::app::{edit, write};
 use crate::binary::{Served, command, run, run_with, text};
+use crate::instances::free;
 
 #[test]
 fn scan_judges_files_and_standard_input_in_an_empty_folder() {
@@ -226,6 +227,12 @@ fn tenants_that_are_missing_are_warned_of() {
         assert_eq!(said, warned, "{}", text(&made.stderr));
         assert_eq!(text(&made.stdout).lines().count(), 1, "the secret alone");
     }
+    write(dir.path(), "config/tenants/broken.yaml", "id: [");
+    let asked = ["keys", "create", "--role", "app", "--label", "a", "--reason", "a"];
+    let made = run(dir.path(), &[&asked[..], &["--tenant", "acne"]].concat());
+    let said = text(&made.stderr);
+    assert_eq!(made.status.code(), Some(0), "{said}");
+    assert!(said.contains("warning: whether there is a tenant `acne` cannot be told"), "{said}");
 }
 
 #[test]
@@ -280,6 +287,27 @@ fn check_and_a_start_refuse_the_same_settings() {
     assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
     let (status, said) = of(&["check"], &[("ENV", "production")]);
     assert_eq!(status, Some(0), "{said}");
+}
+
+#[test]
+fn the_address_of_the_command_line_is_the_one_that_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (admin, any) = (free(), "127.0.0.1:0");
+    let over = |listen: &str, args: &[&str]| {
+        let mut command = command(dir.path());
+        command.args(args).env("ORCHESTRATION_SERVER__LISTEN", listen);
+        command.env("ORCHESTRATION_SERVER__ADMIN_LISTEN", &admin);
+        command
+    };
+    for name in ["check", "serve", "health"] {
+        let output = over(any, &[name, "--listen", &admin]).output().unwrap();
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(said.contains(&format!("is taken by `listen` {admin}")), "{name}: {said}");
+        assert_eq!(output.status.code(), Some(65), "{name}: {said}");
+    }
+    let check = over(&admin, &["check", "--listen", any]).output().unwrap();
+    assert_eq!(check.status.code(), Some(0), "{}", text(&check.stdout));
+    Served::start(over(&admin, &["serve", "--listen", any])).stop();
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::future::{join, join_all};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::access::{BOOT, key, make, send};
 use crate::app::{self, App, spawn_closed_with, write};
+use crate::shared::{self, Instance};
 
 mod carried;
 
@@ -379,4 +381,37 @@ async fn a_request_is_an_event_only_where_a_setting_asks() {
         assert_eq!(found, expected, "{setting}: {all:?}");
         assert!(!format!("{all:?}").contains("canary"));
     }
+}
+
+#[tokio::test]
+async fn a_tenant_that_begins_many_groups_at_once_is_told_to_wait_and_no_other() {
+    let server = crate::postgres::Server::shared();
+    let url = shared::migrated(server);
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+                $$ BEGIN PERFORM pg_sleep(0.05); RETURN NEW; END $$; \
+                CREATE TRIGGER slow BEFORE INSERT ON event_groups FOR EACH ROW \
+                WHEN (NEW.stream = 'default') EXECUTE FUNCTION slow()";
+    server.sql(url.rsplit('/').next().unwrap(), slow);
+    let service = Instance::start(&url);
+    let (many, one) = (service.key("default").await, service.key("globex").await);
+    let take = async |key: &str, group: usize| {
+        let path = format!("/api/v1/events?group=g{group}");
+        service.send("GET", &path, key, &json!(null)).await
+    };
+    assert_eq!(take(shared::secret(&one), 0).await.status, 200);
+    let burst = join_all((0..60).map(|group| take(shared::secret(&many), group)));
+    let other = async {
+        for group in 1..10 {
+            let answer = take(shared::secret(&one), group).await;
+            assert_eq!(answer.status, 200, "{group}: {}", answer.text);
+        }
+    };
+    let (burst, ()) = join(burst, other).await;
+    let mut refused = 0;
+    for answer in burst.iter().filter(|answer| answer.status != 200) {
+        assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("OVERLOADED")));
+        assert!(answer.header("retry-after").parse::<u32>().unwrap() > 0);
+        refused += 1;
+    }
+    assert!((1..60).contains(&refused), "{refused}");
 }

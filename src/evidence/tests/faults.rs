@@ -63,7 +63,7 @@ fn a_spool_torn_at_any_offset_keeps_every_whole_frame_and_cuts_the_rest() {
         let whole = starts.iter().skip(1).chain([&bytes.len()]).filter(|end| **end <= cut).count();
         assert_eq!(ids(&mut opened), (0..whole).map(|n| n.to_string()).collect::<Vec<_>>());
         let left = cut - starts.get(whole).copied().unwrap_or(bytes.len()).min(cut);
-        let damage = Damage { frames: 0, torn_bytes: left as u64 };
+        let damage = Damage { torn_bytes: left as u64, ..Damage::default() };
         assert_eq!(opened.damage(), damage, "torn at {cut}");
         // What comes next is read again after the cut.
         assert!(matches!(opened.append(&[&decision("next")]), (1, None)));
@@ -83,7 +83,7 @@ fn one_flipped_bit_is_found_wherever_it_is() {
         changed[at] ^= 1 << random.below(8);
         let flipped = Memory::of(changed.clone());
         let mut opened = spool(&flipped);
-        let Damage { frames, torn_bytes } = opened.damage();
+        let Damage { frames, torn_bytes, .. } = opened.damage();
         assert!(frames == 1 || (torn_bytes > 0 && at >= last), "{n}: {at} {:?}", opened.damage());
         if frames == 1 {
             assert_eq!(flipped.aside(), Some(changed), "kept for people");
@@ -172,9 +172,13 @@ fn a_spool_on_disk_is_its_owners_and_held_by_one_process() {
     again.forget(2);
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
     drop(again);
-    std::fs::write(&path, "no frames at all, although somebody wrote something here").unwrap();
+    let text = "no frames at all, although somebody wrote something here";
+    std::fs::write(&path, text).unwrap();
     let odd = Spool::open(Box::new(OnDisk::open(&path).unwrap()), 1 << 20).unwrap();
-    assert!(odd.is_empty() && odd.damage().torn_bytes > 0);
+    let damage = Damage { frames: 1, bytes: text.len() as u64, torn_bytes: 0 };
+    assert_eq!((odd.is_empty(), odd.damage()), (true, damage));
+    let aside = path.with_file_name("evidence.spool.damaged");
+    assert_eq!(std::fs::read_to_string(aside).unwrap(), text, "kept for people");
 }
 
 #[tokio::test]

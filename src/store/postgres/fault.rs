@@ -76,7 +76,7 @@ pub(super) fn unpooled(doing: &'static str, error: &PoolError, is_silent: bool) 
         PoolError::Timeout(TimeoutType::Wait) if is_silent => {
             StoreError::Unreachable { doing, reason: "it answers on no connection".into() }
         }
-        PoolError::Timeout(TimeoutType::Wait) => StoreError::Busy { doing },
+        PoolError::Timeout(TimeoutType::Wait) => StoreError::Crowded { doing },
         PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => {
             StoreError::Unreachable { doing, reason: "it does not accept a connection".into() }
         }

@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use tokio::runtime::Runtime;
 
-use super::{Answer, Store, StoreError};
+use super::{Answer, Store, StoreError, Stream};
 use crate::domain::id::TenantId;
 use crate::settings::Migrate;
 
@@ -24,9 +24,11 @@ mod connect;
 mod custody;
 mod events;
 mod fault;
+mod groups;
 mod instances;
 mod jobs;
 mod keys;
+mod lanes;
 mod ledger;
 mod objects;
 mod pulse;
@@ -43,6 +45,7 @@ mod usage;
 
 use connect::Connector;
 use fault::Fault;
+use lanes::Lanes;
 use ledger::Writer;
 
 /// How to open it. `Debug` never shows the address.
@@ -56,7 +59,7 @@ pub struct PostgresOptions {
     pub migrate: Migrate,
     /// Connections for reads and changes; one more adds to the log.
     pub connections_max: usize,
-    /// How long one of them is waited for before [`StoreError::Busy`].
+    /// How long one of them is waited for before [`StoreError::Crowded`].
     pub connection_wait: Duration,
     /// How long the server may work on one statement.
     pub statement_timeout: Duration,
@@ -86,6 +89,7 @@ impl PostgresOptions {
 pub struct Postgres {
     pool: Pool,
     pulse: Arc<pulse::Pulse>,
+    lanes: Lanes,
     writer: Arc<Writer>,
     closed: AtomicBool,
     patience: Duration,
@@ -155,7 +159,8 @@ impl Postgres {
         let PostgresOptions { patience, versions_max, .. } = *options;
         let (closed, runtime) = (AtomicBool::new(false), Some(runtime));
         let pulse = Arc::default();
-        Ok(Postgres { pool, pulse, writer, closed, patience, versions_max, runtime })
+        let lanes = Lanes::of(options.connections_max, options.connection_wait);
+        Ok(Postgres { pool, pulse, lanes, writer, closed, patience, versions_max, runtime })
     }
 
     /// Whether the address and the certificates of `options` are of use at all; asks nobody.
@@ -214,6 +219,29 @@ impl Postgres {
             return async move { Err(StoreError::Closed { doing }) }.boxed();
         }
         self.run(doing, scope, work)
+    }
+
+    /// As `alter`, in a lane of `stream`.
+    fn alter_in_lane<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        stream: Stream,
+        work: impl Work<T> + 'static,
+    ) -> Answer<'_, T> {
+        async move {
+            let lane = self.lanes.take(stream.column()).await;
+            let lane = lane.ok_or(StoreError::Crowded { doing })?;
+            self.alter(doing, stream.scope(), move |t| {
+                async move {
+                    let done = work(t).await;
+                    drop(lane);
+                    done
+                }
+                .boxed()
+            })
+            .await
+        }
+        .boxed()
     }
 
     fn is_closed(&self) -> bool {

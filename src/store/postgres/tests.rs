@@ -407,8 +407,8 @@ async fn a_full_pool_is_told_within_its_wait() {
         .boxed()
     });
     holds.await.unwrap();
-    let busy = store.probe().await;
-    assert_eq!(busy, Err(StoreError::Busy { doing: "probing the store" }));
+    let crowded = store.probe().await;
+    assert_eq!(crowded, Err(StoreError::Crowded { doing: "probing the store" }));
     let head = crate::domain::log::Checkpoint {
         log: crate::domain::log::LogId::of(&[9; 32]),
         size: 0,
