@@ -17,6 +17,14 @@ use crate::store::{Cell, RawRow, RawTables, Table};
 /// The form of packages.
 const FORM: u64 = 1;
 
+/// What lines hold.
+const KEYS: [&[&str]; 4] = [
+    &["package", "tenant", "at", "on_record", "records", "unproven", "sources"],
+    &["table", "row"],
+    &["proof", "size", "path"],
+    &["growth", "from", "to", "path"],
+];
+
 /// Writes `material`, which must hold proofs, as a package.
 pub fn pack(material: &Material, tenant: &str, at: &str) -> String {
     let ids: Vec<&str> = material
@@ -104,6 +112,9 @@ impl Reading {
         if end.get("sha256").and_then(Value::as_str) != Some(&digest) {
             self.fault("the package does not end with the digest of its lines".into());
         }
+        if let Some(end) = end.as_object() {
+            self.unheard("the last line", end, &[&["lines", "sha256"]]);
+        }
         let lines = end.get("lines").and_then(Value::as_u64);
         if lines != Some(body.lines().count() as u64) {
             self.fault("the package does not hold as many lines as it says".into());
@@ -112,15 +123,20 @@ impl Reading {
 
     fn line(&mut self, at: u64, line: &Map<String, Value>) {
         let name = |key: &str| line.get(key).and_then(Value::as_str);
+        self.unheard(&format!("line {at}"), line, &KEYS);
         if line.contains_key("package") && at > 1 {
             self.fault(format!("line {at} is a head, which only the first may be"));
         } else if line.contains_key("package") {
             self.head(line);
         } else if let Some(table) = name("table") {
-            let table = Table::ALL.into_iter().find(|known| known.name() == table);
-            let row = line.get("row").and_then(Value::as_object).and_then(read);
-            match table.zip(row) {
-                Some((table, row)) => self.tables.entry(table).or_default().push(row),
+            let mut packed = Table::ALL.into_iter().filter(|table| *table != Table::Nodes);
+            let table = packed.find(|known| known.name() == table);
+            let row = line.get("row").and_then(Value::as_object);
+            match table.zip(row).and_then(|(table, row)| Some((table, row, read(row)?))) {
+                Some((table, row, cells)) => {
+                    self.unheard(&format!("the row in line {at}"), row, &[table.columns()]);
+                    self.tables.entry(table).or_default().push(cells);
+                }
                 None => self.fault(format!("line {at} is no row")),
             }
         } else if let Some(id) = name("proof") {
@@ -142,6 +158,14 @@ impl Reading {
             }
         } else {
             self.fault(format!("line {at} is nothing known"));
+        }
+    }
+
+    /// Keys that are in none of `known`, or not together in one: nobody reads what they say.
+    fn unheard(&mut self, place: &str, object: &Map<String, Value>, known: &[&[&str]]) {
+        let is_one = |keys: &&[&str]| object.keys().all(|key| keys.contains(&key.as_str()));
+        if !known.iter().any(|keys| is_one(keys)) {
+            self.fault(format!("{place} has keys that no package has there"));
         }
     }
 
@@ -271,8 +295,8 @@ fn read(row: &Map<String, Value>) -> Option<RawRow> {
         Value::Null => Some(Cell::Null),
         Value::Number(number) => number.as_i64().map(Cell::Int),
         Value::String(text) => Some(Cell::Text(text.clone())),
-        Value::Object(_) => {
-            let coded = value.get("base64")?.as_str()?;
+        Value::Object(coded) => {
+            let coded = coded.get("base64").filter(|_| coded.len() == 1)?.as_str()?;
             STANDARD.decode(coded).ok().map(Cell::Bytes)
         }
         Value::Bool(_) | Value::Array(_) => None,

@@ -79,6 +79,19 @@ pub struct Problem {
     pub what: String,
 }
 
+impl Problem {
+    /// The record that is not what its log says, or has no place there.
+    pub fn of_record(&self) -> Option<&str> {
+        let is_of = match self.kind {
+            "unreadable" | "root" | "missing" | "added" => true,
+            // Of custody no place is told.
+            "altered" => self.index.is_some(),
+            _ => false,
+        };
+        self.id.as_deref().filter(|_| is_of)
+    }
+}
+
 /// What was looked at, and what is wrong.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Verified {
@@ -96,6 +109,8 @@ pub struct Verified {
     pub unvouched: u64,
     /// Sources.
     pub sources: u64,
+    /// What was not looked at, and is no fault.
+    pub notes: Vec<String>,
     /// Faults; empty where all is well.
     pub problems: Vec<Problem>,
 }
@@ -112,6 +127,7 @@ pub fn verify(material: &Material, outside: &Outside) -> Verified {
             Some(proofs) => found.paths(log, proofs),
         }
     }
+    found.strays(&logs, material);
     found.outside(&logs, outside, material);
     found.records(material, &logs, outside);
     found.sources(material);
@@ -215,10 +231,28 @@ impl Found {
             return;
         };
         // A package holds those that its records need.
-        let wanted = keys.iter().filter(|_| outside.are_all && material.proofs.is_none());
+        let wanted = keys.iter().filter(|_| material.proofs.is_none());
         for key in wanted.filter(|key| !logs.values().any(|log| log.key == **key)) {
-            let what = format!("log {} of the given keys is not here", LogId::of(key).as_str());
-            self.add("missing", (None, None), what);
+            let log = LogId::of(key);
+            let log = log.as_str();
+            let mut custody = rows(material, Table::Custody);
+            if outside.are_all {
+                self.add(
+                    "missing",
+                    (None, None),
+                    format!("log {log} of the given keys is not here"),
+                );
+            } else if custody.any(|row| text(row, "log_id") == Some(log)) {
+                let what = format!(
+                    "log {log} of the service's own keys is not here, and its key signed custody"
+                );
+                self.add("missing", (None, None), what);
+            } else {
+                self.0.notes.push(format!(
+                    "log {log} of the service's own keys is not here: if it had records, they were \
+                     taken away"
+                ));
+            }
         }
     }
 
@@ -264,8 +298,9 @@ impl Found {
                 self.add("signature", (None, Some(size)), what);
                 continue;
             }
-            if log.heads.insert(size, head).is_some_and(|other| other.root != root) {
-                let what = format!("two checkpoints of {size} leaves are signed and differ");
+            if let Some(other) = log.heads.insert(size, head) {
+                let differ = if other.root == root { "" } else { " and differ" };
+                let what = format!("two checkpoints of {size} leaves are signed{differ}");
                 self.add("checkpoint", (None, Some(size)), what);
             }
         }

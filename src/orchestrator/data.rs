@@ -105,7 +105,8 @@ fn now_ms() -> i64 {
 }
 
 fn strange_logs(settings: &Settings, kept: &Kept) -> Vec<(&'static str, String)> {
-    let present = auth::evidence_key_there(settings).and_then(|key| Signer::of(&key).ok());
+    let present = auth::evidence_key_there(settings).ok().flatten();
+    let present = present.and_then(|key| Signer::of(&key).ok());
     let mut own: BTreeSet<LogId> = settings.evidence.known().iter().map(LogId::of).collect();
     own.extend(present.map(|signer| LogId::of(&signer.public_key())));
     let strange = kept.logs().unwrap_or_default().into_iter().filter(|key| !own.contains(&key.log));
