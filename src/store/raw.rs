@@ -1,7 +1,7 @@
 //! Rows as they lie in a store, whatever somebody made of them: what is verified must not be
 //! believed to be well formed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rusqlite::types::ValueRef;
@@ -167,20 +167,27 @@ impl Kept {
         }
     }
 
-    /// The leaves of a tenant, or of one of its decisions, that have no row of that tenant's.
-    pub fn raw_lost(&self, tenant: &TenantId, id: Option<&str>) -> Result<Vec<RawRow>, StoreError> {
-        match self {
+    /// The ids of a tenant's decisions that have a leaf, or one of them.
+    pub fn logged(
+        &self,
+        tenant: &TenantId,
+        id: Option<&str>,
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let rows = match self {
             Kept::File(path) => in_file(path, DOING, |c| {
-                let sql = format!("{} {LOST} AND (?2 IS NULL OR decision = ?2)", of(Table::Leaves));
+                let one = if id.is_some() { "decision = ?2" } else { "?2 IS NULL" };
+                let sql = format!("{} WHERE tenant = ?1 AND {one}", of(Table::Leaves));
                 rows(c, Table::Leaves, (&sql, params![tenant.as_str(), id]))
             }),
-            Kept::Database(store) => store.raw_lost(tenant.clone(), id.map(str::to_owned)),
-        }
+            Kept::Database(store) => store.raw_leaves(tenant.clone(), id.map(str::to_owned)),
+        };
+        let name = |row: RawRow| match row.get("decision") {
+            Some(Cell::Text(id)) => id.clone(),
+            _ => "a leaf whose id cannot be read".to_owned(),
+        };
+        Ok(rows?.into_iter().map(name).collect())
     }
 }
-
-const LOST: &str = "WHERE tenant = ?1 AND NOT EXISTS \
-    (SELECT 1 FROM decisions AS d WHERE d.id = leaves.decision AND d.tenant = leaves.tenant)";
 
 /// Its columns by name: a schema that somebody changed must not say what they are called.
 pub(super) fn of(table: Table) -> String {

@@ -102,25 +102,22 @@ fn gather(
     wanted: &Wanted<'_>,
     (outside, own): (&[Checkpoint], &Keys),
 ) -> Result<Gathered, StoreError> {
-    let mut unproven = Gathering::lost(kept, wanted)?;
-    let first = Gathering::rows(kept, wanted, None)?;
-    let heads = Heads::of(kept, own)?;
-    let mut packing = Packing::of(heads.keys());
-    let mut gathering = Gathering::of(kept, wanted, &heads);
-    let mut faults = compared(&mut gathering, outside, &mut packing)?;
-    let mut rows = first;
-    while let Some(found) = gathering.pack(rows, &mut packing)? {
-        unproven.extend(found.unproven);
-        rows = Gathering::rows(kept, wanted, Some(found.last))?;
+    let mut gathering = Gathering::of(kept, wanted, own)?;
+    let mut packing = Packing::of(gathering.heads.keys());
+    let compared = compared(&mut gathering, outside, &mut packing)?;
+    let mut unproven = Vec::new();
+    while let Some(more) = gathering.pack(&mut packing)? {
+        unproven.extend(more);
     }
+    let (lost, Heads { mut faults, .. }) = gathering.lost();
+    faults.extend(compared);
     let mut named = BTreeSet::new();
-    for (id, why) in unproven.into_iter().filter(|(id, _)| named.insert(id.clone())) {
+    let all = lost.into_iter().chain(unproven);
+    for (id, why) in all.filter(|(id, _)| named.insert(id.clone())) {
         faults.push(format!("{id}: {why}: it is not in the package"));
         packing.unproven(id);
     }
-    let material = packing.material();
-    let (material, lacks) = with_sources(kept, wanted.tenant, material);
-    faults.splice(0..0, heads.faults.iter().cloned());
+    let (material, lacks) = with_sources(kept, wanted.tenant, packing.material());
     faults.extend(lacks);
     Ok(Gathered { material, faults })
 }
@@ -175,13 +172,13 @@ fn compared(
     let mut faults = Vec::new();
     for Checkpoint { log, size, .. } in outside {
         let mut known = gathering.heads.believed.iter();
-        let tail = known.find(|known| known.key.log == *log).and_then(|log| log.head.as_ref());
+        let tail = known.find(|known| known.key.log == *log).and_then(|log| log.head.clone());
         let Some(tail) = tail else {
             faults.push(format!("log {} of a checkpoint has no head in this store", log.as_str()));
             continue;
         };
-        packing.head(tail);
-        match gathering.grown(*size, tail)? {
+        packing.head(&tail);
+        match gathering.grown(*size, &tail)? {
             Some(path) => {
                 packing.growth(Growth { log: log.clone(), from: *size, to: tail.size, path });
             }

@@ -149,57 +149,37 @@ type Read<'a> =
 
 /// What goes through the records of a store.
 pub(super) struct Gathering<'a> {
+    kept: &'a Kept,
     wanted: &'a Wanted<'a>,
-    pub(super) heads: &'a Heads,
+    pub(super) heads: Heads,
     shelf: proof::Shelf<Read<'a>>,
+    /// What was logged and was not come upon yet.
+    logged: BTreeSet<String>,
+    rows: RawTables,
 }
 
-/// One look at the records of a tenant.
-pub(super) struct Found {
-    /// The smallest number.
-    pub(super) last: i64,
-    /// What cannot be proven, and why.
-    pub(super) unproven: Vec<(String, String)>,
-}
+/// What cannot be proven, by its id, and why.
+pub(super) type Unproven = Vec<(String, String)>;
 
 impl<'a> Gathering<'a> {
-    pub(super) fn of(kept: &'a Kept, wanted: &'a Wanted<'a>, heads: &'a Heads) -> Self {
+    /// Leaves are read first, so that what is recorded meanwhile is not missed; heads last, so that they
+    /// stand above all records.
+    pub(super) fn of(
+        kept: &'a Kept,
+        wanted: &'a Wanted<'a>,
+        own: &Keys,
+    ) -> Result<Self, StoreError> {
+        let logged = kept.logged(wanted.tenant, wanted.id)?;
+        let rows = next(kept, wanted, None)?;
+        let heads = Heads::of(kept, own)?;
         let read = move |log: &LogId, level, places| kept.hashes(log, level, places);
-        Self { wanted, heads, shelf: proof::Shelf::of(Box::new(read)) }
+        let shelf = proof::Shelf::of(Box::new(read) as Read<'a>);
+        Ok(Self { kept, wanted, heads, shelf, logged, rows })
     }
 
-    /// The rows of the next records, newest first; empty where there are no more. They come before the
-    /// heads, so that those stand above all of them.
-    pub(super) fn rows(
-        kept: &Kept,
-        wanted: &Wanted<'_>,
-        before: Option<i64>,
-    ) -> Result<RawTables, StoreError> {
-        let (tenant, id) = (wanted.tenant.clone(), wanted.id.map(str::to_owned));
-        kept.raw_records(&Part { tenant, id, before, limit: ROWS })
-    }
-
-    /// The ids of what was logged and has no row. Leaves hold no time: of a part of the time none is
-    /// missed.
-    pub(super) fn lost(
-        kept: &Kept,
-        wanted: &Wanted<'_>,
-    ) -> Result<Vec<(String, String)>, StoreError> {
-        if wanted.since.is_some() || wanted.until.is_some() {
-            return Ok(Vec::new());
-        }
-        let rows = kept.raw_lost(wanted.tenant, wanted.id)?;
-        let why = "it was logged, and its row is missing or of another tenant";
-        let name = |row: &RawRow| text(row, "decision").unwrap_or("a leaf").to_owned();
-        Ok(rows.iter().map(|row| (name(row), why.to_owned())).collect())
-    }
-
-    /// Puts what is wanted of `rows` into `packing`.
-    pub(super) fn pack(
-        &mut self,
-        mut rows: RawTables,
-        packing: &mut Packing,
-    ) -> Result<Option<Found>, StoreError> {
+    /// Puts the next records into `packing`, newest first; `None` where there are no more.
+    pub(super) fn pack(&mut self, packing: &mut Packing) -> Result<Option<Unproven>, StoreError> {
+        let mut rows = std::mem::take(&mut self.rows);
         let mut of = |table, column: &str| {
             let mut by: BTreeMap<String, Vec<RawRow>> = BTreeMap::new();
             for row in rows.remove(&table).unwrap_or_default() {
@@ -214,15 +194,18 @@ impl<'a> Gathering<'a> {
         let Some(last) = decisions.iter().filter_map(|row| int(row, "sequence")).min() else {
             return Ok(None);
         };
-        let mut unproven = Vec::new();
-        let wanted = self.wanted;
-        for row in decisions.into_iter().filter(|row| wanted.is_met(row)) {
+        let mut unproven = Unproven::new();
+        for row in decisions {
             let Some(id) = text(&row, "id").map(str::to_owned) else {
                 let name =
                     format!("the row with the number {}", int(&row, "sequence").unwrap_or(0));
                 unproven.push((name, "its id cannot be read".to_owned()));
                 continue;
             };
+            self.logged.remove(&id);
+            if !self.wanted.is_met(&row) {
+                continue;
+            }
             let leaf = leaves.remove(&id).and_then(|mut leaves| leaves.pop());
             match self.proven(leaf)? {
                 Ok((leaf, head, path)) => {
@@ -232,7 +215,18 @@ impl<'a> Gathering<'a> {
                 Err(why) => unproven.push((id, why.to_owned())),
             }
         }
-        Ok(Some(Found { last, unproven }))
+        self.rows = next(self.kept, self.wanted, Some(last))?;
+        Ok(Some(unproven))
+    }
+
+    /// What was logged and has no row, after all are packed. Leaves hold no time: of a part of the time
+    /// none is missed.
+    pub(super) fn lost(self) -> (Unproven, Heads) {
+        let Wanted { since, until, .. } = self.wanted;
+        let is_part = since.is_some() || until.is_some();
+        let why = "it was logged, and its row is missing or of another tenant";
+        let lost = self.logged.into_iter().filter(|_| !is_part);
+        (lost.map(|id| (id, why.to_owned())).collect(), self.heads)
     }
 
     /// The way from a leaf to the head of its log, or why there is none.
@@ -269,6 +263,12 @@ impl<'a> Gathering<'a> {
     ) -> Result<Option<Vec<Digest>>, StoreError> {
         self.shelf.consistency(leaves, tail)
     }
+}
+
+/// The rows of the next records, newest first; empty where there are no more.
+fn next(kept: &Kept, wanted: &Wanted<'_>, before: Option<i64>) -> Result<RawTables, StoreError> {
+    let (tenant, id) = (wanted.tenant.clone(), wanted.id.map(str::to_owned));
+    kept.raw_records(&Part { tenant, id, before, limit: ROWS })
 }
 
 type Proven = (RawRow, Checkpoint, Vec<Digest>);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::gathered::{Found, Gathering, Heads, Wanted, text};
+use super::gathered::{Gathering, Wanted, text};
 use super::{Refused, ReplayArgs};
 use crate::cli::{complain, exit, print};
 use crate::detect::builtin;
@@ -112,32 +112,22 @@ async fn all(
     for tenant in tenants {
         let (id, since) = (args.id.as_deref(), args.since);
         let wanted = Wanted { tenant, id, since, until: None };
-        let mut lost = Gathering::lost(kept, &wanted)?;
-        let mut rows = Gathering::rows(kept, &wanted, None)?;
         // Whose the logs are is for verification.
-        let heads = Heads::of(kept, &None)?;
-        let mut gathering = Gathering::of(kept, &wanted, &heads);
+        let mut gathering = Gathering::of(kept, &wanted, &None)?;
         let mut named = BTreeSet::new();
         loop {
-            let mut packing = Packing::of(heads.keys());
-            let found = gathering.pack(rows, &mut packing)?;
-            let (last, unproven) = match found {
-                Some(Found { last, unproven }) => (Some(last), unproven),
-                None => (None, std::mem::take(&mut lost)),
-            };
-            for (id, why) in unproven {
-                if named.insert(id.clone()) {
-                    again.failed((&id, tenant.as_str()), why);
-                }
-            }
-            if last.is_none() {
-                break;
+            let mut packing = Packing::of(gathering.heads.keys());
+            let Some(unproven) = gathering.pack(&mut packing)? else { break };
+            for (id, why) in unproven.into_iter().filter(|(id, _)| named.insert(id.clone())) {
+                again.failed((&id, tenant.as_str()), why);
             }
             let mut get = |tenant: Option<&TenantId>, digest: Digest| {
                 kept.source((tenant.cloned(), digest)).map_err(|error| error.to_string())
             };
             again.records(&packing.material(), &mut get).await;
-            rows = Gathering::rows(kept, &wanted, last)?;
+        }
+        for (id, why) in gathering.lost().0.into_iter().filter(|(id, _)| !named.contains(id)) {
+            again.failed((&id, tenant.as_str()), why);
         }
     }
     Ok(())

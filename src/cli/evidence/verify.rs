@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::gathered::text;
 use super::{Refused, VerifyArgs};
-use crate::cli::{complain, exit, load_settings, print};
+use crate::cli::{complain, exit, print};
 use crate::evidence::verify::{Material, Outside, Problem, Verified};
 use crate::evidence::{Kept, commit_json, package};
 use crate::orchestrator::verified;
@@ -55,11 +55,7 @@ fn outside(args: &VerifyArgs) -> Result<Outside, Refused> {
     let heads = super::heads(&args.checkpoint)?;
     let keys = match &args.keys {
         Some(file) => Some(keys(file)?),
-        // Where the service itself is not at hand, neither are its settings.
-        None => match load_settings(args.config.as_deref(), None) {
-            Ok(settings) => super::own(&settings)?,
-            Err(_) => None,
-        },
+        None => super::own(&super::settings(args.config.as_deref())?)?,
     };
     Ok(Outside { heads, keys, are_all: args.keys.is_some() })
 }

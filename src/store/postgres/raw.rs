@@ -35,8 +35,8 @@ impl Postgres {
         self.at_once(|t| records(t, part).boxed())
     }
 
-    /// The leaves of a tenant, or of one of its decisions, that have no row.
-    pub(in crate::store) fn raw_lost(
+    /// The leaves of a tenant, or of one of its decisions.
+    pub(in crate::store) fn raw_leaves(
         &self,
         tenant: TenantId,
         id: Option<String>,
@@ -44,8 +44,7 @@ impl Postgres {
         self.at_once(|t| {
             async move {
                 t.batch_execute(&Scope::Tenant(tenant.clone()).enter()).await?;
-                let sql = "WHERE tenant = $1 AND ($2::text IS NULL OR decision = $2) AND NOT EXISTS \
-                           (SELECT 1 FROM decisions AS d WHERE d.id = leaves.decision)";
+                let sql = "WHERE tenant = $1 AND ($2::text IS NULL OR decision = $2)";
                 rows(t, Table::Leaves, (sql, &[&tenant.as_str(), &id])).await
             }
             .boxed()

@@ -12,6 +12,8 @@ use detector_orchestrator::seal::{Key, Signer};
 use detector_orchestrator::store::{Decisions as _, Kept, Page, Sqlite, Table};
 use serde_json::{Value, json};
 
+use super::{decided, id, of};
+use crate::app::spawn;
 use crate::binary::{command, run, text};
 use crate::damage::says;
 use crate::tamper::{KEY, append, decision, filled};
@@ -296,4 +298,27 @@ async fn content_of_a_record_that_is_gone_and_keys_without_keys_are_told() {
     std::fs::write(root.join("head.txt"), run(root, &["evidence", "keys"]).stdout).unwrap();
     let words = ["line 1 holds no key of a log; give lines of `evidence keys --json`"];
     says(root, &["verify", "--keys", "head.txt"], 65, &words);
+}
+
+#[tokio::test]
+async fn a_row_that_was_moved_to_another_tenant_is_shown_to_nobody() {
+    let app = spawn().await;
+    let made = decided(&app, "").await;
+    let id = id(&made);
+    of(&app, ("GET", id), "", &json!({})).await;
+    let get = async |path: &str, tenant: &str| {
+        let path = format!("/api/v1/evidence{path}");
+        app.send("GET", &path, &[("x-tenant-id", tenant)], b"").await
+    };
+    assert_eq!(get("", "default").await.json()["decisions"][0]["id"], id);
+    let moved = "UPDATE decisions SET tenant = 'acme'; UPDATE leaves SET tenant = 'acme'";
+    open(&app.path("")).execute_batch(moved).unwrap();
+    for tenant in ["acme", "default"] {
+        let list = get("", tenant).await;
+        assert_eq!(list.json()["decisions"], json!([]), "{}", list.text);
+        for of in ["", "/package", "/proof", "/chain"] {
+            let answer = get(&format!("/{id}{of}"), tenant).await;
+            assert_eq!(answer.status, 404, "{tenant} {of}: {}", answer.text);
+        }
+    }
 }
