@@ -115,6 +115,14 @@ pub struct Verified {
     pub problems: Vec<Problem>,
 }
 
+/// What is said of a log that a key of the service names and the store lacks: nothing tells whether it
+/// ever had a record.
+pub fn not_here(log: &str) -> String {
+    format!(
+        "log {log} of the service's own keys is not here: if it had records, they were taken away"
+    )
+}
+
 /// Verifies all of it.
 pub fn verify(material: &Material, outside: &Outside) -> Verified {
     let mut found = Found::default();
@@ -248,10 +256,7 @@ impl Found {
                 );
                 self.add("missing", (None, None), what);
             } else {
-                self.0.notes.push(format!(
-                    "log {log} of the service's own keys is not here: if it had records, they were \
-                     taken away"
-                ));
+                self.0.notes.push(not_here(log));
             }
         }
     }

@@ -109,7 +109,8 @@ fn gather(
     while let Some(more) = gathering.pack(&mut packing)? {
         unproven.extend(more);
     }
-    let (lost, Heads { mut faults, .. }) = gathering.lost();
+    let (lost, Heads { mut faults, notes, .. }) = gathering.lost();
+    noted(&notes);
     faults.extend(compared);
     let mut named = BTreeSet::new();
     let all = lost.into_iter().chain(unproven);
@@ -148,10 +149,14 @@ fn with_sources(kept: &Kept, tenant: &TenantId, mut material: Material) -> (Mate
     (material, faults)
 }
 
+fn noted(notes: &[String]) {
+    notes.iter().for_each(|note| complain(&super::shown(&format!("note: {note}"))));
+}
+
 /// Takes what is not what was recorded out of the package; what is wrong, there and with the rest.
 fn held(material: &mut Material, (keys, heads): (Keys, Vec<Checkpoint>)) -> Vec<String> {
     let found = verified(material, &Outside { keys, heads, ..Outside::default() });
-    found.notes.iter().for_each(|note| complain(&super::shown(&format!("note: {note}"))));
+    noted(&found.notes);
     let wrong = wrong(&found.problems);
     packing::leave_out(material, &wrong);
     let told = |Problem { id, what, .. }: Problem| match id {
@@ -196,7 +201,7 @@ pub(super) fn keys(args: &LogKeysArgs) -> u8 {
         let own = super::own(&settings)?;
         Heads::of(&kept, &own).map_err(|error| super::unread(&kept, &error))
     });
-    let Heads { believed, faults, .. } = match found {
+    let Heads { believed, faults, notes, .. } = match found {
         Ok(heads) => heads,
         Err((code, why)) => {
             complain(&super::shown(&format!("error: {why}")));
@@ -214,6 +219,7 @@ pub(super) fn keys(args: &LogKeysArgs) -> u8 {
             print(&note.unwrap_or_else(none));
         }
     }
+    noted(&notes);
     faults.iter().for_each(|fault| complain(fault));
     if faults.is_empty() { exit::OK } else { exit::DATA }
 }

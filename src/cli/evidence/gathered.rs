@@ -7,7 +7,7 @@ use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
 use crate::domain::log::{Checkpoint, LogId};
 use crate::evidence::packing::Packing;
-use crate::evidence::verify::Problem;
+use crate::evidence::verify::{Problem, not_here};
 use crate::evidence::{merkle, proof};
 use crate::store::{Cell, Kept, LogKey, Part, RawRow, RawTables, StoreError, Table};
 
@@ -50,6 +50,8 @@ pub(super) struct Heads {
     strange: BTreeSet<i64>,
     /// What is wrong.
     pub(super) faults: Vec<String>,
+    /// What may be.
+    pub(super) notes: Vec<String>,
 }
 
 fn int(row: &RawRow, column: &str) -> Option<i64> {
@@ -104,6 +106,9 @@ impl Heads {
             }
             all.believed.push(Head { key, head, number });
         }
+        let is_here = |key: &&[u8; 32]| all.believed.iter().any(|log| log.key.public_key == **key);
+        let absent = own.iter().flatten().filter(|key| !is_here(key));
+        all.notes = absent.map(|key| not_here(LogId::of(key).as_str())).collect();
         Ok(all)
     }
 

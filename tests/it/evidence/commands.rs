@@ -6,10 +6,13 @@ use std::path::Path;
 use detector_orchestrator::domain::digest::Digest;
 use detector_orchestrator::domain::log::LogId;
 use detector_orchestrator::evidence::merkle::Frontier;
+use detector_orchestrator::evidence::proof;
 use detector_orchestrator::evidence::verify::{Material, Outside, verify};
 use detector_orchestrator::orchestrator::STORE_FILE;
 use detector_orchestrator::seal::{Key, Signer};
-use detector_orchestrator::store::{Decisions as _, Kept, Page, Sqlite, Table};
+use detector_orchestrator::store::{
+    Decisions as _, Kept, Ledger as _, Page, Place, Sqlite, SqliteOptions, Table,
+};
 use serde_json::{Value, json};
 
 use super::{decided, id, of};
@@ -134,6 +137,7 @@ async fn a_log_of_an_own_key_that_is_gone_whole_is_told() {
     let (code, told) = verify();
     let words = format!("note: log {} of the service's own keys is not here", log.as_str());
     assert!(code == Some(0) && told.contains(&words), "{told}");
+    says(root, &["keys"], 65, &[&words, "is left out"]);
     let entry = "INSERT INTO custody VALUES ('record-00000', 2, 'acme', 1, 'accessed', 'x', 'api', '{}', \
                  zeroblob(32), zeroblob(32), ?1, zeroblob(64))";
     open(root).execute(entry, [log.as_str()]).unwrap();
@@ -157,6 +161,12 @@ async fn a_forged_head_of_any_size_is_named_by_every_command() {
                   FROM checkpoints LIMIT 1";
     open(root).execute_batch(forged).unwrap();
     says(root, &["verify"], 65, &["the checkpoint of 9223372036854775807 leaves"]);
+    let file = Place::File(root.join("data").join(STORE_FILE));
+    let store = Sqlite::open(&SqliteOptions::at(file)).unwrap();
+    let key = store.logs().await.unwrap().remove(0);
+    let found = proof::newest(&store, &key).await.unwrap();
+    assert_eq!((found.unsigned, found.head.unwrap().size), (1, 640));
+    drop(store);
     says(root, &["keys"], 65, &["\n640\n", "the newest 1 checkpoints of log"]);
     let words = ["the newest 1 checkpoints of log", "214 records are in"];
     says(root, &export("acme", "acme.jsonl", &[]), 65, &words);

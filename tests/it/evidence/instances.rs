@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::id;
 use crate::access::BOOT;
 use crate::app::Answer;
+use crate::binary::text;
 use crate::postgres::Server;
 use crate::shared::{Instance, orchestrator, secret};
 
@@ -199,6 +200,20 @@ async fn a_database_is_verified_whole_and_each_tamper_is_named() {
     std::fs::write(&file, head.stdout).unwrap();
     let kept = ["--checkpoint", file.to_str().unwrap()];
     assert_eq!(verified(&url, &kept).0, Some(0));
+    let says = |args: &[&str], code, words: &[&str]| {
+        let args = [&["evidence"], args].concat();
+        let output = orchestrator(dir.path(), &url, &args).output().unwrap();
+        let told = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {told}");
+        assert!(words.iter().all(|word| told.contains(word)), "{args:?}: {words:?} in {told}");
+    };
+    let export = ["export", "--tenant", "acme", "acme.jsonl"];
+    says(&[&export, &kept[..]].concat(), 0, &["6 records are in"]);
+    says(&["verify", "acme.jsonl", kept[0], kept[1]], 0, &["6 records", " 0 problems"]);
+    let one = ["export", "--tenant", "globex", "--id", &ids[8], "one.jsonl"];
+    says(&one, 0, &["1 records are in"]);
+    says(&["replay", "--tenant", "acme"], 0, &["6 records: 6 equal"]);
+    says(&["replay", "--package", "acme.jsonl"], 0, &["6 records: 6 equal"]);
     // One after another; each is taken back.
     for (kind, named, tamper) in tampers(&ids[1], &ids[8]) {
         let copy = "decisions leaves checkpoints sources".split(' ');
@@ -226,6 +241,16 @@ async fn a_database_is_verified_whole_and_each_tamper_is_named() {
         attack(&server, &url, &back);
     }
     assert_eq!(verified(&url, &kept).0, Some(0), "all was taken back");
+    let edit = "UPDATE decisions SET record = replace(record, '\"actor\":', '\"actor\" :')";
+    let edit =
+        format!("{edit} WHERE id = '{}'; DELETE FROM decisions WHERE id = '{}'", ids[1], ids[2]);
+    attack(&server, &url, &edit);
+    let altered = format!("{} acme: its body or its leaf is not what was recorded", ids[1]);
+    let lost = format!("{} acme: it was logged, and its row is missing", ids[2]);
+    let words = [altered.as_str(), lost.as_str(), "6 records: 4 equal, 1 differ"];
+    says(&["replay", "--tenant", "acme"], 65, &words);
+    let words = [&*ids[1], &*ids[2], "4 records are in b.jsonl; 2 more"];
+    says(&["export", "--tenant", "acme", "b.jsonl"], 65, &words);
 }
 
 /// Columns that can be written.
