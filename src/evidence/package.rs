@@ -164,7 +164,7 @@ impl Reading {
     /// Keys that are in none of `known`, or not together in one: nobody reads what they say.
     fn unheard(&mut self, place: &str, object: &Map<String, Value>, known: &[&[&str]]) {
         let is_one = |keys: &&[&str]| object.keys().all(|key| keys.contains(&key.as_str()));
-        if !known.iter().any(|keys| is_one(keys)) {
+        if !known.iter().any(is_one) {
             self.fault(format!("{place} has keys that no package has there"));
         }
     }
