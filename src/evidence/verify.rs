@@ -115,6 +115,9 @@ pub struct Verified {
     pub problems: Vec<Problem>,
 }
 
+/// What is said of a record whose hash is not that of its leaf.
+pub const ALTERED: &str = "its body or its leaf is not what was recorded";
+
 /// What is said of a log that a key of the service names and the store lacks: nothing tells whether it
 /// ever had a record.
 pub fn not_here(log: &str) -> String {
@@ -397,7 +400,7 @@ impl Found {
         };
         self.0.records += 1;
         if merkle::leaf_hash(record.as_bytes()) != leaf.hash {
-            self.add("altered", at, "its body or its leaf is not what was recorded");
+            self.add("altered", at, ALTERED);
         }
         let Ok(body) = serde_json::from_str::<Value>(record) else {
             return self.add("unreadable", at, "its body is no JSON");

@@ -211,6 +211,20 @@ fn broken_is_seen(root: &Path, id: &str) {
     };
     altered(&[]);
     rewrite(&record);
+    // A leaf that is not what it was leaves no other of its tile proven; they are decided again.
+    let beside = "DROP TRIGGER leaves_keep_values; CREATE TABLE kept AS SELECT * FROM leaves; \
+                  UPDATE leaves SET hash = zeroblob(32) WHERE place = (SELECT CASE place % 256 \
+                  WHEN 0 THEN 1 ELSE -1 END + place FROM kept WHERE decision = '?')";
+    store.execute_batch(&beside.replace('?', id)).unwrap();
+    let (sum, lines, code) = replay(root, &["--id", id]);
+    assert_eq!(
+        (sum["differ"].as_u64(), sum["failed"].as_u64(), code),
+        (Some(1), Some(0), Some(65))
+    );
+    let faults = lines[0]["faults"].to_string();
+    assert!(faults.contains("do not lead to the signed root"), "{faults}");
+    let back = "UPDATE leaves SET hash = (SELECT hash FROM kept WHERE kept.place = leaves.place)";
+    store.execute_batch(back).unwrap();
     let packed = run(root, &["evidence", "export", "--tenant", "reads", "reads.jsonl"]);
     assert_eq!(packed.status.code(), Some(0), "{}", text(&packed.stderr));
     let packed = ["--package", "reads.jsonl"];

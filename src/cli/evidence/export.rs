@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::gathered::{Gathering, Heads, Keys, Wanted, text, wrong};
+use super::gathered::{Gathering, Heads, Keys, Unproven, Wanted, text, wrong};
 use super::{ExportArgs, LogKeysArgs, Refused};
 use crate::cli::{complain, exit, print};
 use crate::domain::digest::Digest;
@@ -114,7 +114,7 @@ fn gather(
     faults.extend(compared);
     let mut named = BTreeSet::new();
     let all = lost.into_iter().chain(unproven);
-    for (id, why) in all.filter(|(id, _)| named.insert(id.clone())) {
+    for Unproven { id, why, .. } in all.filter(|it| named.insert(it.id.clone())) {
         faults.push(format!("{id}: {why}: it is not in the package"));
         packing.unproven(id);
     }

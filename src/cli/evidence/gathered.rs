@@ -7,7 +7,7 @@ use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
 use crate::domain::log::{Checkpoint, LogId};
 use crate::evidence::packing::Packing;
-use crate::evidence::verify::{Problem, not_here};
+use crate::evidence::verify::{ALTERED, Problem, not_here};
 use crate::evidence::{merkle, proof};
 use crate::store::{Cell, Kept, LogKey, Part, RawRow, RawTables, StoreError, Table};
 
@@ -163,8 +163,13 @@ pub(super) struct Gathering<'a> {
     rows: RawTables,
 }
 
-/// What cannot be proven, by its id, and why.
-pub(super) type Unproven = Vec<(String, String)>;
+/// What cannot be proven.
+pub(super) struct Unproven {
+    pub(super) id: String,
+    pub(super) why: &'static str,
+    /// Where it is there.
+    pub(super) row: Option<RawRow>,
+}
 
 impl<'a> Gathering<'a> {
     /// Leaves are read first, so that what is recorded meanwhile is not missed; heads last, so that they
@@ -183,7 +188,10 @@ impl<'a> Gathering<'a> {
     }
 
     /// Puts the next records into `packing`, newest first; `None` where there are no more.
-    pub(super) fn pack(&mut self, packing: &mut Packing) -> Result<Option<Unproven>, StoreError> {
+    pub(super) fn pack(
+        &mut self,
+        packing: &mut Packing,
+    ) -> Result<Option<Vec<Unproven>>, StoreError> {
         let mut rows = std::mem::take(&mut self.rows);
         let mut of = |table, column: &str| {
             let mut by: BTreeMap<String, Vec<RawRow>> = BTreeMap::new();
@@ -199,12 +207,11 @@ impl<'a> Gathering<'a> {
         let Some(last) = decisions.iter().filter_map(|row| int(row, "sequence")).min() else {
             return Ok(None);
         };
-        let mut unproven = Unproven::new();
+        let mut unproven = Vec::new();
         for row in decisions {
             let Some(id) = text(&row, "id").map(str::to_owned) else {
-                let name =
-                    format!("the row with the number {}", int(&row, "sequence").unwrap_or(0));
-                unproven.push((name, "its id cannot be read".to_owned()));
+                let id = format!("the row with the number {}", int(&row, "sequence").unwrap_or(0));
+                unproven.push(Unproven { id, why: "its id cannot be read", row: None });
                 continue;
             };
             self.logged.remove(&id);
@@ -212,12 +219,12 @@ impl<'a> Gathering<'a> {
                 continue;
             }
             let leaf = leaves.remove(&id).and_then(|mut leaves| leaves.pop());
-            match self.proven(leaf)? {
+            match self.proven(leaf, text(&row, "record"))? {
                 Ok((leaf, head, path)) => {
                     let entries = custody.remove(&id).unwrap_or_default();
                     packing.stored((leaf, row), entries, (&head, path));
                 }
-                Err(why) => unproven.push((id, why.to_owned())),
+                Err(why) => unproven.push(Unproven { id, why, row: Some(row) }),
             }
         }
         self.rows = next(self.kept, self.wanted, Some(last))?;
@@ -226,22 +233,30 @@ impl<'a> Gathering<'a> {
 
     /// What was logged and has no row, after all are packed. Leaves hold no time: of a part of the time
     /// none is missed.
-    pub(super) fn lost(self) -> (Unproven, Heads) {
+    pub(super) fn lost(self) -> (Vec<Unproven>, Heads) {
         let Wanted { since, until, .. } = self.wanted;
         let is_part = since.is_some() || until.is_some();
         let why = "it was logged, and its row is missing or of another tenant";
         let lost = self.logged.into_iter().filter(|_| !is_part);
-        (lost.map(|id| (id, why.to_owned())).collect(), self.heads)
+        (lost.map(|id| Unproven { id, why, row: None }).collect(), self.heads)
     }
 
-    /// The way from a leaf to the head of its log, or why there is none.
-    fn proven(&mut self, leaf: Option<RawRow>) -> Result<Result<Proven, &'static str>, StoreError> {
+    /// The way from the leaf of a record to the head of its log, or why there is none.
+    fn proven(
+        &mut self,
+        leaf: Option<RawRow>,
+        record: Option<&str>,
+    ) -> Result<Result<Proven, &'static str>, StoreError> {
         let Some(leaf) = leaf else { return Ok(Err("it is in no log")) };
         let place = int(&leaf, "place").and_then(|place| u64::try_from(place).ok());
         let read = (int(&leaf, "log"), place, bytes(&leaf, "hash").map(Digest::from_bytes));
         let (Some(number), Some(place), Some(hash)) = read else {
             return Ok(Err("its leaf cannot be read"));
         };
+        let is_other = |record: &str| merkle::leaf_hash(record.as_bytes()) != hash;
+        if record.is_some_and(|record| !record.is_empty() && is_other(record)) {
+            return Ok(Err(ALTERED));
+        }
         let Some(log) = self.heads.at(number) else {
             return Ok(Err(match self.heads.strange.contains(&number) {
                 true => "it is in a log that is left out",

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::gathered::{Gathering, Wanted, text};
+use super::gathered::{Gathering, Unproven, Wanted, text};
 use super::{Refused, ReplayArgs};
 use crate::cli::{complain, exit, print};
 use crate::detect::builtin;
@@ -118,16 +118,18 @@ async fn all(
         loop {
             let mut packing = Packing::of(gathering.heads.keys());
             let Some(unproven) = gathering.pack(&mut packing)? else { break };
-            for (id, why) in unproven.into_iter().filter(|(id, _)| named.insert(id.clone())) {
-                again.failed((&id, tenant.as_str()), why);
-            }
             let mut get = |tenant: Option<&TenantId>, digest: Digest| {
                 kept.source((tenant.cloned(), digest)).map_err(|error| error.to_string())
             };
+            for Unproven { id, why, row } in unproven {
+                again.record(row.as_ref(), (&id, tenant.as_str()), (&[why], &mut get)).await;
+                named.insert(id);
+            }
             again.records(&packing.material(), &mut get).await;
         }
-        for (id, why) in gathering.lost().0.into_iter().filter(|(id, _)| !named.contains(id)) {
-            again.failed((&id, tenant.as_str()), why);
+        let lost = gathering.lost().0;
+        for Unproven { id, why, .. } in lost.into_iter().filter(|it| !named.contains(&it.id)) {
+            again.failed((&id, tenant.as_str()), why.to_owned());
         }
     }
     Ok(())
@@ -166,16 +168,29 @@ impl<'a> Again<'a> {
             if self.is_another(row, (id, tenant)) {
                 continue;
             }
-            if text(row, "record") == Some("") {
-                self.sum.gone();
-                continue;
-            }
-            let replayed = self.replay.one(of("record"), &mut *get).await;
-            self.count((id, tenant), &replayed, &faults);
+            self.record(Some(row), (id, tenant), (&faults, &mut *get)).await;
         }
         let wanted = self.args.id.as_deref();
         for (id, faults) in faults.into_iter().filter(|(id, _)| wanted.is_none_or(|it| it == *id)) {
             self.failed((id, ""), faults.join("; "));
+        }
+    }
+
+    /// One of them, of which `faults` are known; whatever they are, it is decided again where its row is
+    /// there.
+    async fn record(
+        &mut self,
+        row: Option<&RawRow>,
+        of: (&str, &str),
+        (faults, get): (&[&str], snapshot::Get<'_>),
+    ) {
+        match row.map(|row| text(row, "record").unwrap_or_default()) {
+            Some("") if faults.is_empty() => self.sum.gone(),
+            Some("") | None => self.failed(of, faults.join("; ")),
+            Some(record) => {
+                let replayed = self.replay.one(record, get).await;
+                self.count(of, &replayed, faults);
+            }
         }
     }
 
