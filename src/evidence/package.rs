@@ -180,6 +180,9 @@ impl Reading {
         if line.get("package").and_then(Value::as_u64) != Some(FORM) {
             self.fault("the package is of another form".into());
         }
+        if !line.get("sources").is_none_or(Value::is_boolean) {
+            self.fault("the package does not say whether it has sources".into());
+        }
         let held = self.listed.as_ref().map_or(0, Vec::len) + self.unproven.len();
         // Earlier releases did not say.
         let on_record = line.get("on_record");
@@ -239,6 +242,38 @@ impl Reading {
         }
     }
 
+    /// Whether its head lists what it holds, and its proofs are of that.
+    fn contents(&mut self) {
+        let leaves = self.tables.get(&Table::Leaves).into_iter().flatten();
+        let read = |row: &RawRow| match row.get("decision") {
+            Some(Cell::Text(id)) => Some(id.clone()),
+            _ => None,
+        };
+        let held: BTreeSet<String> = leaves.filter_map(read).collect();
+        let strays = self.proofs.keys().filter(|id| !held.contains(*id)).count();
+        if strays > 0 {
+            self.fault(format!("{strays} proofs are of no record of the package"));
+        }
+        let Some(listed) = self.listed.take() else {
+            return self.fault("the package does not say what it holds".into());
+        };
+        let count = listed.len();
+        let listed: BTreeSet<String> = listed.into_iter().collect();
+        if listed.len() < count {
+            self.fault("the package lists a record twice".into());
+        }
+        let mut differ = |kind, ids: Vec<&String>, what: &str| {
+            for id in ids {
+                let (id, what) = (Some(id.clone()), what.to_owned());
+                self.problems.push(Problem { kind, id, index: None, what });
+            }
+        };
+        let lacks = "the package lists the record and does not hold it";
+        differ("missing", listed.difference(&held).collect(), lacks);
+        let more = "the package holds the record and does not list it";
+        differ("package", held.difference(&listed).collect(), more);
+    }
+
     fn finish(mut self) -> (Material, Vec<Problem>) {
         self.strangers();
         self.doubles();
@@ -246,18 +281,7 @@ impl Reading {
             let what = "its store held the record and could not prove it".to_owned();
             self.problems.push(Problem { kind: "missing", id: Some(id), index: None, what });
         }
-        let leaves = self.tables.get(&Table::Leaves).into_iter().flatten();
-        let ids: Vec<Cell> = leaves.filter_map(|row| row.get("decision").cloned()).collect();
-        match self.listed.take() {
-            None => self.fault("the package does not say what it holds".into()),
-            Some(listed) => {
-                for id in listed.iter().filter(|id| !ids.contains(&Cell::Text((*id).clone()))) {
-                    let what = "the package lists the record and does not hold it".to_owned();
-                    let id = Some(id.clone());
-                    self.problems.push(Problem { kind: "missing", id, index: None, what });
-                }
-            }
-        }
+        self.contents();
         let material = Material {
             tables: self.tables,
             proofs: Some(self.proofs),

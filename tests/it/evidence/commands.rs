@@ -291,6 +291,22 @@ async fn what_is_twice_or_belongs_to_nothing_is_named() {
         lines.push(json!({"table": "nodes", "row": row}));
     };
     edited(node, " is no row");
+    let proof = |lines: &mut Vec<Value>| {
+        lines.push(json!({"proof": "nobody", "size": 640, "path": []}));
+    };
+    edited(proof, "1 proofs are of no record of the package");
+    edited(|lines| lines[0]["sources"] = "no".into(), "does not say whether it has sources");
+    let unlisted = |lines: &mut Vec<Value>| {
+        lines[0]["records"].as_array_mut().unwrap().remove(0);
+        lines[0]["on_record"] = 213.into();
+    };
+    edited(unlisted, "record-00000: the package holds the record and does not list it");
+    let twice = |lines: &mut Vec<Value>| {
+        let first = lines[0]["records"][0].clone();
+        lines[0]["records"].as_array_mut().unwrap().push(first);
+        lines[0]["on_record"] = 215.into();
+    };
+    edited(twice, "the package lists a record twice");
 }
 
 #[tokio::test]
