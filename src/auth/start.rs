@@ -256,21 +256,27 @@ pub fn evidence_key(settings: &Settings) -> Result<Key, Refusal> {
 }
 
 /// The same where it is there; nothing is made.
-pub fn evidence_key_there(settings: &Settings) -> Option<Key> {
+pub fn evidence_key_there(settings: &Settings) -> Result<Option<Key>, SealError> {
     key_there(settings, EVIDENCE)
 }
 
 /// The key of the hashes where it is there; nothing is made.
-pub fn pepper_there(settings: &Settings) -> Option<Key> {
+pub fn pepper_there(settings: &Settings) -> Result<Option<Key>, SealError> {
     key_there(settings, PEPPER)
 }
 
-fn key_there(settings: &Settings, (secret, file): (Secret, &str)) -> Option<Key> {
+fn key_there(
+    settings: &Settings,
+    (secret, file): (Secret, &str),
+) -> Result<Option<Key>, SealError> {
     let given = settings.secrets.get(secret);
     let given = given.and_then(|digits| Key::from_hex(digits.expose_secret()));
-    let path = settings.paths.data.join("keys").join(file);
-    let is_own = settings.database.url.is_none() && path.is_file();
-    given.or_else(|| is_own.then(|| Key::load_or_create(&path).ok()).flatten())
+    match given {
+        None if settings.database.url.is_none() => {
+            Key::load(&settings.paths.data.join("keys").join(file))
+        }
+        given => Ok(given),
+    }
 }
 
 /// The key of hashes in redacted text: a file's, or where instances share anything the data key's,

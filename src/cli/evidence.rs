@@ -5,11 +5,16 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::exit;
+use super::session::refuse;
+use super::{exit, load_settings};
 use crate::domain::log::{Checkpoint, parse_heads};
-use crate::store::StoreError;
+use crate::orchestrator::{self, own_keys};
+use crate::settings::Settings;
+use crate::store::{Kept, StoreError};
+use gathered::Keys;
 
 mod export;
+mod gathered;
 mod replay;
 mod verify;
 
@@ -182,9 +187,41 @@ fn is_unseen(c: char) -> bool {
     )
 }
 
-/// What a command that read the store ends with: a damaged row is no fault of the way to it.
-fn code_of(error: &StoreError, otherwise: u8) -> u8 {
-    if matches!(error, StoreError::Damaged { .. }) { exit::DATA } else { otherwise }
+fn settings(config: Option<&Path>) -> Result<Settings, Refused> {
+    let faults = |faults: Vec<_>| (refuse(&faults), "the settings are at fault".to_owned());
+    load_settings(config, None).map_err(faults)
+}
+
+/// The store that the settings name, which must be there.
+fn stored(config: Option<&Path>) -> Result<(Settings, Kept), Refused> {
+    let settings = settings(config)?;
+    let kept = orchestrator::kept(&settings, None);
+    let kept = kept.map_err(|error| (exit::UNAVAILABLE, error.to_string()))?;
+    match &kept {
+        Kept::File(path) if !path.exists() => {
+            let path = path.display();
+            let what =
+                format!("there is no store at {path}; name its settings by --config, or a package");
+            Err((exit::NO_INPUT, what))
+        }
+        Kept::File(_) | Kept::Database(_) => Ok((settings, kept)),
+    }
+}
+
+/// What a command that read `kept` ends with: what is damaged is no fault of the way to it.
+fn unread(kept: &Kept, error: &StoreError) -> Refused {
+    let code = match (kept, error) {
+        (_, StoreError::Damaged { .. } | StoreError::Corrupt { .. })
+        | (Kept::File(_), StoreError::Failed { .. }) => exit::DATA,
+        (Kept::File(_), StoreError::ReadOnly { .. }) => exit::NO_INPUT,
+        _ => exit::UNAVAILABLE,
+    };
+    (code, format!("{kept}: {error}"))
+}
+
+/// The keys of the service, its present one where it is at hand.
+fn own(settings: &Settings) -> Result<Keys, Refused> {
+    own_keys(settings).map_err(|error| (exit::DATA, format!("the log's own key: {error}")))
 }
 
 /// A file as text; where it is none, the place is named.

@@ -1,6 +1,7 @@
 //! Checks what is kept of one decision against its log, its custody and, where the caller holds it,
 //! its content.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::commit_json;
@@ -202,6 +203,17 @@ fn inclusion(
         true => Ok(Check::Holds),
         false => Err(format!("leaf {} is not under the head of {} leaves", leaf.index, head.size)),
     }
+}
+
+/// Whether the record, where it is there, names the tenant of its row: one that somebody moved past the
+/// service is shown to nobody.
+pub fn is_of_its_tenant(decision: &Decision) -> bool {
+    #[derive(Deserialize)]
+    struct Whose {
+        tenant: String,
+    }
+    let whose: Option<Whose> = serde_json::from_str(&decision.record).ok();
+    whose.is_none_or(|whose| whose.tenant == decision.tenant.as_str())
 }
 
 /// The first column that its record says otherwise.

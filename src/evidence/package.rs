@@ -17,6 +17,14 @@ use crate::store::{Cell, RawRow, RawTables, Table};
 /// The form of packages.
 const FORM: u64 = 1;
 
+/// What lines hold.
+const KEYS: [&[&str]; 4] = [
+    &["package", "tenant", "at", "on_record", "records", "unproven", "sources"],
+    &["table", "row"],
+    &["proof", "size", "path"],
+    &["growth", "from", "to", "path"],
+];
+
 /// Writes `material`, which must hold proofs, as a package.
 pub fn pack(material: &Material, tenant: &str, at: &str) -> String {
     let ids: Vec<&str> = material
@@ -104,6 +112,9 @@ impl Reading {
         if end.get("sha256").and_then(Value::as_str) != Some(&digest) {
             self.fault("the package does not end with the digest of its lines".into());
         }
+        if let Some(end) = end.as_object() {
+            self.unheard("the last line", end, &[&["lines", "sha256"]]);
+        }
         let lines = end.get("lines").and_then(Value::as_u64);
         if lines != Some(body.lines().count() as u64) {
             self.fault("the package does not hold as many lines as it says".into());
@@ -112,15 +123,20 @@ impl Reading {
 
     fn line(&mut self, at: u64, line: &Map<String, Value>) {
         let name = |key: &str| line.get(key).and_then(Value::as_str);
+        self.unheard(&format!("line {at}"), line, &KEYS);
         if line.contains_key("package") && at > 1 {
             self.fault(format!("line {at} is a head, which only the first may be"));
         } else if line.contains_key("package") {
             self.head(line);
         } else if let Some(table) = name("table") {
-            let table = Table::ALL.into_iter().find(|known| known.name() == table);
-            let row = line.get("row").and_then(Value::as_object).and_then(read);
-            match table.zip(row) {
-                Some((table, row)) => self.tables.entry(table).or_default().push(row),
+            let mut packed = Table::ALL.into_iter().filter(|table| *table != Table::Nodes);
+            let table = packed.find(|known| known.name() == table);
+            let row = line.get("row").and_then(Value::as_object);
+            match table.zip(row).and_then(|(table, row)| Some((table, row, read(row)?))) {
+                Some((table, row, cells)) => {
+                    self.unheard(&format!("the row in line {at}"), row, &[table.columns()]);
+                    self.tables.entry(table).or_default().push(cells);
+                }
                 None => self.fault(format!("line {at} is no row")),
             }
         } else if let Some(id) = name("proof") {
@@ -145,6 +161,14 @@ impl Reading {
         }
     }
 
+    /// Keys that are in none of `known`, or not together in one: nobody reads what they say.
+    fn unheard(&mut self, place: &str, object: &Map<String, Value>, known: &[&[&str]]) {
+        let is_one = |keys: &&[&str]| object.keys().all(|key| keys.contains(&key.as_str()));
+        if !known.iter().any(is_one) {
+            self.fault(format!("{place} has keys that no package has there"));
+        }
+    }
+
     fn head(&mut self, line: &Map<String, Value>) {
         let ids = |key: &str| -> Option<Vec<String>> {
             line.get(key).cloned().and_then(|list| serde_json::from_value(list).ok())
@@ -155,6 +179,9 @@ impl Reading {
         self.without_sources = line.get("sources") == Some(&Value::Bool(false));
         if line.get("package").and_then(Value::as_u64) != Some(FORM) {
             self.fault("the package is of another form".into());
+        }
+        if !line.get("sources").is_none_or(Value::is_boolean) {
+            self.fault("the package does not say whether it has sources".into());
         }
         let held = self.listed.as_ref().map_or(0, Vec::len) + self.unproven.len();
         // Earlier releases did not say.
@@ -215,6 +242,38 @@ impl Reading {
         }
     }
 
+    /// Whether its head lists what it holds, and its proofs are of that.
+    fn contents(&mut self) {
+        let leaves = self.tables.get(&Table::Leaves).into_iter().flatten();
+        let read = |row: &RawRow| match row.get("decision") {
+            Some(Cell::Text(id)) => Some(id.clone()),
+            _ => None,
+        };
+        let held: BTreeSet<String> = leaves.filter_map(read).collect();
+        let strays = self.proofs.keys().filter(|id| !held.contains(*id)).count();
+        if strays > 0 {
+            self.fault(format!("{strays} proofs are of no record of the package"));
+        }
+        let Some(listed) = self.listed.take() else {
+            return self.fault("the package does not say what it holds".into());
+        };
+        let count = listed.len();
+        let listed: BTreeSet<String> = listed.into_iter().collect();
+        if listed.len() < count {
+            self.fault("the package lists a record twice".into());
+        }
+        let mut differ = |kind, ids: Vec<&String>, what: &str| {
+            for id in ids {
+                let (id, what) = (Some(id.clone()), what.to_owned());
+                self.problems.push(Problem { kind, id, index: None, what });
+            }
+        };
+        let lacks = "the package lists the record and does not hold it";
+        differ("missing", listed.difference(&held).collect(), lacks);
+        let more = "the package holds the record and does not list it";
+        differ("package", held.difference(&listed).collect(), more);
+    }
+
     fn finish(mut self) -> (Material, Vec<Problem>) {
         self.strangers();
         self.doubles();
@@ -222,18 +281,7 @@ impl Reading {
             let what = "its store held the record and could not prove it".to_owned();
             self.problems.push(Problem { kind: "missing", id: Some(id), index: None, what });
         }
-        let leaves = self.tables.get(&Table::Leaves).into_iter().flatten();
-        let ids: Vec<Cell> = leaves.filter_map(|row| row.get("decision").cloned()).collect();
-        match self.listed.take() {
-            None => self.fault("the package does not say what it holds".into()),
-            Some(listed) => {
-                for id in listed.iter().filter(|id| !ids.contains(&Cell::Text((*id).clone()))) {
-                    let what = "the package lists the record and does not hold it".to_owned();
-                    let id = Some(id.clone());
-                    self.problems.push(Problem { kind: "missing", id, index: None, what });
-                }
-            }
-        }
+        self.contents();
         let material = Material {
             tables: self.tables,
             proofs: Some(self.proofs),
@@ -271,8 +319,8 @@ fn read(row: &Map<String, Value>) -> Option<RawRow> {
         Value::Null => Some(Cell::Null),
         Value::Number(number) => number.as_i64().map(Cell::Int),
         Value::String(text) => Some(Cell::Text(text.clone())),
-        Value::Object(_) => {
-            let coded = value.get("base64")?.as_str()?;
+        Value::Object(coded) => {
+            let coded = coded.get("base64").filter(|_| coded.len() == 1)?.as_str()?;
             STANDARD.decode(coded).ok().map(Cell::Bytes)
         }
         Value::Bool(_) | Value::Array(_) => None,

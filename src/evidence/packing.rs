@@ -6,8 +6,7 @@ use super::Proof;
 use super::verify::{Growth, Material};
 use crate::domain::custody::{CustodyEntry, CustodySignature};
 use crate::domain::digest::Digest;
-use crate::domain::id::TenantId;
-use crate::domain::log::Leaf;
+use crate::domain::log::{Checkpoint, Leaf};
 use crate::store::{Cell, Decision, LogKey, RawRow, Table};
 
 /// Takes records out of what goes into a package; it says then that they could not be proven.
@@ -23,6 +22,15 @@ pub fn leave_out(material: &mut Material, ids: &BTreeSet<String>) {
     material.unproven.extend(ids.iter().cloned());
 }
 
+/// Sources as rows; the empty name owns everyone's.
+pub fn source_rows(sources: BTreeMap<(String, Digest), Vec<u8>>) -> Vec<RawRow> {
+    let source = |((tenant, digest), blob): ((String, Digest), Vec<u8>)| {
+        let digest = bytes(digest.as_bytes());
+        row([("tenant", Cell::Text(tenant)), ("digest", digest), ("bytes", Cell::Bytes(blob))])
+    };
+    sources.into_iter().map(source).collect()
+}
+
 /// What goes into a package.
 #[derive(Default)]
 pub struct Packing {
@@ -30,7 +38,6 @@ pub struct Packing {
     records: Vec<(i64, RawRow, RawRow)>,
     heads: BTreeMap<(usize, u64), RawRow>,
     proofs: BTreeMap<String, (u64, Vec<Digest>)>,
-    sources: BTreeMap<(String, Digest), Vec<u8>>,
     custody: Vec<RawRow>,
     growths: Vec<Growth>,
     without_sources: bool,
@@ -70,12 +77,6 @@ impl Packing {
         self.unproven.push(id);
     }
 
-    /// Adds a source; `None` owns everyone's.
-    pub fn source(&mut self, owner: Option<&TenantId>, digest: Digest, blob: Vec<u8>) {
-        let owner = owner.map_or("", TenantId::as_str).to_owned();
-        self.sources.insert((owner, digest), blob);
-    }
-
     /// Adds the custody of a decision, from its second entry on.
     pub fn custody(&mut self, decision: &Decision, entries: &[CustodyEntry]) {
         for entry in entries {
@@ -101,11 +102,10 @@ impl Packing {
 
     /// Adds a record, the `sequence`th of its package, with its proof.
     pub fn record(&mut self, sequence: i64, decision: &Decision, proof: Proof) {
-        let Proof { leaf: Leaf { log, index, hash }, checkpoint, path } = proof;
-        let Some(number) = self.logs.iter().position(|known| known.log == log) else { return };
-        let log = Cell::Int(number as i64);
+        let Proof { leaf: Leaf { index, hash, .. }, checkpoint, path } = proof;
+        let Some(number) = self.head(&checkpoint) else { return };
         let leaf = row([
-            ("log", log.clone()),
+            ("log", Cell::Int(number as i64)),
             ("place", Cell::Int(index.cast_signed())),
             ("hash", bytes(hash.as_bytes())),
             ("decision", text(&decision.id)),
@@ -124,15 +124,42 @@ impl Packing {
             ("record", text(&decision.record)),
         ]);
         self.proofs.insert(decision.id.clone(), (checkpoint.size, path));
-        let head = row([
-            ("log", log),
-            ("size", Cell::Int(checkpoint.size.cast_signed())),
-            ("root", bytes(checkpoint.root.as_bytes())),
-            ("at_ms", Cell::Int(checkpoint.at_ms)),
-            ("signature", bytes(&checkpoint.signature)),
-        ]);
-        self.heads.insert((number, checkpoint.size), head);
         self.records.push((sequence, leaf, kept));
+    }
+
+    /// Adds rows of a record as they lie in a store, whatever somebody made of them, with the leaf's path
+    /// under `head` of its log.
+    pub fn stored(
+        &mut self,
+        (mut leaf, record): (RawRow, RawRow),
+        custody: Vec<RawRow>,
+        (head, path): (&Checkpoint, Vec<Digest>),
+    ) {
+        let Some(number) = self.head(head) else { return };
+        leaf.insert("log".into(), Cell::Int(number as i64));
+        if let Some(Cell::Text(id)) = record.get("id") {
+            self.proofs.insert(id.clone(), (head.size, path));
+        }
+        let sequence = match record.get("sequence") {
+            Some(Cell::Int(sequence)) => *sequence,
+            _ => i64::MIN,
+        };
+        self.records.push((sequence, leaf, record));
+        self.custody.extend(custody);
+    }
+
+    /// Adds a head of one of the logs; the number of the log.
+    pub fn head(&mut self, head: &Checkpoint) -> Option<usize> {
+        let number = self.logs.iter().position(|known| known.log == head.log)?;
+        let row = row([
+            ("log", Cell::Int(number as i64)),
+            ("size", Cell::Int(head.size.cast_signed())),
+            ("root", bytes(head.root.as_bytes())),
+            ("at_ms", Cell::Int(head.at_ms)),
+            ("signature", bytes(&head.signature)),
+        ]);
+        self.heads.insert((number, head.size), row);
+        Some(number)
     }
 
     /// All of it, ready to be packed.
@@ -146,10 +173,6 @@ impl Packing {
                 ("since_ms", Cell::Int(log.since_ms)),
             ])
         };
-        let source = |((tenant, digest), blob): ((String, Digest), Vec<u8>)| {
-            let digest = bytes(digest.as_bytes());
-            row([("tenant", Cell::Text(tenant)), ("digest", digest), ("bytes", Cell::Bytes(blob))])
-        };
         let (leaves, records) =
             self.records.into_iter().map(|(_, leaf, record)| (leaf, record)).unzip();
         let tables = BTreeMap::from([
@@ -157,7 +180,7 @@ impl Packing {
             (Table::Leaves, leaves),
             (Table::Checkpoints, self.heads.into_values().collect()),
             (Table::Decisions, records),
-            (Table::Sources, self.sources.into_iter().map(source).collect()),
+            (Table::Sources, Vec::new()),
             (Table::Custody, self.custody),
         ]);
         let Self { proofs, growths, without_sources, unproven, .. } = self;

@@ -1,6 +1,7 @@
 //! Proofs made later, from stored tiles: at most 256 hashes of each level on either side.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::log::Proof;
 use super::merkle::{self, Block, Frontier};
@@ -109,6 +110,67 @@ pub(super) async fn frontier(
     let roots = Tiles::of(store, &head.log).all(blocks).await?;
     let frontier = roots.and_then(|roots| Frontier::of(head.size, roots));
     Ok(frontier.filter(|frontier| frontier.root() == head.root))
+}
+
+/// Hashes of logs that are asked for one tile after another, each once. The answer is `None` where
+/// the store lacks one or it cannot be read.
+pub struct Shelf<R> {
+    read: R,
+    tiles: HashMap<(LogId, u8, u64), Option<Vec<Digest>>>,
+}
+
+impl<R, E> Shelf<R>
+where
+    R: FnMut(&LogId, u8, (u64, u32)) -> Result<Option<Vec<Digest>>, E>,
+{
+    /// `read` answers hashes of a level from a place on.
+    pub fn of(read: R) -> Self {
+        Self { read, tiles: HashMap::new() }
+    }
+
+    /// As [`inclusion`].
+    pub fn inclusion(&mut self, index: u64, head: &Checkpoint) -> Result<Option<Vec<Digest>>, E> {
+        if index >= head.size {
+            return Ok(None);
+        }
+        self.all(&head.log, merkle::path_blocks(index, head.size))
+    }
+
+    /// As [`consistency`], from `old` leaves on.
+    pub fn consistency(&mut self, old: u64, new: &Checkpoint) -> Result<Option<Vec<Digest>>, E> {
+        if old > new.size {
+            return Ok(None);
+        }
+        self.all(&new.log, merkle::consistency_blocks(old, new.size))
+    }
+
+    fn all(&mut self, log: &LogId, ranges: Vec<Vec<Block>>) -> Result<Option<Vec<Digest>>, E> {
+        let mut hashes = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let mut blocks = Vec::with_capacity(range.len());
+            for block in range {
+                let Some(hash) = self.block(log, block)? else { return Ok(None) };
+                blocks.push(hash);
+            }
+            hashes.extend(merkle::fold(&blocks));
+        }
+        Ok(Some(hashes))
+    }
+
+    fn block(&mut self, log: &LogId, block: Block) -> Result<Option<Digest>, E> {
+        let (level, first, count) = block.stored();
+        let (tile, place) = (first / u64::from(TILE), (first % u64::from(TILE)) as usize);
+        let hashes = match self.tiles.entry((log.clone(), level, tile)) {
+            Entry::Occupied(tile) => tile.into_mut(),
+            Entry::Vacant(new) => {
+                let places = (tile.saturating_mul(TILE.into()), TILE);
+                new.insert((self.read)(log, level, places)?)
+            }
+        };
+        let hashes = hashes.as_deref().and_then(|tile| tile.get(place..));
+        let nodes = hashes.and_then(|hashes| hashes.get(..count as usize));
+        Ok(nodes.and_then(merkle::block_hash))
+    }
 }
 
 /// The tiles that were read, by level and number.

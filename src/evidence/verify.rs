@@ -79,6 +79,19 @@ pub struct Problem {
     pub what: String,
 }
 
+impl Problem {
+    /// The record that is not what its log says, or has no place there.
+    pub fn of_record(&self) -> Option<&str> {
+        let is_of = match self.kind {
+            "unreadable" | "root" | "missing" | "added" => true,
+            // Of custody no place is told.
+            "altered" => self.index.is_some(),
+            _ => false,
+        };
+        self.id.as_deref().filter(|_| is_of)
+    }
+}
+
 /// What was looked at, and what is wrong.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Verified {
@@ -96,8 +109,21 @@ pub struct Verified {
     pub unvouched: u64,
     /// Sources.
     pub sources: u64,
+    /// What was not looked at, and is no fault.
+    pub notes: Vec<String>,
     /// Faults; empty where all is well.
     pub problems: Vec<Problem>,
+}
+
+/// What is said of a record whose hash is not that of its leaf.
+pub const ALTERED: &str = "its body or its leaf is not what was recorded";
+
+/// What is said of a log that a key of the service names and the store lacks: nothing tells whether it
+/// ever had a record.
+pub fn not_here(log: &str) -> String {
+    format!(
+        "log {log} of the service's own keys is not here: if it had records, they were taken away"
+    )
 }
 
 /// Verifies all of it.
@@ -112,6 +138,7 @@ pub fn verify(material: &Material, outside: &Outside) -> Verified {
             Some(proofs) => found.paths(log, proofs),
         }
     }
+    found.strays(&logs, material);
     found.outside(&logs, outside, material);
     found.records(material, &logs, outside);
     found.sources(material);
@@ -215,10 +242,25 @@ impl Found {
             return;
         };
         // A package holds those that its records need.
-        let wanted = keys.iter().filter(|_| outside.are_all && material.proofs.is_none());
+        let wanted = keys.iter().filter(|_| material.proofs.is_none());
         for key in wanted.filter(|key| !logs.values().any(|log| log.key == **key)) {
-            let what = format!("log {} of the given keys is not here", LogId::of(key).as_str());
-            self.add("missing", (None, None), what);
+            let log = LogId::of(key);
+            let log = log.as_str();
+            let mut custody = rows(material, Table::Custody);
+            if outside.are_all {
+                self.add(
+                    "missing",
+                    (None, None),
+                    format!("log {log} of the given keys is not here"),
+                );
+            } else if custody.any(|row| text(row, "log_id") == Some(log)) {
+                let what = format!(
+                    "log {log} of the service's own keys is not here, and its key signed custody"
+                );
+                self.add("missing", (None, None), what);
+            } else {
+                self.0.notes.push(not_here(log));
+            }
         }
     }
 
@@ -264,8 +306,9 @@ impl Found {
                 self.add("signature", (None, Some(size)), what);
                 continue;
             }
-            if log.heads.insert(size, head).is_some_and(|other| other.root != root) {
-                let what = format!("two checkpoints of {size} leaves are signed and differ");
+            if let Some(other) = log.heads.insert(size, head) {
+                let differ = if other.root == root { "" } else { " and differ" };
+                let what = format!("two checkpoints of {size} leaves are signed{differ}");
                 self.add("checkpoint", (None, Some(size)), what);
             }
         }
@@ -357,7 +400,7 @@ impl Found {
         };
         self.0.records += 1;
         if merkle::leaf_hash(record.as_bytes()) != leaf.hash {
-            self.add("altered", at, "its body or its leaf is not what was recorded");
+            self.add("altered", at, ALTERED);
         }
         let Ok(body) = serde_json::from_str::<Value>(record) else {
             return self.add("unreadable", at, "its body is no JSON");

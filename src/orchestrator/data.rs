@@ -115,7 +115,8 @@ fn lost(settings: &Settings, kept: &Kept) -> Vec<(&'static str, String)> {
 
 /// A pepper that is there, and another one than the latest key was made with.
 fn other_pepper(settings: &Settings, kept: &Kept) -> Option<(&'static str, String)> {
-    let pepper = auth::pepper_there(settings)?;
+    // A file that holds no key is told by itself.
+    let pepper = auth::pepper_there(settings).ok()??;
     let marks = kept.objects(auth::PEPPER_MARK).ok()?;
     let holding = kept.keys_that_hold(now_ms()).ok()?;
     Some(("lost_key", auth::another_pepper(&pepper, &marks, holding)?))
@@ -126,7 +127,8 @@ fn now_ms() -> i64 {
 }
 
 fn strange_logs(settings: &Settings, kept: &Kept) -> Vec<(&'static str, String)> {
-    let present = auth::evidence_key_there(settings).and_then(|key| Signer::of(&key).ok());
+    let present = auth::evidence_key_there(settings).ok().flatten();
+    let present = present.and_then(|key| Signer::of(&key).ok());
     let mut own: BTreeSet<LogId> = settings.evidence.known().iter().map(LogId::of).collect();
     own.extend(present.map(|signer| LogId::of(&signer.public_key())));
     let strange = kept.logs().unwrap_or_default().into_iter().filter(|key| !own.contains(&key.log));

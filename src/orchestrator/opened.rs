@@ -9,7 +9,7 @@ use crate::auth;
 use crate::evidence::spool::{OnDisk, Spool};
 use crate::evidence::{Log, LogOptions};
 use crate::operations::Operations;
-use crate::seal::Signer;
+use crate::seal::{SealError, Signer};
 use crate::settings::{DatabaseUrl, Migrate, Settings};
 use crate::store::{
     self, Guarded, Kept, Migrated, Place, Postgres, PostgresOptions, Sqlite, SqliteOptions, Store,
@@ -90,11 +90,14 @@ pub fn migrate(settings: &Settings, dry_run: bool) -> Result<Migrated, StoreErro
 
 /// The public keys of a service with these settings: the present one where it is at hand, and those
 /// that the settings name; `None` where there is neither.
-pub fn own_keys(settings: &Settings) -> Option<BTreeSet<[u8; 32]>> {
-    let signer = auth::evidence_key_there(settings).and_then(|key| Signer::of(&key).ok());
+///
+/// # Errors
+/// Where the present one is there and cannot be read.
+pub fn own_keys(settings: &Settings) -> Result<Option<BTreeSet<[u8; 32]>>, SealError> {
+    let signer = auth::evidence_key_there(settings)?.map(|key| Signer::of(&key)).transpose()?;
     let present = signer.map(|signer| signer.public_key());
     let own: BTreeSet<_> = present.into_iter().chain(settings.evidence.known()).collect();
-    (!own.is_empty()).then_some(own)
+    Ok((!own.is_empty()).then_some(own))
 }
 
 fn file(settings: &Settings, dir: Option<&Path>) -> PathBuf {

@@ -12,7 +12,9 @@ use super::strange::{is_made, must_be_file};
 use super::{
     Decision, LogKey, Numbered, Object, Page, SourceKey, StoreError, ledger, rows, sources,
 };
+use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
+use crate::domain::log::LogId;
 
 /// What `read` finds in the file at `path`; the default where there is none, or nothing in it.
 pub(super) fn in_file<T: Default>(
@@ -93,23 +95,17 @@ pub(super) fn decisions_in_file(
     in_file(path, "listing decisions", |c| rows::decisions(c, tenant, page))
 }
 
-/// One decision of `tenant`.
-pub(super) fn decision_in_file(
-    path: &Path,
-    tenant: &TenantId,
-    id: &str,
-) -> Result<Option<Decision>, StoreError> {
-    in_file(path, "reading a decision", |c| rows::decision(c, tenant, id))
-}
-
-/// Whose decisions it holds.
+/// Whose decisions and leaves it holds; what cannot be read is nobody's.
 pub(super) fn tenants_in_file(path: &Path) -> Result<BTreeSet<TenantId>, StoreError> {
     in_file(path, "listing tenants with decisions", |c| {
-        let names: Vec<String> = c
-            .prepare("SELECT DISTINCT tenant FROM decisions")?
-            .query_map([], |row| row.get(0))?
-            .collect::<rusqlite::Result<_>>()?;
-        Ok(names.iter().filter_map(|name| TenantId::parse(name).ok()).collect())
+        let mut sql = c.prepare("SELECT tenant FROM decisions UNION SELECT tenant FROM leaves")?;
+        let mut rows = sql.query([])?;
+        let mut tenants = BTreeSet::new();
+        while let Some(row) = rows.next()? {
+            let name = row.get_ref(0)?.as_str().ok();
+            tenants.extend(name.and_then(|name| TenantId::parse(name).ok()));
+        }
+        Ok(tenants)
     })
 }
 
@@ -124,6 +120,16 @@ pub(super) fn source_in_file(
 /// Its logs, oldest first.
 pub(super) fn logs_in_file(path: &Path) -> Result<Vec<LogKey>, StoreError> {
     in_file(path, "listing logs", ledger::all_logs)
+}
+
+/// Hashes of a log, where their rows can be read.
+pub(super) fn hashes_in_file(
+    path: &Path,
+    log: &LogId,
+    level: u8,
+    places: (u64, u32),
+) -> Result<Vec<Digest>, StoreError> {
+    in_file(path, "reading hashes of the log", |c| ledger::all_hashes(c, log, level, places))
 }
 
 /// Credentials of detectors that only the data key opens.

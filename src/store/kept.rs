@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::beside::{
-    decision_in_file, decisions_in_file, logs_in_file, look_at_file, objects_in_file,
-    sealed_in_file, source_in_file, tenants_in_file,
+    decisions_in_file, hashes_in_file, logs_in_file, look_at_file, objects_in_file, sealed_in_file,
+    source_in_file, tenants_in_file,
 };
 use super::keys::{any_key_in_file, keys_in_file};
 use super::{
     Decision, Decisions as _, Keys as _, Ledger as _, LogKey, Numbered, Object, Objects as _, Page,
     Postgres, Secrets as _, SourceKey, Sources as _, StoreError, Usage as _,
 };
+use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
+use crate::domain::log::LogId;
 
 /// A store that is only read. Its methods block.
 pub enum Kept {
@@ -89,7 +91,7 @@ impl Kept {
         }
     }
 
-    /// Tenants that the store knows of: those with decisions in a file, those that
+    /// Tenants that the store knows of: those with decisions or leaves in a file, those that
     /// had something judged in a database, which shows nobody everyone's decisions.
     pub fn tenants(&self) -> Result<BTreeSet<TenantId>, StoreError> {
         match self {
@@ -109,11 +111,20 @@ impl Kept {
         }
     }
 
-    /// One decision.
-    pub fn decision(&self, tenant: &TenantId, id: &str) -> Result<Option<Decision>, StoreError> {
-        match self {
-            Kept::File(path) => decision_in_file(path, tenant, id),
-            Kept::Database(store) => store.wait(store.decision(tenant.clone(), id.to_owned())),
+    /// Hashes of a log as [`super::Ledger::hashes`] tells them; `None` where a row cannot be read.
+    pub fn hashes(
+        &self,
+        log: &LogId,
+        level: u8,
+        (first, count): (u64, u32),
+    ) -> Result<Option<Vec<Digest>>, StoreError> {
+        let found = match self {
+            Kept::File(path) => hashes_in_file(path, log, level, (first, count)),
+            Kept::Database(store) => store.wait(store.hashes(log.clone(), level, first, count)),
+        };
+        match found {
+            Err(StoreError::Damaged { .. }) => Ok(None),
+            found => found.map(Some),
         }
     }
 }

@@ -108,6 +108,26 @@ pub(super) fn all_logs(c: &Connection) -> rusqlite::Result<Vec<LogKey>> {
     c.prepare_cached(sql)?.query_map([], read)?.collect()
 }
 
+pub(super) fn all_hashes(
+    c: &Connection,
+    log: &LogId,
+    level: u8,
+    (first, count): (u64, u32),
+) -> rusqlite::Result<Vec<Digest>> {
+    let table = if level == 0 { "leaves WHERE" } else { "nodes WHERE level = ?4 AND" };
+    let sql = format!(
+        "SELECT hash FROM {table} log = (SELECT number FROM logs WHERE id = ?1) \
+         AND place >= ?2 AND place < ?3 ORDER BY place"
+    );
+    let (first, end) = (first.cast_signed(), (first + u64::from(count)).cast_signed());
+    let mut sql = c.prepare_cached(&sql)?;
+    let read = |row: &Row<'_>| hash(row, "hash");
+    match level {
+        0 => sql.query_map(params![log.as_str(), first, end], read)?.collect(),
+        _ => sql.query_map(params![log.as_str(), first, end, level], read)?.collect(),
+    }
+}
+
 impl Ledger for Sqlite {
     fn open_log(&self, key: LogKey) -> Answer<'_, ()> {
         const DOING: &str = "opening the log";
@@ -150,8 +170,9 @@ impl Ledger for Sqlite {
 
     fn heads(&self, log: LogId, below: u64, limit: u32) -> Answer<'_, Vec<Checkpoint>> {
         self.read("reading heads of the log", move |c| {
-            let sql = format!("{CHECKPOINT} AND size < ?2 ORDER BY size DESC LIMIT ?3");
-            let of = params![log.as_str(), bound(below), limit];
+            let Some(last) = below.checked_sub(1) else { return Ok(Vec::new()) };
+            let sql = format!("{CHECKPOINT} AND size <= ?2 ORDER BY size DESC LIMIT ?3");
+            let of = params![log.as_str(), bound(last), limit];
             c.prepare_cached(&sql)?.query_map(of, read_checkpoint)?.collect()
         })
     }
@@ -165,20 +186,7 @@ impl Ledger for Sqlite {
     }
 
     fn hashes(&self, log: LogId, level: u8, first: u64, count: u32) -> Answer<'_, Vec<Digest>> {
-        self.read("reading hashes of the log", move |c| {
-            let table = if level == 0 { "leaves WHERE" } else { "nodes WHERE level = ?4 AND" };
-            let sql = format!(
-                "SELECT hash FROM {table} log = (SELECT number FROM logs WHERE id = ?1) \
-                 AND place >= ?2 AND place < ?3 ORDER BY place"
-            );
-            let (first, end) = (first.cast_signed(), (first + u64::from(count)).cast_signed());
-            let mut sql = c.prepare_cached(&sql)?;
-            let read = |row: &Row<'_>| hash(row, "hash");
-            match level {
-                0 => sql.query_map(params![log.as_str(), first, end], read)?.collect(),
-                _ => sql.query_map(params![log.as_str(), first, end, level], read)?.collect(),
-            }
-        })
+        self.read("reading hashes of the log", move |c| all_hashes(c, &log, level, (first, count)))
     }
 
     fn leaf(&self, tenant: TenantId, decision: String) -> Answer<'_, Option<Leaf>> {

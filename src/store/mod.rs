@@ -60,7 +60,7 @@ pub use ledger::{LeafRow, Ledger, LogBatch, LogKey, Trace};
 pub use migrated::Migrated;
 pub use open_file::make_folder;
 pub use postgres::{Postgres, PostgresOptions, migrate as migrate_database};
-pub use raw::{Cell, RawRow, RawTables, Table};
+pub use raw::{Cell, Part, RawRow, RawTables, Table};
 pub use retention::{Attest, HEADS_MAX, HeadsPurged, Hold, HoldOn, OldHeads, Purge, Retention};
 pub use search::{Passed, Sought, Spot, Tally};
 pub use secrets::{SealedSecret, Secrets};

@@ -10,6 +10,7 @@ use crate::access::{BOOT, key, send};
 use crate::app::{App, spawn, spawn_closed};
 use crate::binary::run;
 
+mod commands;
 mod instances;
 mod stray;
 

@@ -263,7 +263,7 @@ async fn a_log_whose_row_is_gone_from_a_database_is_named_as_what_it_is() {
     {
         let args = [&["evidence"], args].concat();
         let output = orchestrator(dir.path(), &url, &args).output().unwrap();
-        let told = text(&output.stderr);
+        let told = text(&output.stdout) + &text(&output.stderr);
         assert_eq!(output.status.code(), Some(65), "{told}");
         assert!(told.contains("its leaf is of a log that has no row in `logs`"), "{told}");
     }

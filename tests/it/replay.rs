@@ -198,7 +198,48 @@ fn broken_is_seen(root: &Path, id: &str) {
         .collect();
     assert_eq!(code, Some(65));
     assert!(named.contains(&"plan.required") && named.contains(&"verdict.reasons"), "{named:?}");
+    // No rule reads who asked.
+    changed = serde_json::from_str(&record).unwrap();
+    changed["actor"] = "mallory".into();
+    rewrite(&changed.to_string());
+    let altered = |more: &[&str]| {
+        let (sum, lines, code) = replay(root, &[&["--id", id], more].concat());
+        assert_eq!((sum["differ"].as_u64(), code), (Some(1), Some(65)), "{sum} {lines:#?}");
+        let faults = lines[0]["faults"].to_string();
+        assert!(faults.contains("its body or its leaf is not what was recorded"), "{lines:#?}");
+        assert_eq!(lines[0]["result"], "differs");
+    };
+    altered(&[]);
     rewrite(&record);
+    // A leaf that is not what it was leaves no other of its tile proven; they are decided again.
+    let beside = "DROP TRIGGER leaves_keep_values; CREATE TABLE kept AS SELECT * FROM leaves; \
+                  UPDATE leaves SET hash = zeroblob(32) WHERE place = (SELECT CASE place % 256 \
+                  WHEN 0 THEN 1 ELSE -1 END + place FROM kept WHERE decision = '?')";
+    store.execute_batch(&beside.replace('?', id)).unwrap();
+    let (sum, lines, code) = replay(root, &["--id", id]);
+    assert_eq!(
+        (sum["differ"].as_u64(), sum["failed"].as_u64(), code),
+        (Some(1), Some(0), Some(65))
+    );
+    let faults = lines[0]["faults"].to_string();
+    assert!(faults.contains("do not lead to the signed root"), "{faults}");
+    let back = "UPDATE leaves SET hash = (SELECT hash FROM kept WHERE kept.place = leaves.place)";
+    store.execute_batch(back).unwrap();
+    let packed = run(root, &["evidence", "export", "--tenant", "reads", "reads.jsonl"]);
+    assert_eq!(packed.status.code(), Some(0), "{}", text(&packed.stderr));
+    let packed = ["--package", "reads.jsonl"];
+    assert_eq!(replay(root, &packed).2, Some(0));
+    let whole = std::fs::read_to_string(root.join("reads.jsonl")).unwrap();
+    let mut lines: Vec<Value> =
+        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines.pop();
+    let row = lines.iter_mut().find(|line| line["row"]["id"] == id).unwrap();
+    row["row"]["record"] = changed.to_string().into();
+    let body = lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+    let sha256 = detector_orchestrator::domain::digest::Digest::of(body.as_bytes()).hex();
+    let end = json!({"lines": lines.len(), "sha256": sha256});
+    std::fs::write(root.join("reads.jsonl"), format!("{body}\n{end}\n")).unwrap();
+    altered(&packed);
     store.execute("DELETE FROM sources WHERE bytes LIKE '%package standard%'", []).unwrap();
     let (sum, lines, code) = replay(root, &["--id", id]);
     assert_eq!((sum["failed"].as_u64(), code), (Some(1), Some(65)));

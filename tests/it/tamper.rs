@@ -31,7 +31,8 @@ const TENANTS: [&str; 3] = ["acme", "default", "globex"];
 /// Tampers in continuous integration; `TAMPERS` names more.
 const TAMPERS: usize = 300;
 
-fn decision(at: usize, revision: &str) -> Decision {
+/// The record of that number, and of its tenant.
+pub fn decision(at: usize, revision: &str) -> Decision {
     let tenant = TENANTS[at % 3];
     let (id, at_ms) = (format!("record-{at:05}"), 1_700_000_000_000 + at as i64);
     let time = jiff::Timestamp::from_millisecond(at_ms).unwrap();
@@ -68,12 +69,17 @@ pub async fn filled(root: &std::path::Path) -> Arc<Sqlite> {
         store.put_sources(vec![blob]).await.unwrap();
         branches.extend(below);
     }
-    let signer = Signer::of(&Key::from_bytes(KEY)).unwrap();
+    let all: Vec<Decision> = (0..RECORDS).map(|at| decision(at, &snapshot.revision)).collect();
+    append(&store, KEY, &mut Frontier::default(), &all).await;
+    store
+}
+
+/// Adds records to the log of `key`, which has grown to `frontier`.
+pub async fn append(store: &Sqlite, key: [u8; 32], frontier: &mut Frontier, all: &[Decision]) {
+    let signer = Signer::of(&Key::from_bytes(key)).unwrap();
     let public_key = signer.public_key();
     let log = LogId::of(&public_key);
     store.open_log(LogKey { log: log.clone(), public_key, since_ms: 1 }).await.unwrap();
-    let all: Vec<Decision> = (0..RECORDS).map(|at| decision(at, &snapshot.revision)).collect();
-    let mut frontier = Frontier::default();
     for batch in all.chunks(53) {
         let leaf = |one: &Decision| merkle::leaf_hash(one.record.as_bytes());
         let grown = frontier.grow(batch.iter().map(leaf));
@@ -87,9 +93,8 @@ pub async fn filled(root: &std::path::Path) -> Arc<Sqlite> {
             nodes: grown.nodes(),
         };
         store.append_batch(Arc::new(batch)).await.unwrap();
-        frontier = grown.frontier();
+        *frontier = grown.frontier();
     }
-    store
 }
 
 /// A row that is not as it was, and the record that it speaks of.

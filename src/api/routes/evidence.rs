@@ -59,7 +59,7 @@ impl Subject {
             || Error::new(Code::NotFound, "there is no such decision, or it is not yours");
         let id = uuid::Uuid::try_parse(id).map_err(|_| unknown())?.to_string();
         let found = api.deps.store.decision(tenant, id).await.map_err(away)?;
-        let decision = found.ok_or_else(unknown)?;
+        let decision = found.filter(integrity::is_of_its_tenant).ok_or_else(unknown)?;
         Ok(Subject { caller, decision })
     }
 

@@ -1,22 +1,22 @@
 //! `orchestrator evidence replay`: whether recorded decisions come out again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::ReplayArgs;
-use crate::cli::session::refuse;
-use crate::cli::{complain, exit, load_settings, print};
+use super::gathered::{Gathering, Unproven, Wanted, text};
+use super::{Refused, ReplayArgs};
+use crate::cli::{complain, exit, print};
 use crate::detect::builtin;
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
 use crate::evidence::package;
-use crate::orchestrator::{self, KeptSources, Replay, Replayed};
+use crate::evidence::packing::Packing;
+use crate::evidence::verify::{Material, Outside, verify};
+use crate::orchestrator::{Difference, KeptSources, Replay, Replayed};
 use crate::settings::Settings;
-use crate::store::{Cell, Decision, Kept, Page, StoreError, Table};
-
-/// Records read at once.
-const ROWS: u32 = 500;
+use crate::snapshot;
+use crate::store::{Cell, Kept, RawRow, StoreError, Table};
 
 /// How many came out how.
 #[derive(Debug, Default, Serialize)]
@@ -39,44 +39,32 @@ impl Sum {
 }
 
 pub(super) fn run(args: &ReplayArgs) -> u8 {
-    let settings = match load_settings(args.config.as_deref(), None) {
-        Ok(settings) => settings,
-        Err(faults) => return refuse(&faults),
-    };
+    match replayed(args) {
+        Ok((kept, sum)) => told(args, &kept, &sum),
+        Err((code, why)) => {
+            complain(&super::shown(&format!("error: {why}")));
+            code
+        }
+    }
+}
+
+/// What was looked at, and the sum of it.
+fn replayed(args: &ReplayArgs) -> Result<(String, Sum), Refused> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let Ok(runtime) = runtime else {
-        complain("could not start the runtime");
-        return exit::INTERNAL;
-    };
+    let runtime =
+        runtime.map_err(|error| (exit::INTERNAL, format!("starting the runtime: {error}")))?;
     if let Some(file) = &args.package {
-        let text = match super::read(file) {
-            Ok(text) => text,
-            Err((code, why)) => {
-                complain(&format!("error: {why}"));
-                return code;
-            }
-        };
+        let settings = super::settings(args.config.as_deref())?;
+        let text = super::read(file)?;
         let sum = runtime.block_on(packed(args, &settings, &text));
-        return told(args, &file.display(), &sum);
+        return Ok((file.display().to_string(), sum));
     }
-    let opened = orchestrator::kept(&settings, None).and_then(|kept| {
-        let tenants = tenants(args, &kept)?;
-        Ok((kept, tenants))
-    });
-    let (kept, tenants) = match opened {
-        Ok(opened) => opened,
-        Err(error) => {
-            complain(&format!("error: {error}"));
-            return exit::UNAVAILABLE;
-        }
-    };
-    match runtime.block_on(all(args, &settings, (&kept, &tenants))) {
-        Ok(sum) => told(args, &kept, &sum),
-        Err(error) => {
-            complain(&super::shown(&format!("error: {kept}: {error}")));
-            super::code_of(&error, exit::NO_INPUT)
-        }
-    }
+    let (settings, kept) = super::stored(args.config.as_deref())?;
+    let unread = |error: StoreError| super::unread(&kept, &error);
+    let tenants = tenants(args, &kept).map_err(unread)?;
+    let mut again = Again::of(args, &settings);
+    runtime.block_on(all(&mut again, &kept, &tenants)).map_err(unread)?;
+    Ok((kept.to_string(), again.sum))
 }
 
 fn told(args: &ReplayArgs, kept: &dyn std::fmt::Display, sum: &Sum) -> u8 {
@@ -108,119 +96,167 @@ fn tenants(args: &ReplayArgs, kept: &Kept) -> Result<BTreeSet<TenantId>, StoreEr
     }
 }
 
+/// Decides again.
+struct Again<'a> {
+    args: &'a ReplayArgs,
+    replay: Replay,
+    sum: Sum,
+}
+
 async fn all(
-    args: &ReplayArgs,
-    settings: &Settings,
-    (kept, tenants): (&Kept, &BTreeSet<TenantId>),
-) -> Result<Sum, StoreError> {
-    let mut replay = Replay::new(settings, builtin::check);
-    let mut sum = Sum::default();
+    again: &mut Again<'_>,
+    kept: &Kept,
+    tenants: &BTreeSet<TenantId>,
+) -> Result<(), StoreError> {
+    let args = again.args;
     for tenant in tenants {
-        let mut before = None;
+        let (id, since) = (args.id.as_deref(), args.since);
+        let wanted = Wanted { tenant, id, since, until: None };
+        // Whose the logs are is for verification.
+        let mut gathering = Gathering::of(kept, &wanted, &None)?;
+        let mut named = BTreeSet::new();
         loop {
-            let page = match &args.id {
-                Some(id) => kept.decision(tenant, id)?.into_iter().map(|one| (0, one)).collect(),
-                None => {
-                    let rows = kept.decisions(tenant, Page { limit: ROWS, before })?;
-                    rows.into_iter().map(|row| (row.sequence, row.value)).collect::<Vec<_>>()
-                }
+            let mut packing = Packing::of(gathering.heads.keys());
+            let Some(unproven) = gathering.pack(&mut packing)? else { break };
+            let mut get = |tenant: Option<&TenantId>, digest: Digest| {
+                kept.source((tenant.cloned(), digest)).map_err(|error| error.to_string())
             };
-            let Some((last, _)) = page.last() else { break };
-            before = Some(*last);
-            for (_, decision) in page {
-                if args.since.is_none_or(|since| decision.at_ms >= since) {
-                    one(args, &mut replay, kept, &decision, &mut sum).await;
-                }
+            for Unproven { id, why, row } in unproven {
+                again.record(row.as_ref(), (&id, tenant.as_str()), (&[why], &mut get)).await;
+                named.insert(id);
             }
-            if args.id.is_some() {
-                break;
-            }
+            again.records(&packing.material(), &mut get).await;
+        }
+        let lost = gathering.lost().0;
+        for Unproven { id, why, .. } in lost.into_iter().filter(|it| !named.contains(&it.id)) {
+            again.failed((&id, tenant.as_str()), why.to_owned());
         }
     }
-    Ok(sum)
+    Ok(())
 }
 
 /// The records of a package.
 async fn packed(args: &ReplayArgs, settings: &Settings, text: &str) -> Sum {
     let (material, problems) = package::unpack(text);
     let sources = KeptSources::of(&material);
-    let mut replay = Replay::new(settings, builtin::check);
-    let mut sum = Sum { failed: problems.len() as u64, ..Sum::default() };
+    let mut again = Again::of(args, settings);
+    again.sum.failed = problems.len() as u64;
     problems.iter().for_each(|problem| complain(&super::shown(&problem.what)));
-    for row in material.tables.get(&Table::Decisions).into_iter().flatten() {
-        let text = |column: &str| match row.get(column) {
-            Some(Cell::Text(text)) => text.as_str(),
-            _ => "",
-        };
-        let (id, tenant) = (text("id"), text("tenant"));
+    let mut get = |tenant: Option<&TenantId>, digest| Ok(sources.get(tenant, digest));
+    again.records(&material, &mut get).await;
+    again.sum
+}
+
+impl<'a> Again<'a> {
+    fn of(args: &'a ReplayArgs, settings: &Settings) -> Self {
+        Again { args, replay: Replay::new(settings, builtin::check), sum: Sum::default() }
+    }
+
+    /// Each record that was asked for; what it is not is named with how it ends.
+    async fn records(&mut self, material: &Material, get: snapshot::Get<'_>) {
+        let problems = verify(material, &Outside::default()).problems;
+        let mut faults: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for problem in &problems {
+            if let Some(id) = problem.of_record() {
+                faults.entry(id).or_default().push(&problem.what);
+            }
+        }
+        for row in material.tables.get(&Table::Decisions).into_iter().flatten() {
+            let of = |column: &str| text(row, column).unwrap_or_default();
+            let (id, tenant) = (of("id"), of("tenant"));
+            let faults = faults.remove(id).unwrap_or_default();
+            if self.is_another(row, (id, tenant)) {
+                continue;
+            }
+            self.record(Some(row), (id, tenant), (&faults, &mut *get)).await;
+        }
+        let wanted = self.args.id.as_deref();
+        for (id, faults) in faults.into_iter().filter(|(id, _)| wanted.is_none_or(|it| it == *id)) {
+            self.failed((id, ""), faults.join("; "));
+        }
+    }
+
+    /// One of them, of which `faults` are known; whatever they are, it is decided again where its row is
+    /// there.
+    async fn record(
+        &mut self,
+        row: Option<&RawRow>,
+        of: (&str, &str),
+        (faults, get): (&[&str], snapshot::Get<'_>),
+    ) {
+        match row.map(|row| text(row, "record").unwrap_or_default()) {
+            Some("") if faults.is_empty() => self.sum.gone(),
+            Some("") | None => self.failed(of, faults.join("; ")),
+            Some(record) => {
+                let replayed = self.replay.one(record, get).await;
+                self.count(of, &replayed, faults);
+            }
+        }
+    }
+
+    /// Whether somebody else's, or of another time.
+    fn is_another(&self, row: &RawRow, (id, tenant): (&str, &str)) -> bool {
         let at_ms = match row.get("at_ms") {
             Some(Cell::Int(at_ms)) => Some(*at_ms),
             _ => None,
         };
-        let is_another = args.id.as_deref().is_some_and(|wanted| wanted != id)
+        let args = self.args;
+        args.id.as_deref().is_some_and(|wanted| wanted != id)
             || args.tenant.as_deref().is_some_and(|wanted| wanted != tenant)
-            || args.since.zip(at_ms).is_some_and(|(since, at_ms)| at_ms < since);
-        if is_another {
-            continue;
-        }
-        let mut get = |tenant: Option<&TenantId>, digest| Ok(sources.get(tenant, digest));
-        if text("record").is_empty() {
-            sum.gone();
-            continue;
-        }
-        let replayed = replay.one(text("record"), &mut get).await;
-        count(args, &mut sum, (id, tenant), &replayed);
+            || args.since.zip(at_ms).is_some_and(|(since, at_ms)| at_ms < since)
     }
-    sum
+
+    fn failed(&mut self, of: (&str, &str), why: String) {
+        self.count(of, &Replayed::Failed { why }, &[]);
+    }
+
+    fn count(&mut self, (id, tenant): (&str, &str), replayed: &Replayed, faults: &[&str]) {
+        let (sum, told) = (&mut self.sum, !self.args.json);
+        sum.records += 1;
+        let say = |what: &str| {
+            if told {
+                print(&super::shown(&format!("{id} {tenant}: {what}")));
+            }
+        };
+        faults.iter().for_each(|fault| say(fault));
+        match replayed {
+            Replayed::Failed { why } => {
+                sum.failed += 1;
+                say(why);
+            }
+            Replayed::Differs { differences } => {
+                sum.differ += 1;
+                differences.iter().for_each(|found| say(&line("", found)));
+            }
+            Replayed::Unknown { differences } => {
+                *(if faults.is_empty() { &mut sum.unknown } else { &mut sum.differ }) += 1;
+                differences.iter().for_each(|found| say(&line("perhaps ", found)));
+            }
+            Replayed::Equal | Replayed::NotReproducible | Replayed::Purged
+                if !faults.is_empty() =>
+            {
+                sum.differ += 1;
+            }
+            Replayed::Equal => sum.equal += 1,
+            Replayed::NotReproducible => sum.not_reproducible += 1,
+            Replayed::Purged => sum.purged += 1,
+        }
+        if !told {
+            let mut line = serde_json::to_value(replayed).unwrap_or_default();
+            if let Some(fields) = line.as_object_mut() {
+                fields.insert("id".into(), id.into());
+                fields.insert("tenant".into(), tenant.into());
+                if !faults.is_empty() {
+                    fields.insert("faults".into(), faults.into());
+                    let ends = fields.get("result").filter(|ends| *ends == "failed").cloned();
+                    fields.insert("result".into(), ends.unwrap_or_else(|| "differs".into()));
+                }
+            }
+            print(&super::shown_json(&line));
+        }
+    }
 }
 
-async fn one(
-    args: &ReplayArgs,
-    replay: &mut Replay,
-    kept: &Kept,
-    decision: &Decision,
-    sum: &mut Sum,
-) {
-    let mut get = |tenant: Option<&TenantId>, digest: Digest| {
-        kept.source((tenant.cloned(), digest)).map_err(|error| error.to_string())
-    };
-    if decision.record.is_empty() {
-        return sum.gone();
-    }
-    let replayed = replay.one(&decision.record, &mut get).await;
-    count(args, sum, (&decision.id, decision.tenant.as_str()), &replayed);
-}
-
-fn count(args: &ReplayArgs, sum: &mut Sum, (id, tenant): (&str, &str), replayed: &Replayed) {
-    sum.records += 1;
-    match replayed {
-        Replayed::Equal => sum.equal += 1,
-        Replayed::NotReproducible => sum.not_reproducible += 1,
-        Replayed::Purged => sum.purged += 1,
-        Replayed::Differs { differences } | Replayed::Unknown { differences } => {
-            let is_unknown = matches!(replayed, Replayed::Unknown { .. });
-            *(if is_unknown { &mut sum.unknown } else { &mut sum.differ }) += 1;
-            for found in differences.iter().filter(|_| !args.json) {
-                let (what, recorded, again) = (&found.what, &found.recorded, &found.again);
-                let may = if is_unknown { "perhaps " } else { "" };
-                let told =
-                    format!("{id} {tenant}: {may}{what}: recorded {recorded}, again {again}");
-                print(&super::shown(&told));
-            }
-        }
-        Replayed::Failed { why } => {
-            sum.failed += 1;
-            if !args.json {
-                print(&super::shown(&format!("{id} {tenant}: {why}")));
-            }
-        }
-    }
-    if args.json {
-        let mut line = serde_json::to_value(replayed).unwrap_or_default();
-        if let Some(fields) = line.as_object_mut() {
-            fields.insert("id".into(), id.into());
-            fields.insert("tenant".into(), tenant.into());
-        }
-        print(&super::shown_json(&line));
-    }
+fn line(may: &str, Difference { what, recorded, again }: &Difference) -> String {
+    format!("{may}{what}: recorded {recorded}, again {again}")
 }

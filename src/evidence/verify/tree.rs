@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Found, Log, Material, bytes, int, rows, whole};
 use crate::domain::digest::Digest;
 use crate::evidence::merkle::{self, Frontier};
-use crate::store::Table;
+use crate::store::{RawRow, Table};
 
 impl Found {
     /// Every leaf, every head, and the stored subtrees of a whole log.
@@ -61,6 +61,16 @@ impl Found {
         }
     }
 
+    /// Subtrees of logs that are not there.
+    pub(super) fn strays(&mut self, logs: &BTreeMap<i64, Log>, material: &Material) {
+        let is_of = |row: &&RawRow| int(row, "log").is_some_and(|log| logs.contains_key(&log));
+        let strays = rows(material, Table::Nodes).filter(|row| !is_of(row)).count();
+        if strays > 0 {
+            let what = format!("{strays} subtrees belong to no log");
+            self.add("added", (None, None), what);
+        }
+    }
+
     fn nodes(&mut self, log: &Log, mut hashes: Vec<Digest>, material: &Material) {
         let mut stored = BTreeMap::new();
         for row in rows(material, Table::Nodes).filter(|row| int(row, "log") == Some(log.number)) {
@@ -69,7 +79,10 @@ impl Found {
                 self.add("unreadable", (None, None), "a subtree cannot be read");
                 continue;
             };
-            stored.insert((level, place), Digest::from_bytes(hash));
+            if stored.insert((level, place), Digest::from_bytes(hash)).is_some() {
+                let what = format!("the subtree {place} of level {level} is there twice");
+                self.add("added", (None, None), what);
+            }
         }
         for level in (8..64).step_by(8) {
             hashes = hashes.chunks_exact(256).filter_map(merkle::block_hash).collect();

@@ -172,9 +172,10 @@ impl Ledger for Postgres {
     fn heads(&self, log: LogId, below: u64, limit: u32) -> Answer<'_, Vec<Checkpoint>> {
         self.run("reading heads of the log", Scope::Service, move |t| {
             async move {
-                let sql = format!("{CHECKPOINT} AND size < $2 ORDER BY size DESC LIMIT $3");
+                let Some(last) = below.checked_sub(1) else { return Ok(Vec::new()) };
+                let sql = format!("{CHECKPOINT} AND size <= $2 ORDER BY size DESC LIMIT $3");
                 let sql = t.prepare_cached(&sql).await?;
-                let of = [&log.as_str() as _, &bound(below) as _, &i64::from(limit) as _];
+                let of = [&log.as_str() as _, &bound(last) as _, &i64::from(limit) as _];
                 t.query(&sql, &of).await?.iter().map(read_checkpoint).collect()
             }
             .boxed()

@@ -1,5 +1,6 @@
 //! Two instances over one PostgreSQL: one chain of custody, one purge, and what a tampered row says.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 use super::id;
 use crate::access::BOOT;
 use crate::app::Answer;
+use crate::binary::text;
 use crate::postgres::Server;
 use crate::shared::{Instance, orchestrator, secret};
 
@@ -168,6 +170,39 @@ fn tampers(first: &str, other: &str) -> Vec<(&'static str, Option<String>, Strin
     named.into_iter().map(|(kind, id, tamper)| (kind, some(id), tamper)).collect()
 }
 
+/// What `evidence` with these arguments says in a folder, of a database.
+fn says((dir, url): &(&Path, &str), args: &[&str], code: i32, words: &[&str]) {
+    let args = [&["evidence"], args].concat();
+    let output = orchestrator(dir, url, &args).output().unwrap();
+    let told = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {told}");
+    assert!(words.iter().all(|word| told.contains(word)), "{args:?}: {words:?} in {told}");
+}
+
+/// Six records of acme and six of globex go through every command.
+fn sound(at: &(&Path, &str), ids: &[String], kept: &[&str]) {
+    let export = ["export", "--tenant", "acme", "acme.jsonl"];
+    says(at, &[&export, kept].concat(), 0, &["6 records are in"]);
+    says(at, &[&["verify", "acme.jsonl"], kept].concat(), 0, &["6 records", " 0 problems"]);
+    let one = ["export", "--tenant", "globex", "--id", &ids[8], "one.jsonl"];
+    says(at, &one, 0, &["1 records are in"]);
+    says(at, &["replay", "--tenant", "acme"], 0, &["6 records: 6 equal"]);
+    says(at, &["replay", "--package", "acme.jsonl"], 0, &["6 records: 6 equal"]);
+}
+
+/// One of acme's is changed where no rule reads, another is gone.
+fn altered((server, at): (&Server, &(&Path, &str)), ids: &[String]) {
+    let edit = "UPDATE decisions SET record = replace(record, '\"actor\":', '\"actor\" :')";
+    let gone = format!("DELETE FROM decisions WHERE id = '{}'", ids[2]);
+    attack(server, at.1, &format!("{edit} WHERE id = '{}'; {gone}", ids[1]));
+    let altered = format!("{} acme: its body or its leaf is not what was recorded", ids[1]);
+    let lost = format!("{} acme: it was logged, and its row is missing", ids[2]);
+    let words = [altered.as_str(), lost.as_str(), "6 records: 4 equal, 1 differ"];
+    says(at, &["replay", "--tenant", "acme"], 65, &words);
+    let words = [&*ids[1], &*ids[2], "4 records are in b.jsonl; 2 more"];
+    says(at, &["export", "--tenant", "acme", "b.jsonl"], 65, &words);
+}
+
 #[tokio::test]
 async fn a_database_is_verified_whole_and_each_tamper_is_named() {
     let (server, url) = database();
@@ -199,6 +234,7 @@ async fn a_database_is_verified_whole_and_each_tamper_is_named() {
     std::fs::write(&file, head.stdout).unwrap();
     let kept = ["--checkpoint", file.to_str().unwrap()];
     assert_eq!(verified(&url, &kept).0, Some(0));
+    sound(&(dir.path(), &url), &ids, &kept);
     // One after another; each is taken back.
     for (kind, named, tamper) in tampers(&ids[1], &ids[8]) {
         let copy = "decisions leaves checkpoints sources".split(' ');
@@ -226,6 +262,7 @@ async fn a_database_is_verified_whole_and_each_tamper_is_named() {
         attack(&server, &url, &back);
     }
     assert_eq!(verified(&url, &kept).0, Some(0), "all was taken back");
+    altered((&server, &(dir.path(), &url)), &ids);
 }
 
 /// Columns that can be written.

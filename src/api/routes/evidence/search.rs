@@ -16,6 +16,7 @@ use crate::domain::action::Action;
 use crate::domain::category::Category;
 use crate::domain::error::{Code, Error};
 use crate::domain::id::{BundleName, DetectorName};
+use crate::evidence::integrity::is_of_its_tenant;
 use crate::evidence::search::{self, Decided, Found, FoundPage, PASSED_MAX, Wanted};
 use crate::store::{Sought, Spot};
 
@@ -113,7 +114,8 @@ pub(crate) async fn list(http: HttpRequest, api: Data<Api>) -> Answer {
     let found = search::find(&*api.deps.store, (&tenant, &wanted), after, limit).await;
     let FoundPage { found, next } = found.map_err(away)?;
     let next = next.map(|Spot { at_ms, sequence }| format!("{at_ms}-{sequence}"));
-    json(&DecisionList { decisions: found.into_iter().map(DecisionRow::of).collect(), next })
+    let own = found.into_iter().filter(|found| is_of_its_tenant(&found.decision));
+    json(&DecisionList { decisions: own.map(DecisionRow::of).collect(), next })
 }
 
 fn refused(parameter: &str, advice: &str) -> Error {
