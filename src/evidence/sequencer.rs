@@ -257,10 +257,16 @@ impl Sequencer {
             self.held.forget(flight.held);
             self.shared.tell_held(&self.held);
         }
+        // Since it took off these were kept for the case that it fails, and are judged there again.
+        let own = flight.waiting.len()..flight.waiting.len() + flight.standard;
+        let moved = own.end + flight.frames..flight.rows.len() - flight.held;
+        let comes_again =
+            |place| (flight.is_spooled && own.contains(&place)) || moved.contains(&place);
         let mut waiting = flight.waiting.into_iter();
-        for row in written {
+        for (place, row) in written.into_iter().enumerate() {
             let told = match (waiting.next(), row) {
                 (None, Written::In(_)) => continue,
+                (None, Written::Refused(_)) if comes_again(place) => continue,
                 (None, Written::Refused(why)) => {
                     self.shared.lose(1, &why);
                     continue;
