@@ -3,6 +3,7 @@
 use unicode_normalization::char::{canonical_combining_class, decompose_compatible};
 use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfc_quick, is_nfkc_quick};
 
+use super::terminal::{self, Seen};
 use super::{Unit, glyphs, hidden};
 
 /// Marks on one letter that count as damage; orthographies need two.
@@ -25,32 +26,56 @@ pub(super) fn may_change(raw: &str) -> bool {
         || is_nfkc_quick(raw.chars()) != IsNormalized::Yes
 }
 
-/// The normalised form, at most `length_max` characters unless `units` is longer.
-pub(super) fn normalize(units: Vec<Unit>, length_max: usize) -> Vec<Unit> {
+/// How the normalised form is made.
+#[derive(Clone, Copy)]
+pub(super) struct Form {
+    /// The most characters of it, unless the text has more.
+    pub(super) length_max: usize,
+    /// Whether letters and digits that only a terminal's colour parts stay apart.
+    pub(super) parted: bool,
+}
+
+/// The normalised form.
+pub(super) fn normalize(units: &[Unit], form: Form) -> Vec<Unit> {
     let ascii = units.iter().all(|unit| unit.c.is_ascii());
-    let seen = show(units);
+    let seen = show(units, form.parted);
     if ascii {
         return join_spaced(seen);
     }
-    let mut joined = join_spaced(compose(&seen, length_max));
+    let mut joined = join_spaced(compose(&seen, form.length_max));
     glyphs::fold(&mut joined);
     joined
 }
 
 /// Without invisible characters, but for joiners and selectors inside an emoji; plain spaces.
-fn show(units: Vec<Unit>) -> Vec<Unit> {
+fn show(units: &[Unit], parted: bool) -> Vec<Unit> {
     let mut out: Vec<Unit> = Vec::with_capacity(units.len());
-    let mut coming = units.into_iter().peekable();
-    while let Some(unit) = coming.next() {
+    let (mut at, mut titled, mut gap) = (0, false, None);
+    while let Some(unit) = units.get(at) {
+        let rest = units.get(at..).unwrap_or_default();
+        at += 1;
         if hidden::is_hidden(unit.c) {
+            if let Some((length, seen)) = terminal::sequence(rest, &mut titled) {
+                let whole = rest.get(..length).and_then(|whole| Unit::made(' ', whole));
+                match seen {
+                    Seen::Gap => out.extend(whole),
+                    Seen::Nothing if parted => gap = gap.or(whole),
+                    Seen::Nothing => {}
+                }
+                at += length - 1;
+                continue;
+            }
             let after = out.last().is_some_and(|last| is_emoji(last.c));
-            let before = coming.peek().is_some_and(|next| is_emoji(next.c));
+            let before = rest.get(1).is_some_and(|next| is_emoji(next.c));
             let kept = after && (unit.c == '\u{FE0F}' || (unit.c == '\u{200D}' && before));
             if !kept {
                 continue;
             }
         }
-        out.push(Unit { c: plain(unit.c), ..unit });
+        let touches = unit.c.is_alphanumeric()
+            && out.last().is_some_and(|last: &Unit| last.c.is_alphanumeric());
+        out.extend(gap.take().filter(|_| touches));
+        out.push(Unit { c: plain(unit.c), ..*unit });
     }
     out
 }
