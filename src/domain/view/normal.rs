@@ -42,7 +42,7 @@ pub(super) fn normalize(units: &[Unit], form: Form) -> Vec<Unit> {
     if ascii {
         return join_spaced(seen);
     }
-    let mut joined = join_spaced(compose(&seen, form.length_max));
+    let mut joined = join_spaced(compose(&unmarked(seen), form.length_max));
     glyphs::fold(&mut joined);
     joined
 }
@@ -78,6 +78,20 @@ fn show(units: &[Unit], parted: bool) -> Vec<Unit> {
         out.push(Unit { c: plain(unit.c), ..*unit });
     }
     out
+}
+
+/// Without the marks of words that hold digits: no orthography has such words, keys do.
+fn unmarked(units: Vec<Unit>) -> Vec<Unit> {
+    if !units.iter().any(|unit| is_diacritic(unit.c)) {
+        return units;
+    }
+    let part = |unit: &Unit| unit.c.is_alphanumeric() || is_diacritic(unit.c);
+    let words = units.chunk_by(|one, next| part(one) == part(next));
+    let shown = words.flat_map(|word| {
+        let key = word.iter().any(|unit| unit.c.is_ascii_digit());
+        word.iter().filter(move |unit| !(key && is_diacritic(unit.c)))
+    });
+    shown.copied().collect()
 }
 
 /// NFKC by segments: a character, and those after it that may melt into it.
@@ -124,7 +138,7 @@ fn compose_segment(segment: &[Unit], room: usize, out: &mut Vec<Unit>) {
 fn join_spaced(units: Vec<Unit>) -> Vec<Unit> {
     let is_word = |at: usize| units.get(at).is_some_and(|unit| unit.c.is_alphanumeric());
     let gap = |at: usize| units.get(at).map(|unit| unit.c).filter(|c| is_separator(*c));
-    let is_joint = |at: usize| units.get(at).is_some_and(|unit| "@.:/+".contains(unit.c));
+    let is_joint = |at: usize| units.get(at).is_some_and(|unit| "@.:/+-_".contains(unit.c));
     let next_single = |at: usize| {
         if gap(at + 1) == Some(' ') && is_joint(at + 2) && gap(at + 3) == Some(' ') {
             return Some(at + 2);
@@ -144,9 +158,16 @@ fn join_spaced(units: Vec<Unit>) -> Vec<Unit> {
         }
         let single = |at: &usize| units.get(*at).copied();
         let lettered = run.iter().filter_map(single).any(|unit| unit.c.is_alphabetic());
+        // `1 - 2 - 3` are numbers, `g h p _ a` is a word.
+        let dashed = run.iter().filter_map(single).any(|unit| matches!(unit.c, '-' | '_'));
+        let least = match (lettered, dashed) {
+            (true, _) => SPACED_MIN,
+            (false, false) => SPACED_DIGITS_MIN,
+            (false, true) => usize::MAX,
+        };
         let end = run.last().map_or(at + 1, |last| last + 1);
         let words = run.iter().filter(|at| is_word(**at)).count();
-        if words >= if lettered { SPACED_MIN } else { SPACED_DIGITS_MIN } {
+        if words >= least {
             out.extend(run.iter().filter_map(single));
         } else {
             out.extend_from_slice(units.get(at..end).unwrap_or_default());

@@ -103,6 +103,8 @@ fn the_normalised_form_is_what_a_reader_sees() {
         ("ﷺ ﻻ", "صلى الله عليه وسلم لا"),
         ("a\r\nb\u{2028}c", "a\r\nb\nc"),
         ("Iğdır ıssız\u{200B}", "Iğdır ıssız"),
+        ("g h p _ a B 3 d - E", "ghp_aB3d-E"),
+        ("AKIA\u{301}Z3VQ\u{302}7 41\u{301}11", "AKIAZ3VQ7 4111"),
         ("क\u{200D}\u{94D}ष", "क\u{94D}ष"),
     ] {
         assert_eq!(normalized(raw), seen, "{raw:?}");
