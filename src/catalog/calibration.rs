@@ -13,7 +13,7 @@ use crate::yaml::Fields;
 struct CurveEntry {
     slope: Option<f64>,
     intercept: Option<f64>,
-    points: Option<Vec<(f64, f64)>>,
+    points: Option<Vec<Vec<f64>>>,
 }
 
 /// Points of one curve at most.
@@ -39,18 +39,23 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Calibration {
 fn curve(entry: CurveEntry) -> Result<Curve, (&'static str, &'static str)> {
     match (entry.slope, entry.intercept, entry.points) {
         (Some(slope), Some(intercept), None) => {
-            if slope < 0.0 || slope.abs() > 1e6 || intercept.abs() > 1e6 {
+            if slope <= 0.0 || slope.abs() > 1e6 || intercept.abs() > 1e6 {
                 return Err((
-                    "a curve falls, or its numbers exceed a million",
-                    "write a slope from 0 on; `orchestrator detectors calibrate` fits one",
+                    "a curve does not rise, or its numbers exceed a million",
+                    "write a slope above 0; `orchestrator detectors calibrate` fits one",
                 ));
             }
             Ok(Curve::Logistic { slope, intercept })
         }
         (None, None, Some(points)) => {
             let bounded = |(x, y): &(f64, f64)| (0.0..=1.0).contains(x) && (0.0..=1.0).contains(y);
+            let pairs = points.iter().map_while(|point| match point.as_slice() {
+                [score, probability] => Some((*score, *probability)),
+                _ => None,
+            });
+            let (given, points) = (points.len(), pairs.collect::<Vec<_>>());
             let rises = points.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1);
-            let some = (1..=POINTS_MAX).contains(&points.len());
+            let some = (1..=POINTS_MAX).contains(&given) && points.len() == given;
             if !(rises && some && points.iter().all(bounded)) {
                 return Err((
                     "points are 1 to 64 pairs [score, probability] in 0..=1, scores growing, \

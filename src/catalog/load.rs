@@ -7,6 +7,7 @@ use secrecy::SecretString;
 
 use super::credential::SecretRef;
 use super::{Catalog, Detector, Strategy, Tenant, detector_file, strategy_file, tenant_file};
+use crate::domain::category::Category;
 use crate::domain::id::TenantId;
 use crate::outbound::Guard;
 use crate::settings::{Env, Tiers};
@@ -166,8 +167,21 @@ impl Catalog {
                 warn(FaultKind::Detector, &detector.source, "tenant", name);
             }
         }
+        warnings.extend(self.detectors.values().flat_map(|detector| idle_curves(detector)));
         warnings
     }
+}
+
+/// Curves for categories of which the detector finds nothing.
+fn idle_curves(detector: &Detector) -> impl Iterator<Item = Fault> {
+    let names = detector.calibration.0.keys().filter_map(|name| Category::parse(name).ok());
+    let idle = names.filter(|name| !detector.categories.iter().any(|own| own.touches(name)));
+    idle.map(|name| {
+        let message = format!("`calibration` names {name}, which this detector does not find");
+        let hint = Some("name one of its `categories`, or remove the curve".to_owned());
+        let source = Source { kind: FaultKind::Detector, file: &detector.source };
+        source.fault((0, 0), "unknown_category", message, hint)
+    })
 }
 
 /// What earlier files held, by path. A tenant is named as its file.

@@ -13,6 +13,7 @@ use crate::outbound::{self, Guard};
 use crate::settings::{Env, Settings};
 use crate::yaml::fault::{Fault, FaultKind};
 
+mod calibration;
 mod registered;
 mod tenants;
 mod versions;
@@ -110,7 +111,9 @@ fn every_bad_detector_file_is_refused_at_its_place() {
         ("calibration: {toxicty: {slope: 1, intercept: 0}}\n", "5:24:unknown_category"),
         ("calibration: {toxicity: {slope: 1}}\n", "5:25:bad_value"),
         ("calibration: {toxicity: {slope: -1, intercept: 0}}\n", "5:25:bad_value"),
+        ("calibration: {toxicity: {slope: 0, intercept: 1}}\n", "5:25:bad_value"),
         ("calibration: {toxicity: {points: []}}\n", "5:25:bad_value"),
+        ("calibration: {toxicity: {points: [[0.1, 0.2, 0.3]]}}\n", "5:25:bad_value"),
         ("calibration: {'*': {points: [[0.5, 0.9], [0.6, 0.1]]}}\n", "5:20:bad_value"),
         ("calibration: {'*': {points: [[0.5, 0.9], [0.6, 1.1]]}}\n", "5:20:bad_value"),
         ("calibration: {'*': {point: []}}\n", "5:21:unknown_key"),

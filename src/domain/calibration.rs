@@ -19,7 +19,7 @@ pub const ANY: &str = "*";
 /// One non-decreasing curve from score to probability, both 0..=1.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Curve {
-    /// `1 / (1 + exp(-(slope * score + intercept)))`, Platt's form; the slope is not negative.
+    /// `1 / (1 + exp(-(slope * score + intercept)))`, Platt's form; the slope is above 0.
     Logistic {
         /// Per unit of score.
         slope: f64,

@@ -7,11 +7,14 @@ mod escapes;
 mod glyphs;
 mod hidden;
 mod normal;
+mod quoted;
 mod rot13;
+mod terminal;
 mod tokens;
 
 use std::sync::Arc;
 
+use self::normal::Form;
 use super::finding::TextView;
 use super::span::Span;
 
@@ -19,7 +22,7 @@ use super::span::Span;
 mod tests;
 
 /// Rounds of decoding, so how deep encodings may nest. One round undoes escapes (percent, `\x`,
-/// `\u`, HTML entities), then base64 and hex, then rot13.
+/// `\u`, HTML entities, quoted-printable), then base64 and hex, then rot13.
 pub const DEPTH_MAX: usize = 3;
 
 /// A longer text, in code points, gives no view: the caller splits it first. A view is never
@@ -37,12 +40,14 @@ pub struct View {
     sources: Vec<(u32, u32)>,
 }
 
-/// The views of `raw` among `wanted` that differ from it, at most one of each kind.
+/// The views of `raw` among `wanted` that differ from it.
 ///
 /// `Normalized`: NFKC, plain spaces, no invisible characters, no stacked marks, spaced-out words
 /// joined, look-alike letters folded; case is kept. `Decoded`: the text in which every plausible
-/// encoded region is replaced by what it says, normalised before and after each round. `Raw` in
-/// `wanted` is ignored.
+/// encoded region is replaced by what it says, normalised before and after each round; before it,
+/// if that is another text, the one in which escapes alone are undone, because a value may itself
+/// read as base64. Where a terminal's colour alone parts two words, each also with a gap there,
+/// because nobody can say whether they are one. `Raw` in `wanted` is ignored.
 pub fn of(raw: &str, wanted: &[TextView]) -> Vec<View> {
     let normalize = wanted.contains(&TextView::Normalized) && normal::may_change(raw);
     let decode = wanted.contains(&TextView::Decoded) && may_decode(raw);
@@ -50,12 +55,28 @@ pub fn of(raw: &str, wanted: &[TextView]) -> Vec<View> {
         return Vec::new();
     }
     let plain: Vec<Unit> = (0..).zip(raw.chars()).map(|(at, c)| Unit::at(at, c)).collect();
-    let length_max = 64.max(plain.len() * 2);
-    let decoded = decode.then(|| decoded(&plain, length_max)).flatten();
-    let normalized = normalize.then(|| normal::normalize(plain, length_max));
-    let normalized = normalized.map(|units| View::new(TextView::Normalized, &units));
-    let decoded = decoded.map(|units| View::new(TextView::Decoded, &units));
-    normalized.into_iter().chain(decoded).filter(|view| *view.text != *raw).collect()
+    let whole = Form { length_max: 64.max(plain.len() * 2), parted: false };
+    let parted = Form { parted: true, ..whole };
+    let mut views: Vec<View> = Vec::new();
+    let mut add = |kind, units: &[Unit]| {
+        let view = View::new(kind, units);
+        let known = views.iter().any(|other| other.kind == kind && other.text == view.text);
+        if *view.text != *raw && !known {
+            views.push(view);
+        }
+    };
+    if normalize {
+        add(TextView::Normalized, &normal::normalize(&plain, whole));
+        if steers(&plain) {
+            add(TextView::Normalized, &normal::normalize(&plain, parted));
+        }
+    }
+    if decode {
+        let (forms, steered) = decoded(&plain, whole);
+        let (beside, _) = if steered { decoded(&plain, parted) } else { Default::default() };
+        beside.iter().chain(&forms).for_each(|units| add(TextView::Decoded, units));
+    }
+    views
 }
 
 impl View {
@@ -120,27 +141,52 @@ fn replace(units: &[Unit], regions: Vec<Region>) -> Option<Vec<Unit>> {
 fn may_decode(raw: &str) -> bool {
     hidden::may_decode(raw)
         || escapes::may_decode(raw)
+        || quoted::may_decode(raw)
         || blobs::may_decode(raw)
         || rot13::may_decode(raw)
         || (!raw.is_ascii() && normal::may_change(raw))
 }
 
-/// The decoded form; `None` if nothing is encoded.
-fn decoded(raw: &[Unit], length_max: usize) -> Option<Vec<Unit>> {
+/// Whether a sequence of a terminal may be in `units`.
+fn steers(units: &[Unit]) -> bool {
+    units.iter().any(|unit| terminal::is_sign(unit.c))
+}
+
+/// The decoded forms: with escapes undone, and with everything read; none if nothing is encoded.
+/// Also whether decoding met sequences of a terminal.
+fn decoded(raw: &[Unit], form: Form) -> (Vec<Vec<Unit>>, bool) {
     let shown = hidden::decode(raw);
-    let mut changed = shown.is_some();
-    let mut units = normal::normalize(shown.unwrap_or_else(|| raw.to_vec()), length_max);
+    let (mut escaped, mut read, mut steered) = (false, shown.is_some(), steers(raw));
+    let mut units = normal::normalize(shown.as_deref().unwrap_or(raw), form);
+    let mut see = |next: &[Unit]| {
+        steered |= steers(next);
+        normal::normalize(next, form)
+    };
+    for _ in 0..DEPTH_MAX {
+        let Some(next) = unescape(&units) else { break };
+        units = see(&next);
+        (escaped, read) = (true, false);
+    }
+    let mut forms = if escaped { vec![units.clone()] } else { Vec::new() };
     for _ in 0..DEPTH_MAX {
         let Some(next) = decode_round(&units) else { break };
-        units = normal::normalize(next, length_max);
-        changed = true;
+        units = see(&next);
+        read = true;
     }
-    changed.then_some(units)
+    if read {
+        forms.push(units);
+    }
+    (forms, steered)
+}
+
+fn unescape(units: &[Unit]) -> Option<Vec<Unit>> {
+    let joined = quoted::decode(units);
+    escapes::decode(joined.as_deref().unwrap_or(units)).or(joined)
 }
 
 fn decode_round(units: &[Unit]) -> Option<Vec<Unit>> {
     let mut out: Option<Vec<Unit>> = None;
-    for decode in [escapes::decode, tokens::decode, rot13::decode] {
+    for decode in [unescape, tokens::decode, rot13::decode] {
         out = decode(out.as_deref().unwrap_or(units)).or(out);
     }
     out

@@ -95,6 +95,21 @@ fn labelled_texts_that_cannot_be_used_are_refused_with_their_line() {
         assert_eq!(output.status.code(), Some(code), "{told}");
         assert!(told.contains(expected), "{told}");
     }
+    // One in Latin-1; a byte order mark is no fault.
+    let args = ["detectors", "calibrate", "toxicity-fixture", "--labelled", "labelled.jsonl"];
+    let line = "{\"text\": \"a\", \"categories\": []}\n";
+    std::fs::write(
+        root.join("labelled.jsonl"),
+        [line.as_bytes(), b"{\"text\": \"\xE9\"}"].concat(),
+    )
+    .unwrap();
+    let output = run(root, &args);
+    let told = text(&output.stderr);
+    assert!(told.contains("line 2 is not UTF-8"), "{told}");
+    assert_eq!(output.status.code(), Some(65));
+    write(root, "labelled.jsonl", &format!("\u{feff}{line}"));
+    let told = text(&run(root, &args).stderr).to_owned();
+    assert!(told.contains("needs 20 right and 20 wrong"), "{told}");
     let output = run(root, &["detectors", "calibrate", "nobody", "--labelled", "x"]);
     assert_eq!(output.status.code(), Some(66));
 }

@@ -95,8 +95,18 @@ fn read(path: &Path) -> Result<Vec<Labelled>, (u8, String)> {
     if length > BYTES_MAX {
         return Err((exit::DATA, format!("has {length} bytes, more than {BYTES_MAX}; split it")));
     }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let line =
+            bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
+        (exit::DATA, format!("line {line} is not UTF-8; save the file as UTF-8"))
+    })?;
+    // Some editors begin a file with a byte order mark.
+    let lines = text
+        .trim_start_matches('\u{FEFF}')
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(index, line)| {
             serde_json::from_str(line).map_err(|error| {

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod forms;
+
 pub(crate) fn judged(kind: Builtin, params: Value, text: &str) -> Vec<(String, String, String)> {
     let prepared = prepare(kind, &params).unwrap_or_else(|fault| panic!("{fault}"));
     let chars: Vec<char> = text.chars().collect();

@@ -134,13 +134,17 @@ impl Run {
         run
     }
 
-    /// The texts in the run, else in its lines.
+    /// The texts in the run, else in its lines: also those that quoted-printable would go on in.
     fn regions(&self, units: &[Unit]) -> Vec<Region> {
         let found = self.joined(units);
         if !found.is_empty() {
             return found;
         }
-        let lines = self.at.chunk_by(|one, next| one + 1 == *next).map(|at| {
+        let touch = |one: &usize, next: &usize| {
+            let pair = units.get(*one).zip(units.get(*next));
+            one + 1 == *next && pair.is_some_and(|(one, next)| next.start <= one.end)
+        };
+        let lines = self.at.chunk_by(touch).map(|at| {
             let end = at.last().map_or(self.end, |last| last + 1);
             let padding = if at.last() == self.at.last() { self.padding } else { 0 };
             Self { at: at.to_vec(), end: end + padding, padding }

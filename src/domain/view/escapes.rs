@@ -1,8 +1,9 @@
-//! Escapes of single characters: percent, `\x`, `\u`, those of JSON strings, HTML entities.
+//! Escapes of single characters: percent, `\x`, `\u`, those of JSON strings, HTML entities, and how
+//! shells write the one that begins a terminal's sequences.
 //!
 //! Each is undone by itself wherever it gives a character of text; the others stay as they are.
 
-use super::{Byte, Region, Unit, is_text, replace};
+use super::{Byte, Region, Unit, is_text, replace, terminal};
 
 /// The longest entity between `&` and `;`.
 const ENTITY_CHARS_MAX: usize = 12;
@@ -47,7 +48,8 @@ pub(super) fn may_decode(raw: &str) -> bool {
     raw.as_bytes().windows(2).any(|pair| match pair {
         [b'%', next] => next.is_ascii_hexdigit(),
         [b'&', next] => *next == b'#' || next.is_ascii_alphabetic(),
-        [b'\\', next] => matches!(next, b'x' | b'u' | b'U') || simple(char::from(*next)).is_some(),
+        [b'\\', b'x' | b'u' | b'U' | b'0' | b'e' | b'E'] => true,
+        [b'\\', next] => simple(char::from(*next)).is_some(),
         _ => false,
     })
 }
@@ -60,7 +62,10 @@ pub(super) fn decode(units: &[Unit]) -> Option<Vec<Unit>> {
         let rest = units.get(at..).unwrap_or_default();
         let single = match unit.c {
             '&' => entity(rest),
-            '\\' => unicode(rest).or_else(|| Some((simple(rest.get(1)?.c)?, 2))),
+            '\\' => unicode(rest)
+                .or_else(|| steering(rest))
+                .or_else(|| line_end(rest))
+                .or_else(|| Some((simple(rest.get(1)?.c)?, 2))),
             _ => None,
         };
         if let Some((c, length)) = single {
@@ -80,14 +85,15 @@ fn push(units: &[Unit], from: usize, to: usize, c: char, regions: &mut Vec<Regio
     regions.extend(made.map(|unit| Region { from, to, text: vec![unit] }));
 }
 
-fn decode_bytes(units: &[Unit], bytes: &[Byte], regions: &mut Vec<Region>) {
+/// Adds the characters that `bytes` write in UTF-8.
+pub(super) fn decode_bytes(units: &[Unit], bytes: &[Byte], regions: &mut Vec<Region>) {
     let values: Vec<u8> = bytes.iter().map(|byte| byte.value).collect();
     let mut at = 0;
     for chunk in values.utf8_chunks() {
         for c in chunk.valid().chars() {
             let next = at + c.len_utf8();
             if let (Some(first), Some(last), true) =
-                (bytes.get(at), bytes.get(next - 1), is_text(c))
+                (bytes.get(at), bytes.get(next - 1), is_written(c))
             {
                 push(units, first.from, last.to, c, regions);
             }
@@ -113,6 +119,27 @@ fn byte_run(rest: &[Unit], at: usize) -> Vec<Byte> {
         at += length;
         rest = rest.get(length..).unwrap_or_default();
     }
+}
+
+/// Whether an escape may stand for `c`: text, and what steers a terminal.
+fn is_written(c: char) -> bool {
+    is_text(c) || terminal::is_sign(c)
+}
+
+/// `\033` and `\e` before a bracket: the character, and the length.
+fn steering(rest: &[Unit]) -> Option<(char, usize)> {
+    let c = |at: usize| rest.get(at).map(|unit| unit.c);
+    let length = match (c(1)?, c(2), c(3)) {
+        ('0', Some('3'), Some('3')) => 4,
+        ('e' | 'E', _, _) => 2,
+        _ => return None,
+    };
+    matches!(c(length), Some('[' | ']')).then_some(('\u{1B}', length))
+}
+
+/// `\r\n`, which ends one line.
+fn line_end(rest: &[Unit]) -> Option<(char, usize)> {
+    rest.get(..4)?.iter().map(|unit| unit.c).eq(r"\r\n".chars()).then_some(('\n', 4))
 }
 
 /// What stands for one character behind a backslash, as in strings of JSON and most languages.
@@ -149,7 +176,7 @@ fn unicode(rest: &[Unit]) -> Option<(char, usize)> {
         }
         _ => (code, length),
     };
-    char::from_u32(code).filter(|c| is_text(*c)).map(|c| (c, length))
+    char::from_u32(code).filter(|c| is_written(*c)).map(|c| (c, length))
 }
 
 /// `&#65;`, `&#x41;`, also without the semicolon, and `&name;`: the character, and the length.
@@ -172,7 +199,8 @@ fn entity(rest: &[Unit]) -> Option<(char, usize)> {
     };
     let count = digits.chars().take_while(|c| c.is_digit(radix)).count();
     let before = 1 + name.len() - digits.len();
-    let c = char::from_u32(number(rest.get(before..)?, count, radix)?).filter(|c| is_text(*c))?;
+    let c =
+        char::from_u32(number(rest.get(before..)?, count, radix)?).filter(|c| is_written(*c))?;
     let closed = rest.get(before + count).is_some_and(|unit| unit.c == ';');
     Some((c, before + count + usize::from(closed)))
 }

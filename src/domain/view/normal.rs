@@ -3,6 +3,7 @@
 use unicode_normalization::char::{canonical_combining_class, decompose_compatible};
 use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfc_quick, is_nfkc_quick};
 
+use super::terminal::{self, Seen};
 use super::{Unit, glyphs, hidden};
 
 /// Marks on one letter that count as damage; orthographies need two.
@@ -25,34 +26,72 @@ pub(super) fn may_change(raw: &str) -> bool {
         || is_nfkc_quick(raw.chars()) != IsNormalized::Yes
 }
 
-/// The normalised form, at most `length_max` characters unless `units` is longer.
-pub(super) fn normalize(units: Vec<Unit>, length_max: usize) -> Vec<Unit> {
+/// How the normalised form is made.
+#[derive(Clone, Copy)]
+pub(super) struct Form {
+    /// The most characters of it, unless the text has more.
+    pub(super) length_max: usize,
+    /// Whether letters and digits that only a terminal's colour parts stay apart.
+    pub(super) parted: bool,
+}
+
+/// The normalised form.
+pub(super) fn normalize(units: &[Unit], form: Form) -> Vec<Unit> {
     let ascii = units.iter().all(|unit| unit.c.is_ascii());
-    let seen = show(units);
+    let seen = show(units, form.parted);
     if ascii {
         return join_spaced(seen);
     }
-    let mut joined = join_spaced(compose(&seen, length_max));
+    let mut joined = join_spaced(compose(&unmarked(seen), form.length_max));
     glyphs::fold(&mut joined);
     joined
 }
 
 /// Without invisible characters, but for joiners and selectors inside an emoji; plain spaces.
-fn show(units: Vec<Unit>) -> Vec<Unit> {
+fn show(units: &[Unit], parted: bool) -> Vec<Unit> {
     let mut out: Vec<Unit> = Vec::with_capacity(units.len());
-    let mut coming = units.into_iter().peekable();
-    while let Some(unit) = coming.next() {
+    let (mut at, mut titled, mut gap) = (0, false, None);
+    while let Some(unit) = units.get(at) {
+        let rest = units.get(at..).unwrap_or_default();
+        at += 1;
         if hidden::is_hidden(unit.c) {
+            if let Some((length, seen)) = terminal::sequence(rest, &mut titled) {
+                let whole = rest.get(..length).and_then(|whole| Unit::made(' ', whole));
+                match seen {
+                    Seen::Gap => out.extend(whole),
+                    Seen::Nothing if parted => gap = gap.or(whole),
+                    Seen::Nothing => {}
+                }
+                at += length - 1;
+                continue;
+            }
             let after = out.last().is_some_and(|last| is_emoji(last.c));
-            let before = coming.peek().is_some_and(|next| is_emoji(next.c));
+            let before = rest.get(1).is_some_and(|next| is_emoji(next.c));
             let kept = after && (unit.c == '\u{FE0F}' || (unit.c == '\u{200D}' && before));
             if !kept {
                 continue;
             }
         }
-        out.push(Unit { c: plain(unit.c), ..unit });
+        let touches = unit.c.is_alphanumeric()
+            && out.last().is_some_and(|last: &Unit| last.c.is_alphanumeric());
+        out.extend(gap.take().filter(|_| touches));
+        out.push(Unit { c: plain(unit.c), ..*unit });
     }
     out
+}
+
+/// Without the marks of words that hold digits: no orthography has such words, keys do.
+fn unmarked(units: Vec<Unit>) -> Vec<Unit> {
+    if !units.iter().any(|unit| is_diacritic(unit.c)) {
+        return units;
+    }
+    let part = |unit: &Unit| unit.c.is_alphanumeric() || is_diacritic(unit.c);
+    let words = units.chunk_by(|one, next| part(one) == part(next));
+    let shown = words.flat_map(|word| {
+        let key = word.iter().any(|unit| unit.c.is_ascii_digit());
+        word.iter().filter(move |unit| !(key && is_diacritic(unit.c)))
+    });
+    shown.copied().collect()
 }
 
 /// NFKC by segments: a character, and those after it that may melt into it.
@@ -99,7 +138,7 @@ fn compose_segment(segment: &[Unit], room: usize, out: &mut Vec<Unit>) {
 fn join_spaced(units: Vec<Unit>) -> Vec<Unit> {
     let is_word = |at: usize| units.get(at).is_some_and(|unit| unit.c.is_alphanumeric());
     let gap = |at: usize| units.get(at).map(|unit| unit.c).filter(|c| is_separator(*c));
-    let is_joint = |at: usize| units.get(at).is_some_and(|unit| "@.:/+".contains(unit.c));
+    let is_joint = |at: usize| units.get(at).is_some_and(|unit| "@.:/+-_".contains(unit.c));
     let next_single = |at: usize| {
         if gap(at + 1) == Some(' ') && is_joint(at + 2) && gap(at + 3) == Some(' ') {
             return Some(at + 2);
@@ -119,9 +158,16 @@ fn join_spaced(units: Vec<Unit>) -> Vec<Unit> {
         }
         let single = |at: &usize| units.get(*at).copied();
         let lettered = run.iter().filter_map(single).any(|unit| unit.c.is_alphabetic());
+        // `1 - 2 - 3` are numbers, `g h p _ a` is a word.
+        let dashed = run.iter().filter_map(single).any(|unit| matches!(unit.c, '-' | '_'));
+        let least = match (lettered, dashed) {
+            (true, _) => SPACED_MIN,
+            (false, false) => SPACED_DIGITS_MIN,
+            (false, true) => usize::MAX,
+        };
         let end = run.last().map_or(at + 1, |last| last + 1);
         let words = run.iter().filter(|at| is_word(**at)).count();
-        if words >= if lettered { SPACED_MIN } else { SPACED_DIGITS_MIN } {
+        if words >= least {
             out.extend(run.iter().filter_map(single));
         } else {
             out.extend_from_slice(units.get(at..end).unwrap_or_default());

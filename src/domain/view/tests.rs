@@ -3,6 +3,8 @@ use cpu_time::ThreadTime;
 use proptest::prelude::*;
 use unicode_normalization::UnicodeNormalization as _;
 
+mod written;
+
 const BOTH: [TextView; 3] = [TextView::Raw, TextView::Normalized, TextView::Decoded];
 
 fn view(raw: &str, kind: TextView) -> Option<View> {
@@ -14,12 +16,14 @@ fn normalized(raw: &str) -> String {
 }
 
 fn decoded(raw: &str) -> String {
-    view(raw, TextView::Decoded).map_or(raw.to_owned(), |view| view.text.to_string())
+    let last = of(raw, &[TextView::Decoded]).pop();
+    last.map_or(raw.to_owned(), |view| view.text.to_string())
 }
 
 /// The raw text behind the first `needle` of a view.
 fn behind(raw: &str, kind: TextView, needle: &str) -> Option<String> {
-    let view = view(raw, kind)?;
+    let views = of(raw, &[kind]);
+    let view = views.iter().find(|view| view.text.contains(needle))?;
     let start = view.text.get(..view.text.find(needle)?)?.chars().count();
     let span = view.to_raw(Span { start, end: start + needle.chars().count() })?;
     Some(raw.chars().skip(span.start).take(span.end - span.start).collect())
@@ -99,6 +103,8 @@ fn the_normalised_form_is_what_a_reader_sees() {
         ("ﷺ ﻻ", "صلى الله عليه وسلم لا"),
         ("a\r\nb\u{2028}c", "a\r\nb\nc"),
         ("Iğdır ıssız\u{200B}", "Iğdır ıssız"),
+        ("g h p _ a B 3 d - E", "ghp_aB3d-E"),
+        ("AKIA\u{301}Z3VQ\u{302}7 41\u{301}11", "AKIAZ3VQ7 4111"),
         ("क\u{200D}\u{94D}ष", "क\u{94D}ष"),
     ] {
         assert_eq!(normalized(raw), seen, "{raw:?}");
@@ -269,6 +275,15 @@ fn hostile_text_costs_in_proportion_to_its_length() {
         "\u{E0041}",
         "\u{FE00}",
         "eyJhbGciOiJIUzI1NiJ9%2E",
+        "=",
+        "=3D",
+        "a=\n",
+        "=C3",
+        "\u{1b}[",
+        "\u{1b}[1;",
+        "\u{1b}]0;",
+        "\\033[31m",
+        "\\\\\\u001b[",
         nested.as_str(),
         blank.as_str(),
     ] {

@@ -87,11 +87,22 @@ fn unescaped<'t>(before: &str, local: &'t str) -> &'t str {
     };
     let spent = match (sign, local.bytes().next()) {
         (Some('\\'), Some(b'u')) if hex(1, 5) => 5,
+        (Some('\\'), Some(b'x')) if hex(1, 3) => 3,
         (Some('\\'), Some(b'b' | b'f' | b'n' | b'r' | b't')) => 1,
         (Some('%'), _) if hex(0, 2) => 2,
+        (Some('[' | ';'), _) => coloured(before.strip_suffix(local).unwrap_or_default(), local),
         _ => 0,
     };
     local.get(spent..).filter(|rest| !rest.is_empty()).unwrap_or(local)
+}
+
+/// Bytes at the beginning of `local` that end a terminal's sequence which `before` begins.
+fn coloured(before: &str, local: &str) -> usize {
+    let begun = before.trim_end_matches(|c: char| c.is_ascii_digit() || c == ';');
+    let written = ["\u{1b}[", "\\u001b[", "\\u001B[", "\\x1b[", "\\x1B[", "\\033[", "\\e["];
+    let digits = local.bytes().take_while(u8::is_ascii_digit).count();
+    let closed = local.as_bytes().get(digits).is_some_and(u8::is_ascii_alphabetic);
+    if closed && written.iter().any(|sign| begun.ends_with(sign)) { digits + 1 } else { 0 }
 }
 
 /// Bytes of the letters, hyphens and dots that `rest` begins with, as far as one host may go:

@@ -92,7 +92,7 @@ fn words_with_an_ordinary_meaning_are_found_where_they_are_meant_badly() {
         "she was told to shut up; the word \"bitch\" means a dog; he called her a slut",
         "H2O at 5-HT receptors, FVC 3.2 L, p. p. 14, xxxxx, f(a) 3, DIC and HO-1",
         "a pregnant patient had sexual intercourse; breast tissue, vagina, prostitution",
-        "train en retard, Il fait froid; nu är det slut på rean",
+        "train en retard, Il fait froid; nu är det slut på rean; det er slut; Slut med det",
     ] {
         check(text, &[]);
     }

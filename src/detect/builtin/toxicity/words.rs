@@ -145,6 +145,8 @@ pub(super) const ALLOWED: &[&str] = &[
     "till slut",
     "slut på",
     "är slut",
+    "er slut",
+    "slut med",
     "quelle horreur",
     // Computing.
     "kill",
