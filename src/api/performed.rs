@@ -256,6 +256,7 @@ fn refused(index: usize, id: &RequestId, why: Fruitless) -> BatchItem {
     let mut error = match why {
         Fruitless::Error(error) => error,
         Fruitless::Incomplete(code, _) => Error::new(Code::InternalError, code),
+        Fruitless::Sealed => Error::new(Code::InternalError, "the job cannot be opened here"),
     };
     for detail in &mut error.details {
         detail.pointer = format!("/job_data/requests/{index}{}", detail.pointer);

@@ -75,7 +75,7 @@ impl Application {
         let stored = snapshot::stored(deps.store.as_ref()).await.map_err(DepsError::Store)?;
         let snapshot = snapshot.beside(&stored, &sources, &settings).map_err(StartError::Faults)?;
         deps.open_credentials().await?;
-        deps.tell_strange_logs().await?;
+        deps.tell_of_other_keys().await?;
         if let Some(redis) = &deps.redis
             && !redis.look().await
         {

@@ -31,9 +31,9 @@ pub use manage::{Minted, Wanted, look_at_key};
 pub use pepper::{PEPPER_MARK, another_pepper};
 pub use signing::Presented;
 pub use start::{
-    DevelopmentKey, Refusal, callback_key, data_keys, evidence_key, evidence_key_there, look,
-    look_at_keys, missing_keys, pepper, pepper_there, redaction_key, redis_key, without_key,
-    without_pepper,
+    DevelopmentKey, Refusal, callback_key, data_keys, data_keys_there, evidence_key,
+    evidence_key_there, look, look_at_keys, missing_keys, pepper, pepper_there, redaction_key,
+    redis_key, without_key, without_pepper,
 };
 
 /// Who asks.

@@ -244,9 +244,19 @@ pub fn missing_keys(settings: &Settings, data: &Path) -> Vec<Secret> {
 pub fn data_keys(settings: &Settings) -> Result<DataKeys, Refusal> {
     let lost = "detectors' credentials; without it none can be opened";
     let current = kept(settings, DATA, lost)?;
+    Ok(DataKeys::new(&current, previous_data_key(settings).as_ref())?)
+}
+
+/// The same where the present one is there; nothing is made.
+pub fn data_keys_there(settings: &Settings) -> Option<DataKeys> {
+    // A file that holds no key is told by itself.
+    let current = key_there(settings, DATA).ok()??;
+    DataKeys::new(&current, previous_data_key(settings).as_ref()).ok()
+}
+
+fn previous_data_key(settings: &Settings) -> Option<Key> {
     let previous = settings.secrets.get(Secret::DataKeyPrevious);
-    let previous = previous.and_then(|digits| Key::from_hex(digits.expose_secret()));
-    Ok(DataKeys::new(&current, previous.as_ref())?)
+    previous.and_then(|digits| Key::from_hex(digits.expose_secret()))
 }
 
 /// The seed of the log's signatures, found in the same way.

@@ -103,7 +103,7 @@ named! {
         Retried "retried" "It failed and is tried again.";
         Paused "paused" "A caller paused the job; the try does not count.";
         Cancelled "cancelled" "A caller cancelled the job.";
-        HandedBack "handed_back" "The worker stopped; the try does not count.";
+        HandedBack "handed_back" "The worker stopped, or lacks the data key; the try does not count.";
         Lost "lost" "The worker fell silent.";
     }
 }
@@ -248,6 +248,13 @@ impl JobError {
         let message = "the tenant of the job was deleted";
         let code = Code::TenantMismatch.info().name.to_owned();
         JobError { code, message: message.to_owned() }
+    }
+
+    /// Of a job that only instances with another data key can open.
+    pub fn sealed() -> JobError {
+        let message = "the job is sealed under a data key that this instance does not have, and waits \
+                       for one that has it; see ORCHESTRATION_DATA_KEY_PREVIOUS";
+        JobError { code: Code::InternalError.info().name.to_owned(), message: message.to_owned() }
     }
 
     /// Of a job that nobody began before it expired.

@@ -26,6 +26,8 @@ use crate::store::{Added, Ending, Job, NewJob, Store, StoreError};
 
 /// A job that is not begun for so long, after it may be, is given up.
 const EXPIRES_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// How long a job rests, at least, that another instance may have the data key of.
+pub(super) const SEALED_REST: Duration = Duration::from_secs(30);
 /// How long the end of a job is offered to a store that does not take it while the service stops.
 const OFFER: Duration = Duration::from_secs(3);
 
@@ -108,6 +110,8 @@ pub enum Fruitless {
     /// Required detectors did not answer, which may pass; the code of the coverage, and how long they
     /// ask to be left alone.
     Incomplete(&'static str, Duration),
+    /// It is sealed under a data key that this instance does not have.
+    Sealed,
 }
 
 /// What a try brought: the result as its caller will see it.
@@ -263,6 +267,11 @@ impl Crew {
         Ok(secret.map(|secret| (callback, secret)))
     }
 
+    /// Whether the address of its callback is sealed under a data key that is not here.
+    pub(super) fn is_foreign(&self, job: &Job) -> bool {
+        job.callback.as_deref().is_some_and(|sealed| self.keys.is_foreign(sealed))
+    }
+
     /// What signs the callbacks of a job: 64 hexadecimal digits, to be shown to whoever made it.
     pub fn callback_secret(&self, of: &JobKey) -> String {
         let id = of.id.to_string();
@@ -270,8 +279,11 @@ impl Crew {
         hex::encode(self.callback_key.hash(parts))
     }
 
-    pub(super) fn open(&self, of: &JobKey, payload: &[u8]) -> Result<Payload, Error> {
-        content::open(&self.keys, of, Part::Payload, payload)
+    pub(super) fn open(&self, of: &JobKey, payload: &[u8]) -> Result<Payload, Fruitless> {
+        if self.keys.is_foreign(payload) {
+            return Err(Fruitless::Sealed);
+        }
+        content::open(&self.keys, of, Part::Payload, payload).map_err(Fruitless::Error)
     }
 
     /// Carries `job` out by `work`, unless somebody moves it or the service stops, and says how it
@@ -330,7 +342,7 @@ impl Crew {
         let state = match ending {
             Ending::Completed(_) => JobState::Completed,
             Ending::Failed(_) => JobState::Failed,
-            Ending::Again(..) | Ending::HandedBack => return self.wake_all(),
+            Ending::Again(..) | Ending::HandedBack | Ending::PutOff(..) => return self.wake_all(),
         };
         self.bus.ring(Ring::Events);
         self.count(job, state);
@@ -401,6 +413,10 @@ fn after(why: Fruitless, job: &Job) -> Ending {
             // Of the codes that requests have, the one that says: later.
             let later = Error::new(Code::Overloaded, message).retry_after(rest);
             (JobError { code: code.to_owned(), message: message.to_owned() }, later)
+        }
+        Fruitless::Sealed => {
+            let rest = SEALED_REST.mul_f64(1.0 + seal::spread());
+            return Ending::PutOff(JobError::sealed(), rest);
         }
     };
     match Next::after(&cause, job.priority, job.attempts, seal::spread()) {

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::content::Payload;
-use super::crew::{Crew, Fruitless, Progress, Tried};
+use super::crew::{Crew, Progress, Tried};
 use super::turns::{Share, TENANTS_MAX, Turns};
 use super::{upkeep, webhook};
 use crate::domain::id::TenantId;
@@ -145,7 +145,7 @@ async fn carry_out(crew: &Crew, taken: Taken, perform: &Perform) {
         let opened = crew.open(&lease.of, &payload);
         let job = job.clone();
         async move {
-            let payload = opened.map_err(Fruitless::Error)?;
+            let payload = opened?;
             perform(Task { job, payload, progress }).await
         }
     };

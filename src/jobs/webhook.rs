@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::content::Callback;
-use super::crew::Crew;
+use super::crew::{Crew, SEALED_REST};
 use crate::domain::error::{Code, Error};
 use crate::domain::event::Event;
 use crate::domain::id::TenantId;
@@ -150,6 +150,7 @@ impl Webhooks {
         let (callback, secret) = match crew.callback(&job) {
             Ok(Some(known)) => known,
             Ok(None) => return Said::Unwanted,
+            Err(_) if crew.is_foreign(&job) => return Said::Later("sealed".to_owned()),
             Err(_) => return Said::Never("sealed"),
         };
         let Some(call) = call(&callback, &secret, event) else { return Said::Never("address") };
@@ -248,6 +249,8 @@ async fn answer(crew: &Crew, delivery: &Delivery, said: Said) -> Result<(), Stor
             }
             return crew.store.acknowledge(group(), vec![id]).await.map(drop);
         }
+        // Another instance may have the data key.
+        Said::Later(why) if why == "sealed" => (SEALED_REST, TRIES, why),
         Said::Later(why) => (rest(delivery.count), TRIES, why),
         Said::Never(why) => (Duration::ZERO, delivery.count, why.to_owned()),
     };

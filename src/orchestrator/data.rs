@@ -8,7 +8,7 @@ use super::opened::{SPOOL_FILE, kept};
 use crate::auth::{self, Refusal};
 use crate::domain::log::LogId;
 use crate::evidence::spool::{self, Damage, Look};
-use crate::seal::Signer;
+use crate::seal::{DataKeys, Signer};
 use crate::settings::{Env, Secret, Settings};
 use crate::store::Kept;
 
@@ -49,6 +49,10 @@ pub fn look_at_data(settings: &Settings) -> Sight {
         sight.warnings.extend(lost(settings, &kept));
         sight.warnings.extend(other_pepper(settings, &kept));
         sight.warnings.extend(strange_logs(settings, &kept));
+        let keys = auth::data_keys_there(settings);
+        let sealed = keys.zip(kept.job_seals().ok());
+        let sealed = sealed.and_then(|(keys, seals)| sealed_jobs(&seals, &keys));
+        sight.warnings.extend(sealed.map(|what| ("lost_key", what)));
     }
     sight
 }
@@ -120,6 +124,19 @@ fn other_pepper(settings: &Settings, kept: &Kept) -> Option<(&'static str, Strin
     let marks = kept.objects(auth::PEPPER_MARK).ok()?;
     let holding = kept.keys_that_hold(now_ms()).ok()?;
     Some(("lost_key", auth::another_pepper(&pepper, &marks, holding)?))
+}
+
+/// Content of jobs that needs another data key than those of `keys`.
+pub(super) fn sealed_jobs(seals: &[(String, u64)], keys: &DataKeys) -> Option<String> {
+    let own = keys.ids();
+    let count: u64 = seals.iter().filter(|(id, _)| !own.contains(id)).map(|(_, count)| count).sum();
+    (count > 0).then(|| {
+        format!(
+            "{count} contents, results and callback addresses of jobs are sealed under another data key \
+             than this one: such jobs wait for a day at most, results cannot be read; give that key as \
+             ORCHESTRATION_DATA_KEY_PREVIOUS"
+        )
+    })
 }
 
 fn now_ms() -> i64 {

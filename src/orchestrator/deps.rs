@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use tokio_util::task::TaskTracker;
 
 use super::Deps;
-use super::data::lost_keys;
+use super::data::{lost_keys, sealed_jobs};
 use super::opened::{look_at_database, open_file, open_log, open_store};
 use crate::auth;
 use crate::bus::{Announcer, Bus, Local, Nats, NatsError, NatsOptions};
@@ -119,8 +119,9 @@ impl Deps {
         Self::build(settings, (store, operations), keys, (shared, custodian))
     }
 
-    /// Says which logs of the store are none of this service's: of an earlier key, or of a stranger.
-    pub async fn tell_strange_logs(&self) -> Result<(), DepsError> {
+    /// Says which logs of the store are none of this service's: of an earlier key, or of a stranger;
+    /// and what of jobs is sealed under another data key.
+    pub async fn tell_of_other_keys(&self) -> Result<(), DepsError> {
         let logs = self.store.logs().await?.into_iter();
         for strange in logs.filter(|key| !self.custodian.believes(&key.log)) {
             let (log, public_key) = (strange.log.as_str(), hex::encode(strange.public_key));
@@ -130,6 +131,10 @@ impl Deps {
                 "A log in the store is of another key and is not believed; name the key in \
                  evidence.known_keys if it was yours"
             );
+        }
+        let seals = self.store.job_seals().await?;
+        if let Some(what) = sealed_jobs(&seals, &auth::data_keys(&self.settings)?) {
+            tracing::warn!("{what}");
         }
         Ok(())
     }
@@ -141,7 +146,7 @@ impl Deps {
         if count > 0 {
             tracing::info!(
                 count,
-                "Credentials were sealed anew; unset ORCHESTRATION_DATA_KEY_PREVIOUS"
+                "Credentials were sealed anew; ORCHESTRATION_DATA_KEY_PREVIOUS is needed for jobs only"
             );
         }
         Ok(self.detectors.load_credentials(self.store.as_ref()).await?)

@@ -25,7 +25,7 @@ pub use canonical::canonical;
 pub use commitment::Salt;
 pub use issue::Issuer;
 pub use mac::SharedSecret;
-pub use sealed::{DataKeys, OpenError};
+pub use sealed::{APART_ID, DataKeys, OpenError};
 pub use signer::{Signer, is_signed, public_key_of_pem, signed_payload};
 
 /// Bytes of a key.

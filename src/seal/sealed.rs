@@ -14,6 +14,9 @@ const VERSION: u8 = 1;
 /// Bytes that say which key sealed it.
 const ID_BYTES: usize = 8;
 
+/// Where the id of its key lies in what [`DataKeys::seal_apart`] sealed.
+pub const APART_ID: std::ops::Range<usize> = 3..3 + ID_BYTES;
+
 /// Why something sealed cannot be opened. Neither tells what was inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -79,6 +82,19 @@ impl DataKeys {
         let (key, body) = parts.ok_or(OpenError::Damaged)?;
         let key = Key::from_hex(self.open(key, about)?.expose_secret());
         key.ok_or(OpenError::Damaged)?.open(body, about)
+    }
+
+    /// Whether what [`Self::seal_apart`] sealed is under neither key.
+    pub fn is_foreign(&self, sealed: &[u8]) -> bool {
+        let keys = [Some(&self.current), self.previous.as_ref()];
+        let id = sealed.get(2..).and_then(id_of).map(|(id, _)| id);
+        id.is_some_and(|id| keys.into_iter().flatten().all(|sealing| sealing.id != id))
+    }
+
+    /// Which keys it opens with, as [`APART_ID`] holds them, the present one first.
+    pub fn ids(&self) -> Vec<String> {
+        let keys = [Some(&self.current), self.previous.as_ref()];
+        keys.into_iter().flatten().map(|sealing| hex::encode(sealing.id)).collect()
     }
 
     /// Whether it is sealed under a key that is about to go.

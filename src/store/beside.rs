@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::jobs::rows as jobs_rows;
 use super::sqlite::{applied, missing, reader};
 use super::strange::{is_made, must_be_file};
 use super::{
@@ -130,6 +131,11 @@ pub(super) fn hashes_in_file(
     places: (u64, u32),
 ) -> Result<Vec<Digest>, StoreError> {
     in_file(path, "reading hashes of the log", |c| ledger::all_hashes(c, log, level, places))
+}
+
+/// The keys that the content of jobs is sealed under.
+pub(super) fn job_seals_in_file(path: &Path) -> Result<Vec<(String, u64)>, StoreError> {
+    in_file(path, "looking at the seals of jobs", jobs_rows::seals)
 }
 
 /// Credentials of detectors that only the data key opens.

@@ -16,7 +16,7 @@ use crate::domain::job::{
 use crate::domain::request::Priority;
 
 mod room;
-mod rows;
+pub(super) mod rows;
 mod sqlite;
 mod step;
 
@@ -262,6 +262,9 @@ pub enum Ending {
     Again(JobError, Duration),
     /// Not tried to the end: queued as if it had not been taken.
     HandedBack,
+    /// Not tried, for want of something that another instance may have: queued as if it had not been
+    /// taken, after this rest.
+    PutOff(JobError, Duration),
 }
 
 /// Jobs as those see them who carry them out. `false` says that the lease does not hold any more, and
@@ -340,6 +343,19 @@ pub trait JobUpkeep: Send + Sync {
     fn forget_jobs(&self, kept: Duration, most: u32) -> Answer<'_, u64>;
     /// How many stand where.
     fn job_counts(&self) -> Answer<'_, JobCounts>;
+    /// Under which data keys the content of jobs is sealed, as [`crate::seal::APART_ID`] holds them in
+    /// hexadecimal digits, and how much is under each.
+    fn job_seals(&self) -> Answer<'_, Vec<(String, u64)>>;
+}
+
+/// What [`JobUpkeep::job_seals`] asks, where `id` is the text of the key's id in a column.
+pub(super) fn seals(id: impl Fn(&str) -> String) -> String {
+    let sealed = |column: &str, table: &str| {
+        format!("SELECT {} AS id FROM {table} WHERE {column} IS NOT NULL", id(column))
+    };
+    let all = [("payload", "jobs"), ("callback", "jobs"), ("result", "completions")];
+    let all = all.map(|(column, table)| sealed(column, table)).join(" UNION ALL ");
+    format!("SELECT id, count(*) FROM ({all}) AS sealed GROUP BY id ORDER BY id")
 }
 
 /// A progress that is one.

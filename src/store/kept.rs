@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::beside::{
-    decisions_in_file, hashes_in_file, logs_in_file, look_at_file, objects_in_file, sealed_in_file,
-    source_in_file, tenants_in_file,
+    decisions_in_file, hashes_in_file, job_seals_in_file, logs_in_file, look_at_file,
+    objects_in_file, sealed_in_file, source_in_file, tenants_in_file,
 };
 use super::keys::{any_key_in_file, keys_in_file};
 use super::{
-    Decision, Decisions as _, Keys as _, Ledger as _, LogKey, Numbered, Object, Objects as _, Page,
-    Postgres, Secrets as _, SourceKey, Sources as _, StoreError, Usage as _,
+    Decision, Decisions as _, JobUpkeep as _, Keys as _, Ledger as _, LogKey, Numbered, Object,
+    Objects as _, Page, Postgres, Secrets as _, SourceKey, Sources as _, StoreError, Usage as _,
 };
 use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
@@ -76,6 +76,14 @@ impl Kept {
                 let all = store.wait(store.secrets())?;
                 Ok(all.iter().filter(|row| row.value.sealed.is_some()).count() as u64)
             }
+        }
+    }
+
+    /// The data keys that the content of jobs is sealed under; see [`super::JobUpkeep::job_seals`].
+    pub fn job_seals(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        match self {
+            Kept::File(path) => job_seals_in_file(path),
+            Kept::Database(store) => store.wait(store.job_seals()),
         }
     }
 

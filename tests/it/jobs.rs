@@ -16,6 +16,7 @@ use crate::app::{Answer, App, spawn, spawn_closed, spawn_closed_with, spawn_with
 use crate::idempotency::{asked, attach, called, calls, vendor};
 
 mod costs;
+mod data_keys;
 mod limits;
 mod tries;
 mod webhooks;

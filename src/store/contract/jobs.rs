@@ -318,6 +318,7 @@ async fn whoever_was_buried_changes_nothing_and_there_is_one_completion(store: &
         Ending::Failed(error("X")),
         Ending::Again(error("X"), Duration::ZERO),
         Ending::HandedBack,
+        Ending::PutOff(error("X"), Duration::ZERO),
     ] {
         assert_eq!(store.end_attempt(old.clone(), late).await, Ok(false));
     }
@@ -391,6 +392,13 @@ async fn a_pause_and_a_hand_back_cost_no_attempt_and_silence_does(store: &dyn St
     let lease = take(store, by, "tries", 1).await.pop().unwrap().lease;
     assert_eq!(store.end_attempt(lease, Ending::HandedBack).await, Ok(true));
     assert_eq!(attempts().await, 0);
+    let lease = take(store, by, "tries", 1).await.pop().unwrap().lease;
+    let rest = Duration::from_millis(300);
+    let put_off = Ending::PutOff(error("SEALED"), rest);
+    assert_eq!(store.end_attempt(lease, put_off).await, Ok(true));
+    assert_eq!((attempts().await, job(store, &key).await.error), (0, Some(error("SEALED"))));
+    assert!(take(store, by, "tries", 1).await.is_empty(), "it rests");
+    tokio::time::sleep(rest).await;
     for attempt in 1..=3 {
         let silent = entered(store).await;
         assert_eq!(take(store, silent, "tries", 1).await.len(), 1);
@@ -405,7 +413,14 @@ async fn a_pause_and_a_hand_back_cost_no_attempt_and_silence_does(store: &dyn St
     let how: Vec<_> = store.attempts(key.clone(), 0, 100).await.unwrap();
     let how: Vec<_> = how.into_iter().map(|a| (a.fence, a.number, a.ended.unwrap().how)).collect();
     use AttemptEnd::{HandedBack, Lost, Paused};
-    let ends = [(1, 1, Paused), (2, 1, HandedBack), (3, 1, Lost), (4, 2, Lost), (5, 3, Lost)];
+    let ends = [
+        (1, 1, Paused),
+        (2, 1, HandedBack),
+        (3, 1, HandedBack),
+        (4, 1, Lost),
+        (5, 2, Lost),
+        (6, 3, Lost),
+    ];
     assert_eq!(how, ends);
     store.leave(by).await.unwrap();
 }

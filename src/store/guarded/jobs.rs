@@ -134,6 +134,10 @@ impl<S: Store> JobUpkeep for Guarded<S> {
         self.run(Operation::KeepJobs, move || self.inner.forget_jobs(kept, most))
     }
 
+    fn job_seals(&self) -> Answer<'_, Vec<(String, u64)>> {
+        self.run(Operation::ReadJobs, || self.inner.job_seals())
+    }
+
     fn job_counts(&self) -> Answer<'_, JobCounts> {
         self.run(Operation::ReadJobs, || self.inner.job_counts())
     }

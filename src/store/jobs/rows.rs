@@ -8,6 +8,7 @@ use crate::domain::job::{
     AttemptEnd, JobError, JobId, JobKey, JobState, JobType, Transition, WorkerId,
 };
 use crate::domain::request::Priority;
+use crate::seal::APART_ID;
 use crate::store::Numbered;
 use crate::store::events::insert_event;
 use crate::store::rows::parsed;
@@ -238,6 +239,15 @@ fn read(row: &Row<'_>) -> Result<Numbered<Held>> {
         retry_at_ms: row.get("retry_at_ms")?,
     };
     Ok(Numbered { sequence: row.get("place")?, value })
+}
+
+/// The keys that what is sealed needs.
+pub(in crate::store) fn seals(c: &Connection) -> Result<Vec<(String, u64)>> {
+    let from = APART_ID.start + 1;
+    let id = |column: &str| format!("lower(hex(substr({column}, {from}, {})))", APART_ID.len());
+    let mut sql = c.prepare_cached(&super::seals(id))?;
+    let each = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned()));
+    sql.query_map([], each)?.collect()
 }
 
 fn error(row: &Row<'_>) -> Result<Option<JobError>> {

@@ -427,6 +427,10 @@ impl JobUpkeep for Sqlite {
         })
     }
 
+    fn job_seals(&self) -> Answer<'_, Vec<(String, u64)>> {
+        self.read("looking at the seals of jobs", rows::seals)
+    }
+
     fn job_counts(&self) -> Answer<'_, JobCounts> {
         self.read("counting jobs", |c| {
             let count = |sql: &str| -> Result<u64> {

@@ -141,6 +141,11 @@ impl Held {
                 self.job.error = before;
                 (AttemptEnd::HandedBack, JobState::Queued, None, None)
             }
+            Ending::PutOff(error, rest) => {
+                self.uncount();
+                self.retry_at_ms = now_ms.saturating_add(millis(rest));
+                (AttemptEnd::HandedBack, JobState::Queued, Some(error), None)
+            }
         };
         self.job.error = error.clone().or(self.job.error);
         let mut step = self.go(to, (Mover::Service, now_ms), (&worker, how.name()))?;

@@ -94,6 +94,11 @@ impl Model {
                 row.attempts -= 1;
                 "queued"
             }
+            Ending::PutOff(_, rest) => {
+                row.attempts -= 1;
+                row.resting_until = now + rest.as_secs() / 60;
+                "queued"
+            }
         };
         row.go(to, now);
         true
@@ -247,10 +252,11 @@ impl World<'_, '_> {
         let at = if running.is_empty() { any } else { running[self.random.index(running.len())] };
         let (key, fence) = (rows[at].key.clone(), rows[at].fence);
         let fence = if self.random.below(4) == 0 { fence.saturating_sub(1) } else { fence };
-        let ending = match self.random.below(8) {
+        let ending = match self.random.below(9) {
             0..3 => Ending::Completed(vec![u8::try_from(self.random.below(200)).unwrap()]),
             3 => Ending::Failed(error("X")),
             4..6 => Ending::Again(error("Y"), Duration::from_secs(self.random.below(3) * 20 * 60)),
+            6 => Ending::PutOff(error("Z"), Duration::from_secs(self.random.below(3) * 20 * 60)),
             _ => Ending::HandedBack,
         };
         let expected = self.model.end(at, fence, &ending);

@@ -14,8 +14,9 @@ use super::rows::{held, known, lives, now, select, small, write};
 use crate::domain::id::TenantId;
 use crate::domain::job::{DEAD_LETTER_KEPT, JobError, Lease, RESULT_KEPT, WorkerId};
 use crate::domain::request::Priority;
+use crate::seal::APART_ID;
 use crate::store::claims::millis;
-use crate::store::jobs::{EACH_MAX, Held, Next, ORPHANS, Room, part};
+use crate::store::jobs::{EACH_MAX, Held, Next, ORPHANS, Room, part, seals};
 use crate::store::{
     Answer, Ending, JobCounts, JobUpkeep, Numbered, Pick, Taken, Waiting, Work, Workers,
 };
@@ -378,6 +379,22 @@ impl JobUpkeep for Postgres {
                 let before = now(t).await? - millis(kept);
                 let row = t.query_one(&sql, &[&before, &i64::from(most)]).await?;
                 Ok(row.try_get::<_, i64>(0)?.cast_unsigned())
+            }
+            .boxed()
+        })
+    }
+
+    fn job_seals(&self) -> Answer<'_, Vec<(String, u64)>> {
+        self.run("looking at the seals of jobs", Scope::Service, |t| {
+            async move {
+                let (from, length) = (APART_ID.start + 1, APART_ID.len());
+                let id =
+                    |column: &str| format!("encode(substr({column}, {from}, {length}), 'hex')");
+                let rows = t.query(&seals(id), &[]).await?;
+                let read = |row: &tokio_postgres::Row| -> Result<(String, u64), Fault> {
+                    Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?.cast_unsigned()))
+                };
+                rows.iter().map(read).collect()
             }
             .boxed()
         })

@@ -125,7 +125,7 @@ impl World {
             Ending::Completed(_) => (true, "completed"),
             Ending::Failed(_) => (false, "failed"),
             Ending::Again(..) => (false, "again"),
-            Ending::HandedBack => (false, "handed back"),
+            Ending::HandedBack | Ending::PutOff(..) => (false, "handed back"),
         };
         let heard = self.store.end_attempt(lease, ending);
         self.checks.count(&format!("end {name}: {heard}"));
