@@ -227,7 +227,11 @@ impl<'a> Gathering<'a> {
                 Err(why) => unproven.push(Unproven { id, why, row: Some(row) }),
             }
         }
-        self.rows = next(self.kept, self.wanted, Some(last))?;
+        self.rows = match last {
+            // No number is smaller.
+            i64::MIN => RawTables::default(),
+            _ => next(self.kept, self.wanted, Some(last))?,
+        };
         Ok(Some(unproven))
     }
 

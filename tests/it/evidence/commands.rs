@@ -230,6 +230,25 @@ async fn rows_that_cannot_be_read_are_named_and_the_rest_is_done() {
 }
 
 #[tokio::test]
+async fn numbers_at_both_ends_keep_no_command_from_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    drop(filled(root).await);
+    open(root)
+        .execute_batch(&format!(
+            "UPDATE decisions SET sequence = {} WHERE id = 'record-00003'; \
+             UPDATE decisions SET sequence = {} WHERE id = 'record-00006';",
+            i64::MIN,
+            i64::MAX
+        ))
+        .unwrap();
+    let named = "record-00003: its number -9223372036854775808 is not that of its place";
+    says(root, &["verify"], 65, &["record-00003", "is not that of its place"]);
+    says(root, &export("acme", "acme.jsonl", &[]), 65, &[named, "214 records are in acme.jsonl"]);
+    says(root, &["replay", "--tenant", "acme"], 65, &["record-00003 acme: "]);
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_damage_and_a_missing_one_is_no_input() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();
