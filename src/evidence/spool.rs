@@ -61,12 +61,21 @@ impl OnDisk {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(path)?;
+        must_be_file(&file)?;
         lock(&file)?;
         // A file is durable once its folder knows it.
         if let Some(folder) = folder {
             File::open(folder)?.sync_all()?;
         }
         Ok(OnDisk { file, path: path.to_owned() })
+    }
+}
+
+/// A pipe or a device keeps no record.
+fn must_be_file(opened: &File) -> io::Result<()> {
+    match opened.metadata()?.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("it is no file; remove what stands there")),
     }
 }
 
@@ -188,6 +197,7 @@ pub fn look(path: &Path) -> io::Result<Look> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Absent),
         Err(error) => return Err(error),
     };
+    must_be_file(&file)?;
     match file.try_lock_shared() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(Look::Held),

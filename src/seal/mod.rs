@@ -46,7 +46,7 @@ pub enum SealError {
     #[error("reading random bytes from the operating system")]
     Random(#[source] getrandom::Error),
     /// The file cannot be read or made.
-    #[error("reading or making the key file `{path}`; check its owner and mode")]
+    #[error("reading or making the key file `{path}`: {source}; check its owner and mode")]
     File {
         /// As given.
         path: String,
@@ -113,8 +113,12 @@ impl Key {
     fn read(path: &Path) -> Result<Key, SealError> {
         let shown = || path.display().to_string();
         let mut text = String::new();
-        File::open(path)
-            .and_then(|file| file.take(1024).read_to_string(&mut text))
+        // Of what is no file, such as a pipe, reading may never end.
+        std::fs::metadata(path)
+            .and_then(|found| match found.is_file() {
+                true => File::open(path)?.take(1024).read_to_string(&mut text),
+                false => Err(std::io::Error::other("it is no file")),
+            })
             .map_err(|source| SealError::File { path: shown(), source })?;
         let mut bytes = [0; KEY_BYTES];
         hex::decode_to_slice(text.trim(), &mut bytes)

@@ -88,6 +88,17 @@ fn check_refuses_keys_and_files_of_data_that_a_start_refuses() {
         assert_eq!(status, Some(code), "{said}");
         assert!(said.contains("the evidence spool below paths.data"), "{said}");
     }
+    std::fs::remove_dir(data.join("evidence.spool")).unwrap();
+    for file in ["evidence.spool", "keys/pepper"] {
+        let path = data.join(file);
+        let _ = std::fs::remove_file(&path);
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        for (command, code) in [("check", 65), ("serve", 69)] {
+            let (status, said) = told(dir.path(), &[command], &[]);
+            assert_eq!((status, said.contains("it is no file")), (Some(code), true), "{said}");
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
     let blocked = tempfile::tempdir().unwrap();
     write(blocked.path(), "data", "");
     for (command, code) in [("check", 65), ("serve", 69)] {
