@@ -84,9 +84,10 @@ async fn read(t: &Transaction<'_>) -> Result<RawTables, Error> {
     }
     for table in [Table::Decisions, Table::Custody] {
         let all: &mut Vec<RawRow> = tables.entry(table).or_default();
-        // What no tenant can be called is shown to nobody.
-        for tenant in tenants.iter().filter_map(|tenant| TenantId::parse(tenant).ok()) {
-            t.batch_execute(&Scope::Tenant(tenant).enter()).await?;
+        // Also under a name that no tenant can have: somebody may have written it past the service.
+        for tenant in &tenants {
+            t.batch_execute("SET LOCAL ROLE orch_app").await?;
+            t.query("SELECT set_config('app.tenant', $1, true)", &[tenant]).await?;
             all.extend(rows(t, table, ("", &[])).await?);
         }
     }

@@ -151,13 +151,20 @@ fn tampers(first: &str, other: &str) -> Vec<(&'static str, Option<String>, Strin
          UPDATE decisions SET sequence = -1 {}",
         of(other)
     );
+    // Under a name that no tenant can have.
+    let nameless = format!(
+        "UPDATE decisions SET tenant = ' ' {}; DELETE FROM leaves {}",
+        of(other),
+        leaf(other)
+    );
     let edited = "UPDATE decisions SET record = replace(record, 'redact', 'allow')";
-    let named: [(&'static str, &str, String); 12] = [
+    let named: [(&'static str, &str, String); 13] = [
         ("altered", first, format!("{edited} {}", of(first))),
         ("altered", other, format!("UPDATE decisions SET complete = NOT complete {}", of(other))),
         ("altered", other, format!("UPDATE decisions SET at_ms = at_ms + 1 {}", of(other))),
         ("missing", first, format!("DELETE FROM decisions {}", of(first))),
         ("added", first, format!("DELETE FROM leaves {}", leaf(first))),
+        ("added", other, nameless),
         ("altered", other, format!("UPDATE leaves SET tenant = 'acme' {}", leaf(other))),
         ("order", other, moved),
         ("root", first, format!("UPDATE leaves SET hash = sha256(hash) {}", leaf(first))),
