@@ -165,21 +165,21 @@ struct Leaf {
 #[derive(Default)]
 struct Found(Verified);
 
-pub(super) fn int(row: &RawRow, column: &str) -> Option<i64> {
+pub(crate) fn int(row: &RawRow, column: &str) -> Option<i64> {
     match row.get(column)? {
         Cell::Int(number) => Some(*number),
         Cell::Null | Cell::Text(_) | Cell::Bytes(_) => None,
     }
 }
 
-pub(super) fn text<'a>(row: &'a RawRow, column: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(row: &'a RawRow, column: &str) -> Option<&'a str> {
     match row.get(column)? {
         Cell::Text(text) => Some(text),
         Cell::Null | Cell::Int(_) | Cell::Bytes(_) => None,
     }
 }
 
-pub(super) fn bytes<const N: usize>(row: &RawRow, column: &str) -> Option<[u8; N]> {
+pub(crate) fn bytes<const N: usize>(row: &RawRow, column: &str) -> Option<[u8; N]> {
     match row.get(column)? {
         Cell::Bytes(bytes) => bytes.as_slice().try_into().ok(),
         Cell::Null | Cell::Int(_) | Cell::Text(_) => None,

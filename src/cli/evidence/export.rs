@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::gathered::{Gathering, Heads, Keys, Unproven, Wanted, text, wrong};
+use super::gathered::{Gathering, Heads, Keys, Unproven, Wanted, wrong};
 use super::{ExportArgs, LogKeysArgs, Refused};
 use crate::cli::{complain, exit, print};
 use crate::domain::digest::Digest;
@@ -15,7 +15,7 @@ use crate::domain::id::TenantId;
 use crate::domain::log::Checkpoint;
 use crate::evidence::package;
 use crate::evidence::packing::{self, Packing};
-use crate::evidence::verify::{Growth, Material, Outside, Problem};
+use crate::evidence::verify::{Growth, Material, Outside, Problem, text};
 use crate::orchestrator::verified;
 use crate::snapshot::{Files, Unfound};
 use crate::store::{Kept, StoreError, Table};

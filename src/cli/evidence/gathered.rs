@@ -7,9 +7,9 @@ use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
 use crate::domain::log::{Checkpoint, LogId};
 use crate::evidence::packing::Packing;
-use crate::evidence::verify::{ALTERED, Problem, not_here};
+use crate::evidence::verify::{ALTERED, Problem, bytes, int, not_here, text};
 use crate::evidence::{merkle, proof};
-use crate::store::{Cell, Kept, LogKey, Part, RawRow, RawTables, StoreError, Table};
+use crate::store::{Kept, LogKey, Part, RawRow, RawTables, StoreError, Table};
 
 /// Records read at once.
 const ROWS: u32 = 500;
@@ -52,28 +52,6 @@ pub(super) struct Heads {
     pub(super) faults: Vec<String>,
     /// What may be.
     pub(super) notes: Vec<String>,
-}
-
-fn int(row: &RawRow, column: &str) -> Option<i64> {
-    match row.get(column)? {
-        Cell::Int(number) => Some(*number),
-        Cell::Null | Cell::Text(_) | Cell::Bytes(_) => None,
-    }
-}
-
-/// A text of a row.
-pub(super) fn text<'a>(row: &'a RawRow, column: &str) -> Option<&'a str> {
-    match row.get(column)? {
-        Cell::Text(text) => Some(text),
-        Cell::Null | Cell::Int(_) | Cell::Bytes(_) => None,
-    }
-}
-
-fn bytes<const N: usize>(row: &RawRow, column: &str) -> Option<[u8; N]> {
-    match row.get(column)? {
-        Cell::Bytes(bytes) => bytes.as_slice().try_into().ok(),
-        Cell::Null | Cell::Int(_) | Cell::Text(_) => None,
-    }
 }
 
 impl Heads {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::gathered::{Gathering, Unproven, Wanted, text};
+use super::gathered::{Gathering, Unproven, Wanted};
 use super::{Refused, ReplayArgs};
 use crate::cli::{complain, exit, print};
 use crate::detect::builtin;
@@ -12,7 +12,7 @@ use crate::domain::digest::Digest;
 use crate::domain::id::TenantId;
 use crate::evidence::package;
 use crate::evidence::packing::Packing;
-use crate::evidence::verify::{Material, Outside, verify};
+use crate::evidence::verify::{Material, Outside, text, verify};
 use crate::orchestrator::{Difference, KeptSources, Replay, Replayed};
 use crate::settings::Settings;
 use crate::snapshot;

@@ -6,10 +6,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::gathered::text;
 use super::{Refused, VerifyArgs};
 use crate::cli::{complain, exit, print};
-use crate::evidence::verify::{Material, Outside, Problem, Verified};
+use crate::evidence::verify::{Material, Outside, Problem, Verified, text};
 use crate::evidence::{Kept, commit_json, package};
 use crate::orchestrator::verified;
 use crate::seal::Salt;
